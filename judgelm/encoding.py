@@ -1,0 +1,93 @@
+"""Text -> token ids: the only place that knows about BOS, special tokens and shortening."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from judgelm.prompt import render_prompt
+from judgelm.sample import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class PromptTooLong(Exception):
+    """The prompt does not fit even with empty answers."""
+
+    def __init__(self, num_tokens: int, max_tokens: int) -> None:
+        super().__init__(f"question, reference and instruction alone take {num_tokens} tokens of {max_tokens}")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPrompt:
+    """A prompt that fits the context."""
+
+    text: str
+    input_ids: list[int]
+    """[T]"""
+    shortened: tuple[int, ...] | None
+    """tokens cut from the end of each answer; None where nothing was cut"""
+
+
+def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids by the tokenizer's own rule for BOS; names of special tokens inside the text stay plain text."""
+    ids: list[int] = tokenizer(text, split_special_tokens=True).input_ids
+    return ids
+
+
+def encode_prompt(sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> EncodedPrompt:
+    """Render and encode a sample in at most `max_tokens` tokens.
+
+    Where it is too long the answers are shortened at their ends, all to the same number of tokens (a shorter answer
+    stays whole); question, reference and instruction are never cut. Raises PromptTooLong where that is not enough.
+    """
+    prompt = render_prompt(sample, task)
+    input_ids = encode(prompt, tokenizer)
+    if len(input_ids) <= max_tokens:
+        return EncodedPrompt(prompt, input_ids, None)
+
+    ends = [_token_ends(answer, tokenizer) for answer in sample.answers]
+
+    def cut_to(cap: int) -> EncodedPrompt:
+        answers = [
+            answer if len(end) <= cap else answer[: end[cap - 1]] if cap else ""
+            for answer, end in zip(sample.answers, ends, strict=True)
+        ]
+        text = render_prompt(replace(sample, answers=tuple(answers)), task)
+        return EncodedPrompt(text, encode(text, tokenizer), tuple(max(0, len(end) - cap) for end in ends))
+
+    best = cut_to(0)
+    if len(best.input_ids) > max_tokens:
+        raise PromptTooLong(len(best.input_ids), max_tokens)
+    low, high = 0, max(map(len, ends))
+    while high - low > 1:
+        middle = (low + high) // 2
+        attempt = cut_to(middle)
+        if len(attempt.input_ids) <= max_tokens:
+            low, best = middle, attempt
+        else:
+            high = middle
+    return best
+
+
+def _token_ends(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """For each token of the text alone, where it ends, in characters."""
+    offsets = tokenizer(
+        text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True
+    ).offset_mapping
+    return [end for _, end in offsets]
+
+
+def decode_after(
+    context_ids: list[int], generated_ids: list[int], tokenizer: PreTrainedTokenizerBase
+) -> str:
+    """The text of generated tokens as it continues the prompt whose last tokens are `context_ids`.
+
+    Decoded alone, a SentencePiece tokenizer would drop the space in front: "10" + " 7" would read "107".
+    """
+    before = tokenizer.decode(context_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    both = tokenizer.decode(
+        context_ids + generated_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return str(both[len(before) :])

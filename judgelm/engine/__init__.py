@@ -1,0 +1,78 @@
+"""Prompts in, generations out as they finish: the small interface behind which every engine stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FinishReason = Literal["stop", "length"]
+"""stop: EOS or the stop string; length: no room for more tokens"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt. `key` names it in the results and seeds its sampling."""
+
+    key: str
+    prompt: str
+    input_ids: list[int]
+    """[T], the encoded prompt, for engines that take tokens"""
+    prefill: str = ""
+    """the part of the judgement at the end of the prompt"""
+    num_answers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to generate."""
+
+    temperature: float = 0.0
+    """0 is greedy"""
+    max_new_tokens: int = 2048
+    stop: str | None = None
+    """text at which a generation ends, itself left out; EOS always ends one"""
+    constrained: bool = False
+    """allow nothing but scores, single spaces and a newline in the first line"""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the model wrote after one prompt."""
+
+    key: str
+    text: str
+    num_prompt_tokens: int
+    num_tokens: int
+    """generated, EOS included"""
+    finish_reason: FinishReason
+
+
+OnText = Callable[[str, str], None]
+"""called with a request's key and its text so far, for streaming"""
+
+
+class Engine(Protocol):
+    """A loaded model, or a connection to one."""
+
+    tokenizer: PreTrainedTokenizerBase
+    context_length: int
+    """most tokens of prompt and generation together"""
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        done: Collection[str] = (),
+        on_text: OnText | None = None,
+    ) -> Iterator[Generation]:
+        """Yield a generation for each request whose key is not in `done`, in the order in which they finish.
+
+        Requests in `done` may be run again so that the others meet the same batch as in an undisturbed run.
+        """
+        ...

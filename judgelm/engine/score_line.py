@@ -1,0 +1,104 @@
+"""Constrained decoding: the first line can be nothing but a score line, for any model and tokenizer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import LogitsProcessor
+
+from judgelm.encoding import decode_after, encode
+from judgelm.prompt import RESPONSE
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_PIECE = re.compile(r"[0-9]*[ \n]?[0-9]*\n?")
+_SCORES = tuple(str(score) for score in range(1, 11))
+
+
+class ScoreLineProcessor(LogitsProcessor):
+    """Sets the logits of every token to -inf that would leave "s1 s2 .. sN" + newline, each s from 1 to 10.
+
+    What follows the newline is free. A row's score line is `prefills[row]` and its generated tokens.
+
+    Args:
+        pieces: token id -> text, for the tokens a score line can be made of (see `score_pieces`).
+        prefills: one a row, the part of the score line that stands in the prompt.
+        num_answers: one a row.
+        prompt_length: how many of `input_ids`' columns are prompt.
+    """
+
+    def __init__(
+        self, pieces: dict[int, str], prefills: Sequence[str], num_answers: Sequence[int], prompt_length: int = 0
+    ) -> None:
+        self.pieces = pieces
+        self.rows = list(zip(prefills, num_answers, strict=True))
+        self.prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """input_ids: [B, T], scores: [B, V] -> [B, V]."""
+        result = scores.clone()
+        for row, generated in enumerate(input_ids[:, self.prompt_length :].tolist()):
+            prefill, num_answers = self.rows[row]
+            line = prefill
+            for token in generated:
+                if "\n" in line:
+                    break
+                line += self.pieces[token]
+            if "\n" not in line:
+                allowed = [token for token, piece in self.pieces.items() if _continues(line + piece, num_answers)]
+                result[row] = float("-inf")
+                result[row, allowed] = scores[row, allowed]
+        return result
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep only these rows, as the batch does when others finish."""
+        self.rows = [self.rows[row] for row in rows]
+
+
+@lru_cache(maxsize=4096)
+def _continues(line: str, num_answers: int) -> bool:
+    """Whether `line` is a score line, newline included, or can still become one."""
+    body, newline, rest = line.partition("\n")
+    if rest:
+        return False
+    parts = body.split(" ")
+    if any(part not in _SCORES for part in parts[:-1]) or len(parts) > num_answers:
+        return False
+    last = parts[-1]
+    if newline:
+        return len(parts) == num_answers and last in _SCORES
+    return any(score.startswith(last) for score in _SCORES)
+
+
+def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """The tokens whose text, after "### Response:", is made of digits, one space or a newline.
+
+    Raises ValueError where the tokenizer cannot write a score line.
+    """
+    context = encode(RESPONSE, tokenizer)
+    special = set(tokenizer.all_special_ids)
+    pieces = {}
+    for token in range(len(tokenizer)):
+        if token in special:
+            continue
+        raw = tokenizer.convert_ids_to_tokens(token)
+        # cheap sieve before the exact text: letters other than <0x0A>'s cannot be part of a score line
+        if raw is None or len(raw) > 8 or (any(c.isascii() and c.isalpha() for c in raw) and raw != "<0x0A>"):
+            continue
+        text = decode_after(context, [token], tokenizer)
+        if text and _PIECE.fullmatch(text):
+            pieces[token] = text
+    missing = [name for name, text in (("digits", "1"), ("space", " "), ("newline", "\n")) if not _has(pieces, text)]
+    if missing:
+        raise ValueError(f"the tokenizer has no token for {', '.join(missing)}, so scores cannot be constrained")
+    return pieces
+
+
+def _has(pieces: dict[int, str], text: str) -> bool:
+    return any(text in piece for piece in pieces.values())
+

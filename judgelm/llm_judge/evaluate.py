@@ -1,0 +1,63 @@
+"""Judgement files -> joined pairs -> metrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from judgelm.jsonl import InputError, Line, index_by_id, read_lines, require
+from judgelm.llm_judge.metrics import JudgedPair, Metrics, evaluate_pairs
+from judgelm.prompt import TASKS
+
+PathLike = str | os.PathLike[str]
+
+
+def evaluate_files(forward: PathLike, reversed_: PathLike | None = None, teacher: PathLike | None = None) -> Metrics:
+    """Metrics of judgement files joined by question_id; `not_judged` counts teacher rows without a judgement.
+
+    Raises InputError for a double id, for an id that one file has and another lacks, and where nothing can be read.
+    """
+    forward_by_id = index_by_id(read_lines(forward))
+    reversed_by_id = index_by_id(read_lines(reversed_)) if reversed_ is not None else None
+    teacher_by_id = index_by_id(read_lines(teacher)) if teacher is not None else None
+    if reversed_by_id is not None:
+        for key, line in reversed_by_id.items():
+            _find(forward_by_id, key, forward, line, "forward judgement")
+            _check_order(line, "reversed")
+    pairs = []
+    for key, line in forward_by_id.items():
+        _check_order(line, "forward")
+        pair = JudgedPair(
+            forward=_judgement(line),
+            reversed=None if reversed_by_id is None else _judgement(_find(reversed_by_id, key, reversed_, line, "reversed judgement")),
+            teacher=None if teacher_by_id is None else require(_find(teacher_by_id, key, teacher, line, "teacher judgement"), "text", str),
+        )
+        pairs.append(pair)
+    try:
+        metrics = evaluate_pairs(pairs)
+    except ValueError as error:
+        raise InputError(f"{teacher or forward}: {error}") from None
+    if teacher_by_id is not None:
+        metrics["not_judged"] = len(teacher_by_id.keys() - forward_by_id.keys())
+    return metrics
+
+
+def _find(index: Mapping[str, Line], key: str, path: PathLike | None, needed_by: Line, what: str) -> Line:
+    if key not in index:
+        raise InputError(f"{path} has no {what} for question_id {key} (needed by {needed_by.where})")
+    return index[key]
+
+
+def _judgement(line: Line) -> str:
+    """Prefill and generation; files of the original have no task and are pairs."""
+    task = TASKS.get(line.record.get("pred_task", "pair"))
+    if task is None or task.name == "multi":
+        raise InputError(f"{line.where}: evaluation compares two answers, found task {line.record['pred_task']!r}")
+    text: str = require(line, "pred_text", str)
+    return task.prefill + text
+
+
+def _check_order(line: Line, order: str) -> None:
+    found = line.record.get("pred_order", order)
+    if found != order:
+        raise InputError(f"{line.where}: expected a {order} judgement, found a {found} one (are the files exchanged?)")

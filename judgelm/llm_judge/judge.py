@@ -1,0 +1,226 @@
+"""Samples -> prompts -> generations -> judgements: the judge, from Python and for the command line."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from judgelm.encoding import PromptTooLong, encode_prompt
+from judgelm.engine import Engine, Generation, Request, Sampling
+from judgelm.jsonl import InputError, Record
+from judgelm.model import TINY, ModelFolder, find_model, load_model
+from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers
+from judgelm.sample import Sample
+from judgelm.verdict import Judgement, Outcome, consistent
+
+Order = Literal["forward", "reversed"]
+ORDERS: dict[str, tuple[Order, ...]] = {
+    "forward": ("forward",),
+    "reversed": ("reversed",),
+    "both": ("forward", "reversed"),
+}
+PROMPT_TOO_LONG = "prompt_too_long"
+"""finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
+_WINDOW = 2048
+"""samples encoded and batched at a time"""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """How samples are judged; two runs with the same settings, model and seed give the same judgements."""
+
+    task: str = "pair"
+    scores_only: bool = False
+    temperature: float = 0.2
+    max_new_tokens: int = 2048
+    seed: int = 0
+    constrained: bool = False
+
+    def sampling(self, num_answers: int) -> Sampling:
+        stop, most = None, self.max_new_tokens
+        if self.scores_only:
+            # a line longer than this holds no scores; without a limit an untuned model would write to the end
+            stop, most = STOP_SCORES_ONLY, min(most, 16 + 8 * num_answers)
+        return Sampling(self.temperature, most, stop, self.constrained, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One sample as the judge saw it, and what came of it."""
+
+    sample: Sample
+    order: Order
+    task: str
+    judgement: Judgement
+    generation: Generation | None
+    """None where the prompt did not fit"""
+    shortened: tuple[int, ...] | None
+    """tokens cut from each answer"""
+
+    def to_record(self) -> Record:
+        """The output record's own keys; `pred_text` is the generation as written, without the task's prefill."""
+        generation, judgement = self.generation, self.judgement
+        record = {
+            "pred_text": generation.text if generation else "",
+            "pred_scores": list(judgement.scores) if judgement.scores else None,
+            "pred_outcome": judgement.outcome.value if judgement.outcome else None,
+            "pred_parse": judgement.state.value,
+            "pred_task": self.task,
+            "pred_order": self.order,
+            "pred_finish_reason": generation.finish_reason if generation else PROMPT_TOO_LONG,
+            "pred_prompt_tokens": generation.num_prompt_tokens if generation else None,
+            "pred_tokens": generation.num_tokens if generation else 0,
+            "pred_shortened": list(self.shortened) if self.shortened else None,
+            "pred_suspicious_markers": count_markers(self.sample),
+        }
+        if self.sample.reference is not None and self.task != "mmvet":
+            record["reference"] = self.sample.reference
+        return {**self.sample.to_record(), **record}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A sample's judgements in the orders asked for; `reversed` speaks of the exchanged answers."""
+
+    sample: Sample
+    forward: Judgement | None
+    reversed: Judgement | None
+
+    @property
+    def consistent(self) -> bool | None:
+        """Whether both orders agree; None with one order or without scores."""
+        return consistent(self.forward, self.reversed) if self.forward and self.reversed else None
+
+    @property
+    def scores(self) -> tuple[float, ...] | None:
+        """Each answer's score, in the sample's order, the mean of the orders judged; None if one has no scores."""
+        given = [self.forward.scores] if self.forward else []
+        if self.reversed:
+            given.append(self.reversed.swapped().scores if self.reversed.scores else None)
+        known = [scores for scores in given if scores is not None]
+        if not given or len(known) < len(given):
+            return None
+        return tuple(sum(column) / len(column) for column in zip(*known, strict=True))
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome both orders agree on, a tie where they contradict; None without scores."""
+        outcomes = [self.forward.outcome] if self.forward else []
+        if self.reversed:
+            outcomes.append(self.reversed.outcome.swapped() if self.reversed.outcome else None)
+        if not outcomes or None in outcomes:
+            return None
+        return outcomes[0] if len(set(outcomes)) == 1 else Outcome.TIE
+
+
+class Judge:
+    """A model that judges, loaded once.
+
+    >>> Judge.load("tiny").judge([Sample(1, "2 + 2?", ["4", "5"])], orders="both")
+    """
+
+    def __init__(self, engine: Engine, folder: ModelFolder | None = None, constrained: bool = False) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.constrained = constrained
+
+    @classmethod
+    def load(
+        cls,
+        name: str | os.PathLike[str] = TINY,
+        *,
+        dtype: str = "auto",
+        device: str | None = None,
+        batch_tokens: int | None = None,
+        num_gpus: int = 1,
+        max_gpu_memory: str | None = None,
+        constrained: bool | None = None,
+    ) -> Judge:
+        """Load a hub id, a local folder, a PEFT adapter or `tiny`; raises InputError where that cannot be done.
+
+        `constrained` (the default for `tiny`) lets the model write nothing but a score line first.
+        """
+        from judgelm.engine.hf import DEFAULT_BATCH_TOKENS, HFEngine
+
+        folder = find_model(os.fspath(name))
+        model, tokenizer = load_model(
+            folder, dtype=dtype, device=device, num_gpus=num_gpus, max_gpu_memory=max_gpu_memory
+        )
+        engine = HFEngine(model, tokenizer, batch_tokens or DEFAULT_BATCH_TOKENS)
+        return cls(engine, folder, folder.name == TINY if constrained is None else constrained)
+
+    def judge(
+        self,
+        samples: Sequence[Sample],
+        *,
+        task: str = "pair",
+        orders: str = "forward",
+        scores_only: bool = False,
+        temperature: float = 0.2,
+        max_new_tokens: int = 2048,
+        seed: int = 0,
+    ) -> list[Verdict]:
+        """One verdict a sample, in the samples' order. `orders` is forward, reversed or both.
+
+        Raises ValueError where two samples have the same question_id.
+        """
+        if len({sample.key for sample in samples}) < len(samples):
+            raise ValueError("question_id must be different for each sample")
+        settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained)
+        found: dict[str, dict[str, Judgement]] = {"forward": {}, "reversed": {}}
+        for order in ORDERS[orders]:
+            for judged in self.run(samples, order, settings):
+                found[order][judged.sample.key] = judged.judgement
+        return [Verdict(s, found["forward"].get(s.key), found["reversed"].get(s.key)) for s in samples]
+
+    def run(
+        self, samples: Iterable[Sample], order: Order, settings: JudgeSettings, done: Collection[str] = ()
+    ) -> Iterator[Judged]:
+        """Judge in one order, yielding samples as they finish; those whose key is in `done` are left out.
+
+        All samples take part in the batching, done or not: a resumed run so meets the same batches as an undisturbed
+        one, and gives the same bits.
+        """
+        remaining = iter(samples)
+        while window := list(itertools.islice(remaining, _WINDOW)):
+            if not all(sample.key in done for sample in window):
+                yield from self._run_window(window, order, settings, done)
+
+    def _run_window(
+        self, window: Sequence[Sample], order: Order, settings: JudgeSettings, done: Collection[str]
+    ) -> Iterator[Judged]:
+        task = TASKS[settings.task]
+        shown = [sample.swapped() if order == "reversed" else sample for sample in window]
+        sampling = settings.sampling(max(len(sample.answers) for sample in shown))
+        context = self.engine.context_length
+        # a judgement needs room too; a quarter of the context holds the reasons of the published judges
+        limit = context - min(sampling.max_new_tokens, context // 4)
+        requests, by_key, cuts = [], {}, {}
+        for sample in shown:
+            try:
+                prompt = encode_prompt(sample, task.name, self.engine.tokenizer, limit)
+            except PromptTooLong:
+                if sample.key not in done:
+                    nothing = Judgement.parse("", len(sample.answers))
+                    yield Judged(sample, order, task.name, nothing, None, None)
+                continue
+            by_key[sample.key], cuts[sample.key] = sample, prompt.shortened
+            requests.append(
+                Request(sample.key, prompt.text, prompt.input_ids, task.prefill, len(sample.answers))
+            )
+        for generation in self.engine.generate(requests, sampling, done=done):
+            sample = by_key[generation.key]
+            judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))
+            yield Judged(sample, order, task.name, judgement, generation, cuts[sample.key])
+
+
+def check_orders(orders: str, task: str) -> tuple[Order, ...]:
+    """The orders asked for; MM-Vet's ground truth has a place of its own, so it is judged forward only."""
+    if orders not in ORDERS:
+        raise InputError(f"unknown orders {orders!r}, expected one of {', '.join(ORDERS)}")
+    if task == "mmvet" and orders != "forward":
+        raise InputError("task mmvet is judged in forward order only: the ground truth keeps its place")
+    return ORDERS[orders]

@@ -1,0 +1,254 @@
+"""A run on disk: results kept as they come, resumed after any end, put in place whole and sorted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from judgelm.jsonl import InputError, Record, dump_line, id_key, id_order, read_json, read_lines, write_text
+from judgelm.llm_judge.judge import PROMPT_TOO_LONG, Judge, Judged, JudgeSettings, Order
+from judgelm.prompt import prompt_fingerprint
+from judgelm.sample import Sample
+from judgelm.verdict import ParseState
+
+_PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """Where a run writes: one file an order, and what describes them all."""
+
+    outputs: Mapping[Order, Path]
+    run: Path
+
+    @classmethod
+    def in_folder(cls, folder: Path, orders: Sequence[Order]) -> RunFiles:
+        return cls({order: folder / f"{order}.jsonl" for order in orders}, folder / "run.json")
+
+    @classmethod
+    def for_answer_file(cls, answer_file: Path, order: Order) -> RunFiles:
+        """The published scripts write one file, named by the user; its run.json stands beside it."""
+        return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"))
+
+
+def run_judge(
+    load: Callable[[], Judge],
+    samples: Sequence[Sample],
+    settings: JudgeSettings,
+    files: RunFiles,
+    described: Mapping[str, Any],
+    model_id: str,
+) -> dict[Order, list[Record]]:
+    """Judge what is not judged yet and return all records of each order, sorted by id.
+
+    `described` is what else must be the same for a run to be continued: model, files, data type. `load` is called only
+    if anything is left to do. Raises InputError where the files belong to another run or cannot be written.
+    """
+    wanted = {
+        **described,
+        "model_id": model_id,
+        "prompt_fingerprint": prompt_fingerprint(),
+        **asdict(settings),
+    }
+    with _locked(files.run):
+        earlier = _check_settings(files, wanted)
+        sessions = earlier.get("sessions", [])
+        session: dict[str, Any] = {"started": time.time(), "judged": 0, "versions": versions()}
+        started = time.perf_counter()
+        logs = {order: _Log(path) for order, path in files.outputs.items()}
+        try:
+            _write_run(files, wanted, [*sessions, session], None)
+            _judge_orders(load, samples, settings, logs, model_id, session)
+        finally:
+            for log in logs.values():
+                log.close()
+            session["seconds"] = round(time.perf_counter() - started, 3)
+        records = {order: log.finish() for order, log in logs.items()}
+        _write_run(files, wanted, [*sessions, session], {o: count_records(r) for o, r in records.items()})
+        return records
+
+
+def _judge_orders(
+    load: Callable[[], Judge],
+    samples: Sequence[Sample],
+    settings: JudgeSettings,
+    logs: Mapping[Order, _Log],
+    model_id: str,
+    session: dict[str, Any],
+) -> None:
+    keys = {sample.key for sample in samples}
+    done = sum(len(keys & log.keys) for log in logs.values())
+    total = len(samples) * len(logs)
+    if done:
+        print(f"judgelm: {done} of {total} judgements are there already and are skipped", file=sys.stderr)
+    if done == total:
+        return
+    judge = load()
+    with tqdm(total=total, initial=done, unit=" samples", smoothing=0.1, dynamic_ncols=True) as progress:
+        for order, log in logs.items():
+            progress.set_description(order)
+            for judged in judge.run(samples, order, settings, done=frozenset(log.keys)):
+                log.append(judged.sample.key, _stamp(judged, model_id))
+                session["judged"] += 1
+                progress.update()
+
+
+def _stamp(judged: Judged, model_id: str) -> Record:
+    stamp = {"pred_id": uuid.uuid4().hex, "pred_model_id": model_id, "tstamp": time.time()}
+    return {**judged.to_record(), **stamp}
+
+
+class _Log:
+    """One output file: a `.partial` that grows a whole line at a time beside the sorted final one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.partial = path.with_name(path.name + ".partial")
+        with _writing(self.partial):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _cut_half_line(self.partial)
+            self.keys = self._read_keys()
+            self._file = self.partial.open("ab", buffering=0)
+
+    def _read_keys(self) -> set[str]:
+        return {id_key(record["question_id"]) for record in self._records()}
+
+    def _records(self) -> Iterator[Record]:
+        for path in (self.path, self.partial):
+            if path.exists() and path.stat().st_size:
+                for line in read_lines(path):
+                    if "question_id" not in line.record:
+                        raise InputError(f"{line.where}: not a judgement (no question_id); remove the file to go on")
+                    yield line.record
+
+    def append(self, key: str, record: Record) -> None:
+        """Write one line and hand it to the operating system, so that a killed process loses nothing."""
+        line = dump_line(record).encode()
+        with _writing(self.partial):
+            written = 0
+            while written < len(line):
+                written += self._file.write(line[written:])
+        self.keys.add(key)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def finish(self) -> list[Record]:
+        """Put the sorted file in place, then drop the partial one."""
+        by_key = {id_key(record["question_id"]): record for record in self._records()}
+        records = [by_key[key] for key in sorted(by_key, key=id_order)]
+        write_text(self.path, map(dump_line, records))
+        self.partial.unlink(missing_ok=True)
+        return records
+
+
+def _cut_half_line(path: Path) -> None:
+    """A process killed in mid-write leaves a line without its end: it is removed and judged again."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{path}: cannot be written ({error.strerror}); what was judged is kept, the same command goes on"
+        raise InputError(message) from error
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    lock = FileLock(run.with_name(f".{run.name}.lock"), timeout=0)
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{run.parent}: another run is writing there") from None
+    except OSError as error:
+        raise InputError(f"{run.parent}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_settings(files: RunFiles, wanted: Mapping[str, Any]) -> Record:
+    """The earlier run's description; empty for a new run, InputError for one with other settings."""
+    if not files.run.exists():
+        for path in files.outputs.values():
+            if path.exists():
+                raise InputError(f"{path} exists already without {files.run.name}: move it, or name another place")
+        return {}
+    earlier = read_json(files.run)
+    before = earlier.get("settings", {})
+    # through JSON and back, so that tuples and lists compare
+    now = json.loads(json.dumps(wanted))
+    changed = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
+    if changed:
+        raise InputError(
+            f"{files.run} is of a run with other settings: {'; '.join(changed)} (name another place or remove the old)"
+        )
+    return earlier
+
+
+def _write_run(
+    files: RunFiles, settings: Mapping[str, Any], sessions: list[dict[str, Any]], counts: Mapping[str, Any] | None
+) -> None:
+    known = read_json(files.run).get("counts", {}) if files.run.exists() else {}
+    document = {
+        "settings": settings,
+        "finished": counts is not None,
+        "counts": {**known, **(counts or {})},
+        "sessions": sessions,
+        "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
+    }
+    write_text(files.run, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def count_records(records: Sequence[Record]) -> dict[str, int]:
+    """How the judgements of one order came out."""
+    counts = {"total": len(records)}
+    for state in ParseState:
+        counts[state.value] = sum(record["pred_parse"] == state for record in records)
+    counts["shortened"] = sum(record["pred_shortened"] is not None for record in records)
+    counts["prompt_too_long"] = sum(record["pred_finish_reason"] == PROMPT_TOO_LONG for record in records)
+    counts["length_limit"] = sum(record["pred_finish_reason"] == "length" for record in records)
+    counts["suspicious_markers"] = sum(record["pred_suspicious_markers"] > 0 for record in records)
+    counts["prompt_tokens"] = sum(record["pred_prompt_tokens"] or 0 for record in records)
+    counts["generated_tokens"] = sum(record["pred_tokens"] for record in records)
+    return counts
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's content."""
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

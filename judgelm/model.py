@@ -1,0 +1,189 @@
+"""A model's name -> its folder -> model and tokenizer: hub id, local folder, PEFT adapter or `tiny`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from judgelm.jsonl import InputError
+from judgelm.tiny import UNTUNED, tiny_folder
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+TINY = "tiny"
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+_WEIGHTS = ("*.safetensors", "*.bin")
+_SAMPLED_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """Where a model's files lie."""
+
+    name: str
+    path: Path
+    base: ModelFolder | None
+    """the model under a PEFT adapter"""
+
+    @property
+    def note(self) -> str | None:
+        """What a user of this model must know."""
+        return UNTUNED if self.name == TINY else None
+
+    def fingerprint(self) -> str:
+        """sha256 over each file's name, size, first and last MiB: quick for any size, and other after training."""
+        digest = hashlib.sha256()
+        for file in sorted(self.path.iterdir()):
+            if file.suffix in (".json", ".safetensors", ".bin", ".model"):
+                size = file.stat().st_size
+                digest.update(f"{file.name}\0{size}\0".encode())
+                with file.open("rb") as content:
+                    digest.update(content.read(_SAMPLED_BYTES))
+                    content.seek(max(0, size - _SAMPLED_BYTES))
+                    digest.update(content.read(_SAMPLED_BYTES))
+        if self.base is not None:
+            digest.update(self.base.fingerprint().encode())
+        return digest.hexdigest()
+
+
+def find_model(name: str) -> ModelFolder:
+    """Resolve a name: `tiny`, a folder, or else a hub id, whose files are fetched into the hub's cache.
+
+    Raises InputError for a folder without config or weights and for a hub id that cannot be had.
+    """
+    if name == TINY:
+        return ModelFolder(name, tiny_folder(), None)
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+            raise InputError(f"model {name}: no such folder")
+        path = _fetch(name)
+    return _check(ModelFolder(name, path, None))
+
+
+def _check(folder: ModelFolder) -> ModelFolder:
+    adapter = folder.path / "adapter_config.json"
+    if not any(file for pattern in _WEIGHTS for file in folder.path.glob(pattern)):
+        raise InputError(f"model {folder.name}: the folder holds no weights (*.safetensors or *.bin)")
+    if adapter.is_file():
+        base = json.loads(adapter.read_text()).get("base_model_name_or_path")
+        if not base:
+            raise InputError(f"model {folder.name}: adapter_config.json does not name its base model")
+        return ModelFolder(folder.name, folder.path, find_model(base))
+    if not (folder.path / "config.json").is_file():
+        raise InputError(f"model {folder.name}: the folder holds no config.json")
+    return folder
+
+
+def _fetch(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        # .bin weights only where there are no safetensors would need a look at the list first: the loader picks
+        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.bin", "*.model", "*.txt"]))
+    except HFValidationError:
+        raise InputError(f"model {name}: no such folder, and not a hub id") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"model {name}: no such folder, and the hub did not give it ({reason})") from None
+    return folder
+
+
+def load_model(
+    folder: ModelFolder,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    num_gpus: int = 1,
+    max_gpu_memory: str | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load weights and tokenizer, ready to generate; an adapter is merged into its base.
+
+    `dtype` auto is bfloat16 where the hardware computes in it, else float16 on a GPU and float32 on a CPU. With
+    `num_gpus` above 1 layers are spread by accelerate's device map, at most `max_gpu_memory` ("37GiB") on each.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    device = device or default_device()
+    weights = folder.base.path if folder.base else folder.path
+    settings: dict[str, Any] = {"dtype": _choose_dtype(dtype, device)}
+    if num_gpus > 1:
+        if torch.cuda.device_count() < num_gpus:
+            raise InputError(f"--num-gpus-per-model {num_gpus}: this machine has {torch.cuda.device_count()} GPUs")
+        settings["device_map"] = "auto"
+        limit = max_gpu_memory or f"{int(torch.cuda.get_device_properties(0).total_memory * 0.85 / 2**30)}GiB"
+        settings["max_memory"] = dict.fromkeys(range(num_gpus), limit)
+    elif device != "cpu":
+        settings["device_map"] = {"": device}
+    if _has_flash_attention(device, settings["dtype"]):
+        settings["attn_implementation"] = "flash_attention_2"
+    try:
+        with quiet_progress():
+            tokenizer = AutoTokenizer.from_pretrained(folder.path if _has_tokenizer(folder.path) else weights)
+            model = AutoModelForCausalLM.from_pretrained(weights, **settings)
+            if folder.base is not None:
+                from peft import PeftModel
+
+                model = PeftModel.from_pretrained(model, folder.path).merge_and_unload()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"model {folder.name}: cannot be loaded ({reason})") from error
+    return model.eval(), tokenizer
+
+
+def _has_tokenizer(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
+
+
+def default_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _choose_dtype(name: str, device: str) -> torch.dtype:
+    import torch
+
+    if name != "auto":
+        chosen: torch.dtype = getattr(torch, name)
+        return chosen
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device == "mps":
+        return torch.float16
+    capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
+
+
+def _has_flash_attention(device: str, dtype: torch.dtype) -> bool:
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    return device.startswith("cuda") and dtype != torch.float32 and bool(is_flash_attn_2_available())
+
+
+@contextlib.contextmanager
+def quiet_progress() -> Iterator[None]:
+    """Without transformers' own progress bars: stderr belongs to ours."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

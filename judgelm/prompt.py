@@ -1,0 +1,124 @@
+"""The only prompt text: what the released judges were trained on, byte for byte.
+
+Other programs may import this module: it needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from judgelm.sample import MAX_ANSWERS, Sample
+
+SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
+RESPONSE = "### Response:"
+EOS = "</s>"
+STOP_SCORES_ONLY = "\n"
+"""with scores only a judgement ends at its first newline"""
+
+_JUDGE = (
+    "We would like to request your feedback on the performance of {count} AI assistants in response to the user"
+    " question displayed above.\nPlease rate the helpfulness, relevance, accuracy, level of details of their responses."
+    " Each assistant receives an overall score on a scale of 1 to 10, where a higher score indicates better overall"
+    " performance."
+)
+_MATCH_REFERENCE = (
+    "We would like to request your feedback on the performance of {count} AI assistants' answers in comparing with the"
+    " reference answer and determine if they match meaningfully. Please rate the helpfulness, relevance, accuracy,"
+    " level of details of the Assistants' answers. To accomplish the task, you must : 1. Focus on the meaningful match"
+    " between the reference answer and the Assistants' answers.\n 2. Consider synonyms or paraphrases as valid"
+    " matches.\n 3. Evaluate the correctness of the Assistants' answers compared to the reference answer.\n 4. If there"
+    " are multiple reference answers, the Assistants' answer is considered correct as long as it is close to any of the"
+    " answers."
+)
+_OUTPUT = (
+    "\nPlease first output a single line containing only {count} values indicating the scores for Assistant {ids},"
+    " respectively. The {count} scores are separated by a space. In the subsequent line, please provide a comprehensive"
+    " explanation of your evaluation, avoiding any potential bias and ensuring that the order in which the responses"
+    " were presented does not affect your judgment."
+)
+_COUNT_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_MARKER = re.compile(
+    r"^\[(?:Question|Reference Answer|System|The (?:Start|End) of Assistant \d+'s Answer)\]|^### Response:", re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked of the judge. `prefill` is the part of the judgement that stands in the prompt already."""
+
+    name: str
+    instruction: str
+    prefill: str
+    max_answers: int
+    needs_reference: bool
+    help: str
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        Task("pair", _JUDGE + _OUTPUT, "", 2, False, "two answers, each gets a score"),
+        Task("single", _JUDGE + _OUTPUT, "10", 2, False, "answer 1 is a reference answer worth 10, answer 2 is graded"),
+        Task("multi", _JUDGE + _OUTPUT, "", MAX_ANSWERS, False, f"2 to {MAX_ANSWERS} answers, each gets a score"),
+        Task("mmvet", _MATCH_REFERENCE + _OUTPUT, "10", 2, True, "an answer is matched with MM-Vet's ground truth"),
+    )
+}
+
+
+def render_prompt(sample: Sample, task: str = "pair") -> str:
+    """The prompt for a sample, ending in `### Response:` and the task's prefill; the judgement follows directly.
+
+    Texts are inserted as they are. Raises ValueError for an unknown task, a wrong number of answers or a missing
+    reference.
+    """
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}")
+    spec = TASKS[task]
+    count = len(sample.answers)
+    if count > spec.max_answers:
+        raise ValueError(f"task {task} takes {spec.max_answers} answers, found {count}")
+    if spec.needs_reference and sample.reference is None:
+        raise ValueError(f"task {task} needs a reference")
+    blocks = [f"[Question]\n{sample.question}\n\n"]
+    if sample.reference is not None:
+        blocks.append(f"[Reference Answer]\n{sample.reference}\n\n")
+    for k, answer in enumerate(sample.answers, start=1):
+        blocks.append(f"[The Start of Assistant {k}'s Answer]\n{answer}\n\n[The End of Assistant {k}'s Answer]\n\n")
+    return f"{SYSTEM}\n{''.join(blocks)}[System]\n{_instruction(spec, count)}\n\n{RESPONSE}{spec.prefill}"
+
+
+def _instruction(task: Task, count: int) -> str:
+    ids = ", ".join(str(k) for k in range(1, count)) + f" and {count}"
+    return task.instruction.format(count=_COUNT_WORDS[count - 2], ids=ids)
+
+
+def render_followup(prompt: str, judgement: str, turns: Sequence[tuple[str, str]], question: str) -> str:
+    """The prompt for a further question to the judge about its judgement, as Vicuna v1.1 chats continue.
+
+    `judgement` is what the judge wrote after `prompt`; `turns` are earlier (question, reply) pairs.
+    """
+    text = prompt + judgement
+    for asked, reply in turns:
+        text += f"USER: {asked} ASSISTANT: {reply}{EOS}"
+    return f"{text}USER: {question} ASSISTANT:"
+
+
+def count_markers(sample: Sample) -> int:
+    """How many lines of question, reference and answers imitate the prompt's own block markers."""
+    texts = (sample.question, sample.reference or "", *sample.answers)
+    return sum(len(_MARKER.findall(text)) for text in texts)
+
+
+def prompt_fingerprint() -> str:
+    """sha256 over every task's prompt for every number of answers, with and without a reference."""
+    digest = hashlib.sha256()
+    for task in TASKS.values():
+        for count in range(2, task.max_answers + 1):
+            plain = Sample(0, "question", tuple(f"answer {k}" for k in range(count)))
+            shown = [plain.with_reference("reference")] if task.needs_reference else [plain, plain.with_reference("reference")]
+            for sample in shown:
+                digest.update(render_prompt(sample, task.name).encode())
+    return digest.hexdigest()

