@@ -79,15 +79,11 @@ def _token_ends(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [end for _, end in offsets]
 
 
-def decode_after(
-    context_ids: list[int], generated_ids: list[int], tokenizer: PreTrainedTokenizerBase
-) -> str:
+def decode_after(context_ids: list[int], generated_ids: list[int], tokenizer: PreTrainedTokenizerBase) -> str:
     """The text of generated tokens as it continues the prompt whose last tokens are `context_ids`.
 
     Decoded alone, a SentencePiece tokenizer would drop the space in front: "10" + " 7" would read "107".
     """
     before = tokenizer.decode(context_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    both = tokenizer.decode(
-        context_ids + generated_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
+    both = tokenizer.decode(context_ids + generated_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return str(both[len(before) :])

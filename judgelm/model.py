@@ -147,6 +147,7 @@ def _has_tokenizer(path: Path) -> bool:
 
 
 def default_device() -> str:
+    """The fastest device of this machine."""
     import torch
 
     if torch.cuda.is_available():

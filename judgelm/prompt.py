@@ -41,7 +41,8 @@ _OUTPUT = (
 )
 _COUNT_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _MARKER = re.compile(
-    r"^\[(?:Question|Reference Answer|System|The (?:Start|End) of Assistant \d+'s Answer)\]|^### Response:", re.MULTILINE
+    r"^\[(?:Question|Reference Answer|System|The (?:Start|End) of Assistant \d+'s Answer)\]|^### Response:",
+    re.MULTILINE,
 )
 
 
@@ -118,7 +119,11 @@ def prompt_fingerprint() -> str:
     for task in TASKS.values():
         for count in range(2, task.max_answers + 1):
             plain = Sample(0, "question", tuple(f"answer {k}" for k in range(count)))
-            shown = [plain.with_reference("reference")] if task.needs_reference else [plain, plain.with_reference("reference")]
+            shown = (
+                [plain.with_reference("reference")]
+                if task.needs_reference
+                else [plain, plain.with_reference("reference")]
+            )
             for sample in shown:
                 digest.update(render_prompt(sample, task.name).encode())
     return digest.hexdigest()

@@ -45,6 +45,7 @@ def read_samples(
 
 
 def find_task(name: str) -> Task:
+    """The task of that name; raises InputError for an unknown one."""
     if name not in TASKS:
         raise InputError(f"unknown task {name!r}, expected one of {', '.join(TASKS)}")
     return TASKS[name]

@@ -14,7 +14,11 @@ _SEPARATOR = r"(?:[ \t]*,[ \t]*|[ \t]+)"
 _TOLERATED_LINE = re.compile(rf"{_SCORE}(?:{_SEPARATOR}{_SCORE})*")
 _EXACT_LINE = re.compile(rf"{_NUMBER}(?: {_NUMBER})*")
 # "Assistant 1", "assistant 2's", "Assistants 1 and 2"; not "Assistant 12"
-_ASSISTANT = re.compile(r"(?P<word>\bAssistants?[ \t]+#?)(?P<first>[12])(?!\d)(?:(?P<and>[ \t]*(?:,|/|&|\band\b|\bor\b)[ \t]*)(?P<second>[12])(?!\d))?", re.IGNORECASE)
+_ASSISTANT = re.compile(
+    r"(?P<word>\bAssistants?[ \t]+#?)(?P<first>[12])(?!\d)"
+    r"(?:(?P<and>[ \t]*(?:,|/|&|\band\b|\bor\b)[ \t]*)(?P<second>[12])(?!\d))?",
+    re.IGNORECASE,
+)
 _EXCHANGED = {"1": "2", "2": "1"}
 
 
@@ -102,7 +106,9 @@ class Judgement:
         start = len(self.text) - len(self.text.lstrip())
         line = _score_line(self.text)
         first, second = list(re.finditer(_SCORE, line))[:2]
-        exchanged = line[: first.start()] + second[0] + line[first.end() : second.start()] + first[0] + line[second.end() :]
+        exchanged = (
+            line[: first.start()] + second[0] + line[first.end() : second.start()] + first[0] + line[second.end() :]
+        )
         rest = _ASSISTANT.sub(_exchange_assistants, self.text[start + len(line) :])
         scores = (self.scores[1], self.scores[0], *self.scores[2:])
         return Judgement(self.text[:start] + exchanged + rest, self.num_answers, scores, self.state)

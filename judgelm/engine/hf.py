@@ -14,14 +14,13 @@ import torch
 from transformers import DynamicCache
 
 from judgelm.encoding import decode_after
-from judgelm.engine import FinishReason, Generation, OnText, Request, Sampling
+from judgelm.engine import DEFAULT_BATCH_TOKENS, FinishReason, Generation, OnText, Request, Sampling
 from judgelm.engine.score_line import ScoreLineProcessor, score_pieces
 from judgelm.jsonl import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DEFAULT_BATCH_TOKENS = 8192
 _TYPICAL_NEW_TOKENS = 256
 """what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
 _CONTEXT_TOKENS = 4
@@ -47,7 +46,7 @@ class HFEngine:
 
     Args:
         model: in evaluation mode, on its device or devices.
-        batch_tokens: most tokens, padding and expected new ones included, that one batch holds.
+        batch_tokens: how much one batch may hold, see `DEFAULT_BATCH_TOKENS`.
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class HFEngine:
         done: Collection[str] = (),
         on_text: OnText | None = None,
     ) -> Iterator[Generation]:
-        """See `Engine.generate`. Out of memory halves the batch; a single prompt that does not fit raises InputError."""
+        """See `Engine.generate`. Out of memory halves the batch; one prompt that does not fit raises InputError."""
         batches = deque(self.plan(requests, sampling))
         finished = set(done)
         while batches:
@@ -185,9 +184,7 @@ class HFEngine:
     def _finish(self, row: _Row, sampling: Sampling) -> Generation | None:
         reason: FinishReason
         text = None
-        if row.tokens[-1] in self._eos:
-            reason = "stop"
-        elif sampling.stop is not None and sampling.stop in (text := self._text(row)):
+        if row.tokens[-1] in self._eos or (sampling.stop is not None and sampling.stop in (text := self._text(row))):
             reason = "stop"
         elif len(row.tokens) >= row.max_new_tokens:
             reason = "length"

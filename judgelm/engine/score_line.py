@@ -20,7 +20,7 @@ _PIECE = re.compile(r"[0-9]*[ \n]?[0-9]*\n?")
 _SCORES = tuple(str(score) for score in range(1, 11))
 
 
-class ScoreLineProcessor(LogitsProcessor):
+class ScoreLineProcessor(LogitsProcessor):  # type: ignore[misc]
     """Sets the logits of every token to -inf that would leave "s1 s2 .. sN" + newline, each s from 1 to 10.
 
     What follows the newline is free. A row's score line is `prefills[row]` and its generated tokens.
@@ -101,4 +101,3 @@ def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
 
 def _has(pieces: dict[int, str], text: str) -> bool:
     return any(text in piece for piece in pieces.values())
-

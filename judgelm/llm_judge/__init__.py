@@ -1,0 +1,1 @@
+"""Judging files with a model, and the metrics of the judgements."""

@@ -29,8 +29,12 @@ def evaluate_files(forward: PathLike, reversed_: PathLike | None = None, teacher
         _check_order(line, "forward")
         pair = JudgedPair(
             forward=_judgement(line),
-            reversed=None if reversed_by_id is None else _judgement(_find(reversed_by_id, key, reversed_, line, "reversed judgement")),
-            teacher=None if teacher_by_id is None else require(_find(teacher_by_id, key, teacher, line, "teacher judgement"), "text", str),
+            reversed=None
+            if reversed_by_id is None
+            else _judgement(_find(reversed_by_id, key, reversed_, line, "reversed judgement")),
+            teacher=None
+            if teacher_by_id is None
+            else require(_find(teacher_by_id, key, teacher, line, "teacher judgement"), "text", str),
         )
         pairs.append(pair)
     try:

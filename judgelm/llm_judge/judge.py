@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from judgelm.encoding import PromptTooLong, encode_prompt
-from judgelm.engine import Engine, Generation, Request, Sampling
+from judgelm.engine import DEFAULT_BATCH_TOKENS, Engine, Generation, Request, Sampling
 from judgelm.jsonl import InputError, Record
 from judgelm.model import TINY, ModelFolder, find_model, load_model
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers
@@ -134,7 +134,7 @@ class Judge:
         *,
         dtype: str = "auto",
         device: str | None = None,
-        batch_tokens: int | None = None,
+        batch_tokens: int = DEFAULT_BATCH_TOKENS,
         num_gpus: int = 1,
         max_gpu_memory: str | None = None,
         constrained: bool | None = None,
@@ -143,13 +143,13 @@ class Judge:
 
         `constrained` (the default for `tiny`) lets the model write nothing but a score line first.
         """
-        from judgelm.engine.hf import DEFAULT_BATCH_TOKENS, HFEngine
+        from judgelm.engine.hf import HFEngine
 
         folder = find_model(os.fspath(name))
         model, tokenizer = load_model(
             folder, dtype=dtype, device=device, num_gpus=num_gpus, max_gpu_memory=max_gpu_memory
         )
-        engine = HFEngine(model, tokenizer, batch_tokens or DEFAULT_BATCH_TOKENS)
+        engine = HFEngine(model, tokenizer, batch_tokens)
         return cls(engine, folder, folder.name == TINY if constrained is None else constrained)
 
     def judge(
@@ -208,9 +208,7 @@ class Judge:
                     yield Judged(sample, order, task.name, nothing, None, None)
                 continue
             by_key[sample.key], cuts[sample.key] = sample, prompt.shortened
-            requests.append(
-                Request(sample.key, prompt.text, prompt.input_ids, task.prefill, len(sample.answers))
-            )
+            requests.append(Request(sample.key, prompt.text, prompt.input_ids, task.prefill, len(sample.answers)))
         for generation in self.engine.generate(requests, sampling, done=done):
             sample = by_key[generation.key]
             judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))

@@ -78,17 +78,21 @@ def _sign(text: str) -> int:
 def _ours(pairs: Sequence[JudgedPair]) -> Metrics:
     read = [(pair, Judgement.parse(pair.teacher) if pair.teacher is not None else None) for pair in pairs]
     kept = [(pair, teacher) for pair, teacher in read if teacher is None or teacher.scores is not None]
+    if not kept:
+        raise ValueError("no row has a teacher judgement with scores from 0 to 10")
     total = len(kept)
     forward = [Judgement.parse(pair.forward) for pair, _ in kept]
     metrics: Metrics = {}
     if pairs[0].teacher is not None:
         agreed = sum(t is not None and t.outcome == f.outcome for (_, t), f in zip(kept, forward, strict=True))
-        metrics["agreement"] = agreed / total if total else 0.0
+        metrics["agreement"] = agreed / total
     counts: Metrics = {"total": total, "dropped_teacher": len(pairs) - total, **_unread(forward, "forward")}
     counts |= {f"{o.value}_forward": sum(f.outcome == o for f in forward) for o in Outcome}
     reversed_ = [Judgement.parse(pair.reversed) for pair, _ in kept if pair.reversed is not None]
     if reversed_:
-        both = [(f.outcome, r.outcome.swapped()) for f, r in zip(forward, reversed_, strict=True) if f.outcome and r.outcome]
+        both = [
+            (f.outcome, r.outcome.swapped()) for f, r in zip(forward, reversed_, strict=True) if f.outcome and r.outcome
+        ]
         metrics |= {
             "bias_first": sum(f.sign > r.sign for f, r in both) / total,
             "bias_second": sum(f.sign < r.sign for f, r in both) / total,

@@ -1,0 +1,5 @@
+"""`python -m judgelm`."""
+
+from judgelm.cli import main
+
+main()

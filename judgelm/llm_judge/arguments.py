@@ -1,0 +1,215 @@
+"""The judging commands' flags: ours and the published ones, each said once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from judgelm.engine import DEFAULT_BATCH_TOKENS
+from judgelm.jsonl import InputError
+from judgelm.prompt import TASKS
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line and exit code 2."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
+
+
+def run_main(command: Callable[[], None]) -> NoReturn:
+    """Run a command: a user's mistake is one line and exit code 2, Ctrl-C 130; a bug keeps its traceback."""
+    try:
+        command()
+    except InputError as error:
+        print(f"judgelm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\njudgelm: interrupted; what was judged is kept, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(0)
+
+
+def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm prompt`."""
+    _add_input_arguments(parser)
+    parser.add_argument("--reverse", action="store_true", help="exchange answers 1 and 2 first")
+
+
+def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    tasks = "; ".join(f"{task.name}: {task.help}" for task in TASKS.values())
+    parser.add_argument("--task", default="pair", metavar="TASK", help=f"what is judged ({tasks})")
+    parser.add_argument("--question-file", required=True, metavar="FILE", help="judge samples, JSON Lines")
+    parser.add_argument(
+        "--reference-file",
+        type=none_or_text,
+        metavar="FILE",
+        help="reference answers shown to the judge, joined on question_id",
+    )
+    parser.add_argument(
+        "--answer-num",
+        type=_at_least(2),
+        metavar="N",
+        help="task multi: how many answers of each sample (default: all it has)",
+    )
+
+
+def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm judge`."""
+    parser.add_argument("--model", default="tiny", help="hub id, local folder, PEFT adapter folder, or tiny (embedded)")
+    parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
+    _add_input_arguments(parser)
+    parser.add_argument(
+        "--output-dir", required=True, metavar="DIR", help="gets forward.jsonl, reversed.jsonl, run.json"
+    )
+    parser.add_argument(
+        "--orders",
+        choices=("forward", "reversed", "both"),
+        help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
+    )
+    parser.add_argument(
+        "--scores-only", action="store_true", help="stop after the score line: no reasons, many times faster"
+    )
+    parser.add_argument(
+        "--limit", type=_at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
+    )
+    _add_generation_arguments(parser)
+    parser.add_argument(
+        "--constrained",
+        action=argparse.BooleanOptionalAction,
+        help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        help="of the weights; auto: bfloat16 where the hardware computes in it",
+    )
+    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    parser.add_argument(
+        "--batch-tokens",
+        type=_at_least(1),
+        default=DEFAULT_BATCH_TOKENS,
+        metavar="N",
+        help="most tokens in one batch; fewer need less memory",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
+    )
+
+
+def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--temperature", type=_temperature, default=0.2, metavar="T", help="of the sampling; 0 is greedy"
+    )
+    parser.add_argument(
+        "--max-new-token", type=_at_least(1), default=2048, metavar="N", help="most tokens of a judgement"
+    )
+    parser.add_argument(
+        "--num-gpus-per-model", type=_at_least(1), default=1, metavar="N", help="GPUs over which one model is spread"
+    )
+    parser.add_argument(
+        "--num-gpus-total",
+        type=_at_least(1),
+        metavar="N",
+        help="all GPUs (default: those of one model; more replicas are not supported yet)",
+    )
+    parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory for weights on each GPU, such as 37GiB")
+
+
+def published_parser(task: str) -> Parser:
+    """Flags of the paper's gen_model_judgement scripts, as they are published."""
+    parser = Parser(description=f"Judge a JSONL file; task {task}: {TASKS[task].help}.")
+    parser.set_defaults(reference_file=None, if_reverse_answers=0, answer_num=None)
+    parser.add_argument("--model-path", required=True, help="hub id, local folder, PEFT adapter folder, or tiny")
+    parser.add_argument("--model-id", required=True, help="name of the judge in the records")
+    parser.add_argument("--question-file", required=True, help="judge samples, JSON Lines")
+    parser.add_argument("--answer-file", required=True, help="output judgements, JSON Lines sorted by question_id")
+    parser.add_argument("--question-begin", type=int, help="first row to judge")
+    parser.add_argument("--question-end", type=int, help="row after the last to judge")
+    parser.add_argument("--if-fast-eval", type=int, choices=(0, 1), default=0, help="1: scores only, no reasons")
+    if task != "mmvet":
+        parser.add_argument("--reference-file", type=none_or_text, help="reference answers, or None")
+        parser.add_argument(
+            "--if-reverse-answers",
+            "--if-reverse",
+            type=int,
+            choices=(0, 1),
+            default=0,
+            help="1: exchange answers 1 and 2",
+        )
+    if task == "multi":
+        parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
+    _add_generation_arguments(parser)
+    parser.set_defaults(dtype="auto", device=None, batch_tokens=DEFAULT_BATCH_TOKENS, seed=0, constrained=None)
+    return parser
+
+
+def evaluate_parser() -> Parser:
+    """Flags of the paper's eval_model_judgement script, as they are published."""
+    parser = Parser(description="Compare judgements with a teacher's and with those of the exchanged answers.")
+    parser.add_argument("--gt-answer-file-path", required=True, help="teacher judgements: question_id, text")
+    parser.add_argument("--sequential-pred-answer-file-path", required=True, help="judgements in forward order")
+    parser.add_argument("--reversed-pred-answer-file-path", required=True, help="judgements in reversed order")
+    return parser
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm evaluate`."""
+    parser.add_argument("--forward", required=True, metavar="FILE", help="judgements in forward order")
+    parser.add_argument(
+        "--reversed", metavar="FILE", help="judgements with answers 1 and 2 exchanged: gives consistency and bias"
+    )
+    parser.add_argument(
+        "--teacher",
+        metavar="FILE",
+        help="teacher judgements (question_id, text): gives agreement, precision, recall, F1",
+    )
+
+
+def none_or_text(value: str) -> str | None:
+    """The published commands say None where there is no file."""
+    return None if value == "None" else value
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        number = int(value)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {value}")
+        return number
+
+    parse.__name__ = "whole number"
+    return parse
+
+
+def _temperature(value: str) -> float:
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {value}")
+    return number
+
+
+_temperature.__name__ = "number"
+
+
+def check_replicas(args: argparse.Namespace) -> None:
+    """Several GPUs can hold one model; several models at once are not supported yet."""
+    total = args.num_gpus_total or args.num_gpus_per_model
+    if total % args.num_gpus_per_model:
+        raise InputError(f"--num-gpus-total {total} is no multiple of --num-gpus-per-model {args.num_gpus_per_model}")
+    replicas = total // args.num_gpus_per_model
+    if replicas > 1:
+        raise InputError(
+            f"--num-gpus-total {total} with --num-gpus-per-model {args.num_gpus_per_model} asks for {replicas} replicas"
+            f" of the model, this version runs one: use --num-gpus-total {args.num_gpus_per_model}"
+        )

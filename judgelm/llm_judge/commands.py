@@ -1,0 +1,130 @@
+"""What the judging and evaluating commands do, ours and the published scripts alike."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from judgelm.jsonl import Record
+from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser, run_main
+from judgelm.llm_judge.evaluate import PathLike, evaluate_files
+from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, check_orders
+from judgelm.llm_judge.report import counts_line, judgement_table, metrics_table, win_lines
+from judgelm.llm_judge.run import RunFiles, count_records, hash_file, run_judge
+from judgelm.model import TINY, find_model
+from judgelm.reading import find_task, read_samples
+from judgelm.sample import Sample
+
+
+def judge_command(args: argparse.Namespace) -> None:
+    """`judgelm judge`: judge a file into a folder, then say what came of it."""
+    task = find_task(args.task).name
+    orders = check_orders(args.orders or ("both" if task == "pair" else "forward"), task)
+    samples = _read(args, task)[: args.limit]
+    files = RunFiles.in_folder(Path(args.output_dir).expanduser(), orders)
+    records = _judge(args, args.model, task, args.scores_only, samples, files)
+    print(judgement_table(records))
+    print()
+    for order, rows in records.items():
+        print(counts_line(order, count_records(rows)))
+    print(f"written to {', '.join(str(path) for path in files.outputs.values())}")
+    _print_note(args.model)
+
+
+def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """A gen_model_judgement script: judge a file into one answer file."""
+
+    def command() -> None:
+        args = published_parser(task).parse_args(argv)
+        order: Order = "reversed" if args.if_reverse_answers else "forward"
+        files = RunFiles.for_answer_file(Path(args.answer_file).expanduser(), order)
+        samples = _read(args, task)
+        print(f"Output to {args.answer_file}")
+        records = _judge(args, args.model_path, task, bool(args.if_fast_eval), samples, files)[order]
+        print(counts_line(order, count_records(records)))
+        if task == "pair":
+            print(win_lines(records))
+        _print_note(args.model_path)
+
+    run_main(command)
+
+
+def _read(args: argparse.Namespace, task: str) -> list[Sample]:
+    return read_samples(
+        args.question_file,
+        task,
+        reference_file=args.reference_file,
+        num_answers=args.answer_num,
+        begin=args.question_begin,
+        end=args.question_end,
+        seed=args.seed,
+    )
+
+
+def _judge(
+    args: argparse.Namespace,
+    model: str,
+    task: str,
+    scores_only: bool,
+    samples: Sequence[Sample],
+    files: RunFiles,
+) -> dict[Order, list[Record]]:
+    check_replicas(args)
+    folder = find_model(model)
+    constrained = model == TINY if args.constrained is None else args.constrained
+    described: dict[str, Any] = {
+        "model": model,
+        "model_fingerprint": folder.fingerprint(),
+        "question_file_sha256": hash_file(args.question_file),
+        "reference_file_sha256": hash_file(args.reference_file) if args.reference_file else None,
+        "answer_num": args.answer_num,
+        "dtype": args.dtype,
+    }
+    load = functools.partial(
+        Judge.load,
+        model,
+        dtype=args.dtype,
+        device=args.device,
+        batch_tokens=args.batch_tokens,
+        num_gpus=args.num_gpus_per_model,
+        max_gpu_memory=args.max_gpu_memory,
+        constrained=constrained,
+    )
+    settings = JudgeSettings(task, scores_only, args.temperature, args.max_new_token, args.seed, constrained)
+    return run_judge(load, samples, settings, files, described, args.model_id or Path(model).name)
+
+
+def _print_note(model: str) -> None:
+    note = find_model(model).note
+    if note:
+        print(f"note: {note}")
+
+
+def evaluate_command(args: argparse.Namespace) -> None:
+    """`judgelm evaluate`."""
+    print_metrics(args.forward, args.reversed, args.teacher)
+
+
+def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The eval_model_judgement script."""
+
+    def command() -> None:
+        args = evaluate_parser().parse_args(argv)
+        print_metrics(
+            args.sequential_pred_answer_file_path, args.reversed_pred_answer_file_path, args.gt_answer_file_path
+        )
+
+    run_main(command)
+
+
+def print_metrics(forward: PathLike, reversed_: PathLike | None, teacher: PathLike | None) -> None:
+    """A table, and as the last line one JSON object."""
+    metrics = evaluate_files(forward, reversed_, teacher)
+    print(metrics_table(metrics))
+    print()
+    sys.stdout.write(json.dumps(metrics) + "\n")

@@ -1,0 +1,129 @@
+"""Numbers -> lines and tables for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+from judgelm.jsonl import Record, id_key
+from judgelm.llm_judge.judge import Order
+from judgelm.llm_judge.metrics import Metrics
+from judgelm.verdict import Judgement, Outcome, ParseState, consistent
+
+MAX_ROWS = 40
+_LABELS = {
+    "agreement": "agreement with the teacher",
+    "accuracy": "accuracy (published rule: unparsed = tie)",
+    "precision": "precision, macro",
+    "recall": "recall, macro",
+    "f1": "F1, macro",
+    "consistency": "consistency under swap",
+    "bias_first": "bias to the first answer",
+    "bias_second": "bias to the second answer",
+    "perfer_before_rate": "bias to the first (published rule)",
+    "perfer_after_rate": "bias to the second (published rule)",
+    "delta_bias": "difference of the two",
+    "total_bias": "sum of the two",
+    "win_forward": "Assistant 1 wins",
+    "tie_forward": "ties",
+    "lose_forward": "Assistant 2 wins",
+    "unparsed_forward": "unparsed, forward",
+    "unparsed_reversed": "unparsed, reversed",
+    "repaired_forward": "repaired, forward",
+    "repaired_reversed": "repaired, reversed",
+    "dropped_teacher": "dropped: teacher unparsed",
+    "not_judged": "teacher rows not judged",
+    "total_num": "rows (published rule)",
+    "total": "rows",
+}
+
+
+def metrics_table(metrics: Metrics) -> str:
+    """One metric a line, rates in per cent."""
+    rows = []
+    for name, label in _LABELS.items():
+        if name in metrics:
+            value = metrics[name]
+            rows.append((label, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value}"))
+    return render_table(("metric", "value"), rows)
+
+
+def judgement_table(records: Mapping[Order, Sequence[Record]], max_rows: int = MAX_ROWS) -> str:
+    """The first judgements of a run, one question a line; both orders side by side where both were judged."""
+    reversed_ = {id_key(record["question_id"]): record for record in records.get("reversed", ())}
+    if not records.get("forward"):
+        return _one_order(records["reversed"], "reversed", max_rows)
+    if not reversed_:
+        return _one_order(records["forward"], "forward", max_rows)
+    rows = []
+    for forward in records["forward"][:max_rows]:
+        other = reversed_.get(id_key(forward["question_id"]))
+        same = consistent(_judgement(forward), _judgement(other)) if other else None
+        verdict = {True: "yes", False: "NO", None: "?"}[same]
+        back = Outcome(other["pred_outcome"]).swapped().value if other and other["pred_outcome"] else "-"
+        rows.append(
+            (
+                str(forward["question_id"]),
+                _question(forward),
+                _scores(forward),
+                forward["pred_outcome"] or "-",
+                _scores(other) if other else "-",
+                back,
+                verdict,
+            )
+        )
+    header = ("id", "question", "forward", "outcome", "reversed", "swapped back", "consistent")
+    return render_table(header, rows) + _more(len(records["forward"]), max_rows)
+
+
+def _one_order(records: Sequence[Record], order: str, max_rows: int) -> str:
+    rows = [(str(r["question_id"]), _question(r), _scores(r), r["pred_outcome"] or "-") for r in records[:max_rows]]
+    return render_table(("id", "question", order, "outcome"), rows) + _more(len(records), max_rows)
+
+
+def _more(total: int, shown: int) -> str:
+    return f"\n({total - shown} more rows in the files)" if total > shown else ""
+
+
+def counts_line(order: str, counts: Mapping[str, int]) -> str:
+    """What became of one order's judgements, bad data included."""
+    odd = ("repaired", "shortened", "prompt_too_long", "length_limit", "suspicious_markers")
+    parts = [f"{counts['total']} judged", f"{counts[ParseState.FAILED]} unparsed"]
+    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in odd if counts[name]]
+    return f"{order}: {', '.join(parts)}"
+
+
+def win_lines(records: Sequence[Record]) -> str:
+    """The two closing lines of the published pair script, its spelling included; an unparsed judgement is no tie."""
+    win, tie, lose = (sum(r["pred_outcome"] == o for r in records) for o in (Outcome.WIN, Outcome.TIE, Outcome.LOSE))
+    line = "Assistant {}'s reuslts ---> win_num: {}, tie_num: {}, lose_num: {}"
+    return f"{line.format(1, win, tie, lose)}\n{line.format(2, lose, tie, win)}"
+
+
+def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned by their width on a terminal."""
+    widths = [max(_width(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def _question(record: Record, limit: int = 44) -> str:
+    text = " ".join(str(record.get("question_body", record.get("question", ""))).split())
+    text = "".join(c for c in text if c.isprintable())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _scores(record: Record) -> str:
+    return " ".join(f"{score:g}" for score in record["pred_scores"]) if record["pred_scores"] else "unparsed"
+
+
+def _judgement(record: Record) -> Judgement:
+    scores = tuple(record["pred_scores"]) if record["pred_scores"] else None
+    return Judgement(record["pred_text"], len(scores or ()), scores, ParseState(record["pred_parse"]))
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
