@@ -147,7 +147,10 @@ class TrainingSample:
 
 
 def _swap_fields(record: Mapping[str, Any]) -> Record:
-    """Exchange `answer1_*` with `answer2_*` and the first two of every list of scores; all else stays in place."""
+    """Exchange `answer1_*` with `answer2_*` and their scores; all else stays in place.
+
+    A teacher's judgement in the record (`text` and its `score`) is of the order it was given in, and stays.
+    """
     swapped: Record = {}
     for name, value in record.items():
         match = _ANSWER_FIELD.fullmatch(name)
@@ -156,7 +159,7 @@ def _swap_fields(record: Mapping[str, Any]) -> Record:
             swapped[name] = record[other]
         elif match:
             swapped[other] = value
-        elif name in ("score", "score_w_reference") and isinstance(value, list) and len(value) >= 2:
+        elif name == "score" and "text" not in record and isinstance(value, list) and len(value) >= 2:
             swapped[name] = [value[1], value[0], *value[2:]]
         else:
             swapped[name] = value

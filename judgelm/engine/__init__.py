@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-DEFAULT_BATCH_TOKENS = 8192
-"""most tokens, padding and expected new ones included, that one batch holds"""
-
 FinishReason = Literal["stop", "length"]
 """stop: EOS or the stop string; length: no room for more tokens"""
 

@@ -14,13 +14,16 @@ import torch
 from transformers import DynamicCache
 
 from judgelm.encoding import decode_after
-from judgelm.engine import DEFAULT_BATCH_TOKENS, FinishReason, Generation, OnText, Request, Sampling
+from judgelm.engine import FinishReason, Generation, OnText, Request, Sampling
 from judgelm.engine.score_line import ScoreLineProcessor, score_pieces
 from judgelm.jsonl import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+_BATCH_TOKENS = 16384
+_BATCH_TOKENS_CPU_SCORES = 2048
+"""on a CPU the prompts are all the work with scores only, and two or three at once already fill it"""
 _TYPICAL_NEW_TOKENS = 256
 """what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
 _CONTEXT_TOKENS = 4
@@ -46,19 +49,19 @@ class HFEngine:
 
     Args:
         model: in evaluation mode, on its device or devices.
-        batch_tokens: how much one batch may hold, see `DEFAULT_BATCH_TOKENS`.
+        batch_tokens: most tokens, padding and expected new ones included, that one batch holds; None chooses.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
-        self.context_length: int = model.config.get_text_config().max_position_embeddings
+        self.context_length = _context_length(model)
         self._eos = _eos_ids(model, tokenizer)
         self._forward_takes = set(inspect.signature(model.forward).parameters)
         self._pieces: dict[int, str] | None = None
@@ -101,13 +104,20 @@ class HFEngine:
 
     def plan(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Request]]:
         """Batches of like length, longest first, so that memory is short at the start or never."""
+        limit = self._batch_limit(sampling)
         batches: list[list[Request]] = []
         for request in sorted(requests, key=lambda request: -len(request.input_ids)):
-            if batches and _size([*batches[-1], request], sampling) <= self.batch_tokens:
+            if batches and _size([*batches[-1], request], sampling) <= limit:
                 batches[-1].append(request)
             else:
                 batches.append([request])
         return batches
+
+    def _batch_limit(self, sampling: Sampling) -> int:
+        if self.batch_tokens is not None:
+            return self.batch_tokens
+        short = sampling.max_new_tokens < _TYPICAL_NEW_TOKENS
+        return _BATCH_TOKENS_CPU_SCORES if short and self.model.device.type == "cpu" else _BATCH_TOKENS
 
     @torch.inference_mode()
     def _run(self, batch: Sequence[Request], sampling: Sampling, on_text: OnText | None) -> Iterator[Generation]:
@@ -222,6 +232,16 @@ def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
     return sorted({token for token in (*ids, tokenizer.eos_token_id) if token is not None})
+
+
+def _context_length(model: PreTrainedModel) -> int:
+    """Most tokens the model was made for; architectures name it differently."""
+    config = model.config.get_text_config().to_dict()
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
+        if isinstance(config.get(name), int):
+            length: int = config[name]
+            return length
+    raise InputError(f"a model of type {config['model_type']} does not say how long its context is")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from judgelm.engine import DEFAULT_BATCH_TOKENS
 from judgelm.jsonl import InputError
 from judgelm.prompt import TASKS
 
@@ -98,9 +97,8 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-tokens",
         type=_at_least(1),
-        default=DEFAULT_BATCH_TOKENS,
         metavar="N",
-        help="most tokens in one batch; fewer need less memory",
+        help="most tokens in one batch; fewer need less memory (default: 16384, on a CPU with scores only 2048)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
@@ -150,7 +148,7 @@ def published_parser(task: str) -> Parser:
     if task == "multi":
         parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
-    parser.set_defaults(dtype="auto", device=None, batch_tokens=DEFAULT_BATCH_TOKENS, seed=0, constrained=None)
+    parser.set_defaults(dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
     return parser
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from judgelm.encoding import PromptTooLong, encode_prompt
-from judgelm.engine import DEFAULT_BATCH_TOKENS, Engine, Generation, Request, Sampling
+from judgelm.engine import Engine, Generation, Request, Sampling
 from judgelm.jsonl import InputError, Record
 from judgelm.model import TINY, ModelFolder, find_model, load_model
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers
@@ -134,7 +134,7 @@ class Judge:
         *,
         dtype: str = "auto",
         device: str | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int | None = None,
         num_gpus: int = 1,
         max_gpu_memory: str | None = None,
         constrained: bool | None = None,

@@ -1,0 +1,1 @@
+"""Measurements; each is one command and leaves its raw numbers beside it."""

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from judgelm.prompt import render_prompt
+from judgelm.sample import Sample
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+# the environment of every test is without a hub: what is not on disk cannot be had
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def prompt_examples() -> list[dict[str, Any]]:
+    path = SHARED / "spec" / "prompt_examples.jsonl"
+    if not path.is_file():
+        pytest.skip("the published prompt examples (../shared/spec) are not on this machine")
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def make_samples(count: int, words: int = 12) -> list[Sample]:
+    """Samples of different lengths."""
+    return [
+        Sample(
+            k,
+            f"Question {k}: what is {k} + {k}?",
+            (f"The answer is {2 * k}. " * (1 + k % words), f"It is {3 * k}, " * (1 + (7 * k) % words)),
+        )
+        for k in range(count)
+    ]
+
+
+def write_jsonl(path: Path, records: Sequence[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def pairs_file(tmp_path: Path) -> Path:
+    return write_jsonl(tmp_path / "pairs.jsonl", [sample.to_record() for sample in make_samples(12)])
+
+
+def _texts() -> list[str]:
+    digits = " ".join(str(k) for k in range(200))
+    return [*(render_prompt(s) for s in make_samples(30)), digits, "8 7\nAssistant 1 is better.\n10 9\n"]
+
+
+def train_byte_tokenizer(bos: bool = True, pad: bool = False) -> Any:
+    """A byte-level tokenizer like SmolLM's or GPT-2's, trained here."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        special_tokens=["<s>", "</s>", "<pad>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_texts(), trainer)
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    names = {"bos_token": "<s>", "eos_token": "</s>"} | ({"pad_token": "<pad>"} if pad else {})
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **names)
+
+
+def train_sentencepiece_tokenizer() -> Any:
+    """A tokenizer like Llama's: "▁" for a space, bytes for what it does not know, no space at the start of a text."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=500, special_tokens=special, show_progress=False, initial_alphabet=list("▁0123456789")
+    )
+    words = [word for text in _texts() for word in text.replace("\n", " ").split()]
+    tokenizer.train_from_iterator(words, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    built = Tokenizer.from_str(_plain_bytes(tokenizer.to_str()))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=built, bos_token="<s>", eos_token="</s>", unk_token="<unk>", clean_up_tokenization_spaces=False
+    )
+
+
+def _plain_bytes(text: str) -> str:
+    """Byte tokens are ordinary tokens, as in Llama's file; only the trainer needs them named as special."""
+    document = json.loads(text)
+    document["added_tokens"] = [t for t in document["added_tokens"] if not t["content"].startswith("<0x")]
+    return json.dumps(document)
+
+
+def build_model(folder: Path, tokenizer: Any, context: int = 2048, seed: int = 0) -> Path:
+    """A random two-layer Llama with its tokenizer, saved as a model folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        initializer_range=0.2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        tie_word_embeddings=False,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_model(tmp_path_factory.mktemp("model") / "random-llama", train_byte_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_model(tmp_path_factory.mktemp("model") / "random-sp", train_sentencepiece_tokenizer())
+
+
+Runner = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def run() -> Runner:
+    """Run a Python script or module of the project in a process of its own."""
+
+    def run_python(*args: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *map(str, args)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **settings)
+
+    return run_python

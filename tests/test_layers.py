@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+CORE = ["jsonl", "sample", "prompt", "verdict", "preprocess", "reading"]
+LAYERS = [
+    "jsonl",
+    "verdict",
+    "sample",
+    "prompt",
+    "reading",
+    "encoding",
+    "model",
+    "engine",
+    "llm_judge",
+    "train",
+    "serve",
+]
+PACKAGE = ROOT / "judgelm"
+
+
+def imports(path: Path, top_level_only: bool = False) -> set[str]:
+    """Modules a file imports; those under TYPE_CHECKING are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        child
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    found: set[str] = set()
+    for node in nodes:
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_core_needs_the_standard_library_alone(name: str) -> None:
+    allowed = {"judgelm", *sys.stdlib_module_names}
+    assert {module.split(".")[0] for module in imports(PACKAGE / f"{name}.py")} <= allowed
+    assert {m for m in imports(PACKAGE / f"{name}.py") if m.startswith("judgelm.")} <= {f"judgelm.{n}" for n in CORE}
+
+
+def test_nothing_points_back() -> None:
+    checked = 0
+    for path in PACKAGE.rglob("*.py"):
+        layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if layer not in LAYERS:
+            continue
+        for module in imports(path):
+            parts = module.split(".")
+            if parts[0] == "judgelm" and len(parts) > 1 and parts[1] in LAYERS:
+                assert LAYERS.index(parts[1]) <= LAYERS.index(layer), f"{path} imports {module}"
+                checked += 1
+    assert checked > 20
+
+
+def test_no_script_folder_hides_a_standard_module() -> None:
+    for folder in ("llm_judge", "data/JudgeLM", "data/MM-Vet"):
+        names = {path.stem for path in (PACKAGE / folder).glob("*.py")}
+        assert not names & (sys.stdlib_module_names | {"datasets", "tokenizers", "evaluate_"})
+
+
+@pytest.mark.parametrize(
+    "statement", ["import judgelm.prompt", "import judgelm", "import judgelm.cli, judgelm.preprocess"]
+)
+def test_light_imports_load_neither_torch_nor_transformers(run: object, statement: str) -> None:
+    code = f"{statement}; import sys; print(sorted({{'torch', 'transformers', 'numpy', 'sklearn'}} & set(sys.modules)))"
+    result = run("-c", code)  # type: ignore[operator]
+    assert result.stdout.strip() == "[]", result.stderr
