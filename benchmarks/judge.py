@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="JSON Lines with question_body, answer1_body, answer2_body")
     parser.add_argument("--output", required=True, help="raw numbers and summary, JSON")
     parser.add_argument("--num-prompts", type=int, default=200)
-    parser.add_argument("--block", type=int, default=50, help="prompts before the other way takes its turn")
+    parser.add_argument("--block", type=int, default=20, help="prompts before the other way takes its turn")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
     args = parser.parse_args()
