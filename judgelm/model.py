@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.jsonl import InputError
-from judgelm.tiny import UNTUNED, tiny_folder
+from judgelm.tiny import UNTUNED, quiet_progress, tiny_folder
 
 if TYPE_CHECKING:
     import torch
@@ -174,17 +172,3 @@ def _has_flash_attention(device: str, dtype: torch.dtype) -> bool:
     from transformers.utils import is_flash_attn_2_available
 
     return device.startswith("cuda") and dtype != torch.float32 and bool(is_flash_attn_2_available())
-
-
-@contextlib.contextmanager
-def quiet_progress() -> Iterator[None]:
-    """Without transformers' own progress bars: stderr belongs to ours."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -18,6 +18,8 @@ SHARED = ROOT.parent / "shared"
 
 # the environment of every test is without a hub: what is not on disk cannot be had
 os.environ["HF_HUB_OFFLINE"] = "1"
+# models of two layers: one thread is faster than two that wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

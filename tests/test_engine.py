@@ -179,7 +179,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(model_folder:
     engine.batch_tokens = 8000
     expected = by_key(engine.generate(asked, Sampling(max_new_tokens=8)))
     limited = OutOfMemory(engine.model, 2)
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="out of memory with . prompts at once") as warned:
         found = by_key(engine.generate(asked, Sampling(max_new_tokens=8)))
     assert str(warned[0].message) == "out of memory with 9 prompts at once, going on with half"
     assert found == expected

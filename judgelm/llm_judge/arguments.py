@@ -11,11 +11,24 @@ from judgelm.jsonl import InputError
 from judgelm.prompt import TASKS
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Adds defaults where there is one to know and the text does not say it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ""
+        unsaid = action.default is None or action.default is False or action.default is argparse.SUPPRESS
+        return (
+            f"{text} (default: %(default)s)"
+            if action.option_strings and not unsaid and "(default:" not in text
+            else text
+        )
+
+
 class Parser(argparse.ArgumentParser):
     """Answers a mistake with one line and exit code 2."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **settings)
+        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
@@ -75,9 +88,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("forward", "reversed", "both"),
         help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
     )
-    parser.add_argument(
-        "--scores-only", action="store_true", help="stop after the score line: no reasons, many times faster"
-    )
+    parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
     parser.add_argument(
         "--limit", type=_at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
     )

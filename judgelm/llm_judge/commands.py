@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from judgelm.jsonl import Record
 from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser, run_main
-from judgelm.llm_judge.evaluate import PathLike, evaluate_files
+from judgelm.llm_judge.evaluation import PathLike, evaluate_files
 from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, check_orders
 from judgelm.llm_judge.report import counts_line, judgement_table, metrics_table, win_lines
 from judgelm.llm_judge.run import RunFiles, count_records, hash_file, run_judge

@@ -53,12 +53,12 @@ def _find(index: Mapping[str, Line], key: str, path: PathLike | None, needed_by:
 
 
 def _judgement(line: Line) -> str:
-    """Prefill and generation; files of the original have no task and are pairs."""
+    """Prefill and generation, without white space around, as the original wrote its files; those have no task."""
     task = TASKS.get(line.record.get("pred_task", "pair"))
     if task is None or task.name == "multi":
         raise InputError(f"{line.where}: evaluation compares two answers, found task {line.record['pred_task']!r}")
     text: str = require(line, "pred_text", str)
-    return task.prefill + text
+    return (task.prefill + text).strip() if "pred_task" in line.record else text
 
 
 def _check_order(line: Line, order: str) -> None:

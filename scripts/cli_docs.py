@@ -1,0 +1,46 @@
+"""Print docs/cli.md from the same parsers that answer --help: python scripts/cli_docs.py > docs/cli.md."""
+
+from __future__ import annotations
+
+import argparse
+
+from judgelm.cli import build_parser
+from judgelm.llm_judge.arguments import evaluate_parser, published_parser
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        "# Commands\n",
+        "Written by `python scripts/cli_docs.py` from what `--help` says; a test says when it is stale.\n",
+        "Every command exits with 0 when it is done, 2 on a mistake in flags or files (one line on stderr), and 130"
+        " after Ctrl-C. Results go to stdout, progress to stderr.\n",
+    ]
+    for action in build_parser()._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, parser in action.choices.items():
+                parts.append(section(f"judgelm {name}", parser))
+    parts.append("# Published scripts\n")
+    for task, ending in (("pair", ""), ("single", "_single"), ("multi", "_multi"), ("mmvet", "_mmvet")):
+        parts.append(section(f"judgelm/llm_judge/gen_model_judgement{ending}.py", published_parser(task)))
+    parts.append(section("judgelm/llm_judge/eval_model_judgement.py", evaluate_parser()))
+    return "\n".join(parts)
+
+
+def section(name: str, parser: argparse.ArgumentParser) -> str:
+    """One command: what it does and a table of its flags."""
+    rows = ["| flag | meaning |", "|---|---|"]
+    formatter = parser._get_formatter()
+    for action in parser._actions:
+        if action.option_strings and action.help is not argparse.SUPPRESS and action.dest != "help":
+            value = ""
+            if action.nargs != 0:
+                value = " " + (action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
+            flags = ", ".join(f"`{flag}{value}`" for flag in action.option_strings).replace("|", "\\|")
+            need = " (required)" if action.required else ""
+            rows.append(f"| {flags} | {formatter._expand_help(action)}{need} |")
+    return f"## {name}\n\n{parser.description}\n\n" + "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Judge the answers of two models on the JudgeLM benchmark.
+# Every path is a variable: MODEL_PATH=tiny OUTPUT_DIR=out bash scripts/judge_on_judgelm_benchmark.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+MODEL_PATH=${MODEL_PATH:-BAAI/JudgeLM-7B-v1.0}
+MODEL_ID=${MODEL_ID:-7b-full-model}
+DATA_DIR=${DATA_DIR:-./judgelm/data/JudgeLM}
+OUTPUT_DIR=${OUTPUT_DIR:-./judgements_output/JudgeLM}
+ANS1_FILE=${ANS1_FILE:-$DATA_DIR/answers/vicuna_judgelm_val.jsonl}
+ANS2_FILE=${ANS2_FILE:-$DATA_DIR/answers/llama_judgelm_val.jsonl}
+REFERENCE_FILE=${REFERENCE_FILE:-$DATA_DIR/judgelm_val_5k_references.jsonl}
+PYTHON=${PYTHON:-python}
+
+"$PYTHON" ./judgelm/data/JudgeLM/judgelm_preprocess.py --ans1_file_path "$ANS1_FILE" --ans2_file_path "$ANS2_FILE"
+samples=$(dirname "$(dirname "$ANS1_FILE")")/judgelm-val-5k-judge-samples.jsonl
+
+"$PYTHON" ./judgelm/llm_judge/gen_model_judgement.py \
+  --model-path "$MODEL_PATH" \
+  --model-id "$MODEL_ID" \
+  --question-file "$samples" \
+  --answer-file "$OUTPUT_DIR/$MODEL_ID" \
+  --num-gpus-per-model "${NUM_GPUS_PER_MODEL:-1}" \
+  --num-gpus-total "${NUM_GPUS_TOTAL:-1}" \
+  --temperature "${TEMPERATURE:-0.2}" \
+  --reference-file "$REFERENCE_FILE" \
+  --if-fast-eval "${IF_FAST_EVAL:-1}"

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_samples, write_jsonl
+
+from judgelm.jsonl import InputError, id_order, read_lines, write_lines
+from judgelm.reading import read_samples
+
+ROWS = [sample.to_record() for sample in make_samples(4)]
+
+
+def references(ids: list[Any]) -> list[dict[str, Any]]:
+    return [{"question_id": k, "reference": {"text": f"R{k}"}} for k in ids]
+
+
+def test_samples_are_read_with_references_by_id(tmp_path: Path) -> None:
+    questions = write_jsonl(tmp_path / "q.jsonl", ROWS)
+    by_id = write_jsonl(tmp_path / "r.jsonl", references([3, 1, "0", 2, 99]))
+    samples = read_samples(questions, reference_file=by_id)
+    assert [s.reference for s in samples] == ["R0", "R1", "R2", "R3"]
+    assert [s.reference for s in read_samples(questions)] == [None] * 4
+    assert [s.key for s in read_samples(questions, begin=1, end=3)] == ["1", "2"]
+
+
+def test_references_without_any_id_are_matched_by_line(tmp_path: Path) -> None:
+    questions = write_jsonl(tmp_path / "q.jsonl", ROWS)
+    old = write_jsonl(tmp_path / "r.jsonl", [{"reference": {"text": f"line {k}"}} for k in range(4)])
+    assert [s.reference for s in read_samples(questions, reference_file=old, begin=2)] == ["line 2", "line 3"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (references([0, 1, 2]), r"r.jsonl has no reference for question_id 3 \(needed by .*q.jsonl:4\)"),
+        (references([0, 1, 2, 2]), r"r.jsonl:4: question_id 2 stands already in line 3"),
+        ([*references([0, 1, 2]), {"reference": {"text": "x"}}], r"r.jsonl:4: field 'question_id' is missing"),
+        ([{"reference": {"text": "x"}}] * 3, r"r.jsonl has no reference for question_id 3"),
+        ([*references([1, 2, 3]), {"question_id": 0, "reference": "x"}], r"r.jsonl:4: field 'reference' must be dict"),
+        ([*references([1, 2, 3]), {"question_id": 0, "reference": {}}], r"r.jsonl:4: field 'text' is missing"),
+    ],
+)
+def test_references_that_do_not_fit_are_refused(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
+    questions = write_jsonl(tmp_path / "q.jsonl", ROWS)
+    with pytest.raises(InputError, match=message):
+        read_samples(questions, reference_file=write_jsonl(tmp_path / "r.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "q.jsonl: the file is empty"),
+        (" \n\n", "q.jsonl: the file is empty"),
+        (json.dumps(ROWS[0]) + "\n{broken", r"q.jsonl:2: not JSON \(Expecting property name.* at column 2\)"),
+        ("[1]", "q.jsonl:1: expected a JSON object, found list"),
+        ('{"question_id": 1}', r"q.jsonl:1: field 'question_body' is missing \(found: question_id\)"),
+        ('{"question_body": "Q"}', "q.jsonl:1: field 'question_id' is missing"),
+        ('{"question_id": true}', "q.jsonl:1: field 'question_id' must be int or str, found bool"),
+        ('{"question_id": 1.5}', "q.jsonl:1: field 'question_id' must be int or str, found float"),
+        (
+            '{"question_id": 1, "question_body": "Q", "answer1_body": "a", "answer2_body": null}',
+            "q.jsonl:1: field 'answer2_body' must be str, found NoneType",
+        ),
+        (
+            '{"question_id": 1, "question_body": "Q", "answer1_body": "a", "answer2_body": "\\ud800"}',
+            "q.jsonl:1: answer 2 has half a surrogate pair",
+        ),
+        ("[" * 100_000, "q.jsonl:1: not JSON"),
+    ],
+)
+def test_bad_question_files_are_named_by_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        read_samples(path)
+
+
+def test_other_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_samples(tmp_path / "missing.jsonl")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_samples(tmp_path)
+    (tmp_path / "latin.jsonl").write_bytes('{"a": "é"}\n'.encode("latin-1"))
+    with pytest.raises(InputError, match=r"latin.jsonl:1: not UTF-8 \(byte 8"):
+        list(read_lines(tmp_path / "latin.jsonl"))
+    with pytest.raises(InputError, match="unknown task 'triple', expected one of pair, single, multi, mmvet"):
+        read_samples(write_jsonl(tmp_path / "q.jsonl", ROWS), "triple")
+    with pytest.raises(InputError, match="question_id 0 stands already in line 1"):
+        read_samples(write_jsonl(tmp_path / "q.jsonl", [ROWS[0], {**ROWS[1], "question_id": "0"}]))
+    with pytest.raises(InputError, match="no rows left of 4"):
+        read_samples(write_jsonl(tmp_path / "q.jsonl", ROWS), begin=9)
+
+
+def test_multi_takes_the_answers_asked_for(tmp_path: Path) -> None:
+    many = [{**ROWS[0], "answer3_body": "c", "answer4_body": "d"}, ROWS[1]]
+    questions = write_jsonl(tmp_path / "q.jsonl", many)
+    assert [len(s.answers) for s in read_samples(questions, "multi")] == [4, 2]
+    with pytest.raises(InputError, match=r"q.jsonl:2: 4 answers asked for, found 2 \(answer3_body is missing\)"):
+        read_samples(questions, "multi", num_answers=4)
+    with pytest.raises(InputError, match=r"q.jsonl:1: a judge takes 2 to 10 answers, found 11"):
+        read_samples(questions, "multi", num_answers=11)
+
+
+def test_byte_order_mark_and_blank_lines_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROWS[0]).encode() + b"\r\n\r\n" + json.dumps(ROWS[1]).encode())
+    assert [s.key for s in read_samples(path)] == ["0", "1"]
+
+
+def test_ids_sort_by_number_then_text() -> None:
+    assert sorted(["10", "9", "b", "-1", "a"], key=id_order) == ["-1", "9", "10", "a", "b"]
+
+
+def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out.jsonl"
+    write_lines(path, [{"a": "é\u2028"}])
+    assert path.read_text(encoding="utf-8") == '{"a": "é\u2028"}\n'
+    assert [line.record for line in read_lines(path)] == [{"a": "é\u2028"}]
+
+    def failing() -> Any:
+        yield {"a": 1}
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        write_lines(path, failing())
+    assert path.read_text(encoding="utf-8") == '{"a": "é\u2028"}\n'
+    assert list(path.parent.iterdir()) == [path]

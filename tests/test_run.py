@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import json
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, make_samples, write_jsonl
+from filelock import FileLock
+
+from judgelm import Judge, Sample
+from judgelm.cli import main
+from judgelm.engine import Generation
+from judgelm.verdict import Judgement, Outcome, ParseState
+
+VOLATILE = ("pred_id", "tstamp")
+
+
+def judge_args(model: Path, questions: Path, output: Path, *more: str) -> list[str]:
+    fixed = ["--model", str(model), "--question-file", str(questions), "--output-dir", str(output)]
+    return ["judge", *fixed, "--device", "cpu", "--max-new-token", "24", "--temperature", "0", *more]
+
+
+def lasting(path: Path) -> list[dict[str, Any]]:
+    """Records without what differs from run to run."""
+    records = [json.loads(line) for line in path.read_bytes().decode().splitlines()]
+    assert all(set(VOLATILE) < set(record) for record in records)
+    return [{name: value for name, value in record.items() if name not in VOLATILE} for record in records]
+
+
+def judge(arguments: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    records = [sample.to_record() for sample in make_samples(60)]
+    return write_jsonl(tmp_path_factory.mktemp("many") / "pairs.jsonl", records[::-1])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(many: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed")
+    assert judge(judge_args(model_folder, many, output)) == 0
+    return output
+
+
+def test_both_orders_are_written_sorted_and_described(undisturbed: Path, many: Path) -> None:
+    assert sorted(p.name for p in undisturbed.iterdir() if not p.name.startswith(".")) == [
+        "forward.jsonl",
+        "reversed.jsonl",
+        "run.json",
+    ]
+    forward, reversed_ = (lasting(undisturbed / f"{order}.jsonl") for order in ("forward", "reversed"))
+    assert [r["question_id"] for r in forward] == [r["question_id"] for r in reversed_] == list(range(60))
+    by_id = {s.question_id: s.to_record() for s in make_samples(60)}
+    for one, other in zip(forward, reversed_, strict=True):
+        assert by_id[one["question_id"]].items() <= one.items()
+        assert (other["answer1_body"], other["answer2_body"]) == (one["answer2_body"], one["answer1_body"])
+        assert (one["pred_order"], other["pred_order"]) == ("forward", "reversed")
+        assert one["pred_parse"] == Judgement.parse(one["pred_text"]).state
+    run = json.loads((undisturbed / "run.json").read_text())
+    assert run["finished"] is True
+    assert run["counts"]["forward"]["total"] == run["counts"]["reversed"]["total"] == 60
+    assert run["counts"]["forward"]["failed"] == sum(r["pred_parse"] == "failed" for r in forward)
+    assert run["sessions"][0]["judged"] == 120
+    assert run["sessions"][0]["seconds"] > 0
+    assert run["sessions"][0]["versions"]["torch"]
+    assert run["settings"]["temperature"] == 0
+    assert len(run["settings"]["model_fingerprint"]) == len(run["settings"]["prompt_fingerprint"]) == 64
+
+
+@pytest.mark.parametrize(("sent", "times"), [("SIGKILL", 10), ("SIGINT", 3)])
+def test_runs_ended_at_random_points_resume_to_the_same_bytes(
+    sent: str, times: int, run: Any, many: Path, model_folder: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    partial = [tmp_path / f"{order}.jsonl.partial" for order in ("forward", "reversed")]
+    arguments = judge_args(model_folder, many, tmp_path)
+    result = run("tests/interrupted_runs.py", sent, str(times), "7", *partial, "--", *arguments)
+    assert result.returncode == 0, result.stderr
+    ends = json.loads(result.stdout.splitlines()[-1])
+    assert len(ends) == times
+    if sent == "SIGKILL":
+        assert [end["status"] for end in ends] == [signal.SIGKILL] * times, ends
+    else:
+        assert 130 << 8 in [end["status"] for end in ends], ends
+        assert "what was judged is kept" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert 0 < ends[-1]["lines"] < 120, "the runs were to be ended in the middle"
+    assert not (tmp_path / "reversed.jsonl").exists()
+    assert judge(arguments) == 0
+    for order in ("forward", "reversed"):
+        assert lasting(tmp_path / f"{order}.jsonl") == lasting(undisturbed / f"{order}.jsonl")
+        assert not (tmp_path / f"{order}.jsonl.partial").exists()
+    sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
+    # a run killed before it began to judge leaves no session
+    assert times // 2 < len(sessions) <= times + 1
+
+
+def test_half_a_line_is_judged_again_and_what_is_there_is_skipped(
+    many: Path, model_folder: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = judge_args(model_folder, many, tmp_path)
+    assert judge(arguments) == 0
+    lines = (tmp_path / "forward.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "forward.jsonl").unlink()
+    (tmp_path / "forward.jsonl.partial").write_bytes(b"".join(lines[40:10:-1]) + lines[3][:70])
+    capsys.readouterr()
+    assert judge(arguments) == 0
+    assert "90 of 120 judgements are there already and are skipped" in capsys.readouterr().err
+    assert lasting(tmp_path / "forward.jsonl") == lasting(undisturbed / "forward.jsonl")
+    kept = {json.loads(line)["pred_id"] for line in lines[11:41]}
+    assert kept < {json.loads(line)["pred_id"] for line in (tmp_path / "forward.jsonl").read_bytes().splitlines()}
+
+
+def test_a_full_disk_ends_in_one_line_and_loses_nothing(
+    run: Any, many: Path, model_folder: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    arguments = judge_args(model_folder, many, tmp_path)
+
+    def limit_file_size() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    result = run("-m", "judgelm", *arguments, preexec_fn=limit_file_size)
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert "forward.jsonl.partial: cannot be written (File too large); what was judged is kept" in last
+    partial = (tmp_path / "forward.jsonl.partial").read_bytes()
+    assert 1 < partial.count(b"\n") < 60
+    assert judge(arguments) == 0
+    assert lasting(tmp_path / "forward.jsonl") == lasting(undisturbed / "forward.jsonl")
+
+
+def test_limit_takes_the_first_rows_and_a_later_run_goes_on(
+    many: Path, model_folder: Path, tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forward = ("--orders", "forward")
+    assert judge(judge_args(model_folder, many, tmp_path, *forward, "--limit", "5")) == 0
+    assert [r["question_id"] for r in lasting(tmp_path / "forward.jsonl")] == [55, 56, 57, 58, 59]
+    assert judge(judge_args(model_folder, many, tmp_path, *forward)) == 0
+    assert "5 of 60 judgements are there already" in capsys.readouterr().err
+    assert [r["question_id"] for r in lasting(tmp_path / "forward.jsonl")] == list(range(60))
+    assert judge(judge_args(model_folder, many, tmp_path)) == 0
+    assert lasting(tmp_path / "reversed.jsonl") == lasting(undisturbed / "reversed.jsonl")
+    assert set(json.loads((tmp_path / "run.json").read_text())["counts"]) == {"forward", "reversed"}
+
+
+def test_a_finished_run_loads_no_model(
+    many: Path, model_folder: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **settings: Any) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(Judge, "load", refuse)
+    before = (undisturbed / "forward.jsonl").read_bytes()
+    assert judge(judge_args(model_folder, many, undisturbed)) == 0
+    assert (undisturbed / "forward.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--seed", "5"], "seed was 0, now 5"),
+        (["--temperature", "0.7"], "temperature was 0.0, now 0.7"),
+        (["--scores-only"], "scores_only was False, now True"),
+        (["--task", "single"], "task was 'pair', now 'single'"),
+        (["--model-id", "other"], "model_id was 'random-llama', now 'other'"),
+    ],
+)
+def test_a_run_with_other_settings_in_the_same_folder_is_refused(
+    change: list[str],
+    said: str,
+    many: Path,
+    model_folder: Path,
+    undisturbed: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {p.name: p.read_bytes() for p in undisturbed.iterdir()}
+    assert judge(judge_args(model_folder, many, undisturbed, *change)) == 2
+    assert said in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in undisturbed.iterdir()} == before
+
+
+def test_a_changed_question_file_is_refused(
+    model_folder: Path, tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = judge_args(model_folder, pairs_file, tmp_path / "out")
+    assert judge(arguments) == 0
+    pairs_file.write_text(pairs_file.read_text().replace("what is", "what was"))
+    assert judge(arguments) == 2
+    assert "question_file_sha256 was" in capsys.readouterr().err
+
+
+def test_two_runs_at_once_in_a_folder_are_refused(
+    model_folder: Path, tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(tmp_path / ".run.json.lock"):
+        assert judge(judge_args(model_folder, pairs_file, tmp_path)) == 2
+    assert "another run is writing there" in capsys.readouterr().err
+
+
+# D10 of docs/differences.md
+def test_prompt_that_cannot_fit_is_recorded_and_counted(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = [*make_samples(2), Sample(2, "why? " * 3000, ["a", "b"]), Sample(3, "Q", ["word " * 3000, "b"])]
+    questions = write_jsonl(tmp_path / "q.jsonl", [s.to_record() for s in samples])
+    assert judge(judge_args(model_folder, questions, tmp_path / "out", "--orders", "forward")) == 0
+    records = lasting(tmp_path / "out" / "forward.jsonl")
+    assert [r["pred_finish_reason"] == "prompt_too_long" for r in records] == [False, False, True, False]
+    assert (records[2]["pred_text"], records[2]["pred_scores"], records[2]["pred_tokens"]) == ("", None, 0)
+    assert [r["pred_shortened"] is None for r in records] == [True, True, True, False]
+    cut, whole = records[3]["pred_shortened"]
+    assert cut > 500
+    assert whole == 0
+    assert records[3]["pred_prompt_tokens"] <= 2048 - 24
+    counts = json.loads((tmp_path / "out" / "run.json").read_text())["counts"]["forward"]
+    assert (counts["prompt_too_long"], counts["shortened"], counts["total"]) == (1, 1, 4)
+    out = capsys.readouterr().out
+    assert "1 shortened, 1 prompt too long" in out
+
+
+class Scripted:
+    """An engine that writes what it is told to: the interface an engine has to fill, and no more."""
+
+    def __init__(self, tokenizer: Any, texts: dict[str, str]) -> None:
+        self.tokenizer, self.texts, self.context_length = tokenizer, texts, 4096
+
+    def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Any:
+        for request in reversed(requests):
+            if request.key not in done:
+                yield Generation(request.key, self.texts[request.key], len(request.input_ids), 3, "stop")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    from conftest import train_byte_tokenizer
+
+    return train_byte_tokenizer()
+
+
+def test_any_engine_behind_the_interface_can_judge(tokenizer: Any) -> None:
+    judge = Judge(Scripted(tokenizer, {"0": "8 7\nx", "1": "5, 5", "2": "none"}))
+    samples = make_samples(3)
+    verdicts = judge.judge(samples, orders="both")
+    assert [v.sample for v in verdicts] == samples
+    assert verdicts[0].forward is not None
+    assert verdicts[0].forward.scores == (8.0, 7.0)
+    assert (verdicts[0].consistent, verdicts[0].outcome, verdicts[0].scores) == (False, Outcome.TIE, (7.5, 7.5))
+    assert (verdicts[1].consistent, verdicts[1].outcome, verdicts[1].scores) == (True, Outcome.TIE, (5.0, 5.0))
+    assert verdicts[1].forward is not None
+    assert verdicts[1].forward.state is ParseState.REPAIRED
+    assert (verdicts[2].consistent, verdicts[2].outcome, verdicts[2].scores) == (None, None, None)
+    only = judge.judge(samples[:1])[0]
+    assert (only.consistent, only.outcome, only.scores, only.reversed) == (None, Outcome.WIN, (8.0, 7.0), None)
+
+
+# D15 of docs/differences.md
+@pytest.mark.parametrize("task", ["pair", "single", "mmvet"])
+def test_prefill_and_pred_text_are_exactly_what_was_parsed(tokenizer: Any, task: str) -> None:
+    from judgelm.llm_judge.judge import JudgeSettings
+    from judgelm.prompt import TASKS
+
+    texts = {"0": " 7 \n", "1": "8 7\n ", "2": "\n9"}
+    samples = [s.with_reference("R") for s in make_samples(3)]
+    for judged in Judge(Scripted(tokenizer, texts)).run(samples, "forward", JudgeSettings(task)):
+        record = judged.to_record()
+        assert record["pred_text"] == texts[str(record["question_id"])]
+        parsed = Judgement.parse(TASKS[task].prefill + record["pred_text"])
+        assert record["pred_scores"] == (list(parsed.scores) if parsed.scores else None)
+        assert record["pred_parse"] == parsed.state
+
+
+def test_ids_must_differ_in_python_too(tokenizer: Any) -> None:
+    with pytest.raises(ValueError, match="question_id must be different"):
+        Judge(Scripted(tokenizer, {})).judge([Sample(1, "Q", ["a", "b"]), Sample("1", "Q", ["a", "b"])])
+
+
+def test_readme_code_runs_and_examples_are_as_described() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    code = readme.split("<!-- tested -->\n```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    assert len(scope["verdicts"]) == 1
+    assert scope["verdicts"][0].scores is not None
+    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()]
+    assert len(records) == 30
+    for record in records:
+        assert Judgement.parse(record["text"]).scores == tuple(record["score"])
+        assert Judgement.parse(record["text"]).state is ParseState.OK
+        assert record["reference"]["text"]
