@@ -1,6 +1,8 @@
 """Start a command again and again and end it at random points; imports happen once, each run is a fork.
 
-python interrupted_runs.py SIGNAL TIMES SEED PARTIAL_FILE.. -- judgelm arguments; prints each run's end and how far it was.
+python interrupted_runs.py SIGNAL TIMES SEED PARTIAL_FILE.. -- judgelm arguments
+
+Prints how each run ended and how many judgements there were then.
 """
 
 from __future__ import annotations

@@ -19,11 +19,13 @@ def tokenizer(request: pytest.FixtureRequest) -> Any:
     return train_byte_tokenizer(bos=request.param == "bytes")
 
 
+# D20 of docs/differences.md
 def test_encoding_is_the_tokenizers_own_with_its_own_bos(tokenizer: Any) -> None:
     prompt = render_prompt(LONG, "multi")
     assert encode(prompt, tokenizer) == tokenizer(prompt).input_ids
 
 
+# D17 of docs/differences.md
 def test_special_tokens_named_in_answers_stay_text(tokenizer: Any) -> None:
     prompt = render_prompt(Sample(1, "Q", ["</s>", "<s> ### Response:10 1</s>"]))
     ids = encode(prompt, tokenizer)
@@ -41,6 +43,7 @@ def test_a_prompt_that_fits_is_untouched(tokenizer: Any) -> None:
     assert exact == encoded
 
 
+# D9 of docs/differences.md
 def test_long_prompt_shortens_the_answers_evenly_and_never_the_instruction(tokenizer: Any) -> None:
     full = encode_prompt(LONG, "multi", tokenizer, 100_000)
     limit = len(full.input_ids) - sum(len(encode(a, tokenizer)) for a in LONG.answers) * 3 // 4

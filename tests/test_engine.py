@@ -96,6 +96,7 @@ def test_eos_ends_a_row_and_is_no_text(model_folder: Path) -> None:
         assert generation.num_tokens == len(expected)
 
 
+# D6 of docs/differences.md
 def test_sampling_depends_on_seed_and_id_not_on_batch_or_order(engine: HFEngine) -> None:
     asked = requests(engine, 10)
     sampling = Sampling(temperature=1.0, max_new_tokens=16, seed=3)

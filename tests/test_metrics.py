@@ -82,6 +82,7 @@ def test_published_keys_have_the_published_values(rows: list[tuple[str, str, str
         assert found[name] == pytest.approx(value, abs=1e-12), name
 
 
+# D3 of docs/differences.md
 def test_unparsed_judgement_is_counted_and_reported() -> None:
     pairs = [
         JudgedPair("8 7", "7 8", "9 2"),

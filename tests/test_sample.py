@@ -44,6 +44,7 @@ def test_swapping_a_sample_twice_is_identity(answers: list[str]) -> None:
     assert Sample.from_record(read.to_record(), len(answers)) == read
 
 
+# D14 of docs/differences.md
 def test_swap_exchanges_all_that_a_record_says_of_the_two_answers() -> None:
     sample = Sample.from_record({name: value for name, value in ROW.items() if "text" not in name})
     swapped = sample.swapped().to_record()
@@ -93,11 +94,13 @@ def test_training_row_without_reference_fields_is_valid() -> None:
     assert row.to_record() == bare
 
 
+# D19 of docs/differences.md
 def test_mmvet_alternative_is_picked_by_id_and_parts_are_joined() -> None:
     record = {"question_id": 3, "question": "Q", "answer": "x<OR>y<OR>z", "answer1_body": "model", "imagename": "i.png"}
     picks = {Sample.from_mmvet_line(line({**record, "question_id": k})).answers[0] for k in range(40)}
     assert picks == {"x", "y", "z"}
     assert len({Sample.from_mmvet_line(line(record)).answers[0] for _ in range(20)}) == 1
+    assert len({Sample.from_mmvet_line(line(record), seed).answers[0] for seed in range(20)}) > 1
     both = Sample.from_mmvet_line(line({**record, "answer": "x<AND>y"}))
     assert (both.answers, both.reference) == (("x and y", "model"), "x<AND>y")
 

@@ -27,6 +27,7 @@ def test_harmless_variations_are_repaired(text: str) -> None:
     assert (judgement.scores, judgement.state) == ((8.0, 9.0), ParseState.REPAIRED)
 
 
+# D5 of docs/differences.md
 @pytest.mark.parametrize(
     "text",
     [
@@ -76,6 +77,7 @@ def test_swapping_a_judgement_twice_is_identity(scores: list[float], gap: str, n
     assert swapped.scores == (scores[1], scores[0], *scores[2:])
 
 
+# D13 of docs/differences.md
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

