@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -38,6 +39,7 @@ def run_main(command: Callable[[], None]) -> NoReturn:
     """Run a command: a user's mistake is one line and exit code 2, Ctrl-C 130; a bug keeps its traceback."""
     try:
         command()
+        sys.stdout.flush()
     except InputError as error:
         print(f"judgelm: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
@@ -45,8 +47,8 @@ def run_main(command: Callable[[], None]) -> NoReturn:
         print("\njudgelm: interrupted; what was judged is kept, the same command goes on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # the reader of our output went away, as `head` does
-        sys.stderr.close()
+        # the reader of our output went away, as `head` does; what is left in the buffer must not be tried again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     sys.exit(0)
 
