@@ -13,6 +13,7 @@ from filelock import FileLock
 from judgelm import Judge, Sample
 from judgelm.cli import main
 from judgelm.engine import Generation
+from judgelm.jsonl import InputError
 from judgelm.verdict import Judgement, Outcome, ParseState
 
 VOLATILE = ("pred_id", "tstamp")
@@ -70,6 +71,7 @@ def test_both_orders_are_written_sorted_and_described(undisturbed: Path, many: P
     assert run["sessions"][0]["judged"] == 120
     assert run["sessions"][0]["seconds"] > 0
     assert run["sessions"][0]["versions"]["torch"]
+    assert run["sessions"][0]["engine"]["attention"] == "sdpa"
     assert run["settings"]["temperature"] == 0
     assert len(run["settings"]["model_fingerprint"]) == len(run["settings"]["prompt_fingerprint"]) == 64
 
@@ -94,7 +96,8 @@ def test_runs_ended_at_random_points_resume_to_the_same_bytes(
     assert not (tmp_path / "reversed.jsonl").exists()
     assert judge(arguments) == 0
     for order in ("forward", "reversed"):
-        assert lasting(tmp_path / f"{order}.jsonl") == lasting(undisturbed / f"{order}.jsonl")
+        resumed, expected = (lasting(folder / f"{order}.jsonl") for folder in (tmp_path, undisturbed))
+        assert [json.dumps(record) for record in resumed] == [json.dumps(record) for record in expected]
         assert not (tmp_path / f"{order}.jsonl.partial").exists()
     sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
     # a run killed before it began to judge leaves no session
@@ -185,6 +188,19 @@ def test_a_run_with_other_settings_in_the_same_folder_is_refused(
     assert {p.name: p.read_bytes() for p in undisturbed.iterdir()} == before
 
 
+def test_a_run_that_ended_before_its_first_judgement_binds_nobody(
+    many: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **settings: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Judge, "load", fail)
+        assert judge(judge_args(model_folder, many, tmp_path, "--seed", "1")) == 130
+    assert (tmp_path / "run.json").exists()
+    assert judge(judge_args(model_folder, many, tmp_path, "--limit", "2")) == 0
+
+
 def test_a_changed_question_file_is_refused(
     model_folder: Path, tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,6 +245,7 @@ class Scripted:
 
     def __init__(self, tokenizer: Any, texts: dict[str, str]) -> None:
         self.tokenizer, self.texts, self.context_length = tokenizer, texts, 4096
+        self.description = {"engine": "scripted"}
 
     def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Any:
         for request in reversed(requests):
@@ -273,6 +290,14 @@ def test_prefill_and_pred_text_are_exactly_what_was_parsed(tokenizer: Any, task:
         parsed = Judgement.parse(TASKS[task].prefill + record["pred_text"])
         assert record["pred_scores"] == (list(parsed.scores) if parsed.scores else None)
         assert record["pred_parse"] == parsed.state
+
+
+def test_unknown_task_and_order_are_named_in_python_too(tokenizer: Any) -> None:
+    judge = Judge(Scripted(tokenizer, {}))
+    with pytest.raises(InputError, match="unknown task 'triple'"):
+        judge.judge(make_samples(1), task="triple")
+    with pytest.raises(InputError, match="unknown orders 'backwards'"):
+        judge.judge(make_samples(1), orders="backwards")
 
 
 def test_ids_must_differ_in_python_too(tokenizer: Any) -> None:

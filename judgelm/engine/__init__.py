@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -62,6 +62,8 @@ class Engine(Protocol):
     tokenizer: PreTrainedTokenizerBase
     context_length: int
     """most tokens of prompt and generation together"""
+    description: Mapping[str, str | int]
+    """what was chosen for this machine, for the record: data type, device and the like"""
 
     def generate(
         self,

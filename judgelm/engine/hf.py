@@ -62,6 +62,13 @@ class HFEngine:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.context_length = _context_length(model)
+        self.description: dict[str, str | int] = {
+            "engine": "hf",
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "attention": model.config._attn_implementation,
+            "context_length": self.context_length,
+        }
         self._eos = _eos_ids(model, tokenizer)
         self._forward_takes = set(inspect.signature(model.forward).parameters)
         self._pieces: dict[int, str] | None = None
@@ -155,7 +162,8 @@ class HFEngine:
                 return
             if len(keep) < len(rows):
                 rows = [rows[index] for index in keep]
-                kept = torch.tensor(keep, device=device)
+                # on the CPU, as the cache's layers may lie on several devices
+                kept = torch.tensor(keep)
                 cache.batch_select_indices(kept)
                 mask, positions = mask[kept], positions[kept]
                 if processor is not None:

@@ -13,6 +13,7 @@ from judgelm.engine import Engine, Generation, Request, Sampling
 from judgelm.jsonl import InputError, Record
 from judgelm.model import TINY, ModelFolder, find_model, load_model
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers
+from judgelm.reading import find_task
 from judgelm.sample import Sample
 from judgelm.verdict import Judgement, Outcome, consistent
 
@@ -165,13 +166,15 @@ class Judge:
     ) -> list[Verdict]:
         """One verdict a sample, in the samples' order. `orders` is forward, reversed or both.
 
-        Raises ValueError where two samples have the same question_id.
+        Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
+        task or order.
         """
+        find_task(task)
         if len({sample.key for sample in samples}) < len(samples):
             raise ValueError("question_id must be different for each sample")
         settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained)
         found: dict[str, dict[str, Judgement]] = {"forward": {}, "reversed": {}}
-        for order in ORDERS[orders]:
+        for order in check_orders(orders, task):
             for judged in self.run(samples, order, settings):
                 found[order][judged.sample.key] = judged.judgement
         return [Verdict(s, found["forward"].get(s.key), found["reversed"].get(s.key)) for s in samples]

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from judgelm.jsonl import InputError, Record, dump_line, id_key, id_order, read_json, read_lines, write_text
-from judgelm.llm_judge.judge import PROMPT_TOO_LONG, Judge, Judged, JudgeSettings, Order
+from judgelm.llm_judge.judge import ORDERS, PROMPT_TOO_LONG, Judge, Judged, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample
 from judgelm.verdict import ParseState
@@ -34,15 +34,18 @@ class RunFiles:
 
     outputs: Mapping[Order, Path]
     run: Path
+    described: tuple[Path, ...]
+    """all output files that `run` speaks of, written by this command or not"""
 
     @classmethod
     def in_folder(cls, folder: Path, orders: Sequence[Order]) -> RunFiles:
-        return cls({order: folder / f"{order}.jsonl" for order in orders}, folder / "run.json")
+        paths: dict[Order, Path] = {order: folder / f"{order}.jsonl" for order in ORDERS["both"]}
+        return cls({order: paths[order] for order in orders}, folder / "run.json", tuple(paths.values()))
 
     @classmethod
     def for_answer_file(cls, answer_file: Path, order: Order) -> RunFiles:
         """The published scripts write one file, named by the user; its run.json stands beside it."""
-        return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"))
+        return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"), (answer_file,))
 
 
 def run_judge(
@@ -98,6 +101,7 @@ def _judge_orders(
     if done == total:
         return
     judge = load()
+    session["engine"] = dict(judge.engine.description)
     with tqdm(total=total, initial=done, unit=" samples", smoothing=0.1, dynamic_ncols=True) as progress:
         for order, log in logs.items():
             progress.set_description(order)
@@ -117,7 +121,7 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.partial = path.with_name(path.name + ".partial")
+        self.partial = _partial(path)
         with _writing(self.partial):
             path.parent.mkdir(parents=True, exist_ok=True)
             _cut_half_line(self.partial)
@@ -154,6 +158,14 @@ class _Log:
         write_text(self.path, map(dump_line, records))
         self.partial.unlink(missing_ok=True)
         return records
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _holds_something(path: Path) -> bool:
+    return any(file.exists() and file.stat().st_size for file in (path, _partial(path)))
 
 
 def _cut_half_line(path: Path) -> None:
@@ -193,7 +205,7 @@ def _locked(run: Path) -> Iterator[None]:
 def _check_settings(files: RunFiles, wanted: Mapping[str, Any]) -> Record:
     """The earlier run's description; empty for a new run, InputError for one with other settings."""
     if not files.run.exists():
-        for path in files.outputs.values():
+        for path in files.described:
             if path.exists():
                 raise InputError(f"{path} exists already without {files.run.name}: move it, or name another place")
         return {}
@@ -202,6 +214,9 @@ def _check_settings(files: RunFiles, wanted: Mapping[str, Any]) -> Record:
     # through JSON and back, so that tuples and lists compare
     now = json.loads(json.dumps(wanted))
     changed = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
+    if changed and not any(_holds_something(path) for path in files.described):
+        # the earlier run ended before its first judgement: there is nothing to mix with
+        return {}
     if changed:
         raise InputError(
             f"{files.run} is of a run with other settings: {'; '.join(changed)} (name another place or remove the old)"
