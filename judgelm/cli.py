@@ -16,6 +16,7 @@ from judgelm.llm_judge.arguments import (
     add_prompt_arguments,
     run_main,
 )
+from judgelm.llm_judge.judge import check_orders
 from judgelm.prompt import render_prompt
 from judgelm.reading import find_task, read_samples
 
@@ -71,7 +72,10 @@ def _evaluate(args: argparse.Namespace) -> None:
 
 def _prompt(args: argparse.Namespace) -> None:
     task = find_task(args.task).name
-    samples = read_samples(args.question_file, task, reference_file=args.reference_file, num_answers=args.answer_num)
+    check_orders("reversed" if args.reverse else "forward", task)
+    samples = read_samples(
+        args.question_file, task, reference_file=args.reference_file, num_answers=args.answer_num, seed=args.seed
+    )
     for sample in samples:
         shown = sample.swapped() if args.reverse else sample
         sys.stdout.write(dump_line({"question_id": sample.question_id, "prompt": render_prompt(shown, task)}))

@@ -57,6 +57,8 @@ def _parse(raw: bytes, where: str) -> Record:
         raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from None
     except json.JSONDecodeError as error:
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON that can be read ({error})") from None
     except RecursionError:
         raise InputError(f"{where}: not JSON that can be read (nested too deeply)") from None
     if not isinstance(record, dict):
@@ -116,8 +118,18 @@ def require(line: Line, field: str, kinds: type | tuple[type, ...]) -> Any:
 
 
 def dump_line(record: Mapping[str, Any]) -> str:
-    """One record as one line, newline included."""
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    """One record as one line, newline included; half a surrogate pair, which UTF-8 cannot hold, stays escaped."""
+    line = json.dumps(record, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(record)
+    return line + "\n"
+
+
+def one_line(text: str) -> str:
+    """Text of unknown origin for a terminal: white space folded, control characters left out."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())
 
 
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:

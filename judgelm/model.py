@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgelm.jsonl import InputError
+from judgelm.jsonl import InputError, read_json
 from judgelm.tiny import UNTUNED, quiet_progress, tiny_folder
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TINY = "tiny"
@@ -71,8 +70,8 @@ def _check(folder: ModelFolder) -> ModelFolder:
     if not any(file for pattern in _WEIGHTS for file in folder.path.glob(pattern)):
         raise InputError(f"model {folder.name}: the folder holds no weights (*.safetensors or *.bin)")
     if adapter.is_file():
-        base = json.loads(adapter.read_text()).get("base_model_name_or_path")
-        if not base:
+        base = read_json(adapter).get("base_model_name_or_path")
+        if not isinstance(base, str) or not base:
             raise InputError(f"model {folder.name}: adapter_config.json does not name its base model")
         return ModelFolder(folder.name, folder.path, find_model(base))
     if not (folder.path / "config.json").is_file():
@@ -110,11 +109,15 @@ def load_model(
     `num_gpus` above 1 layers are spread by accelerate's device map, at most `max_gpu_memory` ("37GiB") on each.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    if num_gpus > 1 and device is not None:
+        raise InputError(f"--device {device} cannot be chosen with --num-gpus-per-model {num_gpus}")
     device = device or default_device()
     weights = folder.base.path if folder.base else folder.path
-    settings: dict[str, Any] = {"dtype": _choose_dtype(dtype, device)}
+    # code that comes with a model is never run
+    settings: dict[str, Any] = {"dtype": getattr(torch, choose_dtype(dtype, device)), "trust_remote_code": False}
     if num_gpus > 1:
         if torch.cuda.device_count() < num_gpus:
             raise InputError(f"--num-gpus-per-model {num_gpus}: this machine has {torch.cuda.device_count()} GPUs")
@@ -123,18 +126,30 @@ def load_model(
         settings["max_memory"] = dict.fromkeys(range(num_gpus), limit)
     elif device != "cpu":
         settings["device_map"] = {"": device}
-    if _has_flash_attention(device, settings["dtype"]):
-        settings["attn_implementation"] = "flash_attention_2"
+    load = functools.partial(AutoModelForCausalLM.from_pretrained, weights, output_loading_info=True, **settings)
     try:
         with quiet_progress():
-            tokenizer = AutoTokenizer.from_pretrained(folder.path if _has_tokenizer(folder.path) else weights)
-            model = AutoModelForCausalLM.from_pretrained(weights, **settings)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder.path if _has_tokenizer(folder.path) else weights, trust_remote_code=False
+            )
+            try:
+                flash = {"attn_implementation": "flash_attention_2"} if _has_flash_attention(device, dtype) else {}
+                model, info = load(**flash)
+            except ValueError:
+                if not flash:
+                    raise
+                # an architecture without flash attention
+                model, info = load()
+            if info["missing_keys"]:
+                raise InputError(
+                    f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more"
+                )
             if folder.base is not None:
                 from peft import PeftModel
 
                 model = PeftModel.from_pretrained(model, folder.path).merge_and_unload()
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"model {folder.name}: cannot be loaded ({reason})") from error
     return model.eval(), tokenizer
 
@@ -152,22 +167,45 @@ def default_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _choose_dtype(name: str, device: str) -> torch.dtype:
+def choose_dtype(name: str, device: str | None) -> str:
+    """What `--dtype auto` means on a device: see `load_model`. Raises InputError for a device that is not there."""
     import torch
 
+    device = device or default_device()
+    _check_device(device)
     if name != "auto":
-        chosen: torch.dtype = getattr(torch, name)
-        return chosen
+        return name
     if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     if device == "mps":
-        return torch.float16
+        return "float16"
     capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else torch.float32
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
-def _has_flash_attention(device: str, dtype: torch.dtype) -> bool:
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(name)
+        there = {
+            "cpu": device.index in (None, 0),
+            "cuda": (device.index or 0) < torch.cuda.device_count(),
+            "mps": torch.backends.mps.is_available(),
+        }.get(device.type, False)
+    except RuntimeError:
+        there = False
+    if not there:
+        raise InputError(
+            f"--device {name}: this machine has no such device that can be used (expected cuda, mps or cpu)"
+        )
+
+
+def _has_flash_attention(device: str, dtype: str) -> bool:
     import torch
     from transformers.utils import is_flash_attn_2_available
 
-    return device.startswith("cuda") and dtype != torch.float32 and bool(is_flash_attn_2_available())
+    if not device.startswith("cuda") or choose_dtype(dtype, device) == "float32" or not is_flash_attn_2_available():
+        return False
+    # flash-attn 2 needs Ampere or newer
+    return bool(torch.cuda.get_device_capability(device)[0] >= 8)

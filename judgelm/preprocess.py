@@ -70,13 +70,13 @@ def combine_mmvet(truth_file: PathLike, prediction_file: PathLike) -> list[Recor
 
 def write_judgelm_samples(answer_files: Sequence[PathLike]) -> Path:
     """Write the samples to the published place, the folder above the first file's folder."""
-    output = Path(answer_files[0]).expanduser().resolve().parent.parent / JUDGELM_OUTPUT
+    output = Path(answer_files[0]).expanduser().absolute().parent.parent / JUDGELM_OUTPUT
     write_lines(output, combine_answers(answer_files))
     return output
 
 
 def write_mmvet_samples(truth_file: PathLike, prediction_file: PathLike) -> Path:
     """Write the samples to the published place, beside the ground truth."""
-    output = Path(truth_file).expanduser().resolve().parent / MMVET_OUTPUT
+    output = Path(truth_file).expanduser().absolute().parent / MMVET_OUTPUT
     write_lines(output, combine_mmvet(truth_file, prediction_file))
     return output

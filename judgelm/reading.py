@@ -30,6 +30,10 @@ def read_samples(
     MM-Vet's alternatives. Raises InputError for anything that does not fit, naming file and line.
     """
     spec = find_task(task)
+    if num_answers is not None and task != "multi":
+        raise InputError(
+            f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
+        )
     lines = list(read_lines(question_file))
     index_by_id(lines)
     references = _read_references(reference_file) if reference_file is not None else None

@@ -65,11 +65,8 @@ class Sample:
         """
         question_id = require(line, "question_id", (int, str))
         truth = require(line, "answer", str)
-        if "<OR>" in truth:
-            placeholder = random.Random(f"{seed}:{id_key(question_id)}").choice(truth.split("<OR>"))
-        else:
-            placeholder = truth.replace("<AND>", " and ")
-        answers = (placeholder, require(line, "answer1_body", str))
+        chosen = random.Random(f"{seed}:{id_key(question_id)}").choice(truth.split("<OR>"))
+        answers = (chosen.replace("<AND>", " and "), require(line, "answer1_body", str))
         return cls(question_id, require(line, "question", str), answers, truth, line.record)
 
     @property

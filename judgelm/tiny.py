@@ -22,6 +22,7 @@ UNTUNED = (
     "tiny is SmolLM2-135M-Instruct as published, not tuned to judge: constrained decoding makes it write scores,"
     " but they mean little"
 )
+_UNFINISHED = "unfinished-tiny-"
 _LAYOUT = "1"
 """raise it when the conversion changes, so that an older cache is left aside"""
 
@@ -47,7 +48,9 @@ def tiny_folder() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / "tiny.lock"):
             if not folder.is_dir():
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix="tiny-") as work:
+                for left in folder.parent.glob(f"{_UNFINISHED}*"):
+                    shutil.rmtree(left)
+                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_UNFINISHED) as work:
                     converted = Path(work) / "model"
                     _convert(_unpack(_download(Path(work)), Path(work)), converted)
                     os.replace(converted, folder)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 
 from judgelm.cli import build_parser
-from judgelm.llm_judge.arguments import evaluate_parser, published_parser
+from judgelm.llm_judge.arguments import (
+    evaluate_parser,
+    judgelm_preprocess_parser,
+    mmvet_preprocess_parser,
+    published_parser,
+)
 
 
 def page() -> str:
@@ -21,6 +26,8 @@ def page() -> str:
             for name, parser in action.choices.items():
                 parts.append(section(f"judgelm {name}", parser))
     parts.append("# Published scripts\n")
+    parts.append(section("judgelm/data/JudgeLM/judgelm_preprocess.py", judgelm_preprocess_parser()))
+    parts.append(section("judgelm/data/MM-Vet/mmvet_preprocess.py", mmvet_preprocess_parser()))
     for task, ending in (("pair", ""), ("single", "_single"), ("multi", "_multi"), ("mmvet", "_mmvet")):
         parts.append(section(f"judgelm/llm_judge/gen_model_judgement{ending}.py", published_parser(task)))
     parts.append(section("judgelm/llm_judge/eval_model_judgement.py", evaluate_parser()))

@@ -14,9 +14,9 @@ ANS4_FILE=${ANS4_FILE:-$DATA_DIR/answers/flant5_judgelm_val.jsonl}
 REFERENCE_FILE=${REFERENCE_FILE:-$DATA_DIR/judgelm_val_5k_references.jsonl}
 PYTHON=${PYTHON:-python}
 
-"$PYTHON" ./judgelm/data/JudgeLM/judgelm_preprocess.py \
-  --ans1_file_path "$ANS1_FILE" --ans2_file_path "$ANS2_FILE" --ansmore_file_paths "$ANS3_FILE" "$ANS4_FILE"
-samples=$(dirname "$(dirname "$ANS1_FILE")")/judgelm-val-5k-judge-samples.jsonl
+# the script prints where it wrote the samples
+samples=$("$PYTHON" ./judgelm/data/JudgeLM/judgelm_preprocess.py \
+  --ans1_file_path "$ANS1_FILE" --ans2_file_path "$ANS2_FILE" --ansmore_file_paths "$ANS3_FILE" "$ANS4_FILE")
 
 "$PYTHON" ./judgelm/llm_judge/gen_model_judgement_multi.py \
   --model-path "$MODEL_PATH" \

@@ -12,9 +12,9 @@ ANS_FILE=${ANS_FILE:-$DATA_DIR/answers/llama_judgelm_val.jsonl}
 REFERENCE_FILE=${REFERENCE_FILE:-$DATA_DIR/judgelm_val_5k_references.jsonl}
 PYTHON=${PYTHON:-python}
 
-"$PYTHON" ./judgelm/data/JudgeLM/judgelm_preprocess.py \
-  --ans1_file_path "$REFERENCE_ANSWER_FILE" --ans2_file_path "$ANS_FILE"
-samples=$(dirname "$(dirname "$REFERENCE_ANSWER_FILE")")/judgelm-val-5k-judge-samples.jsonl
+# the script prints where it wrote the samples
+samples=$("$PYTHON" ./judgelm/data/JudgeLM/judgelm_preprocess.py \
+  --ans1_file_path "$REFERENCE_ANSWER_FILE" --ans2_file_path "$ANS_FILE")
 
 "$PYTHON" ./judgelm/llm_judge/gen_model_judgement_single.py \
   --model-path "$MODEL_PATH" \

@@ -12,8 +12,8 @@ ANS2_FILE=${ANS2_FILE:-$DATA_DIR/answers/llama_judgelm_val.jsonl}
 REFERENCE_FILE=${REFERENCE_FILE:-$DATA_DIR/judgelm_val_5k_references.jsonl}
 PYTHON=${PYTHON:-python}
 
-"$PYTHON" ./judgelm/data/JudgeLM/judgelm_preprocess.py --ans1_file_path "$ANS1_FILE" --ans2_file_path "$ANS2_FILE"
-samples=$(dirname "$(dirname "$ANS1_FILE")")/judgelm-val-5k-judge-samples.jsonl
+# the script prints where it wrote the samples
+samples=$("$PYTHON" ./judgelm/data/JudgeLM/judgelm_preprocess.py --ans1_file_path "$ANS1_FILE" --ans2_file_path "$ANS2_FILE")
 
 "$PYTHON" ./judgelm/llm_judge/gen_model_judgement.py \
   --model-path "$MODEL_PATH" \

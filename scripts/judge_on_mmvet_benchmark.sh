@@ -11,12 +11,13 @@ GT_FILE=${GT_FILE:-$DATA_DIR/mm-vet-gt.json}
 PRED_FILE=${PRED_FILE:-$DATA_DIR/mm-vet-emu-prediction.json}
 PYTHON=${PYTHON:-python}
 
-"$PYTHON" ./judgelm/data/MM-Vet/mmvet_preprocess.py --gt_file_path "$GT_FILE" --pred_file_path "$PRED_FILE"
+# the script prints where it wrote the samples
+samples=$("$PYTHON" ./judgelm/data/MM-Vet/mmvet_preprocess.py --gt_file_path "$GT_FILE" --pred_file_path "$PRED_FILE")
 
 "$PYTHON" ./judgelm/llm_judge/gen_model_judgement_mmvet.py \
   --model-path "$MODEL_PATH" \
   --model-id "$MODEL_ID" \
-  --question-file "$(dirname "$GT_FILE")/mm-vet-judge-samples.jsonl" \
+  --question-file "$samples" \
   --answer-file "$OUTPUT_DIR/$MODEL_ID-judgements" \
   --num-gpus-per-model "${NUM_GPUS_PER_MODEL:-1}" \
   --num-gpus-total "${NUM_GPUS_TOTAL:-1}" \

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,8 +99,6 @@ def test_published_single_multi_and_mmvet_scripts(model_folder: Path, tmp_path: 
 def test_shell_scripts_run_with_their_paths_as_variables(
     script: str, model_folder: Path, tmp_path: Path, run: Any
 ) -> None:
-    import subprocess
-
     rows = [{"question_id": k, "question_body": f"Q{k}", "text": f"answer {k}"} for k in range(3)]
     samples = [s.to_record() for s in make_samples(3)]
     write_jsonl(tmp_path / "judgelm_val_5k.jsonl", samples)
@@ -135,8 +135,6 @@ def test_shell_scripts_run_with_their_paths_as_variables(
 
 
 def test_mmvet_shell_script_runs(model_folder: Path, tmp_path: Path) -> None:
-    import subprocess
-
     (tmp_path / "mm-vet-gt.json").write_text(json.dumps({"v1_0": {"question": "Q", "answer": "A", "imagename": "i"}}))
     (tmp_path / "p.json").write_text(json.dumps({"v1_0": "prediction"}))
     variables = {
@@ -151,6 +149,16 @@ def test_mmvet_shell_script_runs(model_folder: Path, tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     assert lasting(tmp_path / "out" / "33b-full-model-judgements")[0]["answer1_body"] == "prediction"
+
+
+# D21 of docs/differences.md
+def test_published_single_script_warns_when_exchanged(
+    model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = [*as_published(model_folder, pairs_file, tmp_path / "s"), "--max-new-token", "2"]
+    assert published("single", *base, "--if-reverse-answers", "1") == 0
+    assert "warning: exchanged" in capsys.readouterr().err
+    assert lasting(tmp_path / "s")[0]["answer1_body"] == make_samples(1)[0].answers[1]
 
 
 # D7 of docs/differences.md
@@ -182,6 +190,9 @@ def test_answer_file_of_other_settings_is_never_appended_to(
     assert (tmp_path / "o").read_bytes() == before
     assert published("pair", *base) == 0
     assert (tmp_path / "o").read_bytes() == before
+    assert published("pair", *base, "--if-reverse", "1") == 2
+    assert "order was 'forward', now 'reversed'" in capsys.readouterr().err
+    assert (tmp_path / "o").read_bytes() == before
     (tmp_path / "o.run.json").unlink()
     assert published("pair", *base) == 2
     assert "exists already without o.run.json" in capsys.readouterr().err
@@ -200,6 +211,9 @@ def bad_inputs(tmp_path: Path, model: Path, pairs: Path) -> dict[str, tuple[list
     (tmp_path / "no-weights").mkdir()
     (tmp_path / "no-weights" / "config.json").write_text("{}")
     (tmp_path / "a-file").write_text("")
+    damaged = tmp_path / "damaged"
+    shutil.copytree(model, damaged)
+    (damaged / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:-100])
     out = str(tmp_path / "out")
 
     def asked(questions: Path = pairs, *more: str, output: str = out, model_name: str = str(model)) -> list[str]:
@@ -231,6 +245,9 @@ def bad_inputs(tmp_path: Path, model: Path, pairs: Path) -> dict[str, tuple[list
         "no number": (asked(pairs, "--temperature", "warm"), "--temperature: invalid number value: 'warm'"),
         "negative": (asked(pairs, "--limit", "0"), "--limit: expected a whole number from 1 on, found 0"),
         "orders": (asked(pairs, "--task", "mmvet", "--orders", "both"), "judged in forward order only"),
+        "single reversed": (asked(pairs, "--task", "single", "--orders", "reversed"), "judged in forward order only"),
+        "answers of a pair": (asked(pairs, "--answer-num", "4"), "can be asked for with task multi only"),
+        "damaged weights": (asked(model_name=str(damaged)), "cannot be loaded"),
     }
 
 
@@ -252,6 +269,9 @@ NAMES = [
     "no number",
     "negative",
     "orders",
+    "single reversed",
+    "answers of a pair",
+    "damaged weights",
 ]
 
 
@@ -277,33 +297,57 @@ def test_a_real_process_gives_the_same_line_and_code(run: Any, tmp_path: Path) -
     assert result.stderr == f"judgelm: error: {tmp_path}/none.jsonl: no such file\n"
 
 
-def test_closed_output_is_no_traceback(run: Any, pairs_file: Path) -> None:
-    import subprocess
+def test_ids_and_errors_cannot_drive_the_terminal(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = {**make_samples(1)[0].to_record(), "question_id": "\x1b[2Jid"}
+    questions = write_jsonl(tmp_path / "q.jsonl", [sample])
+    base = [
+        "--model",
+        str(model_folder),
+        "--device",
+        "cpu",
+        "--max-new-token",
+        "2",
+        "--output-dir",
+        str(tmp_path / "o"),
+    ]
+    assert judge(["judge", "--question-file", str(questions), *base]) == 0
+    assert judge(["judge", "--question-file", str(write_jsonl(questions, [sample, sample])), *base]) == 2
+    captured = capsys.readouterr()
+    assert "[2Jid" in captured.out
+    assert "[2Jid" in captured.err
+    assert "\x1b" not in captured.out
+    assert "\x1b" not in captured.err.splitlines()[-1]
 
+
+def test_teacher_rows_without_a_judgement_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = write_jsonl(tmp_path / "t.jsonl", [{"question_id": k, "text": "8 7"} for k in range(5)])
+    forward = write_jsonl(tmp_path / "f.jsonl", [{"question_id": k, "pred_text": "8 7"} for k in range(2)])
+    assert judge(["evaluate", "--teacher", str(teacher), "--forward", str(forward)]) == 0
+    captured = capsys.readouterr()
+    assert f"3 rows of {teacher} have no judgement" in captured.err
+    assert json.loads(captured.out.splitlines()[-1])["not_judged"] == 3
+
+
+def test_closed_output_is_no_traceback(run: Any, pairs_file: Path) -> None:
     command = f"{sys.executable} -m judgelm prompt --question-file {pairs_file} | head -c 10"
     result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ('{"question', "")
 
 
-def records_of(texts: dict[str, str], tokenizer: Any) -> list[dict[str, Any]]:
+def records_of(texts: dict[str, str]) -> list[dict[str, Any]]:
     from judgelm.llm_judge.judge import JudgeSettings
 
-    judge_ = Judge(Scripted(tokenizer, texts))
+    judge_ = Judge(Scripted(texts))
     samples = [Sample(key, "Q", ["a", "b"]) for key in texts]
     return [judged.to_record() for judged in judge_.run(samples, "forward", JudgeSettings())]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    from conftest import train_byte_tokenizer
-
-    return train_byte_tokenizer()
-
-
 # D2 of docs/differences.md
-def test_harmless_score_line_variations_are_repaired_and_counted(tokenizer: Any) -> None:
+def test_harmless_score_line_variations_are_repaired_and_counted() -> None:
     texts = dict(enumerate(["8, 9", "8  9", " 8 9 ", "8/10 9/10", "8 9"]))
-    records = records_of({str(k): text for k, text in texts.items()}, tokenizer)
+    records = records_of({str(k): text for k, text in texts.items()})
     assert [r["pred_scores"] for r in records] == [[8.0, 9.0]] * 5
     counts = count_records(records)
     assert (counts[ParseState.REPAIRED], counts[ParseState.OK]) == (4, 1)
@@ -313,8 +357,8 @@ def test_harmless_score_line_variations_are_repaired_and_counted(tokenizer: Any)
 
 
 # D4 of docs/differences.md
-def test_unparsed_judgement_is_neither_win_nor_tie_outside_the_published_keys(tokenizer: Any) -> None:
-    records = records_of({"1": "no idea", "2": "8 7"}, tokenizer)
+def test_unparsed_judgement_is_neither_win_nor_tie_outside_the_published_keys() -> None:
+    records = records_of({"1": "no idea", "2": "8 7"})
     unparsed = next(r for r in records if r["question_id"] == "1")
     assert (unparsed["pred_outcome"], unparsed["pred_scores"], unparsed["pred_text"]) == (None, None, "no idea")
     assert win_lines(records).splitlines()[0] == "Assistant 1's reuslts ---> win_num: 1, tie_num: 0, lose_num: 0"

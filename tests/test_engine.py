@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,11 @@ def test_eos_ends_a_row_and_is_no_text(model_folder: Path) -> None:
         if end in expected:
             expected = expected[: expected.index(end) + 1]
             assert generation.finish_reason == "stop"
+            text = expected[:-1]
+        else:
+            text = expected
+        request = asked[int(generation.key)]
+        assert generation.text == decode_after(request.input_ids[-4:], text, engine.tokenizer)
         assert generation.num_tokens == len(expected)
 
 
@@ -187,11 +193,26 @@ def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(model_folder:
     assert 1 <= limited.failed <= 4
 
 
-def test_one_prompt_that_does_not_fit_the_memory_is_named(model_folder: Path) -> None:
+# D22 of docs/differences.md
+def test_one_prompt_that_does_not_fit_the_memory_is_given_up_and_the_others_go_on(model_folder: Path) -> None:
     engine = load_engine(model_folder)
-    OutOfMemory(engine.model, 0)
-    with pytest.raises(InputError, match="question_id 0 "):
-        list(engine.generate(requests(engine, 1), Sampling(max_new_tokens=8)))
+    asked = requests(engine, 5)
+    longest = max(len(request.input_ids) for request in asked)
+    forward = engine.model.forward
+
+    def limited(input_ids: torch.Tensor, **settings: Any) -> Any:
+        if input_ids.shape[1] == longest:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return forward(input_ids=input_ids, **settings)
+
+    engine.model.forward = limited
+    with pytest.warns(UserWarning, match="out of memory with") as warned:
+        found = by_key(engine.generate(asked, Sampling(max_new_tokens=8)))
+    assert "alone" in str(warned[-1].message)
+    reasons = {len(r.input_ids) == longest: found[r.key].finish_reason for r in asked}
+    assert set(found) == {request.key for request in asked}
+    assert reasons[True] == "out_of_memory"
+    assert reasons[False] in ("stop", "length")
 
 
 @pytest.mark.parametrize("kind", ["byte", "sentencepiece"])
@@ -329,9 +350,43 @@ def test_folders_that_are_no_models_are_refused(tmp_path: Path, model_folder: Pa
     (tmp_path / "config.json").write_text((model_folder / "config.json").read_text())
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(find_model(str(tmp_path)), device="cpu")
+    AutoTokenizer.from_pretrained(model_folder).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model(find_model(str(tmp_path)), device="cpu")
+    (tmp_path / "adapter_config.json").write_text("{broken")
+    with pytest.raises(InputError, match=r"adapter_config\.json: not JSON"):
+        find_model(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": None}))
     with pytest.raises(InputError, match="does not name its base"):
         find_model(str(tmp_path))
+
+
+def test_weights_that_do_not_cover_the_model_are_refused(tmp_path: Path, model_folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model_folder, tmp_path / "model")
+    weights = load_file(model_folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"the weights lack model\.layers\.1\.mlp\.up_proj\.weight"):
+        load_model(find_model(str(tmp_path / "model")), device="cpu")
+
+
+def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path, model_folder: Path) -> None:
+    shutil.copytree(model_folder, tmp_path / "model")
+    config = json.loads((model_folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model(find_model(str(tmp_path / "model")), device="cpu")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "toaster", "mps:3", "cpu:9"])
+def test_devices_that_are_not_there_are_refused(device: str, model_folder: Path) -> None:
+    with pytest.raises(InputError, match=f"--device {device}: this machine has no such device"):
+        load_model(find_model(str(model_folder)), device=device)
 
 
 def test_automatic_dtype_is_one_the_processor_computes_in(model_folder: Path) -> None:

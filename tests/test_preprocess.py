@@ -8,7 +8,7 @@ import pytest
 from conftest import write_jsonl
 
 from judgelm.jsonl import InputError
-from judgelm.preprocess import combine_answers, combine_mmvet
+from judgelm.preprocess import combine_answers, combine_mmvet, write_judgelm_samples
 
 
 def answers(name: str, ids: list[int], **more: Any) -> list[dict[str, Any]]:
@@ -63,6 +63,14 @@ def test_judgelm_script_writes_to_the_published_place(run: Any, tmp_path: Path) 
     assert result.returncode == 0, result.stderr
     lines = (tmp_path / "judgelm-val-5k-judge-samples.jsonl").read_text().splitlines()
     assert [json.loads(line)["answer4_body"] for line in lines] == ["b0", "b1"]
+
+
+def test_linked_files_write_beside_the_links(tmp_path: Path) -> None:
+    real = write_jsonl(tmp_path / "blobs" / "x" / "a.jsonl", answers("a", [0]))
+    (tmp_path / "data" / "answers").mkdir(parents=True)
+    (tmp_path / "data" / "answers" / "a.jsonl").symlink_to(real)
+    link = tmp_path / "data" / "answers" / "a.jsonl"
+    assert write_judgelm_samples([link, link]) == tmp_path / "data" / "judgelm-val-5k-judge-samples.jsonl"
 
 
 TRUTH = {

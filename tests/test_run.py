@@ -12,8 +12,12 @@ from filelock import FileLock
 
 from judgelm import Judge, Sample
 from judgelm.cli import main
+from judgelm.encoding import EncodedPrompt
 from judgelm.engine import Generation
 from judgelm.jsonl import InputError
+from judgelm.llm_judge.judge import JudgeSettings
+from judgelm.llm_judge.run import RunFiles, run_judge
+from judgelm.prompt import TASKS, render_prompt
 from judgelm.verdict import Judgement, Outcome, ParseState
 
 VOLATILE = ("pred_id", "tstamp")
@@ -170,7 +174,8 @@ def test_a_finished_run_loads_no_model(
         (["--seed", "5"], "seed was 0, now 5"),
         (["--temperature", "0.7"], "temperature was 0.0, now 0.7"),
         (["--scores-only"], "scores_only was False, now True"),
-        (["--task", "single"], "task was 'pair', now 'single'"),
+        (["--task", "single", "--orders", "forward"], "task was 'pair', now 'single'"),
+        (["--dtype", "float16"], "now 'float16'"),
         (["--model-id", "other"], "model_id was 'random-llama', now 'other'"),
     ],
 )
@@ -186,6 +191,37 @@ def test_a_run_with_other_settings_in_the_same_folder_is_refused(
     assert judge(judge_args(model_folder, many, undisturbed, *change)) == 2
     assert said in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in undisturbed.iterdir()} == before
+
+
+def test_a_partial_file_without_its_description_is_not_taken_over(
+    many: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "reversed.jsonl.partial").write_text('{"question_id": 1}\n')
+    assert judge(judge_args(model_folder, many, tmp_path, "--orders", "forward")) == 2
+    assert "reversed.jsonl.partial exists already without run.json" in capsys.readouterr().err
+
+
+def test_an_interrupted_session_leaves_its_engine_and_time(run: Any, tmp_path: Path) -> None:
+    samples = make_samples(3)
+
+    class Interrupted(Scripted):
+        def generate(self, requests: Any, sampling: Any, **settings: Any) -> Any:
+            yield Generation("0", "8 7", 1, 1, "stop")
+            raise KeyboardInterrupt
+
+    files = RunFiles.in_folder(tmp_path, ("forward",))
+    with pytest.raises(KeyboardInterrupt):
+        run_judge(lambda: Judge(Interrupted({})), samples, JudgeSettings(), files, {}, "m")
+    session = json.loads((tmp_path / "run.json").read_text())["sessions"][0]
+    assert (session["judged"], session["engine"]) == (1, {"engine": "scripted"})
+    assert session["seconds"] > 0
+
+
+def test_half_a_surrogate_pair_in_a_field_carried_along_stays_escaped(tmp_path: Path) -> None:
+    sample = Sample.from_record({**make_samples(1)[0].to_record(), "source": "half \ud83d"})
+    files = RunFiles.in_folder(tmp_path, ("forward",))
+    run_judge(lambda: Judge(Scripted({"0": "8 7"})), [sample], JudgeSettings(), files, {}, "m")
+    assert lasting(tmp_path / "forward.jsonl")[0]["source"] == "half \ud83d"
 
 
 def test_a_run_that_ended_before_its_first_judgement_binds_nobody(
@@ -243,9 +279,12 @@ def test_prompt_that_cannot_fit_is_recorded_and_counted(
 class Scripted:
     """An engine that writes what it is told to: the interface an engine has to fill, and no more."""
 
-    def __init__(self, tokenizer: Any, texts: dict[str, str]) -> None:
-        self.tokenizer, self.texts, self.context_length = tokenizer, texts, 4096
+    def __init__(self, texts: dict[str, str]) -> None:
+        self.texts = texts
         self.description = {"engine": "scripted"}
+
+    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+        return EncodedPrompt(render_prompt(sample, task), [], None)
 
     def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Any:
         for request in reversed(requests):
@@ -253,15 +292,8 @@ class Scripted:
                 yield Generation(request.key, self.texts[request.key], len(request.input_ids), 3, "stop")
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    from conftest import train_byte_tokenizer
-
-    return train_byte_tokenizer()
-
-
-def test_any_engine_behind_the_interface_can_judge(tokenizer: Any) -> None:
-    judge = Judge(Scripted(tokenizer, {"0": "8 7\nx", "1": "5, 5", "2": "none"}))
+def test_any_engine_behind_the_interface_can_judge() -> None:
+    judge = Judge(Scripted({"0": "8 7\nx", "1": "5, 5", "2": "none"}))
     samples = make_samples(3)
     verdicts = judge.judge(samples, orders="both")
     assert [v.sample for v in verdicts] == samples
@@ -278,13 +310,11 @@ def test_any_engine_behind_the_interface_can_judge(tokenizer: Any) -> None:
 
 # D15 of docs/differences.md
 @pytest.mark.parametrize("task", ["pair", "single", "mmvet"])
-def test_prefill_and_pred_text_are_exactly_what_was_parsed(tokenizer: Any, task: str) -> None:
-    from judgelm.llm_judge.judge import JudgeSettings
-    from judgelm.prompt import TASKS
+def test_prefill_and_pred_text_are_exactly_what_was_parsed(task: str) -> None:
 
     texts = {"0": " 7 \n", "1": "8 7\n ", "2": "\n9"}
     samples = [s.with_reference("R") for s in make_samples(3)]
-    for judged in Judge(Scripted(tokenizer, texts)).run(samples, "forward", JudgeSettings(task)):
+    for judged in Judge(Scripted(texts)).run(samples, "forward", JudgeSettings(task)):
         record = judged.to_record()
         assert record["pred_text"] == texts[str(record["question_id"])]
         parsed = Judgement.parse(TASKS[task].prefill + record["pred_text"])
@@ -292,17 +322,17 @@ def test_prefill_and_pred_text_are_exactly_what_was_parsed(tokenizer: Any, task:
         assert record["pred_parse"] == parsed.state
 
 
-def test_unknown_task_and_order_are_named_in_python_too(tokenizer: Any) -> None:
-    judge = Judge(Scripted(tokenizer, {}))
+def test_unknown_task_and_order_are_named_in_python_too() -> None:
+    judge = Judge(Scripted({}))
     with pytest.raises(InputError, match="unknown task 'triple'"):
         judge.judge(make_samples(1), task="triple")
     with pytest.raises(InputError, match="unknown orders 'backwards'"):
         judge.judge(make_samples(1), orders="backwards")
 
 
-def test_ids_must_differ_in_python_too(tokenizer: Any) -> None:
+def test_ids_must_differ_in_python_too() -> None:
     with pytest.raises(ValueError, match="question_id must be different"):
-        Judge(Scripted(tokenizer, {})).judge([Sample(1, "Q", ["a", "b"]), Sample("1", "Q", ["a", "b"])])
+        Judge(Scripted({})).judge([Sample(1, "Q", ["a", "b"]), Sample("1", "Q", ["a", "b"])])
 
 
 def test_readme_code_runs_and_examples_are_as_described() -> None:

@@ -101,6 +101,8 @@ def test_mmvet_alternative_is_picked_by_id_and_parts_are_joined() -> None:
     assert picks == {"x", "y", "z"}
     assert len({Sample.from_mmvet_line(line(record)).answers[0] for _ in range(20)}) == 1
     assert len({Sample.from_mmvet_line(line(record), seed).answers[0] for seed in range(20)}) > 1
+    nested = Sample.from_mmvet_line(line({**record, "answer": "a<AND>b<OR>a<AND>b"}))
+    assert nested.answers[0] == "a and b"
     both = Sample.from_mmvet_line(line({**record, "answer": "x<AND>y"}))
     assert (both.answers, both.reference) == (("x and y", "model"), "x<AND>y")
 

@@ -30,7 +30,7 @@ def judge(tiny: Path) -> Judge:
 
 
 def test_two_processes_that_start_at_once_share_one_conversion(tiny: Path, tmp_path: Path) -> None:
-    (tmp_path / "tiny-left-by-a-killed-process").mkdir()
+    (tmp_path / "unfinished-tiny-of-a-killed-process").mkdir()
     environment = {**os.environ, "JUDGELM_CACHE": str(tmp_path)}
     code = "from judgelm.tiny import tiny_folder; print(tiny_folder())"
     both = [
@@ -47,7 +47,7 @@ def test_two_processes_that_start_at_once_share_one_conversion(tiny: Path, tmp_p
     names = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert names <= {file.name for file in folder.iterdir()}
     assert (folder / "model.safetensors").read_bytes() == (tiny / "model.safetensors").read_bytes()
-    assert {p.name for p in tmp_path.iterdir()} == {"tiny-left-by-a-killed-process", "tiny.lock", folder.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.lock", folder.name}
 
 
 def test_a_wheel_that_cannot_be_had_or_is_another_leaves_nothing(

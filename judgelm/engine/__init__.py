@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from judgelm.encoding import EncodedPrompt
+from judgelm.sample import Sample
 
-FinishReason = Literal["stop", "length"]
-"""stop: EOS or the stop string; length: no room for more tokens"""
+FinishReason = Literal["stop", "length", "out_of_memory"]
+"""stop: EOS or the stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,15 @@ OnText = Callable[[str, str], None]
 class Engine(Protocol):
     """A loaded model, or a connection to one."""
 
-    tokenizer: PreTrainedTokenizerBase
-    context_length: int
-    """most tokens of prompt and generation together"""
     description: Mapping[str, str | int]
     """what was chosen for this machine, for the record: data type, device and the like"""
+
+    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+        """The sample's prompt, its answers shortened where prompt and judgement would overflow the context.
+
+        Raises PromptTooLong where that is not enough.
+        """
+        ...
 
     def generate(
         self,

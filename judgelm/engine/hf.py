@@ -6,17 +6,18 @@ import inspect
 import random
 import warnings
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
 
-from judgelm.encoding import decode_after
+from judgelm.encoding import EncodedPrompt, decode_after, encode_prompt
 from judgelm.engine import FinishReason, Generation, OnText, Request, Sampling
 from judgelm.engine.score_line import ScoreLineProcessor, score_pieces
 from judgelm.jsonl import InputError
+from judgelm.sample import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -62,7 +63,7 @@ class HFEngine:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.context_length = _context_length(model)
-        self.description: dict[str, str | int] = {
+        self.description: Mapping[str, str | int] = {
             "engine": "hf",
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": str(model.device),
@@ -73,6 +74,11 @@ class HFEngine:
         self._forward_takes = set(inspect.signature(model.forward).parameters)
         self._pieces: dict[int, str] | None = None
 
+    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+        """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
+        room = min(max_new_tokens, self.context_length // 4)
+        return encode_prompt(sample, task, self.tokenizer, self.context_length - room)
+
     def generate(
         self,
         requests: Sequence[Request],
@@ -81,7 +87,7 @@ class HFEngine:
         done: Collection[str] = (),
         on_text: OnText | None = None,
     ) -> Iterator[Generation]:
-        """See `Engine.generate`. Out of memory halves the batch; one prompt that does not fit raises InputError."""
+        """See `Engine.generate`. Out of memory halves the batch and goes on, with a warning."""
         batches = deque(self.plan(requests, sampling))
         finished = set(done)
         while batches:
@@ -97,16 +103,17 @@ class HFEngine:
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                if len(batch) == 1:
-                    tokens = len(batch[0].input_ids)
-                    raise InputError(
-                        f"out of memory: the prompt of question_id {batch[0].key} ({tokens} tokens) does not fit"
-                    ) from error
             # outside of the handler, so that the traceback's tensors are freed
             torch.cuda.empty_cache()
+            if len(batch) == 1:
+                key, num_tokens = batch[0].key, len(batch[0].input_ids)
+                warnings.warn(f"out of memory with question_id {key} alone ({num_tokens} tokens)", stacklevel=2)
+                finished.add(key)
+                yield Generation(key, "", num_tokens, 0, "out_of_memory")
+                continue
             self.batch_tokens = max(1, _size(batch, sampling) // 2)
             warnings.warn(f"out of memory with {len(batch)} prompts at once, going on with half", stacklevel=2)
-            waiting = [request for rest in (batch, *batches) for request in rest]
+            waiting = [request for rest in (batch, *batches) for request in rest if request.key not in finished]
             batches = deque(self.plan(waiting, sampling))
 
     def plan(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Request]]:
@@ -223,6 +230,8 @@ def _choose(logits: torch.Tensor, rows: Sequence[_Row], temperature: float) -> l
     if temperature == 0:
         greedy: list[int] = logits.argmax(dim=-1).tolist()
         return greedy
+    if logits.device.type == "mps":
+        logits = logits.cpu()  # it has no float64
     cumulative = torch.softmax(logits / temperature, dim=-1).double().cumsum(dim=-1)
     drawn = torch.tensor([[row.random.random()] for row in rows], dtype=torch.float64, device=logits.device)
     tokens = (cumulative <= drawn * cumulative[:, -1:]).sum(dim=-1)
@@ -253,4 +262,5 @@ def _context_length(model: PreTrainedModel) -> int:
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    words = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

@@ -11,6 +11,7 @@ import torch
 from transformers import LogitsProcessor
 
 from judgelm.encoding import decode_after, encode
+from judgelm.jsonl import InputError
 from judgelm.prompt import RESPONSE
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def _continues(line: str, num_answers: int) -> bool:
 def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """The tokens whose text, after "### Response:", is made of digits, one space or a newline.
 
-    Raises ValueError where the tokenizer cannot write a score line.
+    Raises InputError where the tokenizer cannot write a score line.
     """
     context = encode(RESPONSE, tokenizer)
     special = set(tokenizer.all_special_ids)
@@ -95,7 +96,7 @@ def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
             pieces[token] = text
     missing = [name for name, text in (("digits", "1"), ("space", " "), ("newline", "\n")) if not _has(pieces, text)]
     if missing:
-        raise ValueError(f"the tokenizer has no token for {', '.join(missing)}, so scores cannot be constrained")
+        raise InputError(f"the tokenizer has no token for {', '.join(missing)}, so --constrained cannot be used")
     return pieces
 
 

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from judgelm.jsonl import InputError
+from judgelm.jsonl import InputError, one_line
+from judgelm.preprocess import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.prompt import TASKS
 
 
@@ -17,7 +18,7 @@ class _Formatter(argparse.HelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        unsaid = action.default is None or action.default is False or action.default is argparse.SUPPRESS
+        unsaid = action.default is False or action.default in (None, argparse.SUPPRESS) or action.default == []
         return (
             f"{text} (default: %(default)s)"
             if action.option_strings and not unsaid and "(default:" not in text
@@ -41,7 +42,7 @@ def run_main(command: Callable[[], None]) -> NoReturn:
         command()
         sys.stdout.flush()
     except InputError as error:
-        print(f"judgelm: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"judgelm: error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\njudgelm: interrupted; what was judged is kept, the same command goes on", file=sys.stderr)
@@ -57,6 +58,7 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm prompt`."""
     _add_input_arguments(parser)
     parser.add_argument("--reverse", action="store_true", help="exchange answers 1 and 2 first")
+    parser.add_argument("--seed", type=int, default=0, help="task mmvet: picks among alternative ground truths")
 
 
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -134,7 +136,11 @@ def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="all GPUs (default: those of one model; more replicas are not supported yet)",
     )
-    parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory for weights on each GPU, such as 37GiB")
+    parser.add_argument(
+        "--max-gpu-memory",
+        metavar="SIZE",
+        help="most memory for weights on each GPU, such as 37GiB, where a model is spread over several",
+    )
 
 
 def published_parser(task: str) -> Parser:
@@ -162,6 +168,27 @@ def published_parser(task: str) -> Parser:
         parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
     parser.set_defaults(dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
+    return parser
+
+
+def judgelm_preprocess_parser() -> Parser:
+    """Flags of the published judgelm_preprocess script."""
+    parser = Parser(
+        description=f"Join answer files into judge samples: {JUDGELM_OUTPUT} in the folder above the first file's."
+    )
+    parser.add_argument("--ans1_file_path", required=True, help="Assistant 1's answers (task single: the reference's)")
+    parser.add_argument("--ans2_file_path", required=True, help="Assistant 2's answers")
+    parser.add_argument("--ansmore_file_paths", nargs="+", default=[], help="answers of Assistants 3, 4 ..")
+    return parser
+
+
+def mmvet_preprocess_parser() -> Parser:
+    """Flags of the published mmvet_preprocess script."""
+    parser = Parser(
+        description=f"Join ground truth and predictions into judge samples: {MMVET_OUTPUT} beside the truth."
+    )
+    parser.add_argument("--gt_file_path", required=True, help="mm-vet.json")
+    parser.add_argument("--pred_file_path", required=True, help='predictions: {"v1_0": "text", ..}')
     return parser
 
 

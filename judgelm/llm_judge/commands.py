@@ -16,7 +16,8 @@ from judgelm.llm_judge.evaluation import PathLike, evaluate_files
 from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, check_orders
 from judgelm.llm_judge.report import counts_line, judgement_table, metrics_table, win_lines
 from judgelm.llm_judge.run import RunFiles, count_records, hash_file, run_judge
-from judgelm.model import TINY, find_model
+from judgelm.model import TINY, ModelFolder, choose_dtype, find_model
+from judgelm.prompt import TASKS
 from judgelm.reading import find_task, read_samples
 from judgelm.sample import Sample
 
@@ -27,13 +28,15 @@ def judge_command(args: argparse.Namespace) -> None:
     orders = check_orders(args.orders or ("both" if task == "pair" else "forward"), task)
     samples = _read(args, task)[: args.limit]
     files = RunFiles.in_folder(Path(args.output_dir).expanduser(), orders)
-    records = _judge(args, args.model, task, args.scores_only, samples, files)
+    check_replicas(args)
+    folder = find_model(args.model)
+    records = _judge(args, folder, task, args.scores_only, samples, files)
     print(judgement_table(records))
     print()
     for order, rows in records.items():
         print(counts_line(order, count_records(rows)))
     print(f"written to {', '.join(str(path) for path in files.outputs.values())}")
-    _print_note(args.model)
+    _print_note(folder)
 
 
 def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -44,12 +47,18 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
         order: Order = "reversed" if args.if_reverse_answers else "forward"
         files = RunFiles.for_answer_file(Path(args.answer_file).expanduser(), order)
         samples = _read(args, task)
+        check_replicas(args)
+        folder = find_model(args.model_path)
+        if order == "reversed" and TASKS[task].prefill:
+            print(
+                "judgelm: warning: exchanged, the known answer loses its place and its 10 to the other", file=sys.stderr
+            )
         print(f"Output to {args.answer_file}")
-        records = _judge(args, args.model_path, task, bool(args.if_fast_eval), samples, files)[order]
+        records = _judge(args, folder, task, bool(args.if_fast_eval), samples, files, order=order)[order]
         print(counts_line(order, count_records(records)))
         if task == "pair":
             print(win_lines(records))
-        _print_note(args.model_path)
+        _print_note(folder)
 
     run_main(command)
 
@@ -68,26 +77,26 @@ def _read(args: argparse.Namespace, task: str) -> list[Sample]:
 
 def _judge(
     args: argparse.Namespace,
-    model: str,
+    folder: ModelFolder,
     task: str,
     scores_only: bool,
     samples: Sequence[Sample],
     files: RunFiles,
+    **more: Any,
 ) -> dict[Order, list[Record]]:
-    check_replicas(args)
-    folder = find_model(model)
-    constrained = model == TINY if args.constrained is None else args.constrained
+    constrained = folder.name == TINY if args.constrained is None else args.constrained
     described: dict[str, Any] = {
-        "model": model,
+        "model": folder.name,
         "model_fingerprint": folder.fingerprint(),
         "question_file_sha256": hash_file(args.question_file),
         "reference_file_sha256": hash_file(args.reference_file) if args.reference_file else None,
         "answer_num": args.answer_num,
-        "dtype": args.dtype,
+        "dtype": choose_dtype(args.dtype, args.device),
+        **more,
     }
     load = functools.partial(
         Judge.load,
-        model,
+        folder,
         dtype=args.dtype,
         device=args.device,
         batch_tokens=args.batch_tokens,
@@ -96,13 +105,12 @@ def _judge(
         constrained=constrained,
     )
     settings = JudgeSettings(task, scores_only, args.temperature, args.max_new_token, args.seed, constrained)
-    return run_judge(load, samples, settings, files, described, args.model_id or Path(model).name)
+    return run_judge(load, samples, settings, files, described, args.model_id or Path(folder.name).name)
 
 
-def _print_note(model: str) -> None:
-    note = find_model(model).note
-    if note:
-        print(f"note: {note}")
+def _print_note(folder: ModelFolder) -> None:
+    if folder.note:
+        print(f"note: {folder.note}")
 
 
 def evaluate_command(args: argparse.Namespace) -> None:
@@ -125,6 +133,8 @@ def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
 def print_metrics(forward: PathLike, reversed_: PathLike | None, teacher: PathLike | None) -> None:
     """A table, and as the last line one JSON object."""
     metrics = evaluate_files(forward, reversed_, teacher)
+    if metrics.get("not_judged"):
+        print(f"judgelm: {metrics['not_judged']} rows of {teacher} have no judgement and do not count", file=sys.stderr)
     print(metrics_table(metrics))
     print()
     sys.stdout.write(json.dumps(metrics) + "\n")

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from judgelm.encoding import PromptTooLong, encode_prompt
+from judgelm.encoding import PromptTooLong
 from judgelm.engine import Engine, Generation, Request, Sampling
 from judgelm.jsonl import InputError, Record
 from judgelm.model import TINY, ModelFolder, find_model, load_model
@@ -131,7 +131,7 @@ class Judge:
     @classmethod
     def load(
         cls,
-        name: str | os.PathLike[str] = TINY,
+        name: str | os.PathLike[str] | ModelFolder = TINY,
         *,
         dtype: str = "auto",
         device: str | None = None,
@@ -140,13 +140,15 @@ class Judge:
         max_gpu_memory: str | None = None,
         constrained: bool | None = None,
     ) -> Judge:
-        """Load a hub id, a local folder, a PEFT adapter or `tiny`; raises InputError where that cannot be done.
+        """Load a hub id, a local folder, a PEFT adapter or `tiny`, or what `find_model` found of one.
+
+        Raises InputError where that cannot be done.
 
         `constrained` (the default for `tiny`) lets the model write nothing but a score line first.
         """
         from judgelm.engine.hf import HFEngine
 
-        folder = find_model(os.fspath(name))
+        folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
         model, tokenizer = load_model(
             folder, dtype=dtype, device=device, num_gpus=num_gpus, max_gpu_memory=max_gpu_memory
         )
@@ -198,13 +200,10 @@ class Judge:
         task = TASKS[settings.task]
         shown = [sample.swapped() if order == "reversed" else sample for sample in window]
         sampling = settings.sampling(max(len(sample.answers) for sample in shown))
-        context = self.engine.context_length
-        # a judgement needs room too; a quarter of the context holds the reasons of the published judges
-        limit = context - min(sampling.max_new_tokens, context // 4)
         requests, by_key, cuts = [], {}, {}
         for sample in shown:
             try:
-                prompt = encode_prompt(sample, task.name, self.engine.tokenizer, limit)
+                prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens)
             except PromptTooLong:
                 if sample.key not in done:
                     nothing = Judgement.parse("", len(sample.answers))
@@ -219,9 +218,11 @@ class Judge:
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:
-    """The orders asked for; MM-Vet's ground truth has a place of its own, so it is judged forward only."""
+    """The orders asked for; where Assistant 1 is a reference answer with its 10 given, that is forward only."""
     if orders not in ORDERS:
         raise InputError(f"unknown orders {orders!r}, expected one of {', '.join(ORDERS)}")
-    if task == "mmvet" and orders != "forward":
-        raise InputError("task mmvet is judged in forward order only: the ground truth keeps its place")
+    if TASKS[task].prefill and orders != "forward":
+        raise InputError(
+            f"task {task} is judged in forward order only: Assistant 1's place is that of the known answer"
+        )
     return ORDERS[orders]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from judgelm.jsonl import Record, id_key
+from judgelm.jsonl import Record, id_key, one_line
 from judgelm.llm_judge.judge import Order
 from judgelm.llm_judge.metrics import Metrics
 from judgelm.verdict import Judgement, Outcome, ParseState, consistent
@@ -63,7 +63,7 @@ def judgement_table(records: Mapping[Order, Sequence[Record]], max_rows: int = M
         back = Outcome(other["pred_outcome"]).swapped().value if other and other["pred_outcome"] else "-"
         rows.append(
             (
-                str(forward["question_id"]),
+                one_line(str(forward["question_id"])),
                 _question(forward),
                 _scores(forward),
                 forward["pred_outcome"] or "-",
@@ -77,7 +77,10 @@ def judgement_table(records: Mapping[Order, Sequence[Record]], max_rows: int = M
 
 
 def _one_order(records: Sequence[Record], order: str, max_rows: int) -> str:
-    rows = [(str(r["question_id"]), _question(r), _scores(r), r["pred_outcome"] or "-") for r in records[:max_rows]]
+    rows = [
+        (one_line(str(r["question_id"])), _question(r), _scores(r), r["pred_outcome"] or "-")
+        for r in records[:max_rows]
+    ]
     return render_table(("id", "question", order, "outcome"), rows) + _more(len(records), max_rows)
 
 
@@ -87,7 +90,7 @@ def _more(total: int, shown: int) -> str:
 
 def counts_line(order: str, counts: Mapping[str, int]) -> str:
     """What became of one order's judgements, bad data included."""
-    odd = ("repaired", "shortened", "prompt_too_long", "length_limit", "suspicious_markers")
+    odd = ("repaired", "shortened", "prompt_too_long", "out_of_memory", "length_limit", "suspicious_markers")
     parts = [f"{counts['total']} judged", f"{counts[ParseState.FAILED]} unparsed"]
     parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in odd if counts[name]]
     return f"{order}: {', '.join(parts)}"
@@ -111,8 +114,7 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _question(record: Record, limit: int = 44) -> str:
-    text = " ".join(str(record.get("question_body", record.get("question", ""))).split())
-    text = "".join(c for c in text if c.isprintable())
+    text = one_line(str(record.get("question_body", record.get("question", ""))))
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

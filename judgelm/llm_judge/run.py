@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -73,13 +73,19 @@ def run_judge(
         session: dict[str, Any] = {"started": time.time(), "judged": 0, "versions": versions()}
         started = time.perf_counter()
         logs = {order: _Log(path) for order, path in files.outputs.items()}
-        try:
+
+        def describe() -> None:
+            session["seconds"] = round(time.perf_counter() - started, 3)
             _write_run(files, wanted, [*sessions, session], None)
-            _judge_orders(load, samples, settings, logs, model_id, session)
+
+        try:
+            describe()
+            _judge_orders(load, samples, settings, logs, model_id, session, describe)
         finally:
             for log in logs.values():
                 log.close()
-            session["seconds"] = round(time.perf_counter() - started, 3)
+            with suppress(InputError):  # a full disk is told of already
+                describe()
         records = {order: log.finish() for order, log in logs.items()}
         _write_run(files, wanted, [*sessions, session], {o: count_records(r) for o, r in records.items()})
         return records
@@ -92,6 +98,7 @@ def _judge_orders(
     logs: Mapping[Order, _Log],
     model_id: str,
     session: dict[str, Any],
+    describe: Callable[[], None],
 ) -> None:
     keys = {sample.key for sample in samples}
     done = sum(len(keys & log.keys) for log in logs.values())
@@ -102,6 +109,7 @@ def _judge_orders(
         return
     judge = load()
     session["engine"] = dict(judge.engine.description)
+    describe()
     with tqdm(total=total, initial=done, unit=" samples", smoothing=0.1, dynamic_ncols=True) as progress:
         for order, log in logs.items():
             progress.set_description(order)
@@ -206,8 +214,9 @@ def _check_settings(files: RunFiles, wanted: Mapping[str, Any]) -> Record:
     """The earlier run's description; empty for a new run, InputError for one with other settings."""
     if not files.run.exists():
         for path in files.described:
-            if path.exists():
-                raise InputError(f"{path} exists already without {files.run.name}: move it, or name another place")
+            if _holds_something(path):
+                there = path if path.exists() else _partial(path)
+                raise InputError(f"{there} exists already without {files.run.name}: move it, or name another place")
         return {}
     earlier = read_json(files.run)
     before = earlier.get("settings", {})
@@ -218,9 +227,8 @@ def _check_settings(files: RunFiles, wanted: Mapping[str, Any]) -> Record:
         # the earlier run ended before its first judgement: there is nothing to mix with
         return {}
     if changed:
-        raise InputError(
-            f"{files.run} is of a run with other settings: {'; '.join(changed)} (name another place or remove the old)"
-        )
+        way_out = "name another place, or remove it and its output files"
+        raise InputError(f"{files.run} is of a run with other settings: {'; '.join(changed)} ({way_out})")
     return earlier
 
 
@@ -245,6 +253,7 @@ def count_records(records: Sequence[Record]) -> dict[str, int]:
         counts[state.value] = sum(record["pred_parse"] == state for record in records)
     counts["shortened"] = sum(record["pred_shortened"] is not None for record in records)
     counts["prompt_too_long"] = sum(record["pred_finish_reason"] == PROMPT_TOO_LONG for record in records)
+    counts["out_of_memory"] = sum(record["pred_finish_reason"] == "out_of_memory" for record in records)
     counts["length_limit"] = sum(record["pred_finish_reason"] == "length" for record in records)
     counts["suspicious_markers"] = sum(record["pred_suspicious_markers"] > 0 for record in records)
     counts["prompt_tokens"] = sum(record["pred_prompt_tokens"] or 0 for record in records)
