@@ -1,6 +1,6 @@
 """Batched judging against a one-by-one `generate` loop, interleaved in one run.
 
-    python -m benchmarks.judge --data DATA.jsonl --output benchmarks/judge.json
+    python -m benchmarks.judge --data DATA.jsonl --output benchmarks/judge_scores.json --modes scores
 
 Each way of working is a process of its own (so that peak memory is its own); the two take turns, a block of prompts at
 a time, so that noise of the machine meets both. Same weights, same data type, greedy, the same constrained score line.
