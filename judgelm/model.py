@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TINY = "tiny"
+TINY_BASE = "tiny-base"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SAMPLED_BYTES = 1 << 20
@@ -50,18 +51,18 @@ class ModelFolder:
         return digest.hexdigest()
 
 
-def find_model(name: str) -> ModelFolder:
-    """Resolve a name: `tiny`, a folder, or else a hub id, whose files are fetched into the hub's cache.
+def find_model(name: str, cache_dir: str | None = None) -> ModelFolder:
+    """Resolve a name: `tiny`, `tiny-base`, a folder, or else a hub id, whose files are fetched into the hub's cache.
 
     Raises InputError for a folder without config or weights and for a hub id that cannot be had.
     """
-    if name == TINY:
+    if name in (TINY, TINY_BASE):
         return ModelFolder(name, tiny_folder(), None)
     path = Path(name).expanduser()
     if not path.is_dir():
         if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
             raise InputError(f"model {name}: no such folder")
-        path = _fetch(name)
+        path = _fetch(name, cache_dir)
     return _check(ModelFolder(name, path, None))
 
 
@@ -79,20 +80,35 @@ def _check(folder: ModelFolder) -> ModelFolder:
     return folder
 
 
-def _fetch(name: str) -> Path:
+def _fetch(name: str, cache_dir: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
-        if not any(folder.glob("*.safetensors")):
-            folder = Path(snapshot_download(name, allow_patterns=["*.json", "*.bin", "*.model", "*.txt"]))
+        for weights in ("*.safetensors", "*.bin"):
+            patterns = ["*.json", weights, "*.model", "*.txt"]
+            folder = Path(snapshot_download(name, allow_patterns=patterns, cache_dir=cache_dir))
+            if any(folder.glob(weights)):
+                break
     except HFValidationError:
         raise InputError(f"model {name}: no such folder, and not a hub id") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"model {name}: no such folder, and the hub did not give it ({reason})") from None
     return folder
+
+
+def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
+    """The folder's own tokenizer, else its base's. Raises InputError where there is none that can be used."""
+    from transformers import AutoTokenizer
+
+    path = folder.path if folder.base is None or _has_tokenizer(folder.path) else folder.base.path
+    try:
+        with quiet_progress():
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {folder.name}: its tokenizer cannot be loaded ({_reason(error)})") from error
+    return tokenizer
 
 
 def load_model(
@@ -110,7 +126,7 @@ def load_model(
     """
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     if num_gpus > 1 and device is not None:
         raise InputError(f"--device {device} cannot be chosen with --num-gpus-per-model {num_gpus}")
@@ -127,11 +143,9 @@ def load_model(
     elif device != "cpu":
         settings["device_map"] = {"": device}
     load = functools.partial(AutoModelForCausalLM.from_pretrained, weights, output_loading_info=True, **settings)
+    tokenizer = load_tokenizer(folder)
     try:
         with quiet_progress():
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder.path if _has_tokenizer(folder.path) else weights, trust_remote_code=False
-            )
             try:
                 flash = {"attn_implementation": "flash_attention_2"} if _has_flash_attention(device, dtype) else {}
                 model, info = load(**flash)
@@ -149,9 +163,12 @@ def load_model(
 
                 model = PeftModel.from_pretrained(model, folder.path).merge_and_unload()
     except (OSError, ValueError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise InputError(f"model {folder.name}: cannot be loaded ({reason})") from error
+        raise InputError(f"model {folder.name}: cannot be loaded ({_reason(error)})") from error
     return model.eval(), tokenizer
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _has_tokenizer(path: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Fine-tuning: a judge learns to write the teacher's judgement."""

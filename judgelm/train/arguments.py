@@ -1,0 +1,293 @@
+"""Flags of the training scripts: Hugging Face's TrainingArguments, ours, and the published names that are gone there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import transformers
+from transformers import HfArgumentParser
+
+from judgelm.jsonl import InputError, one_line, read_json
+
+
+@dataclass
+class ModelArguments:
+    """Which model is fine-tuned."""
+
+    model_name_or_path: str = field(
+        default="tiny-base", metadata={"help": "hub id, local folder, or tiny-base (the embedded small model)"}
+    )
+    rope_scaling: str = field(
+        default="linear",
+        metadata={
+            "help": "how positions are stretched where --model_max_length is beyond the model's own context: linear"
+            " (as published), dynamic or yarn"
+        },
+    )
+
+
+@dataclass
+class DataArguments:
+    """What is trained on, and in which variants."""
+
+    data_path: str = field(metadata={"help": "training rows: a JSONL file, or a data set of the hub"})
+    eval_data_path: str | None = field(
+        default=None, metadata={"help": "rows whose loss is measured as --eval_strategy says; never augmented"}
+    )
+    swap_aug_ratio: float = field(
+        default=-1.0, metadata={"help": "probability that answers 1 and 2 are exchanged; below 0: never"}
+    )
+    ref_drop_ratio: float = field(
+        default=-1.0,
+        metadata={
+            "help": "the published name, and its published effect: the probability that the reference is SHOWN; below"
+            " 0: never. --reference_prob says the same in clear words"
+        },
+    )
+    reference_prob: float | None = field(
+        default=None,
+        metadata={
+            "help": "probability that the reference is shown, with the judgement the teacher gave with it (default:"
+            " --ref_drop_ratio)"
+        },
+    )
+    packing: bool = field(
+        default=False,
+        metadata={
+            "help": "put the examples of a device batch into one row, each attending to itself alone: the same loss"
+            " without padding; use it with a --per_device_train_batch_size above 1"
+        },
+    )
+    pretokenize: bool = field(
+        default=False,
+        metadata={"help": "tokenize all variants before training, into the datasets cache, instead of while training"},
+    )
+    score_loss_weight: float = field(
+        default=1.0,
+        metadata={
+            "help": "weight of the score line's few tokens in the loss; above 1 they stand out against the many of the"
+            " reasons"
+        },
+    )
+
+
+@dataclass
+class TrainingArguments(transformers.TrainingArguments):
+    """Hugging Face's, with the defaults of the published commands where they differ."""
+
+    output_dir: str | None = field(
+        default=None, metadata={"help": "gets checkpoints, the final model and its card; a second start goes on there"}
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "where the hub's files are kept"})
+    optim: str = field(default="adamw_torch", metadata={"help": "the optimizer, by its transformers name"})
+    model_max_length: int = field(
+        default=2048,
+        metadata={"help": "most tokens of an example; answers of longer ones are shortened, as in judging"},
+    )
+    logging_steps: float = field(default=1, metadata={"help": "steps between two lines of the log"})
+    report_to: None | str | list[str] = field(
+        default="none", metadata={"help": "where the log goes too: wandb, tensorboard, .. (comma between several)"}
+    )
+
+
+@dataclass
+class LoraArguments:
+    """Which small matrices are trained in place of the whole model."""
+
+    lora_r: int = field(default=16, metadata={"help": "rank of the update"})
+    lora_alpha: int = field(default=32, metadata={"help": "the update is scaled by alpha / r"})
+    lora_dropout: float = field(default=0.0, metadata={"help": "dropout in front of the update"})
+    lora_target_modules: list[str] = field(
+        default_factory=lambda: ["all-linear"],
+        metadata={"help": "names of the layers that get an update, or all-linear", "nargs": "+"},
+    )
+    lora_first_layer: int = field(
+        default=0, metadata={"help": "number of the first transformer layer that gets an update; those below stay"}
+    )
+    q_lora: bool = field(
+        default=False, metadata={"help": "keep the frozen weights in 4 bits (QLoRA; needs a GPU and bitsandbytes)"}
+    )
+
+
+_RENAMED = {"evaluation_strategy": "eval_strategy", "no_cuda": "use_cpu"}
+_WITHOUT_EFFECT = {
+    "save_safetensors": "models are always saved as safetensors",
+    "group_by_length": "use --packing, which has no padding at all",
+    "overwrite_output_dir": "use --resume_from_checkpoint False to start anew",
+    "lazy_preprocess": "rows are tokenized lazily unless --pretokenize is given",
+}
+
+
+def translate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Flags as they are published -> flags of transformers 5, and a line about each that changed."""
+    flags, notes = _split(argv), []
+    fsdp_config: dict[str, Any] = {}
+    kept: list[tuple[str, list[str]]] = []
+    for name, values in flags:
+        value = values[0] if values else "True"
+        if name in _RENAMED:
+            notes.append(f"--{name} is called --{_RENAMED[name]} in transformers 5")
+            kept.append((_RENAMED[name], values))
+        elif name in _WITHOUT_EFFECT:
+            notes.append(f"--{name} has no effect: {_WITHOUT_EFFECT[name]}")
+        elif name == "warmup_ratio":
+            notes.append(f"--warmup_ratio is given as --warmup_steps {value} in transformers 5: below 1 it is a share")
+            kept.append(("warmup_steps", [value]))
+        elif name == "fsdp_transformer_layer_cls_to_wrap":
+            notes.append(f"--{name} is an entry of --fsdp_config in transformers 5")
+            fsdp_config["transformer_layer_cls_to_wrap"] = values
+        elif name == "fsdp" and value.lower() not in ("true", "false"):
+            notes.append(f'--fsdp "{" ".join(values)}" is given as entries of --fsdp_config in transformers 5')
+            fsdp_config |= _fsdp_entries(" ".join(values).split())
+            kept.append(("fsdp", ["True"]))
+        elif name == "fsdp_config":
+            fsdp_config = _read_fsdp_config(value) | fsdp_config
+        else:
+            kept.append((name, values))
+    if fsdp_config:
+        kept.append(("fsdp_config", [json.dumps(fsdp_config)]))
+    return [part for name, values in kept for part in (f"--{name}", *values)], notes
+
+
+def _split(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
+    flags: list[tuple[str, list[str]]] = []
+    for part in argv:
+        if part.startswith("--"):
+            name, equals, value = part[2:].partition("=")
+            flags.append((name.replace("-", "_"), [value] if equals else []))
+        elif flags:
+            flags[-1][1].append(part)
+        else:
+            raise InputError(f"expected a flag first, found {part!r} (--help lists the flags)")
+    return flags
+
+
+def _fsdp_entries(words: Sequence[str]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for word in words:
+        if word in ("full_shard", "shard_grad_op"):
+            entries["reshard_after_forward"] = word == "full_shard"
+        elif word == "offload":
+            entries["cpu_offload"] = True
+        elif word != "auto_wrap":
+            raise InputError(f"--fsdp {word}: expected full_shard or shard_grad_op, auto_wrap, offload")
+    return entries
+
+
+def _read_fsdp_config(value: str) -> dict[str, Any]:
+    if not value.lstrip().startswith("{"):
+        return {name.removeprefix("fsdp_"): entry for name, entry in read_json(value).items()}
+    try:
+        return {name.removeprefix("fsdp_"): entry for name, entry in json.loads(value).items()}
+    except ValueError as error:
+        raise InputError(f"--fsdp_config: not JSON that can be read ({error})") from None
+
+
+def fit_to_machine(args: list[str]) -> tuple[list[str], list[str]]:
+    """Leave out what this machine cannot do, and say so: a published command runs without a GPU too."""
+    notes = []
+    flags = _split(args)
+    given = dict(flags)
+    if not torch.accelerator.is_available() and "use_cpu" not in given:
+        flags.append(("use_cpu", ["True"]))
+    if given.get("tf32", ["False"])[:1] != ["False"] and not _has_tf32():
+        flags = [flag for flag in flags if flag[0] != "tf32"]
+        notes.append("--tf32 has no effect: there is no GPU that computes in it")
+    return [part for name, values in flags for part in (f"--{name}", *values)], notes
+
+
+def _has_tf32() -> bool:
+    return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+
+
+class _Parser(HfArgumentParser):
+    """Answers a mistake with one line and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (--help lists the flags)")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All flags of a training, by what they are about."""
+
+    model: ModelArguments
+    data: DataArguments
+    training: TrainingArguments
+    lora: LoraArguments | None
+
+    @property
+    def reference_prob(self) -> float:
+        given = self.data.ref_drop_ratio if self.data.reference_prob is None else self.data.reference_prob
+        return max(0.0, given)
+
+
+def parse(argv: Sequence[str], lora: bool) -> tuple[Settings, list[str]]:
+    """Flags -> settings, and lines about flags that were translated or left out. Raises InputError."""
+    groups = (ModelArguments, DataArguments, TrainingArguments, *((LoraArguments,) if lora else ()))
+    parser = _Parser(groups, description=_describe(lora), allow_abbrev=False)
+    if {"-h", "--help"} & set(argv):
+        parser.parse_args(["--help"])
+    args, notes = translate(argv)
+    args, left_out = fit_to_machine(args)
+    try:
+        parsed = parser.parse_args_into_dataclasses(args, look_for_args_file=False)
+    except (ValueError, TypeError, OSError) as error:
+        raise InputError(one_line(str(error))) from None
+    model, data, training = parsed[:3]
+    settings = Settings(model, data, training, parsed[3] if lora else None)
+    _check(settings)
+    return settings, notes + left_out
+
+
+def _check(settings: Settings) -> None:
+    data, training = settings.data, settings.training
+    if not training.output_dir:
+        raise InputError("--output_dir is missing: the folder for checkpoints and the final model")
+    if data.reference_prob is not None and data.ref_drop_ratio >= 0:
+        raise InputError("--reference_prob and --ref_drop_ratio say the same: give one of them")
+    for name in ("swap_aug_ratio", "ref_drop_ratio", "reference_prob"):
+        value = getattr(data, name)
+        if value is not None and value > 1:
+            raise InputError(f"--{name} is a probability: expected 0 to 1 (below 0: never), found {value}")
+    if not data.score_loss_weight > 0:
+        raise InputError(f"--score_loss_weight: expected a number above 0, found {data.score_loss_weight}")
+    if training.model_max_length < 1:
+        raise InputError(f"--model_max_length: expected a whole number from 1 on, found {training.model_max_length}")
+    if settings.model.rope_scaling not in ("linear", "dynamic", "yarn"):
+        raise InputError(f"--rope_scaling: expected linear, dynamic or yarn, found {settings.model.rope_scaling}")
+    if training.n_gpu > 1:
+        raise InputError(
+            f"this process sees {training.n_gpu} GPUs: start one process for each with torchrun --nproc_per_node"
+            f" {training.n_gpu}, or show it one GPU with CUDA_VISIBLE_DEVICES"
+        )
+    if training.eval_strategy != "no" and data.eval_data_path is None:
+        raise InputError(f"--eval_strategy {training.eval_strategy.value} needs --eval_data_path")
+    training.remove_unused_columns = False
+    training.prediction_loss_only = True
+
+
+def _describe(lora: bool) -> str:
+    kind = "LoRA or QLoRA adapter" if lora else "judge"
+    return (
+        f"Fine-tune a {kind} on teacher judgements. The flags are those of Hugging Face's TrainingArguments and the ones"
+        " below; start it with torchrun for several processes. A second start with the same flags goes on from the last"
+        " checkpoint."
+    )
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """One line each, on stderr."""
+    for note in notes:
+        print(f"judgelm: note: {note}", file=sys.stderr)
+
+
+def output_folder(settings: Settings) -> Path:
+    """Where everything goes."""
+    return Path(settings.training.output_dir or ".").expanduser()

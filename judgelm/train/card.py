@@ -1,0 +1,77 @@
+"""The model card of a trained judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from judgelm import __version__
+from judgelm.jsonl import one_line, write_text
+
+if TYPE_CHECKING:
+    from judgelm.model import ModelFolder
+    from judgelm.train.arguments import Settings
+    from judgelm.train.summary import Summary
+
+
+def write_card(
+    output: Path, settings: Settings, folder: ModelFolder, summary: Summary, state: Any, metrics: dict[str, Any]
+) -> None:
+    """Write README.md beside the weights: data, settings and losses, as far as the training knows them."""
+    args, data = settings.training, settings.data
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    evals = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    rows = {
+        "model": folder.name,
+        "data": f"{Path(data.data_path).name}: {summary.trained} of {summary.rows} rows,"
+        f" {len(summary.questions)} questions",
+        "swap augmentation": max(0.0, data.swap_aug_ratio),
+        "probability of a reference": settings.reference_prob,
+        "epochs / steps": f"{state.epoch:g} / {state.global_step}",
+        "global batch": f"{batch} ({args.world_size} processes)",
+        "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type}, warm-up {args.warmup_steps:g}",
+        "weight decay": args.weight_decay,
+        "most tokens": args.model_max_length,
+        "packing": data.packing,
+        "weight of the score line in the loss": data.score_loss_weight,
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "LoRA": "no" if settings.lora is None else _describe(settings.lora),
+        "seed": args.seed,
+        "loss, first / last logged": f"{losses[0]:.4f} / {losses[-1]:.4f}" if losses else "not logged",
+        "evaluation loss, last": f"{evals[-1]:.4f}" if evals else "not measured",
+        "seconds": f"{metrics['seconds']:.0f} (this session)",
+        "versions": f"judgelm {__version__}, torch {torch.__version__}, transformers {transformers.__version__}",
+    }
+    table = "\n".join(f"| {name} | {one_line(str(value)).replace('|', chr(92) + '|')} |" for name, value in rows.items())
+    listing = "\n".join(f"- {line}" for line in summary.lines())
+    library = "" if settings.lora is None else "library_name: peft\n"
+    text = f"""---
+{library}tags:
+- judgelm
+- llm-as-a-judge
+---
+
+# A judge fine-tuned with JudgeLM
+
+Reads a question and two answers and writes scores ("8 7") and reasons. Use it with
+`judgelm judge --model FOLDER --question-file FILE --output-dir DIR`.
+
+| | |
+|---|---|
+{table}
+
+## Training rows
+
+{listing}
+"""
+    write_text(output / "README.md", text)
+
+
+def _describe(lora: Any) -> str:
+    targets = " ".join(lora.lora_target_modules)
+    kind = "QLoRA, " if lora.q_lora else ""
+    return f"{kind}rank {lora.lora_r}, alpha {lora.lora_alpha}, {targets}, from layer {lora.lora_first_layer} on"

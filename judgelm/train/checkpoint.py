@@ -1,0 +1,98 @@
+"""Where a training goes on: the last whole checkpoint, checked before anything long begins."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+from judgelm.jsonl import InputError, Record, read_json
+
+SETTINGS = "judgelm_training.json"
+_STATE = "trainer_state.json"
+
+
+def find_checkpoint(output: Path, asked: str | None) -> tuple[Path | None, str | None]:
+    """The checkpoint to go on from, and a line where a newer one was left unfinished.
+
+    `asked` is `--resume_from_checkpoint`: a folder, False (start anew) or None or True (the last one, if there is one).
+    Raises InputError where it is damaged.
+    """
+    if asked is not None and asked.lower() == "false":
+        return None, None
+    if asked is not None and asked.lower() != "true":
+        folder = Path(asked).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"--resume_from_checkpoint {asked}: no such folder")
+        _check(folder)
+        return folder, None
+    numbered = {int(m[1]): f for f in output.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", f.name))}
+    note = None
+    for _, folder in sorted(numbered.items(), reverse=True):
+        # the state is written last: without it the process ended while it was saving
+        if (folder / _STATE).is_file():
+            _check(folder)
+            return folder, note
+        note = f"{folder} was left unfinished and is passed over"
+    if asked is not None:
+        raise InputError(f"--resume_from_checkpoint {asked}: {output} holds no whole checkpoint")
+    return None, note
+
+
+def _check(folder: Path) -> None:
+    state = read_json(folder / _STATE)
+    if not isinstance(state.get("global_step"), int):
+        raise InputError(f"{folder / _STATE}: damaged, it does not say the step; delete the folder to go on without it")
+    weights = sorted(folder.glob("*.safetensors"))
+    sharded = list(folder.glob("pytorch_model_fsdp*"))
+    if not weights and not sharded:
+        raise InputError(f"{folder}: damaged, it holds no weights; delete the folder to go on without it")
+    for file in weights:
+        if not _is_whole(file):
+            raise InputError(f"{file}: damaged, the file is cut short; delete the folder to go on without it")
+    for pattern in ("optimizer*", "scheduler.pt", "rng_state*.pth"):
+        found = list(folder.glob(pattern))
+        if not found or any(file.is_file() and not _is_archive(file) for file in found):
+            raise InputError(f"{folder}: damaged, {pattern} is missing or cut short; delete the folder to go on without it")
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a safetensors file is as long as its header says."""
+    import json
+
+    size = file.stat().st_size
+    with file.open("rb") as content:
+        start = content.read(8)
+        if len(start) < 8:
+            return False
+        (length,) = struct.unpack("<Q", start)
+        if 8 + length > size:
+            return False
+        try:
+            header: dict[str, Any] = json.loads(content.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError):
+            return False
+    return 8 + length + max(ends, default=0) == size
+
+
+def _is_archive(file: Path) -> bool:
+    """Whether a file written by torch.save has the table at its end."""
+    import zipfile
+
+    return zipfile.is_zipfile(file)
+
+
+def check_same(output: Path, settings: Record) -> None:
+    """Raise InputError where the training in this folder was another one: its order of rows would not go on."""
+    path = output / SETTINGS
+    if not path.is_file():
+        return
+    before = read_json(path)
+    for name, value in settings.items():
+        if name in before and before[name] != value:
+            raise InputError(
+                f"{output} holds a training with {name} {before[name]}, found {value}: use the same flags, another"
+                " --output_dir, or --resume_from_checkpoint False to start anew"
+            )

@@ -1,0 +1,179 @@
+"""The model that is trained: its context, attention, layers and LoRA update."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import is_flash_attn_2_available
+
+from judgelm.jsonl import InputError, one_line
+from judgelm.model import ModelFolder, quiet_progress
+from judgelm.train.attention import register_packed_attention
+
+if TYPE_CHECKING:
+    from judgelm.train.arguments import LoraArguments, Settings
+
+FLASH = "flash_attention_2"
+
+
+def choose_attention(settings: Settings, flash: bool | None) -> tuple[str, str | None]:
+    """The attention implementation, and a line where flash attention was asked for and cannot be had."""
+    reason = _why_no_flash(settings)
+    if flash is not False and reason is None:
+        return FLASH, None
+    attention = register_packed_attention() if settings.data.packing else "sdpa"
+    return attention, f"training without flash-attn 2 ({reason}), with PyTorch's attention" if flash else None
+
+
+def _why_no_flash(settings: Settings) -> str | None:
+    if not torch.cuda.is_available() or settings.training.use_cpu:
+        return "there is no GPU"
+    if not is_flash_attn_2_available():
+        return "it is not installed"
+    if torch.cuda.get_device_capability()[0] < 8:
+        return "this GPU is older than Ampere"
+    return None if settings.training.bf16 or settings.training.fp16 else "it needs --bf16 or --fp16"
+
+
+def configure(folder: ModelFolder, settings: Settings) -> Any:
+    """The model's config, its positions stretched where `model_max_length` is beyond its context.
+
+    Raises InputError for a model that cannot be stretched or that is no causal language model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {folder.name}: config.json cannot be used ({one_line(str(error))})") from None
+    wanted, context = settings.training.model_max_length, getattr(config, "max_position_embeddings", None)
+    if context is None or wanted <= context:
+        return config
+    rope = getattr(config, "rope_parameters", None)
+    if not rope or rope.get("rope_type") != "default":
+        raise InputError(
+            f"model {folder.name} is too short: its context is {context} tokens and cannot be stretched to"
+            f" --model_max_length {wanted}"
+        )
+    factor = float(math.ceil(wanted / context))
+    config.rope_parameters = {
+        **rope,
+        "rope_type": settings.model.rope_scaling,
+        "factor": factor,
+        "original_max_position_embeddings": context,
+    }
+    config.max_position_embeddings = wanted
+    return config
+
+
+def find_layer_class(folder: ModelFolder, config: Any, wanted: str | None) -> str:
+    """The class of the repeated layers, which FSDP wraps one by one; found without loading a weight.
+
+    Raises InputError where `wanted` is no class of this model.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    if wanted is not None:
+        classes = {type(module).__name__ for module in model.modules()}
+        if wanted not in classes:
+            raise InputError(
+                f"--fsdp_transformer_layer_cls_to_wrap {wanted}: model {folder.name} has no such class"
+                f" (its layers are {_largest_list(model)})"
+            )
+        return wanted
+    return _largest_list(model)
+
+
+def _largest_list(model: nn.Module) -> str:
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module)]
+    if not lists:
+        return type(model).__name__
+    largest = max(lists, key=lambda layers: sum(p.numel() for p in layers.parameters()))
+    return type(largest[0]).__name__
+
+
+def load(folder: ModelFolder, config: Any, settings: Settings, attention: str) -> nn.Module:
+    """The model in the precision it is trained in: float32 under mixed precision, so that small steps are not lost.
+
+    With LoRA the frozen weights lie in the precision of the computation, or in 4 bits.
+    """
+    args, lora = settings.training, settings.lora
+    dtype = torch.float32
+    options: dict[str, Any] = {}
+    if lora is not None:
+        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
+        if lora.q_lora:
+            options = _four_bits(dtype, args.local_rank)
+    try:
+        with quiet_progress():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                folder.path,
+                config=config,
+                dtype=dtype,
+                attn_implementation=attention,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+            )
+    except (OSError, ValueError, ImportError) as error:
+        raise InputError(f"model {folder.name}: cannot be loaded ({one_line(str(error))})") from error
+    if info["missing_keys"]:
+        raise InputError(f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
+    model.config.use_cache = False
+    if lora is not None:
+        return _with_lora(model, folder, lora, settings)
+    return model
+
+
+def _four_bits(dtype: torch.dtype, local_rank: int) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise InputError("--q_lora needs a GPU: leave it away to train a LoRA adapter on the CPU")
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+    return {"quantization_config": quantization, "device_map": {"": max(local_rank, 0)}}
+
+
+def _with_lora(model: PreTrainedModel, folder: ModelFolder, lora: LoraArguments, settings: Settings) -> nn.Module:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    if lora.q_lora:
+        model = prepare_model_for_kbit_training(
+            model, use_gradient_checkpointing=settings.training.gradient_checkpointing
+        )
+    elif settings.training.gradient_checkpointing:
+        model.enable_input_require_grads()
+    targets = find_lora_targets(model, lora)
+    peft_config = LoraConfig(
+        task_type="CAUSAL_LM", r=lora.lora_r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout,
+        target_modules=targets,
+    )  # fmt: skip
+    wrapped: nn.Module = get_peft_model(model, peft_config)
+    # the name under which the base can be found again; a folder's in full
+    base = str(folder.path.resolve()) if folder.name == str(folder.path) else folder.name
+    wrapped.peft_config["default"].base_model_name_or_path = base  # type: ignore[union-attr, index]
+    return wrapped
+
+
+def find_lora_targets(model: nn.Module, lora: LoraArguments) -> list[str]:
+    """Full names of the linear layers that get an update. Raises InputError where there is none."""
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    chosen = []
+    for name, module in model.named_modules():
+        layer = re.search(r"\.(\d+)\.", name)
+        if not isinstance(module, nn.Linear) or module is head or layer is None:
+            continue
+        wanted = lora.lora_target_modules == ["all-linear"] or name.rsplit(".", 1)[-1] in lora.lora_target_modules
+        if wanted and int(layer[1]) >= lora.lora_first_layer:
+            chosen.append(name)
+    if not chosen:
+        raise InputError(
+            f"--lora_target_modules {' '.join(lora.lora_target_modules)} from layer {lora.lora_first_layer} on: the"
+            " model has no such linear layers"
+        )
+    return chosen

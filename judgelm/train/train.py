@@ -1,0 +1,153 @@
+"""Fine-tune a judge: flags -> rows, model, trainer -> a folder that `judgelm judge --model` takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from judgelm.jsonl import InputError, Record, write_text
+from judgelm.llm_judge.arguments import run_main
+
+if TYPE_CHECKING:
+    from judgelm.encoding import ExampleEncoder
+    from judgelm.train.arguments import Settings
+    from judgelm.train.dataset import Collator, JudgeDataset, TrainingRows
+    from judgelm.train.summary import Summary
+
+
+def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora: bool = False) -> None:
+    """Run a training from its command line. Raises InputError, before any long work, for what cannot be trained.
+
+    `flash`: use flash-attn 2 and say so where it cannot be had, never use it, or (None) use it where it can be had.
+    """
+    from judgelm.encoding import ExampleEncoder
+    from judgelm.model import find_model, load_tokenizer
+    from judgelm.train.arguments import parse
+    from judgelm.train.card import write_card
+    from judgelm.train.checkpoint import SETTINGS, check_same, find_checkpoint
+    from judgelm.train.model import choose_attention, configure, find_layer_class, load
+    from judgelm.train.trainer import JudgeTrainer
+
+    settings, notes = parse(sys.argv[1:] if argv is None else argv, lora)
+    _say(*(f"note: {note}" for note in notes))
+    args, output = settings.training, Path(settings.training.output_dir or "").expanduser()
+    folder = find_model(settings.model.model_name_or_path, args.cache_dir)
+    if folder.base is not None:
+        raise InputError(f"model {folder.name} is an adapter: merge it into its base first, with judgelm merge")
+    tokenizer = load_tokenizer(folder)
+    encoder = ExampleEncoder(tokenizer, args.model_max_length)
+    config = configure(folder, settings)
+    attention, note = choose_attention(settings, flash)
+    checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint)
+    _say(*(f"note: {line}" for line in (note, unfinished) if line))
+    if args.fsdp_plugin_args is not None:
+        wanted = (args.fsdp_config.get("transformer_layer_cls_to_wrap") or [None])[0]
+        args.fsdp_plugin_args["transformer_cls_names_to_wrap"] = find_layer_class(folder, config, wanted)
+
+    with args.main_process_first(local=True, desc="reading the rows"):
+        train_set, summary = _read(settings.data.data_path, encoder, settings, augmented=True)
+        eval_set, eval_summary = None, None
+        if settings.data.eval_data_path is not None:
+            eval_set, eval_summary = _read(settings.data.eval_data_path, encoder, settings, augmented=False)
+    _say(f"{settings.data.data_path}", *(f"  {line}" for line in summary.lines()))
+    if eval_summary is not None:
+        common = summary.overlap(eval_summary)
+        _say(f"{settings.data.eval_data_path}", *(f"  {line}" for line in eval_summary.lines()))
+        _say(*([f"note: {common} questions stand in both files"] if common else []))
+
+    record = _identify(settings, train_set.rows, folder.fingerprint())
+    if checkpoint is not None:
+        check_same(output, record)
+        _say(f"going on from {checkpoint}")
+    model = load(folder, config, settings, attention)
+    trainer = JudgeTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_set,
+        eval_dataset=eval_set,
+        data_collator=_collator(settings, model, tokenizer),
+        processing_class=tokenizer,
+    )
+    if args.fsdp and not trainer.is_fsdp_enabled:
+        where = "without a GPU" if args.use_cpu else "in a single process (start it with torchrun)"
+        _say(f"note: --fsdp has no effect {where}: every process holds the whole model")
+    if trainer.is_world_process_zero():
+        write_text(output / SETTINGS, json.dumps(record, indent=2) + "\n")
+    start = time.monotonic()
+    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.monotonic() - start
+    trainer.save_state()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        write_card(output, settings, folder, summary, trainer.state, {**result.metrics, "seconds": seconds})
+    _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
+
+
+def _read(
+    source: str, encoder: ExampleEncoder, settings: Settings, augmented: bool
+) -> tuple[JudgeDataset, Summary]:
+    from judgelm.train.dataset import Augmentation, JudgeDataset, TrainingRows
+    from judgelm.train.summary import Summary
+
+    rows = TrainingRows.load(source, encoder)
+    args = settings.training
+    augmentation = Augmentation()
+    if augmented:
+        seed = args.seed if args.data_seed is None else args.data_seed
+        augmentation = Augmentation(max(0.0, settings.data.swap_aug_ratio), settings.reference_prob, seed)
+    variants = rows.pretokenize(encoder) if settings.data.pretokenize else None
+    return JudgeDataset(rows, encoder, augmentation, variants), Summary.of(rows.scanned())
+
+
+def _collator(settings: Settings, model: Any, tokenizer: Any) -> Collator:
+    import inspect
+
+    from judgelm.train.dataset import Collator
+
+    inner = model.get_base_model() if settings.lora is not None else model
+    return Collator(
+        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        packing=settings.data.packing,
+        narrow="logits_to_keep" in inspect.signature(inner.forward).parameters,
+        score_weight=settings.data.score_loss_weight,
+    )
+
+
+def _identify(settings: Settings, rows: TrainingRows, model: str) -> Record:
+    """What must stay the same for a training to go on as if it had not been interrupted."""
+    args, data = settings.training, settings.data
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return {
+        "model": model,
+        "data": rows.fingerprint,
+        "global_batch_size": batch,
+        "seed": args.seed if args.data_seed is None else args.data_seed,
+        "swap_aug_ratio": max(0.0, data.swap_aug_ratio),
+        "reference_prob": settings.reference_prob,
+        "model_max_length": args.model_max_length,
+        "score_loss_weight": data.score_loss_weight,
+        "num_train_epochs": args.num_train_epochs,
+        "max_steps": args.max_steps,
+        "learning_rate": args.learning_rate,
+        "lora": None if settings.lora is None else vars(settings.lora),
+    }
+
+
+def _say(*lines: str) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        for line in lines:
+            print(f"judgelm: {line}", file=sys.stderr, flush=True)
+
+
+def main(flash: bool | None = None, lora: bool = False) -> NoReturn:
+    """Entry point of the training scripts."""
+    run_main(lambda: train(flash=flash, lora=lora))
+
+
+if __name__ == "__main__":
+    main()

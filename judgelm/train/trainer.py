@@ -1,0 +1,70 @@
+"""Hugging Face's Trainer with a judge's data order and loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback
+
+from judgelm.train.dataset import IGNORED, EpochSampler
+
+
+def judgement_loss(
+    logits: Tensor, labels: Tensor, num_targets: Tensor | int | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """Cross entropy of the target tokens, summed and divided by their number in the whole global batch.
+
+    `logits` [B, K, V] stand at the positions that predict `labels` [B, K]; labels of -100 do not count. `num_targets`
+    is None where the batch stands alone. `weights` [B, K] scale each token's part.
+    """
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    if weights is not None:
+        losses = losses * weights.flatten()
+    if num_targets is None:
+        num_targets = (labels != IGNORED).sum()
+    return losses.sum() / num_targets
+
+
+class JudgeTrainer(Trainer):
+    """Draws rows by (seed, epoch), whatever the number of processes, and computes logits for targets only."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings, compute_loss_func=judgement_loss)
+        # labels come shifted from the collator: all of them count, the first too
+        self._loss_shifts_labels = False
+        self.add_callback(_TellEpoch(self))
+        self.sampler: EpochSampler | None = None
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        self.sampler = EpochSampler(len(self.train_dataset), seed)
+        return self.sampler
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        labels, weights = inputs.pop("labels"), inputs.pop("loss_weights", None)
+        outputs = model(**inputs, use_cache=False)
+        loss = judgement_loss(outputs.logits, labels, num_items_in_batch, weights)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            # the processes' gradients are averaged, the number of targets is that of all of them
+            loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+
+class _TellEpoch(TrainerCallback):
+    """accelerate does not reach the sampler in an epoch that is resumed in its middle on several processes."""
+
+    def __init__(self, trainer: JudgeTrainer) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.sampler is not None:
+            self.trainer.sampler.set_epoch(int(state.epoch or 0))
