@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from judgelm import __version__
 from judgelm.jsonl import dump_line
 from judgelm.llm_judge.arguments import (
     Parser,
+    add_check_arguments,
     add_evaluate_arguments,
     add_judge_arguments,
+    add_merge_arguments,
     add_prompt_arguments,
     run_main,
 )
@@ -27,8 +29,8 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"judgelm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
-    def add(name: str, help: str, description: str) -> argparse.ArgumentParser:
-        return commands.add_parser(name, help=help, description=description)
+    def add(name: str, help: str, description: str, **settings: Any) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=help, description=description, **settings)
 
     judge = add(
         "judge",
@@ -47,6 +49,38 @@ def build_parser() -> Parser:
     )
     add_evaluate_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    train = add(
+        "train",
+        "fine-tune a judge on this machine",
+        "Fine-tune a judge on teacher judgements, on the GPUs of this machine or its CPU. All other flags are those of"
+        " the training script: judgelm train --help lists them. A second start with the same flags goes on from the"
+        " last checkpoint.",
+        add_help=False,
+    )
+    train.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of the whole model")
+    train.add_argument("--nproc", type=int, metavar="N", help="processes (default: one for each GPU, else one)")
+    train.set_defaults(run=_train, parser=train)
+
+    train_data = add("train-data", "look at training rows", "Look at training rows before they are trained on.")
+    checks = train_data.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    check = checks.add_parser(
+        "check",
+        help="count what a training file holds",
+        description="Count rows, skipped rows, scores, double rows and questions shared with a validation file. Exit"
+        " code 1 where a share is above its threshold.",
+    )
+    add_check_arguments(check)
+    check.set_defaults(run=_check)
+
+    merge = add(
+        "merge",
+        "merge a LoRA adapter into its base",
+        "Write a model folder in which an adapter's update is part of the weights: it loads faster, and where peft is"
+        " not known.",
+    )
+    add_merge_arguments(merge)
+    merge.set_defaults(run=_merge)
 
     prompt = add(
         "prompt",
@@ -81,11 +115,36 @@ def _prompt(args: argparse.Namespace) -> None:
         sys.stdout.write(dump_line({"question_id": sample.question_id, "prompt": render_prompt(shown, task)}))
 
 
+def _train(args: argparse.Namespace) -> None:
+    from judgelm.train.launch import launch
+
+    if {"-h", "--help"} & set(args.flags):
+        args.parser.print_help()
+        print("\nflags of the training script:\n")
+    launch(args.flags, args.lora, args.nproc)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from judgelm.train.commands import check_command
+
+    check_command(args)
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from judgelm.train.commands import merge_command
+
+    merge_command(args)
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point of the command."""
 
     def command() -> None:
-        args = build_parser().parse_args(argv)
+        parser = build_parser()
+        args, flags = parser.parse_known_args(argv)
+        if flags and args.command != "train":
+            parser.error(f"unrecognized arguments: {' '.join(flags)}")
+        args.flags = flags
         args.run(args)
 
     run_main(command)

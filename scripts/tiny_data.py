@@ -2,8 +2,8 @@
 
 python scripts/tiny_data.py JUDGED.jsonl OUTPUT_FOLDER
 
-JUDGED.jsonl holds training rows with `license` and `source`. Only MIT and Apache-2.0 rows are taken. Questions are split
-by a hash of their text; each question gives at most so many rows, the shorter ones, drawn by a seed.
+JUDGED.jsonl holds training rows with `license` and `source`. Only MIT and Apache-2.0 rows are taken. Questions are
+split by a hash of their text; each question gives at most so many rows, drawn by a seed; very long ones are left out.
 """
 
 from __future__ import annotations

@@ -214,6 +214,39 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm train-data check`."""
+    parser.add_argument("file", metavar="FILE", help="training rows: a JSONL file, or a data set of the hub")
+    parser.add_argument(
+        "--tokenizer", metavar="MODEL", help="count tokens as this model would: hub id, local folder or tiny-base"
+    )
+    parser.add_argument(
+        "--model-max-length", type=_at_least(1), default=2048, metavar="N", help="most tokens of an example"
+    )
+    parser.add_argument("--validation-file", metavar="FILE", help="training rows on which a judge will be measured")
+    for name, default, what in (
+        ("skipped", 5.0, "rows that cannot be trained on"),
+        ("shortened", 20.0, "rows whose answers must be shortened"),
+        ("double", 10.0, "rows with a question and answers that stand in the file already"),
+        ("overlap", 0.0, "validation questions that stand in the training file too"),
+    ):
+        parser.add_argument(
+            f"--max-{name}", type=_percentage, default=default, metavar="PERCENT", help=f"most {what}, in percent"
+        )
+
+
+def add_merge_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm merge`."""
+    parser.add_argument("--adapter", required=True, metavar="MODEL", help="adapter folder or hub id")
+    parser.add_argument("--output-dir", required=True, metavar="DIR", help="gets the whole model; must not exist yet")
+    parser.add_argument(
+        "--dtype",
+        default="bfloat16",
+        choices=("bfloat16", "float16", "float32"),
+        help="of the weights that are written; the sum is taken in float32",
+    )
+
+
 def none_or_text(value: str) -> str | None:
     """The published commands say None where there is no file."""
     return None if value == "None" else value
@@ -238,6 +271,16 @@ def _temperature(value: str) -> float:
 
 
 _temperature.__name__ = "number"
+
+
+def _percentage(value: str) -> float:
+    number = float(value)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"expected 0 to 100, found {value}")
+    return number
+
+
+_percentage.__name__ = "number"
 
 
 def check_replicas(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Flags of the training scripts: Hugging Face's TrainingArguments, ours, and the published names that are gone there."""
+"""Flags of the training scripts: TrainingArguments', ours, and published names that are gone there."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class DataArguments:
 
 
 @dataclass
-class TrainingArguments(transformers.TrainingArguments):
+class TrainingArguments(transformers.TrainingArguments):  # type: ignore[misc]
     """Hugging Face's, with the defaults of the published commands where they differ."""
 
     output_dir: str | None = field(
@@ -91,7 +91,8 @@ class TrainingArguments(transformers.TrainingArguments):
         metadata={"help": "most tokens of an example; answers of longer ones are shortened, as in judging"},
     )
     logging_steps: float = field(default=1, metadata={"help": "steps between two lines of the log"})
-    report_to: None | str | list[str] = field(
+    # transformers' parser wants None first here
+    report_to: None | str | list[str] = field(  # noqa: RUF036
         default="none", metadata={"help": "where the log goes too: wandb, tensorboard, .. (comma between several)"}
     )
 
@@ -115,7 +116,11 @@ class LoraArguments:
     )
 
 
-_RENAMED = {"evaluation_strategy": "eval_strategy", "no_cuda": "use_cpu"}
+_RENAMED = {
+    "evaluation_strategy": "eval_strategy",
+    "no_cuda": "use_cpu",
+    "gradient_checkpointing": "activation_checkpointing",
+}
 _WITHOUT_EFFECT = {
     "save_safetensors": "models are always saved as safetensors",
     "group_by_length": "use --packing, which has no padding at all",
@@ -131,7 +136,7 @@ def translate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     kept: list[tuple[str, list[str]]] = []
     for name, values in flags:
         value = values[0] if values else "True"
-        if name in _RENAMED:
+        if name in _RENAMED and _RENAMED[name] in TrainingArguments.__dataclass_fields__:
             notes.append(f"--{name} is called --{_RENAMED[name]} in transformers 5")
             kept.append((_RENAMED[name], values))
         elif name in _WITHOUT_EFFECT:
@@ -145,7 +150,7 @@ def translate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         elif name == "fsdp" and value.lower() not in ("true", "false"):
             notes.append(f'--fsdp "{" ".join(values)}" is given as entries of --fsdp_config in transformers 5')
             fsdp_config |= _fsdp_entries(" ".join(values).split())
-            kept.append(("fsdp", ["True"]))
+            kept.append(("fsdp", []))
         elif name == "fsdp_config":
             fsdp_config = _read_fsdp_config(value) | fsdp_config
         else:
@@ -194,8 +199,13 @@ def fit_to_machine(args: list[str]) -> tuple[list[str], list[str]]:
     notes = []
     flags = _split(args)
     given = dict(flags)
-    if not torch.accelerator.is_available() and "use_cpu" not in given:
-        flags.append(("use_cpu", ["True"]))
+    if not torch.accelerator.is_available():
+        if "use_cpu" not in given:
+            flags.append(("use_cpu", ["True"]))
+        config = json.loads(given.get("fsdp_config", ["{}"])[0])
+        if config.pop("cpu_offload", False):
+            given["fsdp_config"][0] = json.dumps(config)
+            notes.append('--fsdp "offload" has no effect: there is no GPU to make room on')
     if given.get("tf32", ["False"])[:1] != ["False"] and not _has_tf32():
         flags = [flag for flag in flags if flag[0] != "tf32"]
         notes.append("--tf32 has no effect: there is no GPU that computes in it")
@@ -206,7 +216,7 @@ def _has_tf32() -> bool:
     return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
 
 
-class _Parser(HfArgumentParser):
+class _Parser(HfArgumentParser):  # type: ignore[misc]
     """Answers a mistake with one line and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
@@ -276,9 +286,9 @@ def _check(settings: Settings) -> None:
 def _describe(lora: bool) -> str:
     kind = "LoRA or QLoRA adapter" if lora else "judge"
     return (
-        f"Fine-tune a {kind} on teacher judgements. The flags are those of Hugging Face's TrainingArguments and the ones"
-        " below; start it with torchrun for several processes. A second start with the same flags goes on from the last"
-        " checkpoint."
+        f"Fine-tune a {kind} on teacher judgements. Beside the flags of its own it takes those of Hugging Face's"
+        " TrainingArguments; start it with torchrun for several processes. A second start with the same flags goes on"
+        " from the last checkpoint."
     )
 
 

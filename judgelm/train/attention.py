@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -25,16 +26,17 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each example; query [1, heads, T, d], key and value [1, kv heads, T, d] -> [1, T, heads, d].
+    """Causal attention within each example of a packed row.
 
-    `cu_seq_lens_q` [N + 1] holds the borders of the examples; without it the row is one example. No mask of size T x T
-    is made and no work is done between examples. Raises ValueError for attention that this cannot compute.
+    `query` [1, heads, T, d], `key` and `value` [1, kv heads, T, d] -> [1, T, heads, d]. `cu_seq_lens_q` [N + 1]
+    holds the borders of the examples; without it the row is one example. No mask of size T x T is made and no work is
+    done between examples. Raises ValueError for attention that this cannot compute.
     """
     if attention_mask is not None or kwargs.get("softcap") is not None or kwargs.get("position_bias") is not None:
         raise ValueError("this model's attention cannot be packed without flash-attn: leave --packing away")
     ends = [0, query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
     parts = []
-    for begin, end in zip(ends, ends[1:], strict=False):
+    for begin, end in itertools.pairwise(ends):
         mask = None
         if sliding_window is not None and end - begin > sliding_window:
             distance = torch.arange(end - begin, device=query.device)

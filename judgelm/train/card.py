@@ -46,7 +46,9 @@ def write_card(
         "seconds": f"{metrics['seconds']:.0f} (this session)",
         "versions": f"judgelm {__version__}, torch {torch.__version__}, transformers {transformers.__version__}",
     }
-    table = "\n".join(f"| {name} | {one_line(str(value)).replace('|', chr(92) + '|')} |" for name, value in rows.items())
+    table = "\n".join(
+        f"| {name} | {one_line(str(value)).replace('|', chr(92) + '|')} |" for name, value in rows.items()
+    )
     listing = "\n".join(f"- {line}" for line in summary.lines())
     library = "" if settings.lora is None else "library_name: peft\n"
     text = f"""---

@@ -54,7 +54,9 @@ def _check(folder: Path) -> None:
     for pattern in ("optimizer*", "scheduler.pt", "rng_state*.pth"):
         found = list(folder.glob(pattern))
         if not found or any(file.is_file() and not _is_archive(file) for file in found):
-            raise InputError(f"{folder}: damaged, {pattern} is missing or cut short; delete the folder to go on without it")
+            raise InputError(
+                f"{folder}: damaged, {pattern} is missing or cut short; delete the folder to go on without it"
+            )
 
 
 def _is_whole(file: Path) -> bool:
@@ -74,7 +76,7 @@ def _is_whole(file: Path) -> bool:
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         except (ValueError, KeyError, TypeError, IndexError):
             return False
-    return 8 + length + max(ends, default=0) == size
+    return bool(8 + length + max(ends, default=0) == size)
 
 
 def _is_archive(file: Path) -> bool:

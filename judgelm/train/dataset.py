@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,13 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from judgelm.encoding import EncodedExample, ExampleEncoder, PromptTooLong
+from judgelm.encoding import EncodedExample, ExampleEncoder
 from judgelm.jsonl import InputError, Line, Record, dump_line, one_line, read_lines, write_lines
 from judgelm.sample import TrainingSample
 
 if TYPE_CHECKING:
     import datasets
-    from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 """label of a token that is not learnt"""
@@ -79,13 +78,19 @@ def scan(lines: Iterable[Line], encoder: ExampleEncoder | None) -> Iterator[Scan
 def _read_row(line: Line) -> tuple[RowState, TrainingSample | None]:
     if line.record.get("text") == "error":
         return RowState.ERROR, None
+    sample = _parse(line)
+    return (RowState.UNPARSED, None) if sample.judgement.scores is None else (RowState.OK, sample)
+
+
+def _parse(line: Line) -> TrainingSample:
+    """A row as it is trained on: a judgement with the reference counts only where it has scores."""
     try:
         sample = TrainingSample.from_line(line)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
-    if sample.judgement.scores is None:
-        return RowState.UNPARSED, None
-    return RowState.OK, sample
+    if sample.judgement_with_reference is not None and sample.judgement_with_reference.scores is None:
+        return replace(sample, judgement_with_reference=None)
+    return sample
 
 
 def _measure(
@@ -162,11 +167,8 @@ class TrainingRows:
         """
         import datasets
 
-        path = Path(source).expanduser()
-        if path.is_file():
-            digest = _file_digest(path)
-        else:
-            path, digest = _fetch(source)
+        path = find_rows(source)
+        digest = _file_digest(path)
         key = hashlib.sha256(f"{_LAYOUT}:{path}:{digest}:{encoder.fingerprint}".encode()).hexdigest()[:32]
         with _quiet_datasets():
             try:
@@ -188,14 +190,14 @@ class TrainingRows:
 
     def __getitem__(self, row: int) -> TrainingSample:
         stored = self.stored[self._trained[row]]
-        return TrainingSample.from_line(Line(json.loads(stored["line"]), Path(self.source), stored["number"]))
+        return _parse(Line(json.loads(stored["line"]), Path(self.source), stored["number"]))
 
     def scanned(self) -> Iterator[ScannedRow]:
         """Every row of the file as it was found, skipped ones too."""
         for stored in self.stored:
             line = Line(json.loads(stored["line"]), Path(self.source), stored["number"])
             state = RowState(stored["state"])
-            sample = None if state in (RowState.ERROR, RowState.UNPARSED) else TrainingSample.from_line(line)
+            sample = None if state in (RowState.ERROR, RowState.UNPARSED) else _parse(line)
             yield ScannedRow(line, state, sample, stored["num_tokens"])
 
     @property
@@ -232,13 +234,12 @@ def _store(path: Path, encoder: ExampleEncoder) -> Iterator[Record]:
 def _features() -> datasets.Features:
     from datasets import Features, Value
 
-    return Features(
-        {"line": Value("large_string"), "number": Value("int64"), "state": Value("string"), "num_tokens": Value("int64")}
-    )
+    columns = {"line": "large_string", "number": "int64", "state": "string", "num_tokens": "int64"}
+    return Features({name: Value(kind) for name, kind in columns.items()})
 
 
 def _encode_variants(encoder: ExampleEncoder, stored: Record) -> Record:
-    sample = TrainingSample.from_line(Line(json.loads(stored["line"]), Path("row"), stored["number"]))
+    sample = _parse(Line(json.loads(stored["line"]), Path("row"), stored["number"]))
     references = (False, True) if sample.judgement_with_reference else (False,)
     variants = [encoder.encode(*show(sample, swapped, shown)) for shown in references for swapped in (False, True)]
     return {name: [getattr(variant, name) for variant in variants] for name in EncodedExample._fields}
@@ -249,14 +250,16 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch(source: str) -> tuple[Path, str]:
-    """A hub data set's train split as one JSON Lines file in the cache, and its digest."""
+def find_rows(source: str) -> Path:
+    """A JSONL file; a hub data set's train split is first written as one, into the cache. Raises InputError."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1 or path.suffix in _FILES:
+        raise InputError(f"{source}: no such file")
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
-    path = Path(source).expanduser()
-    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1 or path.suffix in _FILES:
-        raise InputError(f"{source}: no such file")
     try:
         fetched = datasets.load_dataset(source, split="train")
     except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
@@ -265,7 +268,7 @@ def _fetch(source: str) -> tuple[Path, str]:
     kept = Path(datasets.config.HF_DATASETS_CACHE) / "judgelm" / f"{fetched._fingerprint}.jsonl"
     if not kept.is_file():
         write_lines(kept, fetched)
-    return kept, _file_digest(kept)
+    return kept
 
 
 @contextlib.contextmanager
@@ -290,8 +293,8 @@ def _count(states: Iterable[RowState]) -> dict[str, int]:
 class JudgeDataset(Dataset[EncodedExample]):
     """Examples by (epoch, row): index `epoch * len(rows) + row`, as `EpochSampler` draws them.
 
-    With an index below `len(self)` it is a plain data set of epoch 0. Holds no state, so loader workers need not be told
-    the epoch.
+    With an index below `len(self)` it is a plain data set of epoch 0. Holds no state, so loader workers need not be
+    told the epoch.
     """
 
     def __init__(
@@ -366,7 +369,9 @@ class Collator:
         batch = self._targets([_targets(example, length) for example in examples])
         padding = [length - len(example.input_ids) for example in examples]
         # no mask: padding stands on the right, where a causal model never looks from a real token
-        batch["input_ids"] = torch.tensor([e.input_ids + [self.pad] * n for e, n in zip(examples, padding, strict=True)])
+        batch["input_ids"] = torch.tensor(
+            [e.input_ids + [self.pad] * n for e, n in zip(examples, padding, strict=True)]
+        )
         return batch
 
     def _pack(self, examples: Sequence[EncodedExample]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import is_flash_attn_2_available
 
 from judgelm.jsonl import InputError, one_line
-from judgelm.model import ModelFolder, quiet_progress
+from judgelm.model import ModelFolder
+from judgelm.tiny import quiet_progress
 from judgelm.train.attention import register_packed_attention
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str) -
     model.config.use_cache = False
     if lora is not None:
         return _with_lora(model, folder, lora, settings)
-    return model
+    trained: nn.Module = model
+    return trained
 
 
 def _four_bits(dtype: torch.dtype, local_rank: int) -> dict[str, Any]:

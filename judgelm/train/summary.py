@@ -82,7 +82,8 @@ class Summary:
             + ", ".join(f"{name} {count}" for name, count in skipped.items()),
             f"questions {len(self.questions)}, same question and answers again {self.double},"
             f" with a reference {self.with_reference}, repaired score lines {self.repaired}",
-            f"teacher: first wins {shares[Outcome.WIN]}, ties {shares[Outcome.TIE]}, second wins {shares[Outcome.LOSE]}",
+            f"teacher: first wins {shares[Outcome.WIN]}, ties {shares[Outcome.TIE]},"
+            f" second wins {shares[Outcome.LOSE]}",
             "scores: " + " ".join(f"{score:g}:{count}" for score, count in sorted(self.scores.items())),
         ]
         if self.total_tokens:

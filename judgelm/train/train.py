@@ -88,9 +88,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
 
 
-def _read(
-    source: str, encoder: ExampleEncoder, settings: Settings, augmented: bool
-) -> tuple[JudgeDataset, Summary]:
+def _read(source: str, encoder: ExampleEncoder, settings: Settings, augmented: bool) -> tuple[JudgeDataset, Summary]:
     from judgelm.train.dataset import Augmentation, JudgeDataset, TrainingRows
     from judgelm.train.summary import Summary
 

@@ -28,7 +28,7 @@ def judgement_loss(
     return losses.sum() / num_targets
 
 
-class JudgeTrainer(Trainer):
+class JudgeTrainer(Trainer):  # type: ignore[misc]
     """Draws rows by (seed, epoch), whatever the number of processes, and computes logits for targets only."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -59,7 +59,7 @@ class JudgeTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-class _TellEpoch(TrainerCallback):
+class _TellEpoch(TrainerCallback):  # type: ignore[misc]
     """accelerate does not reach the sampler in an epoch that is resumed in its middle on several processes."""
 
     def __init__(self, trainer: JudgeTrainer) -> None:

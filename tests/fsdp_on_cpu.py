@@ -1,0 +1,65 @@
+"""Run a training script with FSDP on CPU processes, and report what each process holds.
+
+    torchrun --nproc_per_node 2 tests/fsdp_on_cpu.py REPORT_FOLDER judgelm/train/train_mem.py FLAGS..
+
+accelerate turns FSDP on for accelerators alone. Told that this gloo run is an FSDP run, Trainer takes its real FSDP2
+path: what is tested is the path of a GPU run, not an imitation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
+
+
+def call_it_fsdp() -> None:
+    plain = AcceleratorState.__init__
+
+    def init(self: Any, *args: Any, fsdp_plugin: Any = None, **settings: Any) -> None:
+        plain(self, *args, fsdp_plugin=fsdp_plugin, **settings)
+        if fsdp_plugin is not None:
+            self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+            self.fsdp_plugin = fsdp_plugin
+            fsdp_plugin.set_mixed_precision(self._mixed_precision)
+
+    AcceleratorState.__init__ = init
+
+
+def report_on(folder: Path) -> None:
+    """After training, write what lies on this process."""
+    from judgelm.train.trainer import JudgeTrainer
+
+    train = JudgeTrainer.train
+
+    def reporting(self: Any, *args: Any, **settings: Any) -> Any:
+        result = train(self, *args, **settings)
+        parameters = list(self.model.parameters())
+        local = [p.to_local() if hasattr(p, "to_local") else p for p in parameters]
+        report = {
+            "kinds": sorted({type(p.data if not hasattr(p, "to_local") else p).__name__ for p in parameters}),
+            "local_bytes": sum(p.numel() * p.element_size() for p in local),
+            "whole_bytes": sum(p.numel() * p.element_size() for p in parameters),
+            "wrapped": sorted({type(m).__name__ for m in self.model.modules() if type(m).__name__.startswith("FSDP")}),
+            "fsdp": self.is_fsdp_enabled,
+            "losses": [entry["loss"] for entry in self.state.log_history if "loss" in entry],
+        }
+        (folder / f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps(report))
+        return result
+
+    JudgeTrainer.train = reporting
+
+
+if __name__ == "__main__":
+    folder, script, *flags = sys.argv[1:]
+    if os.environ.get("CALL_IT_FSDP") == "1":
+        call_it_fsdp()
+    report_on(Path(folder))
+    sys.argv = [script, *flags]
+    runpy.run_path(script, run_name="__main__")

@@ -1,0 +1,344 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import build_model, train_byte_tokenizer, train_sentencepiece_tokenizer, write_jsonl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from judgelm.encoding import ExampleEncoder, PromptTooLong, encode
+from judgelm.jsonl import InputError, Line
+from judgelm.prompt import render_prompt
+from judgelm.sample import TrainingSample
+from judgelm.train.dataset import (
+    IGNORED,
+    Augmentation,
+    Collator,
+    EpochSampler,
+    JudgeDataset,
+    RowState,
+    TrainingRows,
+    show,
+)
+
+REFERENCE = "the reference"
+
+
+def training_record(number: int, words: int = 3, reference: bool = True) -> dict[str, Any]:
+    """A row that can be recognised in any order: answers and scores carry their own number."""
+    first, second = f"alpha{number} " * words, f"beta{number} " * words
+    record: dict[str, Any] = {
+        "question_id": number,
+        "question_body": f"Question {number}?",
+        "answer1_body": first,
+        "answer2_body": second,
+        "answer1_model_id": "a",
+        "answer2_model_id": "b",
+        "text": f"{1 + number % 4} {6 + number % 4}\nAssistant 1 said alpha{number}, Assistant 2 said beta{number}.",
+        "score": [1 + number % 4, 6 + number % 4],
+    }
+    if reference:
+        record |= {
+            "reference": {"text": REFERENCE},
+            "text_w_reference": f"0 {5 + number % 4}\nAssistant 1 missed, Assistant 2 met the reference.",
+            "score_w_reference": [0, 5 + number % 4],
+        }
+    return record
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ExampleEncoder:
+    return ExampleEncoder(train_byte_tokenizer(), 2048)
+
+
+def load(tmp_path: Path, encoder: ExampleEncoder, records: list[dict[str, Any]]) -> TrainingRows:
+    return TrainingRows.load(str(write_jsonl(tmp_path / "train.jsonl", records)), encoder)
+
+
+def check_shown(record: dict[str, Any], prompt: str, text: str) -> str:
+    """Assert that prompt and judgement belong together; which variant it is."""
+    number = record["question_id"]
+    swapped = prompt.index(f"beta{number}") < prompt.index(f"alpha{number}")
+    with_reference = "[Reference Answer]" in prompt
+    low, high = record["score_w_reference" if with_reference else "score"]
+    assert text.split("\n")[0] == (f"{high} {low}" if swapped else f"{low} {high}")
+    alpha, beta = ("2", "1") if swapped else ("1", "2")
+    if with_reference:
+        assert f"Assistant {alpha} missed, Assistant {beta} met" in text
+    else:
+        assert f"Assistant {alpha} said alpha{number}, Assistant {beta} said beta{number}" in text
+    return f"{'swapped' if swapped else 'given'}{' with reference' if with_reference else ''}"
+
+
+# D1 of docs/differences.md: augmentation never edits a row, so no row is inverted or mismatched in later epochs
+@pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (2, 0), (3, 2)])
+def test_no_row_is_mismatched_over_three_epochs(
+    tmp_path: Path, encoder: ExampleEncoder, ranks: int, workers: int
+) -> None:
+    records = [training_record(number, reference=number % 3 > 0) for number in range(24)]
+    rows = load(tmp_path, encoder, records)
+    data = JudgeDataset(rows, encoder, Augmentation(0.5, 0.5, seed=7))
+    sampler = EpochSampler(len(data), seed=7)
+    seen: dict[str, int] = {}
+    per_epoch: list[list[str]] = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        indices = list(sampler)
+        texts: list[str] = []
+        for rank in range(ranks):
+            loader = DataLoader(data, batch_size=2, sampler=indices[rank::ranks], num_workers=workers, collate_fn=list)  # type: ignore[arg-type]
+            for batch in loader:
+                for example in batch:
+                    prompt = encoder.tokenizer.decode(example.input_ids[1 : example.num_prompt])
+                    text = encoder.tokenizer.decode(example.input_ids[example.num_prompt : -1])
+                    number = int(prompt.split("Question ")[1].split("?")[0])
+                    variant = check_shown(records[number], prompt, text)
+                    seen[variant] = seen.get(variant, 0) + 1
+                    texts.append(f"{number} {variant}")
+        assert sorted(int(t.split()[0]) for t in texts) == list(range(24))
+        per_epoch.append(sorted(texts))
+    assert set(seen) == {"given", "swapped", "given with reference", "swapped with reference"}
+    assert per_epoch[0] != per_epoch[1] != per_epoch[2]
+    # the same rows in the same variants, whatever the number of ranks and workers
+    alone = sorted(
+        f"{number} {check_shown(records[number], render_prompt(v.sample), v.text)}"
+        for number in range(24)
+        for v in [data.augmentation.apply(rows[number], 2, number)]
+    )
+    assert alone == per_epoch[2]
+
+
+@given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1))
+def test_draws_are_pure(seed: int, epoch: int, row: int, swap: float, reference: float) -> None:
+    augmentation = Augmentation(swap, reference, seed)
+    assert augmentation.draw(epoch, row) == augmentation.draw(epoch, row)
+    assert augmentation.draw(epoch, row)[0] == Augmentation(swap, 0.0, seed).draw(epoch, row)[0]
+
+
+def test_ratios_are_probabilities() -> None:
+    draws = [Augmentation(0.3, 0.8, 1).draw(0, row) for row in range(4000)]
+    assert sum(swap for swap, _ in draws) / 4000 == pytest.approx(0.3, abs=0.03)
+    assert sum(reference for _, reference in draws) / 4000 == pytest.approx(0.8, abs=0.03)
+    assert not any(any(Augmentation().draw(0, row)) for row in range(100))
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@given(
+    question=texts, first=texts, second=texts, reasons=texts, scores=st.tuples(st.integers(0, 10), st.integers(0, 10))
+)
+@settings(max_examples=80)
+def test_swapping_twice_is_identity(
+    question: str, first: str, second: str, reasons: str, scores: tuple[int, int]
+) -> None:
+    record = {
+        "question_id": 1,
+        "question_body": question,
+        "answer1_body": first,
+        "answer2_body": second,
+        "text": f"{scores[0]} {scores[1]}\nAssistant 1 and Assistant 2: {reasons}",
+    }
+    sample = TrainingSample.from_line(Line(record, Path("row"), 1))
+    assert sample.swapped().swapped() == sample
+    once = sample.swapped()
+    assert once.judgement.scores == (scores[1], scores[0])
+    assert once.sample.answers == (second, first)
+    assert sample.to_record() == record | {"score": [float(s) for s in scores]}
+
+
+TOKENIZERS = {
+    "BOS, no pad": lambda: train_byte_tokenizer(bos=True, pad=False),
+    "no BOS, pad": lambda: train_byte_tokenizer(bos=False, pad=True),
+    "no BOS, no pad": lambda: train_byte_tokenizer(bos=False, pad=False),
+    "SentencePiece": train_sentencepiece_tokenizer,
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_labels_are_target_and_eos(name: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    encoder = ExampleEncoder(tokenizer, 2048)
+    samples = [TrainingSample.from_line(Line(training_record(n, 1 + n * 5), Path("r"), 1)) for n in range(4)]
+    examples = [encoder.encode(*show(sample, n % 2 == 1, n > 1)) for n, sample in enumerate(samples)]
+    for packing in (False, True):
+        for narrow in (False, True):
+            batch = Collator(pad=0, packing=packing, narrow=narrow, score_weight=3.0)(examples)
+            kept = batch.get("logits_to_keep", torch.arange(batch["input_ids"].shape[1]))
+            # what the loss sees for each example: the tokens after each kept position
+            for n, example in enumerate(examples):
+                begin = sum(len(e.input_ids) for e in examples[:n]) if packing else 0
+                row = 0 if packing else n
+                own = (kept >= begin) & (kept < begin + len(example.input_ids))
+                labels, positions = batch["labels"][row][own], kept[own]
+                learnt = labels != IGNORED
+                targets = example.input_ids[example.num_prompt :]
+                assert labels[learnt].tolist() == targets
+                assert targets[-1] == tokenizer.eos_token_id
+                assert (positions[learnt] + 1 - begin).tolist() == list(
+                    range(example.num_prompt, len(example.input_ids))
+                )
+                weights = batch["loss_weights"][row][own][learnt]
+                assert weights.tolist() == [3.0] * example.num_score_line + [1.0] * (
+                    len(targets) - example.num_score_line
+                )
+    for n, example in enumerate(examples):
+        sample, text = show(samples[n], n % 2 == 1, n > 1)
+        assert example.input_ids[: example.num_prompt] == encode(render_prompt(sample), tokenizer)
+        score_line = example.input_ids[example.num_prompt :][: example.num_score_line]
+        assert tokenizer.decode(score_line).strip() == text.split("\n")[0]
+        with_bos = tokenizer.bos_token_id is not None and example.input_ids[0] == tokenizer.bos_token_id
+        assert with_bos == (name in ("BOS, no pad", "SentencePiece"))
+
+
+def test_labels_where_a_token_would_reach_over_the_border(encoder: ExampleEncoder) -> None:
+    """A judgement that merges with the prompt's last token is encoded as judging will see it: prompt first."""
+    from tokenizers import AddedToken
+
+    tokenizer = train_byte_tokenizer()
+    tokenizer.add_tokens([AddedToken(":8", normalized=False)])
+    over = ExampleEncoder(tokenizer, 2048)
+    sample = TrainingSample.from_line(Line(training_record(3) | {"text": "8 9\nGood."}, Path("r"), 1))
+    example = over.encode(*show(sample, False, False))
+    prompt = encode(render_prompt(sample.sample), tokenizer)
+    assert example.input_ids[: example.num_prompt] == prompt
+    assert tokenizer.decode(example.input_ids[example.num_prompt : -1]) == "8 9\nGood."
+    assert tokenizer.decode(example.input_ids[example.num_prompt :][: example.num_score_line]) == "8 9\n"
+
+
+# D10 of docs/differences.md: too long rows are shortened or dropped, and counted
+def test_long_rows_are_shortened_or_dropped_and_counted(tmp_path: Path) -> None:
+    tokenizer = train_byte_tokenizer()
+    records = [
+        training_record(0, reference=False),
+        training_record(1, words=400, reference=False),
+        training_record(2, reference=False) | {"question_body": "why? " * 900},
+        training_record(3) | {"text": "error"},
+        training_record(4) | {"text": "I cannot say."},
+        training_record(5) | {"text_w_reference": "error"},
+    ]
+    short = ExampleEncoder(tokenizer, 600)
+    rows = load(tmp_path, short, records)
+    assert rows.states == [
+        RowState.OK, RowState.SHORTENED, RowState.TOO_LONG, RowState.ERROR, RowState.UNPARSED, RowState.OK,
+    ]  # fmt: skip
+    assert len(rows) == 3
+    for row in range(3):
+        for swapped in (False, True):
+            example = short.encode(*show(rows[row], swapped, True))
+            assert len(example.input_ids) <= 600
+            assert tokenizer.decode(example.input_ids[:-1]).count("### Response:") == 1
+            assert "Assistant 1 said" in tokenizer.decode(example.input_ids[example.num_prompt :])
+    assert rows[2].judgement_with_reference is None
+    with pytest.raises(PromptTooLong):
+        short.encode(*show(TrainingSample.from_line(Line(records[2], Path("r"), 1)), False, False))
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({"question_id": 1, "question_body": "q", "answer1_body": "a", "answer2_body": "b"}, "field 'text' is missing"),
+        (training_record(1) | {"answer2_body": 7}, "field 'answer2_body' must be str"),
+        (training_record(1) | {"text": "error"}, "no row can be trained on (found: 1 error)"),
+        (training_record(1) | {"reference": "a text"}, "field 'reference' must be dict"),
+    ],
+)
+def test_bad_files_end_in_one_line(
+    tmp_path: Path, encoder: ExampleEncoder, record: dict[str, Any], expected: str
+) -> None:
+    with pytest.raises(InputError, match=expected.replace("(", r"\(").replace(")", r"\)")):
+        load(tmp_path, encoder, [record])
+
+
+def test_a_missing_file_is_no_hub_name(encoder: ExampleEncoder) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        TrainingRows.load("folder/train.jsonl", encoder)
+    with pytest.raises(InputError, match="no such file, and the hub did not give such a data set"):
+        TrainingRows.load("someone/data", encoder)
+
+
+def test_rows_are_read_once_and_again_when_the_file_changes(tmp_path: Path, encoder: ExampleEncoder) -> None:
+    first = load(tmp_path, encoder, [training_record(1)])
+    again = load(tmp_path, encoder, [training_record(1)])
+    changed = load(tmp_path, encoder, [training_record(2)])
+    assert first.fingerprint == again.fingerprint != changed.fingerprint
+    assert changed[0].sample.question == "Question 2?"
+    files = {Path(entry["filename"]) for entry in first.stored.cache_files}
+    assert files
+    assert all(file.suffix == ".arrow" for file in files)
+
+
+def test_pretokenized_rows_equal_lazy_ones(tmp_path: Path, encoder: ExampleEncoder) -> None:
+    rows = load(tmp_path, encoder, [training_record(n, reference=n % 2 == 0) for n in range(6)])
+    augmentation = Augmentation(0.5, 0.5, seed=3)
+    lazy = JudgeDataset(rows, encoder, augmentation)
+    eager = JudgeDataset(rows, encoder, augmentation, rows.pretokenize(encoder))
+    assert [lazy[index] for index in range(18)] == [eager[index] for index in range(18)]
+
+
+def test_the_order_of_rows(tmp_path: Path) -> None:
+    sampler, other = EpochSampler(50, seed=1), EpochSampler(50, seed=1)
+    first = list(sampler)
+    assert sorted(first) == list(range(50)) != first
+    sampler.set_epoch(1)
+    assert sorted(sampler) == list(range(50, 100))
+    assert [index - 50 for index in sampler] != first
+    other.set_epoch(1)
+    assert list(other) == list(sampler)
+
+
+def test_packed_examples_give_the_loss_of_single_ones(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from judgelm.train.attention import register_packed_attention
+    from judgelm.train.trainer import judgement_loss
+
+    tokenizer = train_byte_tokenizer()
+    folder = build_model(tmp_path / "m", tokenizer)
+    encoder = ExampleEncoder(tokenizer, 2048)
+    examples = [
+        encoder.encode(*show(TrainingSample.from_line(Line(training_record(n, 1 + 9 * n), Path("r"), 1)), False, False))
+        for n in range(5)
+    ]
+
+    def gradients(attention: str, batches: list[dict[str, Any]]) -> tuple[float, dict[str, torch.Tensor]]:
+        model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation=attention)
+        targets = sum(int((batch["labels"] != IGNORED).sum()) for batch in batches)
+        total = 0.0
+        for batch in batches:
+            labels = batch.pop("labels")
+            loss = judgement_loss(model(**batch, use_cache=False).logits, labels, targets)
+            loss.backward()
+            total += loss.item()
+        return total, {name: p.grad for name, p in model.named_parameters()}
+
+    alone, expected = gradients("sdpa", [Collator(0, narrow=False)([example]) for example in examples])
+    random.Random(0).shuffle(examples)
+    for attention, collator in (
+        (register_packed_attention(), Collator(0, packing=True)),
+        ("sdpa", Collator(0)),
+        ("eager", Collator(0)),
+    ):
+        loss, found = gradients(attention, [collator(examples)])
+        assert loss == pytest.approx(alone, rel=1e-5), attention
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_survive_a_json_round_trip(tmp_path: Path, encoder: ExampleEncoder) -> None:
+    record = training_record(1) | {"answer1_body": "half a pair \\ud800 quoted, 漢字", "source": {"deep": [1, None]}}
+    rows = load(tmp_path, encoder, [record])
+    assert json.loads(rows.stored[0]["line"]) == record
