@@ -1,6 +1,6 @@
-"""Run a training script with FSDP on CPU processes, and report what each process holds.
+"""Run a training script and report what each process holds; with FSDP on CPU processes, or killed at a step.
 
-    torchrun --nproc_per_node 2 tests/fsdp_on_cpu.py REPORT_FOLDER judgelm/train/train_mem.py FLAGS..
+    CALL_IT_FSDP=1 DIE_AT_STEP=7 torchrun --nproc_per_node 2 tests/fsdp_on_cpu.py REPORT_FOLDER SCRIPT FLAGS..
 
 accelerate turns FSDP on for accelerators alone. Told that this gloo run is an FSDP run, Trainer takes its real FSDP2
 path: what is tested is the path of a GPU run, not an imitation.
@@ -17,6 +17,7 @@ from typing import Any
 
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
 
 
 def call_it_fsdp() -> None:
@@ -32,6 +33,26 @@ def call_it_fsdp() -> None:
     AcceleratorState.__init__ = init
 
 
+def die_at(step: int) -> None:
+    """End this process as a power cut would, at the end of a training step."""
+    from transformers import TrainerCallback
+
+    from judgelm.train.trainer import JudgeTrainer
+
+    class Die(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **settings: Any) -> None:
+            if state.global_step == step:
+                os._exit(9)
+
+    init = JudgeTrainer.__init__
+
+    def with_end(self: Any, *args: Any, **settings: Any) -> None:
+        init(self, *args, **settings)
+        self.add_callback(Die())
+
+    JudgeTrainer.__init__ = with_end
+
+
 def report_on(folder: Path) -> None:
     """After training, write what lies on this process."""
     from judgelm.train.trainer import JudgeTrainer
@@ -43,7 +64,7 @@ def report_on(folder: Path) -> None:
         parameters = list(self.model.parameters())
         local = [p.to_local() if hasattr(p, "to_local") else p for p in parameters]
         report = {
-            "kinds": sorted({type(p.data if not hasattr(p, "to_local") else p).__name__ for p in parameters}),
+            "kinds": sorted({"DTensor" if isinstance(p, DTensor) else "Tensor" for p in parameters}),
             "local_bytes": sum(p.numel() * p.element_size() for p in local),
             "whole_bytes": sum(p.numel() * p.element_size() for p in parameters),
             "wrapped": sorted({type(m).__name__ for m in self.model.modules() if type(m).__name__.startswith("FSDP")}),
@@ -60,6 +81,8 @@ if __name__ == "__main__":
     folder, script, *flags = sys.argv[1:]
     if os.environ.get("CALL_IT_FSDP") == "1":
         call_it_fsdp()
+    if "DIE_AT_STEP" in os.environ:
+        die_at(int(os.environ["DIE_AT_STEP"]))
     report_on(Path(folder))
     sys.argv = [script, *flags]
     runpy.run_path(script, run_name="__main__")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -206,6 +207,9 @@ def fit_to_machine(args: list[str]) -> tuple[list[str], list[str]]:
         if config.pop("cpu_offload", False):
             given["fsdp_config"][0] = json.dumps(config)
             notes.append('--fsdp "offload" has no effect: there is no GPU to make room on')
+    if "fsdp" in given and os.environ.get("WORLD_SIZE", "1") == "1":
+        flags = [flag for flag in flags if flag[0] not in ("fsdp", "fsdp_config")]
+        notes.append("--fsdp has no effect in a single process: torchrun --nproc_per_node starts several")
     if given.get("tf32", ["False"])[:1] != ["False"] and not _has_tf32():
         flags = [flag for flag in flags if flag[0] != "tf32"]
         notes.append("--tf32 has no effect: there is no GPU that computes in it")
@@ -241,17 +245,21 @@ class Settings:
 def parse(argv: Sequence[str], lora: bool) -> tuple[Settings, list[str]]:
     """Flags -> settings, and lines about flags that were translated or left out. Raises InputError."""
     groups = (ModelArguments, DataArguments, TrainingArguments, *((LoraArguments,) if lora else ()))
-    parser = _Parser(groups, description=_describe(lora), allow_abbrev=False)
+    usage = "%(prog)s --data_path FILE --output_dir DIR [FLAG VALUE ..]"
+    parser = _Parser(groups, description=_describe(lora), allow_abbrev=False, usage=usage)
     if {"-h", "--help"} & set(argv):
         parser.parse_args(["--help"])
     args, notes = translate(argv)
     args, left_out = fit_to_machine(args)
     try:
-        parsed = parser.parse_args_into_dataclasses(args, look_for_args_file=False)
+        *parsed, unknown = parser.parse_args_into_dataclasses(
+            args, look_for_args_file=False, return_remaining_strings=True
+        )
     except (ValueError, TypeError, OSError) as error:
         raise InputError(one_line(str(error))) from None
-    model, data, training = parsed[:3]
-    settings = Settings(model, data, training, parsed[3] if lora else None)
+    if unknown:
+        raise InputError(f"unknown flags: {' '.join(unknown)} (--help lists the flags)")
+    settings = Settings(*parsed[:3], parsed[3] if lora else None)
     _check(settings)
     return settings, notes + left_out
 
@@ -279,6 +287,10 @@ def _check(settings: Settings) -> None:
         )
     if training.eval_strategy != "no" and data.eval_data_path is None:
         raise InputError(f"--eval_strategy {training.eval_strategy.value} needs --eval_data_path")
+    if training.label_smoothing_factor:
+        raise InputError("--label_smoothing_factor: a judge is trained without label smoothing")
+    if training.train_sampling_strategy != "random":
+        raise InputError("--train_sampling_strategy: rows are always drawn at random, by --seed; see --packing")
     training.remove_unused_columns = False
     training.prediction_loss_only = True
 

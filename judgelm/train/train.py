@@ -25,6 +25,8 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
 
     `flash`: use flash-attn 2 and say so where it cannot be had, never use it, or (None) use it where it can be had.
     """
+    from transformers import set_seed
+
     from judgelm.encoding import ExampleEncoder
     from judgelm.model import find_model, load_tokenizer
     from judgelm.train.arguments import parse
@@ -64,6 +66,8 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     if checkpoint is not None:
         check_same(output, record)
         _say(f"going on from {checkpoint}")
+    # LoRA's matrices are drawn here: the same on every process and in every session
+    set_seed(args.seed)
     model = load(folder, config, settings, attention)
     trainer = JudgeTrainer(
         model=model,
@@ -74,8 +78,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         processing_class=tokenizer,
     )
     if args.fsdp and not trainer.is_fsdp_enabled:
-        where = "without a GPU" if args.use_cpu else "in a single process (start it with torchrun)"
-        _say(f"note: --fsdp has no effect {where}: every process holds the whole model")
+        _say("note: --fsdp has no effect without a GPU: every process holds the whole model")
     if trainer.is_world_process_zero():
         write_text(output / SETTINGS, json.dumps(record, indent=2) + "\n")
     start = time.monotonic()

@@ -1,0 +1,417 @@
+"""Trainings of a model of two layers, in this process or through torchrun: what users run, only small."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, build_model, train_byte_tokenizer, write_jsonl
+from test_dataset import training_record
+
+from judgelm.jsonl import InputError
+
+PUBLISHED = [
+    *("--bf16", "True", "--per_device_train_batch_size", "1", "--per_device_eval_batch_size", "1"),
+    *("--evaluation_strategy", "no", "--save_strategy", "steps", "--save_total_limit", "1"),
+    *("--weight_decay", "0.", "--warmup_ratio", "0.03", "--lr_scheduler_type", "cosine", "--logging_steps", "1"),
+    *("--fsdp", "full_shard auto_wrap offload", "--fsdp_transformer_layer_cls_to_wrap", "LlamaDecoderLayer"),
+    *("--tf32", "True", "--model_max_length", "2048", "--gradient_checkpointing", "True"),
+    *("--run_name", "7B-full-model", "--swap_aug_ratio", "0.5", "--ref_drop_ratio", "0.5"),
+]
+QUIET = ["--disable_tqdm", "True", "--use_cpu", "True"]
+
+
+@pytest.fixture(scope="session")
+def train_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    records = [training_record(number, words=2 + number % 5) for number in range(16)]
+    return write_jsonl(tmp_path_factory.mktemp("rows") / "train.jsonl", records)
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_model(tmp_path_factory.mktemp("base") / "llama", train_byte_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    cache = tmp_path_factory.mktemp("datasets")
+    return {**os.environ, "HF_DATASETS_CACHE": str(cache), "PYTHONWARNINGS": "ignore"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
+
+
+def start(
+    environment: dict[str, str], processes: int, script: str, *flags: object, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a training script, by torchrun where there are several processes."""
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={free_port()}"]
+    return subprocess.run(
+        [*command, script, *map(str, flags)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=environment | variables,
+    )
+
+
+def losses(output: Path) -> list[float]:
+    state = json.loads((output / "trainer_state.json").read_text())
+    return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same_weights(one: Path, other: Path, atol: float) -> None:
+    import torch
+
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=0, atol=atol)
+
+
+def judges(model: Path, tmp_path: Path, environment: dict[str, str]) -> None:
+    """Assert that the folder judges as any model does."""
+    samples = [{key: training_record(n)[key] for key in ("question_id", "question_body", "answer1_body", "answer2_body")}
+               for n in range(3)]  # fmt: skip
+    questions = write_jsonl(tmp_path / "questions.jsonl", samples)
+    out = tmp_path / "judged"
+    result = start(environment, 1, "-m", "judgelm", "judge", "--model", model, "--question-file", questions,
+                   "--output-dir", out, "--scores-only", "--constrained")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    records = [json.loads(line) for line in (out / "forward.jsonl").read_text().splitlines()]
+    assert len(records) == 3
+    assert all(record["pred_parse"] == "ok" for record in records)
+
+
+def test_published_command_trains_with_fsdp_and_resumes_and_judges(
+    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+) -> None:
+    """Two processes through the real train_mem.py, with FSDP2 for real; see tests/fsdp_on_cpu.py."""
+    flags = ["--model_name_or_path", base, "--data_path", train_file, "--num_train_epochs", "3", "--learning_rate",
+             "1e-3", "--gradient_accumulation_steps", "2", "--save_steps", "5", *PUBLISHED, *QUIET]  # fmt: skip
+
+    def fsdp(output: Path, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
+        report = tmp_path / f"report-{output.name}"
+        report.mkdir(exist_ok=True)
+        result = start(environment, 2, "tests/fsdp_on_cpu.py", report, "judgelm/train/train_mem.py", "--output_dir",
+                       output, *flags, CALL_IT_FSDP="1", **variables)  # fmt: skip
+        return result, [json.loads(file.read_text()) for file in sorted(report.glob("rank*.json"))]
+
+    whole = tmp_path / "whole"
+    result, ranks = fsdp(whole)
+    assert result.returncode == 0, result.stderr
+    assert len(ranks) == 2
+    for rank in ranks:
+        assert rank["fsdp"]
+        assert rank["kinds"] == ["DTensor"], "the parameters are not sharded: this was no FSDP"
+        assert rank["local_bytes"] == pytest.approx(rank["whole_bytes"] / 2, rel=0.05)
+        assert "FSDPLlamaDecoderLayer" in rank["wrapped"]
+    curve = losses(whole)
+    assert len(curve) == 12
+    assert sum(curve[-3:]) < sum(curve[:3]) - 1
+
+    # killed in the middle of epoch 2, after the checkpoint of step 5 in epoch 2: the same curve and the same weights
+    resumed = tmp_path / "resumed"
+    result, _ = fsdp(resumed, DIE_AT_STEP="7")
+    assert result.returncode != 0
+    assert [folder.name for folder in resumed.glob("checkpoint-*")] == ["checkpoint-5"]
+    result, _ = fsdp(resumed)
+    assert result.returncode == 0, result.stderr
+    assert "going on from" in result.stderr
+    assert losses(resumed) == pytest.approx(curve, abs=1e-5)
+    assert_same_weights(resumed, whole, atol=1e-6)
+
+    # one process without FSDP, the same global batch
+    alone = tmp_path / "alone"
+    single = [*flags]
+    single[single.index("--gradient_accumulation_steps") + 1] = "4"
+    result = start(environment, 1, "judgelm/train/train_mem.py", "--output_dir", alone, *single)
+    assert result.returncode == 0, result.stderr
+    assert "--fsdp has no effect" in result.stderr
+    assert losses(alone) == pytest.approx(curve, abs=0.02)
+    # bfloat16 rounds differently when gradients are reduced; Adam turns that into steps of at most the learning rate
+    assert_same_weights(alone, whole, atol=4e-3)
+    judges(whole, tmp_path, environment)
+
+
+def test_a_run_that_silently_became_ddp_is_told_apart(
+    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+) -> None:
+    """The published command verbatim on two CPU processes exits 0, says that FSDP had no effect, and is not sharded."""
+    output, report = tmp_path / "out", tmp_path / "report"
+    report.mkdir()
+    result = start(environment, 2, "tests/fsdp_on_cpu.py", report, "judgelm/train/train_mem.py",
+                   f"--model_name_or_path={base}", "--data_path", train_file, f"--output_dir={output}",
+                   "--num_train_epochs", "1", "--gradient_accumulation_steps", "4", "--save_steps", "1000",
+                   "--learning_rate", "2e-5", *PUBLISHED)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    for word in ("--evaluation_strategy", "--warmup_ratio", "--fsdp_transformer_layer_cls_to_wrap", "--tf32", "flash"):
+        assert sum(line.startswith("judgelm: note:") and word in line for line in result.stderr.splitlines()) == 1
+    assert "note: --fsdp has no effect without a GPU" in result.stderr
+    for file in report.glob("rank*.json"):
+        rank = json.loads(file.read_text())
+        assert not rank["fsdp"]
+        assert rank["kinds"] == ["Tensor"]
+        assert rank["local_bytes"] == rank["whole_bytes"]
+    card = (output / "README.md").read_text()
+    assert "16 of 16 rows" in card
+    assert "swap augmentation | 0.5" in card
+
+
+def test_batch_accumulation_and_ranks_are_interchangeable(
+    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+) -> None:
+    """The same global batch of 8 gives the same curve and weights, in float32 to 1e-4, packed or padded."""
+    shapes = {"1x8": (1, 1, 8, False), "8x1": (1, 8, 1, False), "2 ranks x 4": (2, 4, 1, False), "packed": (1, 8, 1, True)}
+    curves = {}
+    for name, (processes, batch, accumulation, packing) in shapes.items():
+        output = tmp_path / name.replace(" ", "")
+        result = start(environment, processes, "judgelm/train/train_xformers.py", "--model_name_or_path", base,
+                       "--data_path", train_file, "--output_dir", output, "--num_train_epochs", "3",
+                       "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", accumulation,
+                       "--learning_rate", "1e-3", "--swap_aug_ratio", "0.5", "--reference_prob", "0.5",
+                       "--packing", packing, "--save_strategy", "no", *QUIET)  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        curves[name] = losses(output)
+        assert len(curves[name]) == 6
+        assert curves[name] == pytest.approx(curves["1x8"], rel=1e-4), name
+        assert_same_weights(output, tmp_path / "1x8", atol=1e-4)
+    assert curves["1x8"][-1] < curves["1x8"][0]
+
+
+def test_killed_and_resumed_equals_undisturbed(
+    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+) -> None:
+    """LoRA, one process, killed twice: once in the middle of an epoch, once while a checkpoint was being saved."""
+
+    def train(output: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        report = tmp_path / "report"
+        report.mkdir(exist_ok=True)
+        return start(environment, 1, "tests/fsdp_on_cpu.py", report, "judgelm/train/train_lora.py",
+                     "--model_name_or_path", base, "--data_path", train_file, "--output_dir", output,
+                     "--num_train_epochs", "3", "--per_device_train_batch_size", "4", "--save_steps", "3",
+                     "--learning_rate", "1e-2", "--swap_aug_ratio", "0.5", "--lora_r", "4", "--lora_dropout", "0.1",
+                     "--lora_first_layer", "1", *QUIET, **variables)  # fmt: skip
+
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert train(undisturbed).returncode == 0
+    assert train(killed, DIE_AT_STEP="5").returncode != 0
+    assert train(killed, DIE_AT_STEP="8").returncode != 0
+    # a checkpoint whose last file is missing was being written
+    shutil.copytree(killed / "checkpoint-6", killed / "checkpoint-9")
+    (killed / "checkpoint-9" / "trainer_state.json").unlink()
+    result = train(killed)
+    assert result.returncode == 0, result.stderr
+    assert "checkpoint-9 was left unfinished and is passed over" in result.stderr
+    assert "going on from" in result.stderr
+    assert "checkpoint-6" in result.stderr
+    assert losses(killed) == pytest.approx(losses(undisturbed), abs=1e-6)
+    first, second = (folder / "adapter_model.safetensors" for folder in (killed, undisturbed))
+    assert first.read_bytes() == second.read_bytes()
+    assert losses(killed)[-1] < losses(killed)[0]
+    names = set(weights_of(first))
+    assert names
+    assert all(".layers.1." in name for name in names)
+
+    # the same folder with other settings is refused, and nothing in it is touched
+    before = sorted(file.name for file in killed.iterdir())
+    result = start(environment, 1, "judgelm/train/train_lora.py", "--model_name_or_path", base, "--data_path", train_file,
+                   "--output_dir", killed, "--num_train_epochs", "3", "--learning_rate", "2e-2", *QUIET)  # fmt: skip
+    assert result.returncode == 2
+    assert "holds a training with" in result.stderr.splitlines()[-1]
+    assert sorted(file.name for file in killed.iterdir()) == before
+
+    # the adapter judges as it is, and merged
+    judges(killed, tmp_path / "adapter", environment)
+    merged = tmp_path / "merged"
+    result = start(environment, 1, "-m", "judgelm", "merge", "--adapter", killed, "--output-dir", merged)
+    assert result.returncode == 0, result.stderr
+    assert not (merged / "adapter_config.json").exists()
+    judges(merged, tmp_path / "merged-run", environment)
+    again = start(environment, 1, "-m", "judgelm", "merge", "--adapter", killed, "--output-dir", merged)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def weights_of(file: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(file)
+
+
+@pytest.fixture
+def train_here(tmp_path: Path, base: Path, train_file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run a training in this process, up to its first mistake."""
+    import datasets
+
+    from judgelm.train.train import train
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+    def run(*flags: object, lora: bool = False) -> None:
+        given = {str(flag) for flag in flags}
+        required = {"--model_name_or_path": base, "--data_path": train_file, "--output_dir": tmp_path / "out"}
+        for name, value in required.items():
+            if name not in given:
+                flags = (*flags, name, value)
+        train([*map(str, flags), *QUIET], lora=lora)
+
+    return run
+
+
+def no_eos(folder: Path) -> None:
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        file = folder / name
+        if file.is_file():
+            config = json.loads(file.read_text())
+            config.pop("eos_token", None)
+            file.write_text(json.dumps(config))
+
+
+# D26 of docs/differences.md: a mistake ends a training before its first long step
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--data_path", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        (["--model_name_or_path", "./nowhere"], "model ./nowhere: no such folder"),
+        (["--swap_aug_ratio", "1.5"], "--swap_aug_ratio is a probability"),
+        (["--ref_drop_ratio", "0.5", "--reference_prob", "0.5"], "say the same: give one of them"),
+        (["--fsdp", "half_shard auto_wrap"], "--fsdp half_shard: expected full_shard"),
+        (["--fsdp", "full_shard auto_wrap", "--fsdp_transformer_layer_cls_to_wrap", "OPTDecoderLayer"],
+         "has no such class (its layers are LlamaDecoderLayer)"),
+        (["--model_max_length", "100"], "no row can be trained on (found: 16 too_long)"),
+        (["--eval_strategy", "epoch"], "--eval_strategy epoch needs --eval_data_path"),
+        (["--label_smoothing_factor", "0.1"], "a judge is trained without label smoothing"),
+        (["--no_such_flag", "1"], "unknown flags: --no_such_flag 1"),
+        (["stray"], "expected a flag first, found 'stray'"),
+        (["--resume_from_checkpoint", "nowhere"], "--resume_from_checkpoint nowhere: no such folder"),
+        (["--resume_from_checkpoint", "True"], "holds no whole checkpoint"),
+        (["--score_loss_weight", "0"], "expected a number above 0"),
+    ],
+)  # fmt: skip
+def test_bad_flags_end_in_one_line(train_here: Any, tmp_path: Path, flags: list[str], expected: str) -> None:
+    with pytest.raises(InputError) as error:
+        train_here(*flags)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_models_end_in_one_line(train_here: Any, tmp_path: Path, base: Path) -> None:
+    without_eos = Path(shutil.copytree(base, tmp_path / "no-eos"))
+    no_eos(without_eos)
+    with pytest.raises(InputError, match="the tokenizer has no EOS token"):
+        train_here("--model_name_or_path", without_eos)
+
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    short = tmp_path / "short"
+    tokenizer = train_byte_tokenizer()
+    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=256)).save_pretrained(
+        short
+    )
+    tokenizer.save_pretrained(short)
+    with pytest.raises(InputError, match="is too short: its context is 256 tokens"):
+        train_here("--model_name_or_path", short)
+    with pytest.raises(InputError, match="no such linear layers"):
+        train_here("--lora_target_modules", "query", lora=True)
+    with pytest.raises(InputError, match="--q_lora needs a GPU"):
+        train_here("--q_lora", "True", lora=True)
+
+
+def test_a_row_without_text_ends_in_one_line(train_here: Any, tmp_path: Path) -> None:
+    record = training_record(1)
+    del record["text"]
+    file = write_jsonl(tmp_path / "bad.jsonl", [training_record(0), record])
+    with pytest.raises(InputError, match=r"bad\.jsonl:2: field 'text' is missing"):
+        train_here("--data_path", file)
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("model.safetensors", "the file is cut short"),
+        ("optimizer.pt", "optimizer* is missing or cut short"),
+        ("trainer_state.json", "not JSON"),
+    ],
+)
+def test_a_damaged_checkpoint_ends_in_one_line(
+    train_here: Any, tmp_path: Path, base: Path, damage: str, expected: str
+) -> None:
+    import torch
+
+    folder = tmp_path / "out" / "checkpoint-4"
+    shutil.copytree(base, folder)
+    (folder / "trainer_state.json").write_text('{"global_step": 4}')
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({}, folder / name)
+    whole = (folder / damage).read_bytes()
+    (folder / damage).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError) as error:
+        train_here()
+    assert expected in str(error.value)
+    assert "checkpoint-4" in str(error.value)
+
+
+def test_evaluation_rope_scaling_and_pretokenize(
+    tmp_path: Path, train_file: Path, environment: dict[str, str]
+) -> None:
+    """A model of 256 tokens is stretched to 2048, its loss on other rows is measured, and the result judges."""
+    short = build_model(tmp_path / "short", train_byte_tokenizer(), context=256)
+    rows = write_jsonl(tmp_path / "eval.jsonl", [training_record(number) for number in range(100, 106)])
+    output = tmp_path / "out"
+    result = start(environment, 1, "-m", "judgelm", "train", "--model_name_or_path", short, "--data_path", train_file,
+                   "--eval_data_path", rows, "--eval_strategy", "epoch", "--output_dir", output,
+                   "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--learning_rate", "1e-3",
+                   "--pretokenize", "--report_to", "none", "--save_strategy", "no", *QUIET)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    config = json.loads((output / "config.json").read_text())
+    assert config["max_position_embeddings"] == 2048
+    assert config["rope_parameters"]["rope_type"] == "linear"
+    assert config["rope_parameters"]["factor"] == 8.0
+    history = json.loads((output / "trainer_state.json").read_text())["log_history"]
+    measured = [entry["eval_loss"] for entry in history if "eval_loss" in entry]
+    assert len(measured) == 2
+    assert measured[1] < measured[0]
+    judges(output, tmp_path, environment)
+
+
+def test_train_data_check(tmp_path: Path, environment: dict[str, str], base: Path) -> None:
+    good = [training_record(number, reference=False) for number in range(10)]
+    records = [*good, good[0] | {"question_id": 77}, training_record(90) | {"text": "error"},
+               training_record(91) | {"text": "no scores here"}, training_record(92, words=400)]  # fmt: skip
+    file = write_jsonl(tmp_path / "rows.jsonl", records)
+    validation = write_jsonl(tmp_path / "val.jsonl", [training_record(3), training_record(50)])
+
+    def check(*flags: object) -> subprocess.CompletedProcess[str]:
+        return start(environment, 1, "-m", "judgelm", "train-data", "check", file, *flags)
+
+    result = check("--tokenizer", base, "--model-max-length", "700", "--validation-file", validation)
+    assert result.returncode == 1
+    assert "rows 14, trained on 12; skipped: teacher error 1, no scores 1, too long 0" in result.stdout
+    assert "same question and answers again 1" in result.stdout
+    assert "shortened 1" in result.stdout
+    assert "validation: 1 of 2 questions stand in the training file too" in result.stdout
+    assert "skipped: 14.3 %, expected at most 5 %" in result.stderr
+    assert "overlap: 50.0 %" in result.stderr
+    assert check("--max-skipped", "20").returncode == 0
+    assert start(environment, 1, "-m", "judgelm", "train-data", "check", "nowhere.jsonl").returncode == 2
