@@ -31,6 +31,9 @@ def call_it_fsdp() -> None:
             fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
     AcceleratorState.__init__ = init
+    from judgelm.train import fsdp
+
+    fsdp.is_possible = lambda: True
 
 
 def die_at(step: int) -> None:

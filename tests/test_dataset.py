@@ -83,7 +83,7 @@ def check_shown(record: dict[str, Any], prompt: str, text: str) -> str:
     return f"{'swapped' if swapped else 'given'}{' with reference' if with_reference else ''}"
 
 
-# D1 of docs/differences.md: augmentation never edits a row, so no row is inverted or mismatched in later epochs
+# D23 of docs/differences.md
 @pytest.mark.parametrize(("ranks", "workers"), [(1, 0), (2, 0), (3, 2)])
 def test_no_row_is_mismatched_over_three_epochs(
     tmp_path: Path, encoder: ExampleEncoder, ranks: int, workers: int
@@ -204,6 +204,21 @@ def test_labels_are_target_and_eos(name: str) -> None:
         assert with_bos == (name in ("BOS, no pad", "SentencePiece"))
 
 
+# D26 of docs/differences.md
+def test_a_token_that_is_also_padding_is_learnt() -> None:
+    tokenizer = train_byte_tokenizer()
+    encoder = ExampleEncoder(tokenizer, 2048)
+    records = [training_record(n, words=1 + 20 * n) | {"text": "8 9\nzzz"} for n in range(2)]
+    samples = [TrainingSample.from_line(Line(record, Path("r"), 1)) for record in records]
+    examples = [encoder.encode(*show(sample, False, False)) for sample in samples]
+    pad = tokenizer("zzz", add_special_tokens=False).input_ids[0]
+    batch = Collator(pad=pad)(examples)
+    for row, example in enumerate(examples):
+        labels = batch["labels"][row]
+        assert labels[labels != IGNORED].tolist() == example.input_ids[example.num_prompt :]
+        assert pad in labels
+
+
 def test_labels_where_a_token_would_reach_over_the_border(encoder: ExampleEncoder) -> None:
     """A judgement that merges with the prompt's last token is encoded as judging will see it: prompt first."""
     from tokenizers import AddedToken
@@ -219,7 +234,7 @@ def test_labels_where_a_token_would_reach_over_the_border(encoder: ExampleEncode
     assert tokenizer.decode(example.input_ids[example.num_prompt :][: example.num_score_line]) == "8 9\n"
 
 
-# D10 of docs/differences.md: too long rows are shortened or dropped, and counted
+# D25 of docs/differences.md
 def test_long_rows_are_shortened_or_dropped_and_counted(tmp_path: Path) -> None:
     tokenizer = train_byte_tokenizer()
     records = [

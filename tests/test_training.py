@@ -90,8 +90,8 @@ def assert_same_weights(one: Path, other: Path, atol: float) -> None:
 
 def judges(model: Path, tmp_path: Path, environment: dict[str, str]) -> None:
     """Assert that the folder judges as any model does."""
-    samples = [{key: training_record(n)[key] for key in ("question_id", "question_body", "answer1_body", "answer2_body")}
-               for n in range(3)]  # fmt: skip
+    fields = ("question_id", "question_body", "answer1_body", "answer2_body")
+    samples = [{key: training_record(n)[key] for key in fields} for n in range(3)]
     questions = write_jsonl(tmp_path / "questions.jsonl", samples)
     out = tmp_path / "judged"
     result = start(environment, 1, "-m", "judgelm", "judge", "--model", model, "--question-file", questions,
@@ -156,7 +156,7 @@ def test_published_command_trains_with_fsdp_and_resumes_and_judges(
 def test_a_run_that_silently_became_ddp_is_told_apart(
     tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
 ) -> None:
-    """The published command verbatim on two CPU processes exits 0, says that FSDP had no effect, and is not sharded."""
+    """The published command on two CPU processes exits 0, says that FSDP had no effect, and is not sharded."""
     output, report = tmp_path / "out", tmp_path / "report"
     report.mkdir()
     result = start(environment, 2, "tests/fsdp_on_cpu.py", report, "judgelm/train/train_mem.py",
@@ -181,7 +181,12 @@ def test_batch_accumulation_and_ranks_are_interchangeable(
     tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
 ) -> None:
     """The same global batch of 8 gives the same curve and weights, in float32 to 1e-4, packed or padded."""
-    shapes = {"1x8": (1, 1, 8, False), "8x1": (1, 8, 1, False), "2 ranks x 4": (2, 4, 1, False), "packed": (1, 8, 1, True)}
+    shapes = {
+        "1x8": (1, 1, 8, False),
+        "8x1": (1, 8, 1, False),
+        "2 ranks x 4": (2, 4, 1, False),
+        "packed": (1, 8, 1, True),
+    }
     curves = {}
     for name, (processes, batch, accumulation, packing) in shapes.items():
         output = tmp_path / name.replace(" ", "")
@@ -234,8 +239,9 @@ def test_killed_and_resumed_equals_undisturbed(
 
     # the same folder with other settings is refused, and nothing in it is touched
     before = sorted(file.name for file in killed.iterdir())
-    result = start(environment, 1, "judgelm/train/train_lora.py", "--model_name_or_path", base, "--data_path", train_file,
-                   "--output_dir", killed, "--num_train_epochs", "3", "--learning_rate", "2e-2", *QUIET)  # fmt: skip
+    result = start(environment, 1, "judgelm/train/train_lora.py", "--model_name_or_path", base,
+                   "--data_path", train_file, "--output_dir", killed, "--num_train_epochs", "3",
+                   "--learning_rate", "2e-2", *QUIET)  # fmt: skip
     assert result.returncode == 2
     assert "holds a training with" in result.stderr.splitlines()[-1]
     assert sorted(file.name for file in killed.iterdir()) == before
@@ -287,7 +293,7 @@ def no_eos(folder: Path) -> None:
             file.write_text(json.dumps(config))
 
 
-# D26 of docs/differences.md: a mistake ends a training before its first long step
+# D27 of docs/differences.md
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [
@@ -316,6 +322,46 @@ def test_bad_flags_end_in_one_line(train_here: Any, tmp_path: Path, flags: list[
     assert not (tmp_path / "out").exists()
 
 
+# D24 of docs/differences.md
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], 0.0),
+        (["--ref_drop_ratio", "0.3"], 0.3),
+        (["--ref_drop_ratio", "-1.0"], 0.0),
+        (["--reference_prob", "0.7"], 0.7),
+    ],
+)
+def test_ref_drop_ratio_is_the_probability_of_a_reference(tmp_path: Path, flags: list[str], expected: float) -> None:
+    from judgelm.train.arguments import parse
+
+    required = ["--data_path", "rows.jsonl", "--output_dir", str(tmp_path / "out")]
+    settings, _ = parse([*required, *flags], lora=False)
+    assert settings.reference_prob == expected
+
+
+# D28 of docs/differences.md
+def test_nothing_sleeps() -> None:
+    for path in (ROOT / "judgelm").rglob("*.py"):
+        assert "sleep(" not in path.read_text(encoding="utf-8"), path
+
+
+def test_published_flags_are_translated() -> None:
+    from judgelm.train.arguments import translate
+
+    flags, notes = translate([
+        "--evaluation_strategy=no", "--warmup_ratio", "0.03", "--fsdp", "shard_grad_op auto_wrap offload",
+        "--fsdp_transformer_layer_cls_to_wrap", "A", "--fsdp-config", '{"fsdp_min_num_params": 7}', "--tf32=True",
+        "--group_by_length", "True", "--save_safetensors", "True", "--bf16",
+    ])  # fmt: skip
+    config = {"transformer_layer_cls_to_wrap": ["A"], "reshard_after_forward": False, "cpu_offload": True}
+    *plain, name, text = flags
+    assert plain == ["--eval_strategy", "no", "--warmup_steps", "0.03", "--fsdp", "--tf32", "True", "--bf16"]
+    assert name == "--fsdp_config"
+    assert json.loads(text) == {"min_num_params": 7} | config
+    assert len(notes) == 6
+
+
 def test_bad_models_end_in_one_line(train_here: Any, tmp_path: Path, base: Path) -> None:
     without_eos = Path(shutil.copytree(base, tmp_path / "no-eos"))
     no_eos(without_eos)
@@ -326,9 +372,9 @@ def test_bad_models_end_in_one_line(train_here: Any, tmp_path: Path, base: Path)
 
     short = tmp_path / "short"
     tokenizer = train_byte_tokenizer()
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=256)).save_pretrained(
-        short
-    )
+    GPT2LMHeadModel(
+        GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=256)
+    ).save_pretrained(short)
     tokenizer.save_pretrained(short)
     with pytest.raises(InputError, match="is too short: its context is 256 tokens"):
         train_here("--model_name_or_path", short)
@@ -372,9 +418,7 @@ def test_a_damaged_checkpoint_ends_in_one_line(
     assert "checkpoint-4" in str(error.value)
 
 
-def test_evaluation_rope_scaling_and_pretokenize(
-    tmp_path: Path, train_file: Path, environment: dict[str, str]
-) -> None:
+def test_evaluation_rope_scaling_and_pretokenize(tmp_path: Path, train_file: Path, environment: dict[str, str]) -> None:
     """A model of 256 tokens is stretched to 2048, its loss on other rows is measured, and the result judges."""
     short = build_model(tmp_path / "short", train_byte_tokenizer(), context=256)
     rows = write_jsonl(tmp_path / "eval.jsonl", [training_record(number) for number in range(100, 106)])

@@ -45,8 +45,8 @@ def _check(folder: Path) -> None:
     if not isinstance(state.get("global_step"), int):
         raise InputError(f"{folder / _STATE}: damaged, it does not say the step; delete the folder to go on without it")
     weights = sorted(folder.glob("*.safetensors"))
-    sharded = list(folder.glob("pytorch_model_fsdp*"))
-    if not weights and not sharded:
+    shards = list(folder.glob("pytorch_model_fsdp*/.metadata"))
+    if not weights and not shards:
         raise InputError(f"{folder}: damaged, it holds no weights; delete the folder to go on without it")
     for file in weights:
         if not _is_whole(file):

@@ -29,6 +29,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
 
     from judgelm.encoding import ExampleEncoder
     from judgelm.model import find_model, load_tokenizer
+    from judgelm.train import fsdp
     from judgelm.train.arguments import parse
     from judgelm.train.card import write_card
     from judgelm.train.checkpoint import SETTINGS, check_same, find_checkpoint
@@ -49,7 +50,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     _say(*(f"note: {line}" for line in (note, unfinished) if line))
     if args.fsdp_plugin_args is not None:
         wanted = (args.fsdp_config.get("transformer_layer_cls_to_wrap") or [None])[0]
-        args.fsdp_plugin_args["transformer_cls_names_to_wrap"] = find_layer_class(folder, config, wanted)
+        fsdp.prepare(args, find_layer_class(folder, config, wanted))
 
     with args.main_process_first(local=True, desc="reading the rows"):
         train_set, summary = _read(settings.data.data_path, encoder, settings, augmented=True)
@@ -78,6 +79,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         processing_class=tokenizer,
     )
     if args.fsdp and not trainer.is_fsdp_enabled:
+        fsdp.check_not_needed(args)
         _say("note: --fsdp has no effect without a GPU: every process holds the whole model")
     if trainer.is_world_process_zero():
         write_text(output / SETTINGS, json.dumps(record, indent=2) + "\n")

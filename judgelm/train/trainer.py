@@ -58,6 +58,14 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
             loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if not self.is_fsdp_enabled or _internal_call:
+            super().save_model(output_dir, _internal_call)
+            return
+        # checkpoints are sharded; this is the one time that the weights are gathered, in the first process's memory
+        state_dict = self.accelerator.get_state_dict(self.model)
+        self._save(output_dir, state_dict=state_dict)
+
 
 class _TellEpoch(TrainerCallback):  # type: ignore[misc]
     """accelerate does not reach the sampler in an epoch that is resumed in its middle on several processes."""

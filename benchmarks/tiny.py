@@ -1,0 +1,131 @@
+"""How well the embedded judge judges, against baselines, on questions it was not trained on.
+
+    python -m benchmarks.tiny --teacher DEV.jsonl --votes VOTES.jsonl .. --output OUT.json --work DIR
+
+`--teacher` files are training rows (`text` is the teacher's judgement); `--votes` files have `label`: 1 first,
+2 second, 0 tie, null no majority. Every model judges both orders, scores only, greedy; what is judged lies in the work
+folder, and a second start goes on there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from judgelm.jsonl import Record, read_lines, write_lines, write_text
+from judgelm.llm_judge.metrics import JudgedPair, Metrics, evaluate_pairs
+from judgelm.llm_judge.run import versions
+from judgelm.verdict import Judgement, Outcome
+
+TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
+LABELS = {1: Outcome.WIN, 0: Outcome.TIE, 2: Outcome.LOSE}
+SHOWN = ("agreement", "precision", "recall", "f1", "consistency", "bias_first", "bias_second")
+
+
+def read_set(path: Path, limit: int, excluded: set[str]) -> list[Record]:
+    """Rows with a teacher's text or a vote, at most `limit`, drawn by a fixed seed; training questions are left out."""
+    rows = []
+    for line in read_lines(path):
+        record = dict(line.record)
+        if record["question_body"] in excluded:
+            continue
+        if "label" in record:
+            if record["label"] is None:
+                continue
+            record["text"] = TEXTS[LABELS[record["label"]]]
+            record.pop("score", None)
+        if Judgement.parse(record["text"]).outcome is not None:
+            rows.append(record)
+    random.Random(0).shuffle(rows)
+    # ids of several sources may be the same
+    return [record | {"question_id": number} for number, record in enumerate(rows[:limit])]
+
+
+def by_rule(rows: list[Record], rule: Callable[[Record], Outcome]) -> Metrics:
+    """Metrics of a rule that needs no model; in reversed order it sees the answers exchanged."""
+    pairs = []
+    for row in rows:
+        exchanged = row | {"answer1_body": row["answer2_body"], "answer2_body": row["answer1_body"]}
+        pairs.append(JudgedPair(TEXTS[rule(row)], TEXTS[rule(exchanged)], row["text"]))
+    return evaluate_pairs(pairs)
+
+
+def longer(row: Record) -> Outcome:
+    """The answer with more characters wins."""
+    return Outcome.from_scores(len(row["answer1_body"]), len(row["answer2_body"]))
+
+
+def by_model(model: str, rows: list[Record], work: Path) -> Metrics:
+    """Judge with the command that users run, then evaluate."""
+    questions = work / "rows.jsonl"
+    # the teacher's text stays out of what is judged: it is joined again below
+    write_lines(questions, [{k: v for k, v in row.items() if k not in ("text", "score")} for row in rows])
+    output = work / Path(model).name
+    command = [sys.executable, "-m", "judgelm", "judge", "--model", model, "--question-file", str(questions)]
+    command += ["--output-dir", str(output), "--scores-only", "--temperature", "0", "--constrained"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    texts = {
+        order: {line.record["question_id"]: line.record["pred_text"] for line in read_lines(output / f"{order}.jsonl")}
+        for order in ("forward", "reversed")
+    }
+    return evaluate_pairs(
+        [JudgedPair(texts["forward"][r["question_id"]], texts["reversed"][r["question_id"]], r["text"]) for r in rows]
+    )
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """All sets and judges as Markdown, in per cent."""
+    lines = ["| rows | judge | " + " | ".join(SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
+    for name, result in results.items():
+        for judge, metrics in result["judges"].items():
+            cells = [f"{100 * metrics[key]:.1f}" for key in SHOWN]
+            lines.append(f"| {name} ({result['rows']}) | {judge} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, then write raw numbers and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["tiny", "tiny-base"])
+    parser.add_argument("--teacher", nargs="*", type=Path, default=[])
+    parser.add_argument("--votes", nargs="*", type=Path, default=[])
+    parser.add_argument("--training-rows", type=Path, help="rows whose questions are left out")
+    parser.add_argument("--limit", type=int, default=400, help="most rows of each file")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    args = parser.parse_args()
+    excluded = set()
+    if args.training_rows is not None:
+        excluded = {line.record["question_body"] for line in read_lines(args.training_rows)}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    results: dict[str, dict[str, Any]] = {}
+    report = {"command": "python -m benchmarks.tiny", "commit": commit, "versions": versions(), "sets": results}
+    for path in [*args.teacher, *args.votes]:
+        rows = read_set(path, args.limit, excluded)
+        outcomes = Counter(Judgement.parse(row["text"]).outcome for row in rows)
+        most = outcomes.most_common(1)[0][0] or Outcome.TIE
+        judges: dict[str, Metrics] = {
+            "majority class": by_rule(rows, lambda _, most=most: most),  # type: ignore[misc]
+            "longer answer wins": by_rule(rows, longer),
+        }
+        results[path.stem] = {
+            "rows": len(rows),
+            "questions": len({row["question_body"] for row in rows}),
+            "outcomes": {str(outcome): count for outcome, count in outcomes.items()},
+            "judges": judges,
+        }
+        for model in args.models:
+            judges[model] = by_model(model, rows, args.work / path.stem)
+            write_text(args.output, json.dumps(report, indent=1) + "\n")
+            print(table(results), flush=True)
+
+
+if __name__ == "__main__":
+    main()

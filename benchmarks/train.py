@@ -1,0 +1,162 @@
+"""Training tokens a second: the whole model and LoRA, padded and packed, interleaved in one run.
+
+    python -m benchmarks.train --data ROWS.jsonl --output benchmarks/train.json
+
+Each way is a process of its own and takes a step (forward, backward, AdamW) in turn on the same rows, with the
+collator, loss and attention of the training scripts, bfloat16 autocast, without gradient checkpointing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import random
+import resource
+import statistics
+import subprocess
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+from benchmarks.judge import matmul_peak
+from judgelm.jsonl import read_lines, write_text
+from judgelm.llm_judge.run import versions
+
+WAYS = {
+    "full, padded": (False, False),
+    "full, packed": (False, True),
+    "LoRA, padded": (True, False),
+    "LoRA, packed": (True, True),
+}
+"""way -> (LoRA, packing)"""
+HIDDEN, LAYERS, INNER, KV, VOCABULARY = 576, 30, 1536, 192, 49152
+
+
+def pick(path: str, count: int) -> list[Any]:
+    """Examples of random rows of at most 1,200 tokens."""
+    from judgelm.encoding import ExampleEncoder
+    from judgelm.model import find_model, load_tokenizer
+    from judgelm.sample import TrainingSample
+    from judgelm.train.dataset import show
+
+    encoder = ExampleEncoder(load_tokenizer(find_model("tiny-base")), 1200)
+    lines = list(read_lines(path))
+    random.Random(0).shuffle(lines)
+    chosen: list[Any] = []
+    for line in lines:
+        variant = show(TrainingSample.from_line(line), False, False)
+        if encoder.count_tokens([variant])[0] <= encoder.max_tokens:
+            chosen.append(encoder.encode(*variant))
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def worker(connection: Connection, way: str) -> None:
+    """Load the model, then take a training step for each batch that comes."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from judgelm.tiny import quiet_progress, tiny_folder
+    from judgelm.train.attention import register_packed_attention
+    from judgelm.train.dataset import Collator
+    from judgelm.train.trainer import judgement_loss
+
+    lora, packing = WAYS[way]
+    torch.manual_seed(0)
+    with quiet_progress():
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            tiny_folder(),
+            dtype=torch.bfloat16 if lora else torch.float32,
+            attn_implementation=register_packed_attention() if packing else "sdpa",
+        )
+    if lora:
+        model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
+    model.train()
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
+    collate = Collator(pad=0, packing=packing)
+    connection.send("ready")
+    while examples := connection.recv():
+        start = time.perf_counter()
+        batch = collate(examples)
+        labels = batch.pop("labels")
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(**batch, use_cache=False).logits
+        loss = judgement_loss(logits, labels)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds = time.perf_counter() - start
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        connection.send({"seconds": seconds, "loss": loss.item(), "peak_memory_mib": memory})
+
+
+def useful_flops(examples: list[Any], lora: bool) -> float:
+    """What a step needs: forward once, backward once through activations, and for the whole model once for weights."""
+    matrices = LAYERS * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * KV + 3 * HIDDEN * INNER)
+    tokens = sum(len(e.input_ids) for e in examples)
+    targets = sum(len(e.input_ids) - e.num_prompt for e in examples)
+    dense = 2 * matrices * tokens + 2 * HIDDEN * VOCABULARY * targets
+    attention = sum(LAYERS * 2 * HIDDEN * len(e.input_ids) ** 2 for e in examples)
+    return dense * (2 if lora else 3) + attention * 3
+
+
+def main() -> None:
+    """Measure, then write raw numbers and summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="training rows, JSON Lines")
+    parser.add_argument("--output", required=True, help="raw numbers and summary, JSON")
+    parser.add_argument("--steps", type=int, default=6, help="of each way; one more, before them, is not counted")
+    parser.add_argument("--batch", type=int, default=4)
+    args = parser.parse_args()
+    examples = pick(args.data, (args.steps + 1) * args.batch)
+    context = multiprocessing.get_context("spawn")
+    ends: dict[str, Connection] = {}
+    for way in WAYS:
+        ends[way], theirs = context.Pipe()
+        context.Process(target=worker, args=(theirs, way), daemon=True).start()
+        ends[way].recv()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    peaks: list[float] = []
+    steps: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for step in range(args.steps + 1):
+        batch = examples[step * args.batch : (step + 1) * args.batch]
+        tokens = sum(len(e.input_ids) for e in batch)
+        for way, end in ends.items():
+            end.send(batch)
+            result = end.recv() | {"tokens": tokens, "flops": useful_flops(batch, WAYS[way][0])}
+            print(way, step, f"{result['seconds']:.1f} s, {tokens} tokens, loss {result['loss']:.4f}", flush=True)
+            if step:
+                steps[way].append(result)
+        peaks.append(matmul_peak("bfloat16"))
+    peak = statistics.median(peaks)
+    summary = {}
+    for way, done in steps.items():
+        seconds = sum(s["seconds"] for s in done)
+        summary[way] = {
+            "tokens_per_s": sum(s["tokens"] for s in done) / seconds,
+            "share_of_matmul_peak": sum(s["flops"] for s in done) / seconds / peak,
+            "peak_memory_mib": max(s["peak_memory_mib"] for s in done),
+        }
+    report = {
+        "command": f"python -m benchmarks.train --steps {args.steps} --batch {args.batch}",
+        "commit": commit,
+        "versions": versions(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "mean_tokens": sum(len(e.input_ids) for e in examples) / len(examples),
+        "matmul_peak_flops": peaks,
+        "summary": summary,
+        "steps": steps,
+    }
+    write_text(args.output, json.dumps(report, indent=1) + "\n")
+    print(json.dumps(summary, indent=1))
+    for end in ends.values():
+        end.send(None)
+
+
+if __name__ == "__main__":
+    main()
