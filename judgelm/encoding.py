@@ -101,7 +101,7 @@ class EncodedExample(NamedTuple):
     num_prompt: int
     """tokens of the prompt: they are shown, not learnt"""
     num_score_line: int
-    """tokens of the judgement's first line, its newline included"""
+    """tokens of the judgement's score line, its newline included"""
 
 
 class ExampleEncoder:
@@ -148,7 +148,7 @@ class ExampleEncoder:
         return EncodedExample([*prompt_ids, *target_ids, self.eos], len(prompt_ids), num_score_line)
 
     def _continue(self, prompt: str, prompt_ids: list[int], judgement: str) -> tuple[list[int], int]:
-        """The judgement's tokens as they follow the prompt's, and how many of them make the first line."""
+        """The judgement's tokens as they follow the prompt's, and how many of them make the score line."""
         encoded = self.tokenizer(prompt + judgement, split_special_tokens=True, return_offsets_mapping=True)
         ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], len(prompt)
         if ids[: len(prompt_ids)] == prompt_ids:
@@ -159,5 +159,6 @@ class ExampleEncoder:
                 judgement, split_special_tokens=True, return_offsets_mapping=True, add_special_tokens=False
             )
             ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], 0
-        first_line = skipped + len(judgement.split("\n", 1)[0]) + 1
+        blank = len(judgement) - len(judgement.lstrip())
+        first_line = skipped + blank + len(judgement.lstrip().split("\n", 1)[0]) + 1
         return ids, sum(end <= first_line for end in ends)

@@ -15,7 +15,7 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from judgelm.jsonl import Record, read_lines, write_lines
+from judgelm.jsonl import Record, read_lines, require, write_lines
 
 LICENSES = ("MIT", "Apache-2.0")
 MAX_CHARACTERS = 5000
@@ -30,10 +30,11 @@ def main(source: Path, output: Path) -> None:
     by_question: dict[str, list[Record]] = defaultdict(list)
     left_out: Counter[str] = Counter()
     for line in read_lines(source):
-        if line.record["license"] not in LICENSES:
-            left_out[line.record["license"]] += 1
+        license_, _ = require(line, "license", str), require(line, "source", str)
+        if license_ not in LICENSES:
+            left_out[license_] += 1
             continue
-        by_question[line.record["question_body"]].append(_named(line.record))
+        by_question[require(line, "question_body", str)].append(_named(line.record))
     chosen: dict[str, list[Record]] = {"train": [], "dev": []}
     for question, rows in sorted(by_question.items()):
         digest = hashlib.sha256(question.encode()).digest()

@@ -10,15 +10,29 @@ from conftest import ROOT
 CORE = ["jsonl", "sample", "prompt", "verdict", "preprocess", "reading"]
 LAYERS = [
     *("jsonl", "verdict", "sample", "prompt", "reading", "preprocess", "encoding", "tiny", "model", "engine"),
-    *("llm_judge", "cli", "__main__", "data"),
+    *("llm_judge", "train", "cli", "__main__", "data"),
 ]
+TRAINING = {f"train/{name}.py" for name in ("arguments", "attention", "card", "model", "trainer")}
 HEAVY_AT_THE_TOP: dict[str, set[str]] = {
-    "torch": {"engine/hf.py", "engine/score_line.py"},
-    "transformers": {"engine/hf.py", "engine/score_line.py"},
+    "torch": {
+        "engine/hf.py",
+        "engine/score_line.py",
+        *TRAINING,
+        "train/dataset.py",
+        "train/fsdp.py",
+        "train/trainer.py",
+    },
+    "transformers": {"engine/hf.py", "engine/score_line.py", *TRAINING, "train/trainer.py"},
+    "datasets": set(),
     "peft": set(),
     "sklearn": set(),
 }
-ANYWHERE = {"peft": {"model.py"}, "sklearn": {"llm_judge/metrics.py"}, "huggingface_hub": {"model.py"}}
+ANYWHERE = {
+    "peft": {"model.py", "train/model.py"},
+    "sklearn": {"llm_judge/metrics.py"},
+    "huggingface_hub": {"model.py", "train/dataset.py"},
+    "datasets": {"train/dataset.py"},
+}
 PACKAGE = ROOT / "judgelm"
 
 
@@ -78,13 +92,14 @@ def test_heavy_libraries_stay_in_their_files() -> None:
 
 
 def test_no_script_folder_hides_a_standard_module() -> None:
-    for folder in ("llm_judge", "data/JudgeLM", "data/MM-Vet"):
+    for folder in ("llm_judge", "train", "data/JudgeLM", "data/MM-Vet"):
         names = {path.stem for path in (PACKAGE / folder).glob("*.py")}
         assert not names & (sys.stdlib_module_names | {"datasets", "tokenizers", "evaluate"})
 
 
 @pytest.mark.parametrize(
-    "statement", ["import judgelm.prompt", "import judgelm", "import judgelm.cli, judgelm.preprocess"]
+    "statement",
+    ["import judgelm.prompt", "import judgelm", "import judgelm.cli, judgelm.preprocess, judgelm.train.train"],
 )
 def test_light_imports_load_neither_torch_nor_transformers(run: object, statement: str) -> None:
     code = f"{statement}; import sys; print(sorted({{'torch', 'transformers', 'numpy', 'sklearn'}} & set(sys.modules)))"

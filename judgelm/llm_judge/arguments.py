@@ -36,7 +36,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
 
 
-def run_main(command: Callable[[], None]) -> NoReturn:
+def run_main(command: Callable[[], None], kept: str = "what was judged is kept") -> NoReturn:
     """Run a command: a user's mistake is one line and exit code 2, Ctrl-C 130; a bug keeps its traceback."""
     try:
         command()
@@ -45,7 +45,7 @@ def run_main(command: Callable[[], None]) -> NoReturn:
         print(f"judgelm: error: {one_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\njudgelm: interrupted; what was judged is kept, the same command goes on", file=sys.stderr)
+        print(f"\njudgelm: interrupted; {kept}, the same command goes on", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # the reader of our output went away, as `head` does; what is left in the buffer must not be tried again

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from importlib.util import find_spec
 from typing import Any, NoReturn
 
 import torch
@@ -125,7 +125,7 @@ _RENAMED = {
 _WITHOUT_EFFECT = {
     "save_safetensors": "models are always saved as safetensors",
     "group_by_length": "use --packing, which has no padding at all",
-    "overwrite_output_dir": "use --resume_from_checkpoint False to start anew",
+    "overwrite_output_dir": "a training goes on where it stopped; choose another --output_dir to start anew",
     "lazy_preprocess": "rows are tokenized lazily unless --pretokenize is given",
 }
 
@@ -148,7 +148,9 @@ def translate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         elif name == "fsdp_transformer_layer_cls_to_wrap":
             notes.append(f"--{name} is an entry of --fsdp_config in transformers 5")
             fsdp_config["transformer_layer_cls_to_wrap"] = values
-        elif name == "fsdp" and value.lower() not in ("true", "false"):
+        elif name == "fsdp" and value.lower() in ("", "false"):
+            continue
+        elif name == "fsdp" and value.lower() != "true":
             notes.append(f'--fsdp "{" ".join(values)}" is given as entries of --fsdp_config in transformers 5')
             fsdp_config |= _fsdp_entries(" ".join(values).split())
             kept.append(("fsdp", []))
@@ -259,7 +261,8 @@ def parse(argv: Sequence[str], lora: bool) -> tuple[Settings, list[str]]:
         raise InputError(one_line(str(error))) from None
     if unknown:
         raise InputError(f"unknown flags: {' '.join(unknown)} (--help lists the flags)")
-    settings = Settings(*parsed[:3], parsed[3] if lora else None)
+    model, data, training, *rest = parsed
+    settings = Settings(model, data, training, rest[0] if lora else None)
     _check(settings)
     return settings, notes + left_out
 
@@ -291,6 +294,9 @@ def _check(settings: Settings) -> None:
         raise InputError("--label_smoothing_factor: a judge is trained without label smoothing")
     if training.train_sampling_strategy != "random":
         raise InputError("--train_sampling_strategy: rows are always drawn at random, by --seed; see --packing")
+    for library in training.report_to or ():
+        if library in ("wandb", "tensorboard", "mlflow", "comet_ml", "clearml") and not find_spec(library):
+            raise InputError(f"--report_to {library}: it is not installed (pip install {library})")
     training.remove_unused_columns = False
     training.prediction_loss_only = True
 
@@ -308,8 +314,3 @@ def print_notes(notes: Sequence[str]) -> None:
     """One line each, on stderr."""
     for note in notes:
         print(f"judgelm: note: {note}", file=sys.stderr)
-
-
-def output_folder(settings: Settings) -> Path:
-    """Where everything goes."""
-    return Path(settings.training.output_dir or ".").expanduser()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,13 @@ def find_checkpoint(output: Path, asked: str | None) -> tuple[Path | None, str |
     `asked` is `--resume_from_checkpoint`: a folder, False (start anew) or None or True (the last one, if there is one).
     Raises InputError where it is damaged.
     """
+    numbered = {int(m[1]): f for f in output.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", f.name))}
     if asked is not None and asked.lower() == "false":
+        if numbered:
+            raise InputError(
+                f"--resume_from_checkpoint False: {output} holds {numbered[max(numbered)].name}: delete the folder's"
+                " checkpoints, or choose another --output_dir"
+            )
         return None, None
     if asked is not None and asked.lower() != "true":
         folder = Path(asked).expanduser()
@@ -27,7 +35,6 @@ def find_checkpoint(output: Path, asked: str | None) -> tuple[Path | None, str |
             raise InputError(f"--resume_from_checkpoint {asked}: no such folder")
         _check(folder)
         return folder, None
-    numbered = {int(m[1]): f for f in output.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", f.name))}
     note = None
     for _, folder in sorted(numbered.items(), reverse=True):
         # the state is written last: without it the process ended while it was saving
@@ -48,21 +55,27 @@ def _check(folder: Path) -> None:
     shards = list(folder.glob("pytorch_model_fsdp*/.metadata"))
     if not weights and not shards:
         raise InputError(f"{folder}: damaged, it holds no weights; delete the folder to go on without it")
+    for index in folder.glob("*.safetensors.index.json"):
+        named = read_json(index).get("weight_map")
+        missing = set(named.values() if isinstance(named, dict) else [None]) - {file.name for file in weights}
+        if missing:
+            raise InputError(
+                f"{folder}: damaged, {index.name} names weights that are not there; delete the folder to go on without it"
+            )
     for file in weights:
         if not _is_whole(file):
             raise InputError(f"{file}: damaged, the file is cut short; delete the folder to go on without it")
     for pattern in ("optimizer*", "scheduler.pt", "rng_state*.pth"):
         found = list(folder.glob(pattern))
-        if not found or any(file.is_file() and not _is_archive(file) for file in found):
+        if not found or not all(_is_archive(file) for file in found):
             raise InputError(
-                f"{folder}: damaged, {pattern} is missing or cut short; delete the folder to go on without it"
+                f"{folder}: damaged, {pattern} is missing or cut short (was it saved with --save_only_model?); delete"
+                " the folder to go on without it"
             )
 
 
 def _is_whole(file: Path) -> bool:
     """Whether a safetensors file is as long as its header says."""
-    import json
-
     size = file.stat().st_size
     with file.open("rb") as content:
         start = content.read(8)
@@ -80,10 +93,8 @@ def _is_whole(file: Path) -> bool:
 
 
 def _is_archive(file: Path) -> bool:
-    """Whether a file written by torch.save has the table at its end."""
-    import zipfile
-
-    return zipfile.is_zipfile(file)
+    """Whether a file written by torch.save has the table at its end, or a folder of shards its own."""
+    return (file / ".metadata").is_file() if file.is_dir() else zipfile.is_zipfile(file)
 
 
 def check_same(output: Path, settings: Record) -> None:
@@ -96,5 +107,5 @@ def check_same(output: Path, settings: Record) -> None:
         if name in before and before[name] != value:
             raise InputError(
                 f"{output} holds a training with {name} {before[name]}, found {value}: use the same flags, another"
-                " --output_dir, or --resume_from_checkpoint False to start anew"
+                " --output_dir, or delete its checkpoints to start anew"
             )

@@ -169,7 +169,7 @@ class TrainingRows:
 
         path = find_rows(source)
         digest = _file_digest(path)
-        key = hashlib.sha256(f"{_LAYOUT}:{path}:{digest}:{encoder.fingerprint}".encode()).hexdigest()[:32]
+        key = hashlib.sha256(f"{_LAYOUT}:{digest}:{encoder.fingerprint}".encode()).hexdigest()[:32]
         with _quiet_datasets():
             try:
                 stored = datasets.Dataset.from_generator(
@@ -261,14 +261,30 @@ def find_rows(source: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
+        files = _fetch_files(source)
+        if files:
+            return files[0]
         fetched = datasets.load_dataset(source, split="train")
     except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
         reason = one_line(str(error)) or type(error).__name__
         raise InputError(f"{source}: no such file, and the hub did not give such a data set ({reason})") from None
+    # a data set of another form, such as Parquet
     kept = Path(datasets.config.HF_DATASETS_CACHE) / "judgelm" / f"{fetched._fingerprint}.jsonl"
     if not kept.is_file():
         write_lines(kept, fetched)
     return kept
+
+
+def _fetch_files(source: str) -> list[Path]:
+    """The one JSONL file of a hub data set with "train" in its name: rows of mixed types stay as they are."""
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(source, repo_type="dataset", allow_patterns=["*train*.jsonl"]))
+    files = sorted(folder.rglob("*train*.jsonl"))
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise InputError(f"{source}: several files could be meant ({names}): download one and name it")
+    return files
 
 
 @contextlib.contextmanager

@@ -22,15 +22,17 @@ def prepare(args: Any, layer_class: str) -> None:
     plugin = args.fsdp_plugin_args
     plugin["transformer_cls_names_to_wrap"] = layer_class
     plugin["state_dict_type"] = args.fsdp_config.get("state_dict_type", "SHARDED_STATE_DICT")
-    if is_possible() and "cpu_ram_efficient_loading" not in args.fsdp_config:
+    if not is_possible():
+        return
+    if "cpu_ram_efficient_loading" not in args.fsdp_config:
         plugin["cpu_ram_efficient_loading"] = True
         # transformers asks the environment when it loads a model
-        for name in ("activation_checkpointing", "gradient_checkpointing"):
-            # FSDP's own does not gather the weights once more for it
-            if getattr(args, name, False):
-                plugin["activation_checkpointing"] = True
-                setattr(args, name, False)
         os.environ["ACCELERATE_USE_FSDP"] = os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"
+    for name in ("activation_checkpointing", "gradient_checkpointing"):
+        # FSDP's own does not gather the weights once more for it
+        if getattr(args, name, False):
+            plugin["activation_checkpointing"] = True
+            setattr(args, name, False)
 
 
 def check_not_needed(args: Any) -> None:

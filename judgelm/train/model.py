@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,11 @@ def configure(folder: ModelFolder, settings: Settings) -> Any:
             f"model {folder.name} is too short: its context is {context} tokens and cannot be stretched to"
             f" --model_max_length {wanted}"
         )
+    if settings.lora is not None:
+        raise InputError(
+            f"--model_max_length {wanted} is beyond the {context} tokens of model {folder.name}, and an adapter cannot"
+            " stretch them: choose a shorter one, or train the whole model"
+        )
     factor = float(math.ceil(wanted / context))
     config.rope_parameters = {
         **rope,
@@ -107,7 +113,7 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str) -
     if lora is not None:
         dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
         if lora.q_lora:
-            options = _four_bits(dtype, args.local_rank)
+            options = _four_bits(dtype, args.local_process_index)
     try:
         with quiet_progress():
             model, info = AutoModelForCausalLM.from_pretrained(
@@ -130,7 +136,7 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str) -
     return trained
 
 
-def _four_bits(dtype: torch.dtype, local_rank: int) -> dict[str, Any]:
+def _four_bits(dtype: torch.dtype, gpu: int) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
     if not torch.cuda.is_available():
@@ -138,7 +144,7 @@ def _four_bits(dtype: torch.dtype, local_rank: int) -> dict[str, Any]:
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
-    return {"quantization_config": quantization, "device_map": {"": max(local_rank, 0)}}
+    return {"quantization_config": quantization, "device_map": {"": gpu}}
 
 
 def _with_lora(model: PreTrainedModel, folder: ModelFolder, lora: LoraArguments, settings: Settings) -> nn.Module:
@@ -157,7 +163,7 @@ def _with_lora(model: PreTrainedModel, folder: ModelFolder, lora: LoraArguments,
     )  # fmt: skip
     wrapped: nn.Module = get_peft_model(model, peft_config)
     # the name under which the base can be found again; a folder's in full
-    base = str(folder.path.resolve()) if folder.name == str(folder.path) else folder.name
+    base = str(folder.path.resolve()) if Path(folder.name).expanduser().is_dir() else folder.name
     wrapped.peft_config["default"].base_model_name_or_path = base  # type: ignore[union-attr, index]
     return wrapped
 

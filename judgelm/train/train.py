@@ -45,6 +45,10 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     tokenizer = load_tokenizer(folder)
     encoder = ExampleEncoder(tokenizer, args.model_max_length)
     config = configure(folder, settings)
+    if hasattr(config, "rope_parameters") and (config.rope_parameters or {}).get("original_max_position_embeddings"):
+        _say(
+            f"note: positions are stretched ({settings.model.rope_scaling}) to {config.max_position_embeddings} tokens"
+        )
     attention, note = choose_attention(settings, flash)
     checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint)
     _say(*(f"note: {line}" for line in (note, unfinished) if line))
@@ -103,7 +107,7 @@ def _read(source: str, encoder: ExampleEncoder, settings: Settings, augmented: b
     if augmented:
         seed = args.seed if args.data_seed is None else args.data_seed
         augmentation = Augmentation(max(0.0, settings.data.swap_aug_ratio), settings.reference_prob, seed)
-    variants = rows.pretokenize(encoder) if settings.data.pretokenize else None
+    variants = rows.pretokenize(encoder, args.dataloader_num_workers or None) if settings.data.pretokenize else None
     return JudgeDataset(rows, encoder, augmentation, variants), Summary.of(rows.scanned())
 
 
@@ -149,7 +153,7 @@ def _say(*lines: str) -> None:
 
 def main(flash: bool | None = None, lora: bool = False) -> NoReturn:
     """Entry point of the training scripts."""
-    run_main(lambda: train(flash=flash, lora=lora))
+    run_main(lambda: train(flash=flash, lora=lora), kept="checkpoints are kept")
 
 
 if __name__ == "__main__":

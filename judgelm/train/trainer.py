@@ -51,6 +51,9 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         labels, weights = inputs.pop("labels"), inputs.pop("loss_weights", None)
+        if not model.training:
+            # an evaluation compares trainings: it does not weigh
+            weights = None
         outputs = model(**inputs, use_cache=False)
         loss = judgement_loss(outputs.logits, labels, num_items_in_batch, weights)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:

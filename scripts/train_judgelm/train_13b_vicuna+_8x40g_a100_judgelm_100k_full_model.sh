@@ -9,6 +9,7 @@ DATA_PATH=${DATA_PATH:-./judgelm/data/JudgeLM/judgelm_train_100k.jsonl}
 OUTPUT_PATH=${OUTPUT_PATH:-./output/judgelm-13b}
 N_PROC_PER_NODE=${N_PROC_PER_NODE:-8}
 NNODES=${NNODES:-1}
+if ((NNODES > 1)); then : "${NODE_RANK:?several machines need NODE_RANK}" "${MASTER_ADDR:?several machines need MASTER_ADDR}"; fi
 # processes x batch x accumulation is the paper's global batch of 128
 GRADIENT_ACCUMULATION_STEPS=${GRADIENT_ACCUMULATION_STEPS:-$((128 / (N_PROC_PER_NODE * NNODES)))}
 

@@ -1,0 +1,65 @@
+"""Put a trained adapter into the package as the embedded judge `tiny`, with its card.
+
+python scripts/pack_tiny.py ADAPTER_FOLDER [RESULTS.json]
+
+The weights are written in bfloat16. RESULTS.json, of benchmarks/tiny.py, gives the card its numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from benchmarks.tiny import table
+from judgelm.jsonl import read_json, write_text
+from judgelm.tiny import ADAPTER
+
+MOST_BYTES = 12_000_000
+KEPT = ("base_model_name_or_path", "lora_alpha", "peft_type", "r", "target_modules", "task_type")
+DATA = """## Data and licences
+
+Rows judged by GPT-4, of questions with an even split by question (`scripts/tiny_data.py`), from public repositories:
+
+| repository | licence |
+|---|---|
+| artidoro/qlora | MIT |
+| lm-sys/vicuna-blog-eval | Apache-2.0 |
+| h2oai/h2o-LLM-eval | Apache-2.0 |
+
+The base is SmolLM2-135M-Instruct (Apache-2.0). Rows of other licences had no part in these weights. The adapter is
+Apache-2.0, as this package is.
+"""
+
+
+def main(adapter: Path, results: Path | None) -> None:
+    """Write adapter_model.safetensors, adapter_config.json and README.md into the package."""
+    ADAPTER.mkdir(parents=True, exist_ok=True)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    packed = ADAPTER / "adapter_model.safetensors"
+    save_file({name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}, packed, metadata={"format": "pt"})
+    config = read_json(adapter / "adapter_config.json")
+    kept = {name: config[name] for name in KEPT} | {"inference_mode": True}
+    write_text(ADAPTER / "adapter_config.json", json.dumps(kept, indent=1) + "\n")
+    card = (adapter / "README.md").read_text(encoding="utf-8").replace("library_name: peft\n", "license: apache-2.0\n")
+    card = card.rstrip("\n").replace("A judge fine-tuned with JudgeLM", "tiny, the embedded judge of JudgeLM")
+    card = card.replace("--model FOLDER", "--model tiny") + "\n\n" + DATA
+    if results is not None:
+        card += "\n## Results\n\nOn questions it was not trained on, in per cent:\n\n" + table(
+            read_json(results)["sets"]
+        )
+        card += "\n"
+    write_text(ADAPTER / "README.md", card)
+    size = packed.stat().st_size
+    print(f"{packed}: {size / 1e6:.1f} MB")
+    if size > MOST_BYTES:
+        sys.exit(f"expected at most {MOST_BYTES / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    if not 2 <= len(sys.argv) <= 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) == 3 else None)
