@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from judgelm import __version__
+from judgelm.console import Parser, run_main
 from judgelm.jsonl import dump_line
 from judgelm.llm_judge.arguments import (
-    Parser,
     add_check_arguments,
     add_evaluate_arguments,
     add_judge_arguments,
     add_merge_arguments,
     add_prompt_arguments,
-    run_main,
 )
 from judgelm.llm_judge.judge import check_orders
 from judgelm.prompt import render_prompt

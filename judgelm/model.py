@@ -1,4 +1,4 @@
-"""A model's name -> its folder -> model and tokenizer: hub id, local folder, PEFT adapter or `tiny`."""
+"""A model's name -> its folder -> model and tokenizer: hub id, local folder, PEFT adapter or an embedded one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.jsonl import InputError, read_json
-from judgelm.tiny import UNTUNED, quiet_progress, tiny_folder
+from judgelm.tiny import ADAPTER, NOTES, TINY, TINY_BASE, quiet_progress, tiny_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TINY = "tiny"
-TINY_BASE = "tiny-base"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SAMPLED_BYTES = 1 << 20
@@ -33,7 +31,7 @@ class ModelFolder:
     @property
     def note(self) -> str | None:
         """What a user of this model must know."""
-        return UNTUNED if self.name == TINY else None
+        return NOTES.get(self.name if self.base else TINY_BASE) if self.name in NOTES else None
 
     def fingerprint(self) -> str:
         """sha256 over each file's name, size, first and last MiB: quick for any size, and other after training."""
@@ -56,6 +54,8 @@ def find_model(name: str, cache_dir: str | None = None) -> ModelFolder:
 
     Raises InputError for a folder without config or weights and for a hub id that cannot be had.
     """
+    if name == TINY and ADAPTER.is_dir():
+        return ModelFolder(name, ADAPTER, find_model(TINY_BASE))
     if name in (TINY, TINY_BASE):
         return ModelFolder(name, tiny_folder(), None)
     path = Path(name).expanduser()

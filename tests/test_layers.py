@@ -7,9 +7,21 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-CORE = ["jsonl", "sample", "prompt", "verdict", "preprocess", "reading"]
+CORE = ["jsonl", "console", "sample", "prompt", "verdict", "preprocess", "reading"]
 LAYERS = [
-    *("jsonl", "verdict", "sample", "prompt", "reading", "preprocess", "encoding", "tiny", "model", "engine"),
+    *(
+        "jsonl",
+        "console",
+        "verdict",
+        "sample",
+        "prompt",
+        "reading",
+        "preprocess",
+        "encoding",
+        "tiny",
+        "model",
+        "engine",
+    ),
     *("llm_judge", "train", "cli", "__main__", "data"),
 ]
 TRAINING = {f"train/{name}.py" for name in ("arguments", "attention", "card", "model", "trainer")}

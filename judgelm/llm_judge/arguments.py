@@ -3,55 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
 
-from judgelm.jsonl import InputError, one_line
+from judgelm.console import Parser
+from judgelm.jsonl import InputError
 from judgelm.preprocess import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.prompt import TASKS
-
-
-class _Formatter(argparse.HelpFormatter):
-    """Adds defaults where there is one to know and the text does not say it."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        text = action.help or ""
-        unsaid = action.default is False or action.default in (None, argparse.SUPPRESS) or action.default == []
-        return (
-            f"{text} (default: %(default)s)"
-            if action.option_strings and not unsaid and "(default:" not in text
-            else text
-        )
-
-
-class Parser(argparse.ArgumentParser):
-    """Answers a mistake with one line and exit code 2."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
-
-
-def run_main(command: Callable[[], None], kept: str = "what was judged is kept") -> NoReturn:
-    """Run a command: a user's mistake is one line and exit code 2, Ctrl-C 130; a bug keeps its traceback."""
-    try:
-        command()
-        sys.stdout.flush()
-    except InputError as error:
-        print(f"judgelm: error: {one_line(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"\njudgelm: interrupted; {kept}, the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # the reader of our output went away, as `head` does; what is left in the buffer must not be tried again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    sys.exit(0)
 
 
 def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +38,9 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm judge`."""
-    parser.add_argument("--model", default="tiny", help="hub id, local folder, PEFT adapter folder, or tiny (embedded)")
+    parser.add_argument(
+        "--model", default="tiny", help="hub id, local folder, PEFT adapter folder, or an embedded one: tiny, tiny-base"
+    )
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
     _add_input_arguments(parser)
     parser.add_argument(
@@ -100,7 +59,8 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--constrained",
         action=argparse.BooleanOptionalAction,
-        help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny)",
+        help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny and"
+        " tiny-base)",
     )
     parser.add_argument(
         "--dtype",

@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from judgelm.console import run_main
 from judgelm.jsonl import Record
-from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser, run_main
+from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser
 from judgelm.llm_judge.evaluation import PathLike, evaluate_files
 from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, check_orders
 from judgelm.llm_judge.report import counts_line, judgement_table, metrics_table, win_lines
 from judgelm.llm_judge.run import RunFiles, count_records, hash_file, run_judge
-from judgelm.model import TINY, ModelFolder, choose_dtype, find_model
+from judgelm.model import ModelFolder, choose_dtype, find_model
 from judgelm.prompt import TASKS
 from judgelm.reading import find_task, read_samples
 from judgelm.sample import Sample
+from judgelm.tiny import NOTES
 
 
 def judge_command(args: argparse.Namespace) -> None:
@@ -84,7 +86,7 @@ def _judge(
     files: RunFiles,
     **more: Any,
 ) -> dict[Order, list[Record]]:
-    constrained = folder.name == TINY if args.constrained is None else args.constrained
+    constrained = folder.name in NOTES if args.constrained is None else args.constrained
     described: dict[str, Any] = {
         "model": folder.name,
         "model_fingerprint": folder.fingerprint(),

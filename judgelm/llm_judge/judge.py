@@ -11,10 +11,11 @@ from typing import Literal
 from judgelm.encoding import PromptTooLong
 from judgelm.engine import Engine, Generation, Request, Sampling
 from judgelm.jsonl import InputError, Record
-from judgelm.model import TINY, ModelFolder, find_model, load_model
+from judgelm.model import ModelFolder, find_model, load_model
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers
 from judgelm.reading import find_task
 from judgelm.sample import Sample
+from judgelm.tiny import NOTES, TINY
 from judgelm.verdict import Judgement, Outcome, consistent
 
 Order = Literal["forward", "reversed"]
@@ -144,7 +145,7 @@ class Judge:
 
         Raises InputError where that cannot be done.
 
-        `constrained` (the default for `tiny`) lets the model write nothing but a score line first.
+        `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
         """
         from judgelm.engine.hf import HFEngine
 
@@ -153,7 +154,7 @@ class Judge:
             folder, dtype=dtype, device=device, num_gpus=num_gpus, max_gpu_memory=max_gpu_memory
         )
         engine = HFEngine(model, tokenizer, batch_tokens)
-        return cls(engine, folder, folder.name == TINY if constrained is None else constrained)
+        return cls(engine, folder, folder.name in NOTES if constrained is None else constrained)
 
     def judge(
         self,

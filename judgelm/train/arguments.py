@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 import transformers
 from transformers import HfArgumentParser
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from judgelm.jsonl import InputError, one_line, read_json
 
@@ -28,7 +29,7 @@ class ModelArguments:
         default="linear",
         metadata={
             "help": "how positions are stretched where --model_max_length is beyond the model's own context: linear"
-            " (as published), dynamic or yarn"
+            " (as published) or yarn"
         },
     )
 
@@ -85,7 +86,7 @@ class TrainingArguments(transformers.TrainingArguments):  # type: ignore[misc]
     output_dir: str | None = field(
         default=None, metadata={"help": "gets checkpoints, the final model and its card; a second start goes on there"}
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "where the hub's files are kept"})
+    cache_dir: str | None = field(default=None, metadata={"help": "where the hub's model files are kept"})
     optim: str = field(default="adamw_torch", metadata={"help": "the optimizer, by its transformers name"})
     model_max_length: int = field(
         default=2048,
@@ -143,11 +144,13 @@ def translate(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         elif name in _WITHOUT_EFFECT:
             notes.append(f"--{name} has no effect: {_WITHOUT_EFFECT[name]}")
         elif name == "warmup_ratio":
+            if not 0 <= _number(name, value) < 1:
+                raise InputError(f"--warmup_ratio: expected a share from 0 to below 1, found {value}")
             notes.append(f"--warmup_ratio is given as --warmup_steps {value} in transformers 5: below 1 it is a share")
             kept.append(("warmup_steps", [value]))
         elif name == "fsdp_transformer_layer_cls_to_wrap":
             notes.append(f"--{name} is an entry of --fsdp_config in transformers 5")
-            fsdp_config["transformer_layer_cls_to_wrap"] = values
+            fsdp_config["transformer_layer_cls_to_wrap"] = [part for text in values for part in text.split(",")]
         elif name == "fsdp" and value.lower() in ("", "false"):
             continue
         elif name == "fsdp" and value.lower() != "true":
@@ -176,6 +179,13 @@ def _split(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
     return flags
 
 
+def _number(name: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise InputError(f"--{name}: expected a number, found {value!r}") from None
+
+
 def _fsdp_entries(words: Sequence[str]) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for word in words:
@@ -202,13 +212,18 @@ def fit_to_machine(args: list[str]) -> tuple[list[str], list[str]]:
     notes = []
     flags = _split(args)
     given = dict(flags)
-    if not torch.accelerator.is_available():
-        if "use_cpu" not in given:
-            flags.append(("use_cpu", ["True"]))
-        config = json.loads(given.get("fsdp_config", ["{}"])[0])
-        if config.pop("cpu_offload", False):
+    on_cpu = not torch.accelerator.is_available() or given.get("use_cpu", ["False"])[:1] not in (["False"], ["false"])
+    if on_cpu and "use_cpu" not in given:
+        flags.append(("use_cpu", ["True"]))
+    config = json.loads(given.get("fsdp_config", ["{}"])[0])
+    if config.get("cpu_offload"):
+        if on_cpu:
+            del config["cpu_offload"]
             given["fsdp_config"][0] = json.dumps(config)
             notes.append('--fsdp "offload" has no effect: there is no GPU to make room on')
+        else:
+            # accelerate opens the process group for CPU tensors too only where the environment says so
+            os.environ["ACCELERATE_USE_FSDP"] = os.environ["FSDP_OFFLOAD_PARAMS"] = "true"
     if "fsdp" in given and os.environ.get("WORLD_SIZE", "1") == "1":
         flags = [flag for flag in flags if flag[0] not in ("fsdp", "fsdp_config")]
         notes.append("--fsdp has no effect in a single process: torchrun --nproc_per_node starts several")
@@ -246,6 +261,9 @@ class Settings:
 
 def parse(argv: Sequence[str], lora: bool) -> tuple[Settings, list[str]]:
     """Flags -> settings, and lines about flags that were translated or left out. Raises InputError."""
+    if not {"output_dir"} & {name for name, _ in _split(argv)} and not {"-h", "--help"} & set(argv):
+        # transformers would choose a folder of its own
+        raise InputError("--output_dir is missing: the folder for checkpoints and the final model")
     groups = (ModelArguments, DataArguments, TrainingArguments, *((LoraArguments,) if lora else ()))
     usage = "%(prog)s --data_path FILE --output_dir DIR [FLAG VALUE ..]"
     parser = _Parser(groups, description=_describe(lora), allow_abbrev=False, usage=usage)
@@ -269,8 +287,16 @@ def parse(argv: Sequence[str], lora: bool) -> tuple[Settings, list[str]]:
 
 def _check(settings: Settings) -> None:
     data, training = settings.data, settings.training
-    if not training.output_dir:
-        raise InputError("--output_dir is missing: the folder for checkpoints and the final model")
+    if settings.lora is not None and settings.lora.q_lora:
+        if training.use_cpu or not torch.cuda.is_available():
+            raise InputError("--q_lora needs a GPU: leave it away to train a LoRA adapter on the CPU")
+        if training.fsdp:
+            raise InputError("--q_lora with --fsdp: weights in 4 bits cannot be sharded, leave one of them away")
+    if training.fp16 and training.use_cpu:
+        raise InputError("--fp16 needs a GPU: use --bf16 on a CPU")
+    output = Path(training.output_dir or "").expanduser()
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output_dir {output}: expected a folder, found a file")
     if data.reference_prob is not None and data.ref_drop_ratio >= 0:
         raise InputError("--reference_prob and --ref_drop_ratio say the same: give one of them")
     for name in ("swap_aug_ratio", "ref_drop_ratio", "reference_prob"):
@@ -281,8 +307,8 @@ def _check(settings: Settings) -> None:
         raise InputError(f"--score_loss_weight: expected a number above 0, found {data.score_loss_weight}")
     if training.model_max_length < 1:
         raise InputError(f"--model_max_length: expected a whole number from 1 on, found {training.model_max_length}")
-    if settings.model.rope_scaling not in ("linear", "dynamic", "yarn"):
-        raise InputError(f"--rope_scaling: expected linear, dynamic or yarn, found {settings.model.rope_scaling}")
+    if settings.model.rope_scaling not in ("linear", "yarn"):
+        raise InputError(f"--rope_scaling: expected linear or yarn, found {settings.model.rope_scaling}")
     if training.n_gpu > 1:
         raise InputError(
             f"this process sees {training.n_gpu} GPUs: start one process for each with torchrun --nproc_per_node"
@@ -294,9 +320,14 @@ def _check(settings: Settings) -> None:
         raise InputError("--label_smoothing_factor: a judge is trained without label smoothing")
     if training.train_sampling_strategy != "random":
         raise InputError("--train_sampling_strategy: rows are always drawn at random, by --seed; see --packing")
-    for library in training.report_to or ():
-        if library in ("wandb", "tensorboard", "mlflow", "comet_ml", "clearml") and not find_spec(library):
-            raise InputError(f"--report_to {library}: it is not installed (pip install {library})")
+    training.report_to = [name.strip() for part in training.report_to or () for name in part.split(",")]
+    for name in training.report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(f"--report_to {name}: expected none or some of {', '.join(INTEGRATION_TO_CALLBACK)}")
+        if name in ("wandb", "tensorboard") and not find_spec(name):
+            raise InputError(f"--report_to {name}: it is not installed (pip install {name})")
+    if data.eval_data_path is not None and not Path(data.eval_data_path).expanduser().is_file():
+        raise InputError(f"--eval_data_path {data.eval_data_path}: no such file")
     training.remove_unused_columns = False
     training.prediction_loss_only = True
 
@@ -308,9 +339,3 @@ def _describe(lora: bool) -> str:
         " TrainingArguments; start it with torchrun for several processes. A second start with the same flags goes on"
         " from the last checkpoint."
     )
-
-
-def print_notes(notes: Sequence[str]) -> None:
-    """One line each, on stderr."""
-    for note in notes:
-        print(f"judgelm: note: {note}", file=sys.stderr)

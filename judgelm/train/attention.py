@@ -32,7 +32,8 @@ def packed_attention(
     holds the borders of the examples; without it the row is one example. No mask of size T x T is made and no work is
     done between examples. Raises ValueError for attention that this cannot compute.
     """
-    if attention_mask is not None or kwargs.get("softcap") is not None or kwargs.get("position_bias") is not None:
+    unknown = any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "s_aux"))
+    if attention_mask is not None or unknown:
         raise ValueError("this model's attention cannot be packed without flash-attn: leave --packing away")
     ends = [0, query.shape[2]] if cu_seq_lens_q is None else cu_seq_lens_q.tolist()
     parts = []

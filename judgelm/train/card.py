@@ -33,7 +33,7 @@ def write_card(
         "probability of a reference": settings.reference_prob,
         "epochs / steps": f"{state.epoch:g} / {state.global_step}",
         "global batch": f"{batch} ({args.world_size} processes)",
-        "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type}, warm-up {args.warmup_steps:g}",
+        "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type.value}, warm-up {args.warmup_steps:g}",
         "weight decay": args.weight_decay,
         "most tokens": args.model_max_length,
         "packing": data.packing,

@@ -15,11 +15,11 @@ SETTINGS = "judgelm_training.json"
 _STATE = "trainer_state.json"
 
 
-def find_checkpoint(output: Path, asked: str | None) -> tuple[Path | None, str | None]:
+def find_checkpoint(output: Path, asked: str | None, sharded: bool) -> tuple[Path | None, str | None]:
     """The checkpoint to go on from, and a line where a newer one was left unfinished.
 
     `asked` is `--resume_from_checkpoint`: a folder, False (start anew) or None or True (the last one, if there is one).
-    Raises InputError where it is damaged.
+    `sharded`: whether this training will be. Raises InputError where the checkpoint is damaged or of the other kind.
     """
     numbered = {int(m[1]): f for f in output.glob("checkpoint-*") if (m := re.fullmatch(r"checkpoint-(\d+)", f.name))}
     if asked is not None and asked.lower() == "false":
@@ -33,13 +33,13 @@ def find_checkpoint(output: Path, asked: str | None) -> tuple[Path | None, str |
         folder = Path(asked).expanduser()
         if not folder.is_dir():
             raise InputError(f"--resume_from_checkpoint {asked}: no such folder")
-        _check(folder)
+        _check(folder, sharded)
         return folder, None
     note = None
     for _, folder in sorted(numbered.items(), reverse=True):
         # the state is written last: without it the process ended while it was saving
         if (folder / _STATE).is_file():
-            _check(folder)
+            _check(folder, sharded)
             return folder, note
         note = f"{folder} was left unfinished and is passed over"
     if asked is not None:
@@ -47,12 +47,15 @@ def find_checkpoint(output: Path, asked: str | None) -> tuple[Path | None, str |
     return None, note
 
 
-def _check(folder: Path) -> None:
+def _check(folder: Path, sharded: bool) -> None:
     state = read_json(folder / _STATE)
     if not isinstance(state.get("global_step"), int):
         raise InputError(f"{folder / _STATE}: damaged, it does not say the step; delete the folder to go on without it")
     weights = sorted(folder.glob("*.safetensors"))
     shards = list(folder.glob("pytorch_model_fsdp*/.metadata"))
+    if (weights or shards) and bool(shards) != sharded and not (folder / "adapter_config.json").is_file():
+        kind, way = ("sharded", "with --fsdp on GPUs") if shards else ("whole", "without --fsdp")
+        raise InputError(f"{folder} is a {kind} checkpoint: go on {way}, as it was begun")
     if not weights and not shards:
         raise InputError(f"{folder}: damaged, it holds no weights; delete the folder to go on without it")
     for index in folder.glob("*.safetensors.index.json"):
@@ -60,7 +63,7 @@ def _check(folder: Path) -> None:
         missing = set(named.values() if isinstance(named, dict) else [None]) - {file.name for file in weights}
         if missing:
             raise InputError(
-                f"{folder}: damaged, {index.name} names weights that are not there; delete the folder to go on without it"
+                f"{folder}: damaged, {index.name} names weights that are missing; delete the folder to go on without it"
             )
     for file in weights:
         if not _is_whole(file):

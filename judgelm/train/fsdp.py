@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
 
 
-def is_possible() -> bool:
+def is_possible(args: Any) -> bool:
     """accelerate shards on accelerators alone; elsewhere it trains with DDP, without a word."""
-    return torch.accelerator.is_available()
+    return torch.accelerator.is_available() and not args.use_cpu
 
 
-def prepare(args: Any, layer_class: str) -> None:
+def is_wanted(args: Any) -> bool:
+    """Whether this training will be sharded."""
+    return args.fsdp_plugin_args is not None and is_possible(args)
+
+
+def loads_weights(args: Any) -> bool:
+    """Whether this process reads the weights, or gets its part of them from the first one."""
+    spread = is_wanted(args) and args.fsdp_plugin_args.get("cpu_ram_efficient_loading")
+    return not spread or args.process_index == 0
+
+
+def prepare(args: Any, layer_classes: str) -> None:
     """Settings of `TrainingArguments` that have been asked to shard.
 
-    One process on each machine reads the weights and sends them to the others, so that a machine never holds them once
-    for each GPU. Checkpoints are written in shards, by all processes at once.
+    The first process reads the weights and sends each of the others its part, so that memory does not have to hold them
+    once for each GPU. Checkpoints are written in shards, by all processes at once.
     """
     plugin = args.fsdp_plugin_args
-    plugin["transformer_cls_names_to_wrap"] = layer_class
+    plugin["transformer_cls_names_to_wrap"] = layer_classes
     plugin["state_dict_type"] = args.fsdp_config.get("state_dict_type", "SHARDED_STATE_DICT")
-    if not is_possible():
+    if not is_possible(args):
         return
     if "cpu_ram_efficient_loading" not in args.fsdp_config:
         plugin["cpu_ram_efficient_loading"] = True
-        # transformers asks the environment when it loads a model
-        os.environ["ACCELERATE_USE_FSDP"] = os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"
     for name in ("activation_checkpointing", "gradient_checkpointing"):
         # FSDP's own does not gather the weights once more for it
         if getattr(args, name, False):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
 from transformers.utils import is_flash_attn_2_available
 
-from judgelm.jsonl import InputError, one_line
+from judgelm.jsonl import InputError, one_line, read_json, write_text
 from judgelm.model import ModelFolder
 from judgelm.tiny import quiet_progress
+from judgelm.train import fsdp
 from judgelm.train.attention import register_packed_attention
 
 if TYPE_CHECKING:
@@ -23,12 +27,15 @@ if TYPE_CHECKING:
 FLASH = "flash_attention_2"
 
 
-def choose_attention(settings: Settings, flash: bool | None) -> tuple[str, str | None]:
-    """The attention implementation, and a line where flash attention was asked for and cannot be had."""
+def choose_attention(settings: Settings, flash: bool | None) -> tuple[str | None, str | None]:
+    """The attention implementation, and a line where flash attention was asked for and cannot be had.
+
+    None is transformers' choice: PyTorch's where the model can use it.
+    """
     reason = _why_no_flash(settings)
     if flash is not False and reason is None:
         return FLASH, None
-    attention = register_packed_attention() if settings.data.packing else "sdpa"
+    attention = register_packed_attention() if settings.data.packing else None
     return attention, f"training without flash-attn 2 ({reason}), with PyTorch's attention" if flash else None
 
 
@@ -76,22 +83,21 @@ def configure(folder: ModelFolder, settings: Settings) -> Any:
     return config
 
 
-def find_layer_class(folder: ModelFolder, config: Any, wanted: str | None) -> str:
-    """The class of the repeated layers, which FSDP wraps one by one; found without loading a weight.
+def find_layer_classes(folder: ModelFolder, config: Any, wanted: Sequence[str] | None) -> str:
+    """The class of the repeated layers, which FSDP wraps one by one (several: with commas); no weight is loaded.
 
-    Raises InputError where `wanted` is no class of this model.
+    Raises InputError where one of `wanted` is no class of this model.
     """
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    if wanted is not None:
-        classes = {type(module).__name__ for module in model.modules()}
-        if wanted not in classes:
+    classes = {type(module).__name__ for module in model.modules()}
+    for name in wanted or ():
+        if name not in classes:
             raise InputError(
-                f"--fsdp_transformer_layer_cls_to_wrap {wanted}: model {folder.name} has no such class"
+                f"--fsdp_transformer_layer_cls_to_wrap {name}: model {folder.name} has no such class"
                 f" (its layers are {_largest_list(model)})"
             )
-        return wanted
-    return _largest_list(model)
+    return ",".join(wanted or [_largest_list(model)])
 
 
 def _largest_list(model: nn.Module) -> str:
@@ -102,7 +108,7 @@ def _largest_list(model: nn.Module) -> str:
     return type(largest[0]).__name__
 
 
-def load(folder: ModelFolder, config: Any, settings: Settings, attention: str) -> nn.Module:
+def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | None) -> nn.Module:
     """The model in the precision it is trained in: float32 under mixed precision, so that small steps are not lost.
 
     With LoRA the frozen weights lie in the precision of the computation, or in 4 bits.
@@ -115,39 +121,55 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str) -
         if lora.q_lora:
             options = _four_bits(dtype, args.local_process_index)
     try:
-        with quiet_progress():
-            model, info = AutoModelForCausalLM.from_pretrained(
-                folder.path,
-                config=config,
-                dtype=dtype,
-                attn_implementation=attention,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **options,
-            )
-    except (OSError, ValueError, ImportError) as error:
+        model = _load(folder, config, settings, attention, dtype=dtype, **options)
+    except ValueError as error:
+        if attention != FLASH:
+            raise InputError(f"model {folder.name}: cannot be loaded ({one_line(str(error))})") from error
+        # an architecture without flash attention
+        return load(folder, config, settings, register_packed_attention() if settings.data.packing else None)
+    except (OSError, ImportError) as error:
         raise InputError(f"model {folder.name}: cannot be loaded ({one_line(str(error))})") from error
-    if info["missing_keys"]:
-        raise InputError(f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
     model.config.use_cache = False
     if lora is not None:
-        return _with_lora(model, folder, lora, settings)
+        return _with_lora(model, lora, settings)
     trained: nn.Module = model
     return trained
+
+
+def _load(
+    folder: ModelFolder, config: Any, settings: Settings, attention: str | None, **options: Any
+) -> PreTrainedModel:
+    options |= {"attn_implementation": attention, "trust_remote_code": False}
+    if settings.data.packing:
+        with torch.device("meta"):
+            kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+        if not kind.is_backend_compatible():
+            raise InputError(f"model {folder.name}: a {kind.__name__} cannot be packed, leave --packing away")
+    if not fsdp.loads_weights(settings.training):
+        # the first process sends the weights; memory that is never written to takes no room
+        with no_init_weights():
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **options)
+        model.tie_weights()
+        return model
+    with quiet_progress():
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder.path, config=config, output_loading_info=True, **options
+        )
+    if info["missing_keys"]:
+        raise InputError(f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
+    return model
 
 
 def _four_bits(dtype: torch.dtype, gpu: int) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
-    if not torch.cuda.is_available():
-        raise InputError("--q_lora needs a GPU: leave it away to train a LoRA adapter on the CPU")
     quantization = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
     return {"quantization_config": quantization, "device_map": {"": gpu}}
 
 
-def _with_lora(model: PreTrainedModel, folder: ModelFolder, lora: LoraArguments, settings: Settings) -> nn.Module:
+def _with_lora(model: PreTrainedModel, lora: LoraArguments, settings: Settings) -> nn.Module:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if lora.q_lora:
@@ -162,10 +184,14 @@ def _with_lora(model: PreTrainedModel, folder: ModelFolder, lora: LoraArguments,
         target_modules=targets,
     )  # fmt: skip
     wrapped: nn.Module = get_peft_model(model, peft_config)
-    # the name under which the base can be found again; a folder's in full
-    base = str(folder.path.resolve()) if Path(folder.name).expanduser().is_dir() else folder.name
-    wrapped.peft_config["default"].base_model_name_or_path = base  # type: ignore[union-attr, index]
     return wrapped
+
+
+def name_base(output: Path, folder: ModelFolder) -> None:
+    """Let a saved adapter name its base so that it can be found again: a folder's full path, else the name given."""
+    path = output / "adapter_config.json"
+    base = str(folder.path.resolve()) if Path(folder.name).expanduser().is_dir() else folder.name
+    write_text(path, json.dumps(read_json(path) | {"base_model_name_or_path": base}, indent=2) + "\n")
 
 
 def find_lora_targets(model: nn.Module, lora: LoraArguments) -> list[str]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from judgelm.jsonl import InputError, Record, write_text
-from judgelm.llm_judge.arguments import run_main
+from judgelm.console import run_main
+from judgelm.jsonl import InputError, Record, one_line, write_text
 
 if TYPE_CHECKING:
     from judgelm.encoding import ExampleEncoder
@@ -33,7 +33,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     from judgelm.train.arguments import parse
     from judgelm.train.card import write_card
     from judgelm.train.checkpoint import SETTINGS, check_same, find_checkpoint
-    from judgelm.train.model import choose_attention, configure, find_layer_class, load
+    from judgelm.train.model import choose_attention, configure, find_layer_classes, load, name_base
     from judgelm.train.trainer import JudgeTrainer
 
     settings, notes = parse(sys.argv[1:] if argv is None else argv, lora)
@@ -50,11 +50,10 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
             f"note: positions are stretched ({settings.model.rope_scaling}) to {config.max_position_embeddings} tokens"
         )
     attention, note = choose_attention(settings, flash)
-    checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint)
+    checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint, fsdp.is_wanted(args))
     _say(*(f"note: {line}" for line in (note, unfinished) if line))
     if args.fsdp_plugin_args is not None:
-        wanted = (args.fsdp_config.get("transformer_layer_cls_to_wrap") or [None])[0]
-        fsdp.prepare(args, find_layer_class(folder, config, wanted))
+        fsdp.prepare(args, find_layer_classes(folder, config, args.fsdp_config.get("transformer_layer_cls_to_wrap")))
 
     with args.main_process_first(local=True, desc="reading the rows"):
         train_set, summary = _read(settings.data.data_path, encoder, settings, augmented=True)
@@ -69,19 +68,24 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
 
     record = _identify(settings, train_set.rows, folder.fingerprint())
     if checkpoint is not None:
-        check_same(output, record)
+        check_same(checkpoint.parent, record)
         _say(f"going on from {checkpoint}")
     # LoRA's matrices are drawn here: the same on every process and in every session
     set_seed(args.seed)
     model = load(folder, config, settings, attention)
-    trainer = JudgeTrainer(
-        model=model,
-        args=args,
-        train_dataset=train_set,
-        eval_dataset=eval_set,
-        data_collator=_collator(settings, model, tokenizer),
-        processing_class=tokenizer,
-    )
+    # its loader processes are forked after the tokenizer has run
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        trainer = JudgeTrainer(
+            model=model,
+            args=args,
+            train_dataset=train_set,
+            eval_dataset=eval_set,
+            data_collator=_collator(settings, model, tokenizer),
+            processing_class=tokenizer,
+        )
+    except (ValueError, ImportError) as error:
+        raise InputError(one_line(str(error))) from error
     if args.fsdp and not trainer.is_fsdp_enabled:
         fsdp.check_not_needed(args)
         _say("note: --fsdp has no effect without a GPU: every process holds the whole model")
@@ -93,6 +97,8 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     trainer.save_state()
     trainer.save_model()
     if trainer.is_world_process_zero():
+        if settings.lora is not None:
+            name_base(output, folder)
         write_card(output, settings, folder, summary, trainer.state, {**result.metrics, "seconds": seconds})
     _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
 

@@ -68,6 +68,8 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
         # checkpoints are sharded; this is the one time that the weights are gathered, in the first process's memory
         state_dict = self.accelerator.get_state_dict(self.model)
         self._save(output_dir, state_dict=state_dict)
+        if self.args.push_to_hub:
+            self.push_to_hub(commit_message="Model save")
 
 
 class _TellEpoch(TrainerCallback):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """Published script: answer files of two or more models -> judge samples, joined on question_id."""
 
-from judgelm.llm_judge.arguments import judgelm_preprocess_parser, run_main
+from judgelm.console import run_main
+from judgelm.llm_judge.arguments import judgelm_preprocess_parser
 from judgelm.preprocess import write_judgelm_samples
 
 

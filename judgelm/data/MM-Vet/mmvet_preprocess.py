@@ -1,6 +1,7 @@
 """Published script: MM-Vet ground truth and a model's predictions -> judge samples."""
 
-from judgelm.llm_judge.arguments import mmvet_preprocess_parser, run_main
+from judgelm.console import run_main
+from judgelm.llm_judge.arguments import mmvet_preprocess_parser
 from judgelm.preprocess import write_mmvet_samples
 
 
