@@ -28,7 +28,8 @@ def call_it_fsdp() -> None:
         if fsdp_plugin is not None:
             self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
             self.fsdp_plugin = fsdp_plugin
-            fsdp_plugin.set_mixed_precision(self._mixed_precision)
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
 
     AcceleratorState.__init__ = init
     from judgelm.train import fsdp

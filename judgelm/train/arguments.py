@@ -225,7 +225,7 @@ def fit_to_machine(args: list[str]) -> tuple[list[str], list[str]]:
             # accelerate opens the process group for CPU tensors too only where the environment says so
             os.environ["ACCELERATE_USE_FSDP"] = os.environ["FSDP_OFFLOAD_PARAMS"] = "true"
     if "fsdp" in given and os.environ.get("WORLD_SIZE", "1") == "1":
-        flags = [flag for flag in flags if flag[0] not in ("fsdp", "fsdp_config")]
+        flags = [flag for flag in flags if flag[0] != "fsdp"]
         notes.append("--fsdp has no effect in a single process: torchrun --nproc_per_node starts several")
     if given.get("tf32", ["False"])[:1] != ["False"] and not _has_tf32():
         flags = [flag for flag in flags if flag[0] != "tf32"]

@@ -23,7 +23,7 @@ def loads_weights(args: Any) -> bool:
     return not spread or args.process_index == 0
 
 
-def prepare(args: Any, layer_classes: str) -> None:
+def prepare(args: Any, layer_classes: str, lora: bool) -> None:
     """Settings of `TrainingArguments` that have been asked to shard.
 
     The first process reads the weights and sends each of the others its part, so that memory does not have to hold them
@@ -37,8 +37,8 @@ def prepare(args: Any, layer_classes: str) -> None:
     if "cpu_ram_efficient_loading" not in args.fsdp_config:
         plugin["cpu_ram_efficient_loading"] = True
     for name in ("activation_checkpointing", "gradient_checkpointing"):
-        # FSDP's own does not gather the weights once more for it
-        if getattr(args, name, False):
+        # FSDP's own does not gather the weights once more for it, but renames modules: peft would not find its own
+        if not lora and getattr(args, name, False):
             plugin["activation_checkpointing"] = True
             setattr(args, name, False)
 

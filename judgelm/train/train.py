@@ -52,8 +52,11 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     attention, note = choose_attention(settings, flash)
     checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint, fsdp.is_wanted(args))
     _say(*(f"note: {line}" for line in (note, unfinished) if line))
-    if args.fsdp_plugin_args is not None:
-        fsdp.prepare(args, find_layer_classes(folder, config, args.fsdp_config.get("transformer_layer_cls_to_wrap")))
+    if args.fsdp_config:
+        # a wrong name is a mistake, whether this machine shards or not
+        classes = find_layer_classes(folder, config, args.fsdp_config.get("transformer_layer_cls_to_wrap"))
+        if args.fsdp_plugin_args is not None:
+            fsdp.prepare(args, classes, settings.lora is not None)
 
     with args.main_process_first(local=True, desc="reading the rows"):
         train_set, summary = _read(settings.data.data_path, encoder, settings, augmented=True)
