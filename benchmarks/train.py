@@ -36,13 +36,13 @@ HIDDEN, LAYERS, INNER, KV, VOCABULARY = 576, 30, 1536, 192, 49152
 
 
 def pick(path: str, count: int) -> list[Any]:
-    """Examples of random rows of at most 1,200 tokens."""
+    """Examples of random rows of at most 800 tokens."""
     from judgelm.encoding import ExampleEncoder
     from judgelm.model import find_model, load_tokenizer
     from judgelm.sample import TrainingSample
     from judgelm.train.dataset import show
 
-    encoder = ExampleEncoder(load_tokenizer(find_model("tiny-base")), 1200)
+    encoder = ExampleEncoder(load_tokenizer(find_model("tiny-base")), 800)
     lines = list(read_lines(path))
     random.Random(0).shuffle(lines)
     chosen: list[Any] = []
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="training rows, JSON Lines")
     parser.add_argument("--output", required=True, help="raw numbers and summary, JSON")
     parser.add_argument("--steps", type=int, default=6, help="of each way; one more, before them, is not counted")
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=3)
     args = parser.parse_args()
     examples = pick(args.data, (args.steps + 1) * args.batch)
     context = multiprocessing.get_context("spawn")
