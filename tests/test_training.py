@@ -236,6 +236,36 @@ def test_a_run_that_silently_became_ddp_is_told_apart(
     assert "swap augmentation | 0.5" in card
 
 
+def test_published_shell_script_trains(
+    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+) -> None:
+    """The 13B script, which runs the 7B one: two processes on the CPU; 33B asks for its machines."""
+    folder = ROOT / "scripts" / "train_judgelm"
+    variables = {
+        "BASE_MODEL_PATH": str(base),
+        "DATA_PATH": str(train_file),
+        "OUTPUT_PATH": str(tmp_path / "out"),
+        "N_PROC_PER_NODE": "2",
+        "GRADIENT_ACCUMULATION_STEPS": "4",
+        "NUM_TRAIN_EPOCHS": "1",
+        "MASTER_PORT": str(free_port()),
+        "TORCHRUN": f"{sys.executable} -m torch.distributed.run",
+    }
+
+    def script(size: str) -> subprocess.CompletedProcess[str]:
+        (file,) = folder.glob(f"train_{size}_*.sh")
+        return subprocess.run(
+            ["bash", str(file)], capture_output=True, text=True, timeout=300, env=environment | variables
+        )
+
+    result = script("13b")
+    assert result.returncode == 0, result.stderr
+    assert len(losses(tmp_path / "out")) == 2
+    result = script("33b")
+    assert result.returncode != 0
+    assert "several machines need NODE_RANK" in result.stderr
+
+
 def test_batch_accumulation_and_ranks_are_interchangeable(
     tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
 ) -> None:

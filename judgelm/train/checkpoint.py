@@ -52,7 +52,8 @@ def _check(folder: Path, sharded: bool) -> None:
     if not isinstance(state.get("global_step"), int):
         raise InputError(f"{folder / _STATE}: damaged, it does not say the step; delete the folder to go on without it")
     weights = sorted(folder.glob("*.safetensors"))
-    shards = list(folder.glob("pytorch_model_fsdp*/.metadata"))
+    # FULL_STATE_DICT is one file, SHARDED_STATE_DICT a folder
+    shards = [*folder.glob("pytorch_model_fsdp*/.metadata"), *folder.glob("pytorch_model_fsdp*.bin")]
     if (weights or shards) and bool(shards) != sharded and not (folder / "adapter_config.json").is_file():
         kind, way = ("sharded", "with --fsdp on GPUs") if shards else ("whole", "without --fsdp")
         raise InputError(f"{folder} is a {kind} checkpoint: go on {way}, as it was begun")

@@ -49,8 +49,8 @@ def _why_no_flash(settings: Settings) -> str | None:
     return None if settings.training.bf16 or settings.training.fp16 else "it needs --bf16 or --fp16"
 
 
-def configure(folder: ModelFolder, settings: Settings) -> Any:
-    """The model's config, its positions stretched where `model_max_length` is beyond its context.
+def configure(folder: ModelFolder, settings: Settings) -> tuple[Any, str | None]:
+    """The model's config, and a line where its positions had to be stretched to hold `model_max_length`.
 
     Raises InputError for a model that cannot be stretched or that is no causal language model.
     """
@@ -60,7 +60,7 @@ def configure(folder: ModelFolder, settings: Settings) -> Any:
         raise InputError(f"model {folder.name}: config.json cannot be used ({one_line(str(error))})") from None
     wanted, context = settings.training.model_max_length, getattr(config, "max_position_embeddings", None)
     if context is None or wanted <= context:
-        return config
+        return config, None
     rope = getattr(config, "rope_parameters", None)
     if not rope or rope.get("rope_type") != "default":
         raise InputError(
@@ -80,7 +80,7 @@ def configure(folder: ModelFolder, settings: Settings) -> Any:
         "original_max_position_embeddings": context,
     }
     config.max_position_embeddings = wanted
-    return config
+    return config, f"positions are stretched ({settings.model.rope_scaling}) from {context} to {wanted} tokens"
 
 
 def find_layer_classes(folder: ModelFolder, config: Any, wanted: Sequence[str] | None) -> str:
@@ -194,9 +194,9 @@ def name_base(output: Path, folder: ModelFolder) -> None:
     write_text(path, json.dumps(read_json(path) | {"base_model_name_or_path": base}, indent=2) + "\n")
 
 
-def find_lora_targets(model: nn.Module, lora: LoraArguments) -> list[str]:
+def find_lora_targets(model: PreTrainedModel, lora: LoraArguments) -> list[str]:
     """Full names of the linear layers that get an update. Raises InputError where there is none."""
-    head = getattr(model, "get_output_embeddings", lambda: None)()
+    head = model.get_output_embeddings()
     chosen = []
     for name, module in model.named_modules():
         layer = re.search(r"\.(\d+)\.", name)

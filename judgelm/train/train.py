@@ -44,14 +44,10 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         raise InputError(f"model {folder.name} is an adapter: merge it into its base first, with judgelm merge")
     tokenizer = load_tokenizer(folder)
     encoder = ExampleEncoder(tokenizer, args.model_max_length)
-    config = configure(folder, settings)
-    if hasattr(config, "rope_parameters") and (config.rope_parameters or {}).get("original_max_position_embeddings"):
-        _say(
-            f"note: positions are stretched ({settings.model.rope_scaling}) to {config.max_position_embeddings} tokens"
-        )
+    config, stretched = configure(folder, settings)
     attention, note = choose_attention(settings, flash)
     checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint, fsdp.is_wanted(args))
-    _say(*(f"note: {line}" for line in (note, unfinished) if line))
+    _say(*(f"note: {line}" for line in (stretched, note, unfinished) if line))
     if args.fsdp_config:
         # a wrong name is a mistake, whether this machine shards or not
         classes = find_layer_classes(folder, config, args.fsdp_config.get("transformer_layer_cls_to_wrap"))

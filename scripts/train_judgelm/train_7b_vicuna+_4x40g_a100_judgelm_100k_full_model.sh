@@ -37,7 +37,7 @@ ${TORCHRUN:-torchrun} --nproc_per_node="$N_PROC_PER_NODE" --nnodes="$NNODES" --n
   --tf32 True \
   --model_max_length 2048 \
   --gradient_checkpointing True \
-  --run_name "7B-full-model" \
+  --run_name "${RUN_NAME:-7B-full-model}" \
   --swap_aug_ratio "${SWAP_AUG_RATIO:-0.5}" \
   --ref_drop_ratio "${REF_DROP_RATIO:-0.5}" \
   "$@"
