@@ -12,6 +12,7 @@ from judgelm.jsonl import InputError, read_json
 from judgelm.tiny import ADAPTER, NOTES, TINY, TINY_BASE, quiet_progress, tiny_folder
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("auto", "bfloat16", "float16", "float32")
@@ -159,12 +160,21 @@ def load_model(
                     f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more"
                 )
             if folder.base is not None:
-                from peft import PeftModel
-
-                model = PeftModel.from_pretrained(model, folder.path).merge_and_unload()
+                model = add_adapter(model, folder).merge_and_unload()
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"model {folder.name}: cannot be loaded ({_reason(error)})") from error
     return model.eval(), tokenizer
+
+
+def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = False) -> PeftModel:
+    """The base with the folder's adapter on it. Raises InputError for an adapter that does not fit or is damaged."""
+    from peft import PeftModel
+    from safetensors import SafetensorError
+
+    try:
+        return PeftModel.from_pretrained(model, folder.path, is_trainable=trainable)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"model {folder.name}: the adapter cannot be used ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:

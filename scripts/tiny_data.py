@@ -3,8 +3,14 @@
 python scripts/tiny_data.py JUDGED.jsonl OUTPUT_FOLDER
 
 JUDGED.jsonl holds training rows with `license` and `source`. Only MIT and Apache-2.0 rows are taken. Questions are
-split by a hash of their text; each question gives at most so many rows, drawn by a seed. So that a CPU can train on
-thousands of rows in an hour, long rows are left out of training, and of the teacher's reasons one sentence is kept.
+split by a hash of their text.
+
+- train.jsonl is a curriculum, in this order: constructed pairs, an answer from JUDGED against one that is plainly worse
+  (from them a model this small learns within a few hundred rows to compare two answers; from real pairs alone it did
+  not); short real pairs that are far apart; real pairs of any length. A few constructed ones stay among the real ones.
+- dev.jsonl: real pairs of the other questions, as they are.
+
+Of the teacher's reasons one sentence is kept, so that a CPU can train on thousands of rows in an hour.
 """
 
 from __future__ import annotations
@@ -14,49 +20,123 @@ import random
 import re
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from judgelm.jsonl import Record, read_lines, require, write_lines
+from judgelm.verdict import Judgement
 
 LICENSES = ("MIT", "Apache-2.0")
-MAX_CHARACTERS = 2500
-"""of a training row's question and answers"""
-MAX_REASON = 240
-ROWS_PER_QUESTION = {"train": 40, "dev": 14}
 DEV_SHARE = 5
 """one question in so many"""
-WATCHED = 48
-"""short development rows whose loss is measured while training"""
+DEV_ROWS = 14
+"""most rows of a development question"""
+MAX_REASON = 240
+"""characters"""
+STAGES = ((280, 150, 1), (320, 200, 6), (320, 600, 6))
+"""constructed pairs, first of all: rows, characters of the good answer, how many of the REFUSALS (1: no other pairs)"""
+EASY = {"rows": 600, "characters": 1500, "gap": 2.0, "per_question": 12}
+HARD = {"rows": 2000, "characters": 4500, "gap": 1.0, "per_question": 32}
+"""real pairs after them: rows, most characters of question and answers, least distance of the scores"""
+CONSTRUCTED_SHARE = 0.08
+REFUSALS = (
+    "I don't know.",
+    "Sorry, I cannot answer that.",
+    "I am not sure.",
+    "As an AI language model, I can't help with that.",
+    "...",
+    "Yes.",
+)
 
 
 def main(source: Path, output: Path) -> None:
-    """Write train.jsonl, dev.jsonl and watch.jsonl."""
-    by_question: dict[str, list[Record]] = defaultdict(list)
+    """Write train.jsonl and dev.jsonl."""
+    splits: dict[str, dict[str, list[Record]]] = {"train": defaultdict(list), "dev": defaultdict(list)}
     left_out: Counter[str] = Counter()
     for line in read_lines(source):
         license_, _ = require(line, "license", str), require(line, "source", str)
         if license_ not in LICENSES:
             left_out[license_] += 1
             continue
-        by_question[require(line, "question_body", str)].append(line.record)
-    chosen: dict[str, list[Record]] = {"train": [], "dev": []}
-    for question, rows in sorted(by_question.items()):
+        question = require(line, "question_body", str)
         digest = hashlib.sha256(question.encode()).digest()
-        split = "dev" if digest[0] % DEV_SHARE == 0 else "train"
-        drawn = random.Random(digest).sample(rows, len(rows))
-        if split == "train":
-            drawn = [_one_sentence(row) for row in drawn if _size(row) <= MAX_CHARACTERS]
-        chosen[split] += drawn[: ROWS_PER_QUESTION[split]]
-    short = [_one_sentence(row) for row in chosen["dev"] if _size(row) <= MAX_CHARACTERS]
-    chosen["watch"] = random.Random(0).sample(short, WATCHED)
-    for split, rows in chosen.items():
-        write_lines(output / f"{split}.jsonl", rows)
-        print(f"{output / split}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")
+        splits["dev" if digest[0] % DEV_SHARE == 0 else "train"][question].append(line.record)
+    rng = random.Random(0)
+    for rows in (rows for split in splits.values() for _, rows in sorted(split.items())):
+        rng.shuffle(rows)
+    good = [row for _, rows in sorted(splits["train"].items()) for row in rows]
+    train = [
+        construct(rng, good, characters, REFUSALS[:refusals])
+        for rows, characters, refusals in STAGES
+        for _ in range(rows)
+    ]
+    easy = _choose(rng, splits["train"], EASY, ())
+    chosen = easy + _choose(rng, splits["train"], HARD, easy)
+    for row in chosen:
+        train.append(one_sentence(row))
+        if rng.random() < CONSTRUCTED_SHARE:
+            train.append(construct(rng, good, rng.randint(150, 1200), REFUSALS))
+    dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
+    for name, rows in {"train": train, "dev": dev}.items():
+        write_lines(output / f"{name}.jsonl", [row | {"question_id": number} for number, row in enumerate(rows, 1)])
+        print(f"{output / name}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")
     if left_out:
         print(f"left out for their licence: {dict(left_out)}")
 
 
-def _one_sentence(record: Record) -> Record:
+def construct(rng: random.Random, rows: Sequence[Record], characters: int, refusals: Sequence[str]) -> Record:
+    """A row whose better answer is plain: against a refusal, its own beginning, or the answer to another question."""
+    row = rng.choice(rows)
+    scores = Judgement.parse(row["text"]).scores or (0.0, 0.0)
+    better = row["answer1_body" if scores[0] >= scores[1] else "answer2_body"][:characters]
+    kind = "refusal" if len(refusals) == 1 else rng.choice(("refusal", "refusal", "cut", "other"))
+    if kind == "refusal":
+        worse, score, reason = rng.choice(refusals), 1, "does not answer the question."
+    elif kind == "cut":
+        worse, score, reason = better[: int(len(better) * rng.uniform(0.1, 0.4))], 3, "breaks off early."
+    else:
+        others = [other for other in rng.choices(rows, k=20) if other["question_body"] != row["question_body"]]
+        end = rng.randint(characters // 3, characters)
+        worse, score, reason = others[0]["answer1_body"][:end], 2, "answers another question."
+    # half of them in either order, so that a training without swap augmentation sees both
+    pairs = [(better, 9), (worse, score)]
+    rng.shuffle(pairs)
+    place = 1 + (pairs[1][1] == score)
+    (answer1, score1), (answer2, score2) = pairs
+    return {
+        "question_body": row["question_body"][: max(150, characters // 2)],
+        "answer1_body": answer1,
+        "answer2_body": answer2,
+        "text": f"{score1} {score2}\nAssistant {place} {reason}",
+        "license": row["license"],
+        "source": f"constructed ({kind}) from {row['source']}",
+    }
+
+
+def _choose(
+    rng: random.Random, by_question: dict[str, list[Record]], limits: dict[str, float], taken: Sequence[Record]
+) -> list[Record]:
+    """Rows within the limits and not yet taken, in random order; ties count as far apart."""
+    used = {id(row) for row in taken}
+    chosen = []
+    for _, rows in sorted(by_question.items()):
+        fitting = [row for row in rows if id(row) not in used and _fits(row, limits)]
+        chosen += fitting[: int(limits["per_question"])]
+    return rng.sample(chosen, min(len(chosen), int(limits["rows"])))
+
+
+def _fits(row: Record, limits: dict[str, float]) -> bool:
+    scores = Judgement.parse(row["text"]).scores
+    if (
+        scores is None
+        or sum(len(row[k]) for k in ("question_body", "answer1_body", "answer2_body")) > limits["characters"]
+    ):
+        return False
+    gap = abs(scores[0] - scores[1])
+    return gap == 0 or gap >= limits["gap"]
+
+
+def one_sentence(record: Record) -> Record:
     """The score line and the first sentence that speaks of an answer.
 
     h2o's reasons say "model_a", and begin with steps such as "I read the question".
@@ -68,10 +148,6 @@ def _one_sentence(record: Record) -> Record:
     plain = [re.sub(r"^Step \d+:\s*", "", sentence) for sentence in sentences]
     spoken = [s for s in plain if "Assistant" in s and " I " not in f" {s}" and len(s) <= MAX_REASON]
     return record | {"text": f"{scores}\n{spoken[0]}" if spoken else f"{scores}\n"}
-
-
-def _size(row: Record) -> int:
-    return sum(len(row[name]) for name in ("question_body", "answer1_body", "answer2_body"))
 
 
 if __name__ == "__main__":

@@ -13,24 +13,21 @@ PYTHON=${PYTHON:-.venv/bin/python}
 "$PYTHON" judgelm/train/train_lora.py \
     --model_name_or_path tiny-base \
     --data_path "$WORK/train.jsonl" \
-    --eval_data_path "$WORK/watch.jsonl" \
-    --eval_strategy steps \
-    --eval_steps 50 \
-    --per_device_eval_batch_size 8 \
     --output_dir "$WORK/adapter" \
     --bf16 True \
     --num_train_epochs 1 \
-    --per_device_train_batch_size 8 \
+    --per_device_train_batch_size 4 \
+    --train_sampling_strategy sequential \
     --packing True \
     --learning_rate 1.5e-3 \
-    --warmup_ratio 0.05 \
+    --warmup_ratio 0.01 \
     --lr_scheduler_type cosine \
     --lora_r 16 \
     --lora_alpha 32 \
-    --lora_first_layer 10 \
+    --lora_first_layer 6 \
     --score_loss_weight 10 \
     --swap_aug_ratio "${SWAP_AUG_RATIO:-0.5}" \
     --model_max_length 2048 \
-    --save_steps 50 \
+    --save_steps 100 \
     --save_total_limit 12 \
     --logging_steps 1

@@ -48,9 +48,40 @@ def write_jsonl(path: Path, records: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
+REFERENCE = "the reference"
+
+
+def training_record(number: int, words: int = 3, reference: bool = True) -> dict[str, Any]:
+    """A row that can be recognised in any order: answers and scores carry their own number."""
+    first, second = f"alpha{number} " * words, f"beta{number} " * words
+    record: dict[str, Any] = {
+        "question_id": number,
+        "question_body": f"Question {number}?",
+        "answer1_body": first,
+        "answer2_body": second,
+        "answer1_model_id": "a",
+        "answer2_model_id": "b",
+        "text": f"{1 + number % 4} {6 + number % 4}\nAssistant 1 said alpha{number}, Assistant 2 said beta{number}.",
+        "score": [1 + number % 4, 6 + number % 4],
+    }
+    if reference:
+        record |= {
+            "reference": {"text": REFERENCE},
+            "text_w_reference": f"0 {5 + number % 4}\nAssistant 1 missed, Assistant 2 met the reference.",
+            "score_w_reference": [0, 5 + number % 4],
+        }
+    return record
+
+
 @pytest.fixture
 def pairs_file(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "pairs.jsonl", [sample.to_record() for sample in make_samples(12)])
+
+
+@pytest.fixture(scope="session")
+def train_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    records = [training_record(number, words=2 + number % 5) for number in range(16)]
+    return write_jsonl(tmp_path_factory.mktemp("rows") / "train.jsonl", records)
 
 
 def _texts() -> list[str]:

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import build_model, train_byte_tokenizer, train_sentencepiece_tokenizer, write_jsonl
+from conftest import (
+    build_model,
+    train_byte_tokenizer,
+    train_sentencepiece_tokenizer,
+    training_record,
+    write_jsonl,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -26,30 +32,6 @@ from judgelm.train.dataset import (
     TrainingRows,
     show,
 )
-
-REFERENCE = "the reference"
-
-
-def training_record(number: int, words: int = 3, reference: bool = True) -> dict[str, Any]:
-    """A row that can be recognised in any order: answers and scores carry their own number."""
-    first, second = f"alpha{number} " * words, f"beta{number} " * words
-    record: dict[str, Any] = {
-        "question_id": number,
-        "question_body": f"Question {number}?",
-        "answer1_body": first,
-        "answer2_body": second,
-        "answer1_model_id": "a",
-        "answer2_model_id": "b",
-        "text": f"{1 + number % 4} {6 + number % 4}\nAssistant 1 said alpha{number}, Assistant 2 said beta{number}.",
-        "score": [1 + number % 4, 6 + number % 4],
-    }
-    if reference:
-        record |= {
-            "reference": {"text": REFERENCE},
-            "text_w_reference": f"0 {5 + number % 4}\nAssistant 1 missed, Assistant 2 met the reference.",
-            "score_w_reference": [0, 5 + number % 4],
-        }
-    return record
 
 
 @pytest.fixture(autouse=True)
@@ -313,6 +295,9 @@ def test_the_order_of_rows(tmp_path: Path) -> None:
     assert [index - 50 for index in sampler] != first
     other.set_epoch(1)
     assert list(other) == list(sampler)
+    in_file = EpochSampler(50, seed=1, shuffle=False)
+    in_file.set_epoch(1)
+    assert list(in_file) == list(range(50, 100))
 
 
 def test_packed_examples_give_the_loss_of_single_ones(tmp_path: Path) -> None:

@@ -117,3 +117,9 @@ def test_light_imports_load_neither_torch_nor_transformers(run: object, statemen
     code = f"{statement}; import sys; print(sorted({{'torch', 'transformers', 'numpy', 'sklearn'}} & set(sys.modules)))"
     result = run("-c", code)  # type: ignore[operator]
     assert result.stdout.strip() == "[]", result.stderr
+
+
+# D28 of docs/differences.md
+def test_nothing_sleeps() -> None:
+    for path in (ROOT / "judgelm").rglob("*.py"):
+        assert "sleep(" not in path.read_text(encoding="utf-8"), path

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, build_model, train_byte_tokenizer, write_jsonl
-from test_dataset import training_record
+from conftest import ROOT, build_model, train_byte_tokenizer, training_record, write_jsonl
 
-from judgelm.jsonl import InputError
+from judgelm.jsonl import read_json
 
 PUBLISHED = [
     *("--bf16", "True", "--per_device_train_batch_size", "1", "--per_device_eval_batch_size", "1"),
@@ -26,17 +25,6 @@ PUBLISHED = [
     *("--run_name", "7B-full-model", "--swap_aug_ratio", "0.5", "--ref_drop_ratio", "0.5"),
 ]
 QUIET = ["--disable_tqdm", "True", "--use_cpu", "True"]
-
-
-@pytest.fixture(scope="session")
-def train_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    records = [training_record(number, words=2 + number % 5) for number in range(16)]
-    return write_jsonl(tmp_path_factory.mktemp("rows") / "train.jsonl", records)
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_model(tmp_path_factory.mktemp("base") / "llama", train_byte_tokenizer())
 
 
 @pytest.fixture(scope="session")
@@ -103,11 +91,12 @@ def judges(model: Path, tmp_path: Path, environment: dict[str, str]) -> None:
 
 
 def test_published_command_trains_with_fsdp_and_resumes_and_judges(
-    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+    tmp_path: Path, model_folder: Path, train_file: Path, environment: dict[str, str]
 ) -> None:
     """Two processes through the real train_mem.py, with FSDP2 for real; see tests/fsdp_on_cpu.py."""
-    flags = ["--model_name_or_path", base, "--data_path", train_file, "--num_train_epochs", "3", "--learning_rate",
-             "1e-3", "--gradient_accumulation_steps", "2", "--save_steps", "5", *PUBLISHED, *QUIET]  # fmt: skip
+    flags = ["--model_name_or_path", model_folder, "--data_path", train_file, "--num_train_epochs", "3",
+             "--learning_rate", "1e-3", "--gradient_accumulation_steps", "2", "--save_steps", "5",
+             *PUBLISHED, *QUIET]  # fmt: skip
 
     def fsdp(output: Path, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
         report = tmp_path / f"report-{output.name}"
@@ -213,13 +202,13 @@ def test_other_architectures_are_trained(tmp_path: Path, train_file: Path, envir
 
 
 def test_a_run_that_silently_became_ddp_is_told_apart(
-    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+    tmp_path: Path, model_folder: Path, train_file: Path, environment: dict[str, str]
 ) -> None:
     """The published command on two CPU processes exits 0, says that FSDP had no effect, and is not sharded."""
     output, report = tmp_path / "out", tmp_path / "report"
     report.mkdir()
     result = start(environment, 2, "tests/fsdp_on_cpu.py", report, "judgelm/train/train_mem.py",
-                   f"--model_name_or_path={base}", "--data_path", train_file, f"--output_dir={output}",
+                   f"--model_name_or_path={model_folder}", "--data_path", train_file, f"--output_dir={output}",
                    "--num_train_epochs", "1", "--gradient_accumulation_steps", "4", "--save_steps", "1000",
                    "--learning_rate", "2e-5", *PUBLISHED)  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -237,12 +226,12 @@ def test_a_run_that_silently_became_ddp_is_told_apart(
 
 
 def test_published_shell_script_trains(
-    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+    tmp_path: Path, model_folder: Path, train_file: Path, environment: dict[str, str]
 ) -> None:
     """The 13B script, which runs the 7B one: two processes on the CPU; 33B asks for its machines."""
     folder = ROOT / "scripts" / "train_judgelm"
     variables = {
-        "BASE_MODEL_PATH": str(base),
+        "BASE_MODEL_PATH": str(model_folder),
         "DATA_PATH": str(train_file),
         "OUTPUT_PATH": str(tmp_path / "out"),
         "N_PROC_PER_NODE": "2",
@@ -267,7 +256,7 @@ def test_published_shell_script_trains(
 
 
 def test_batch_accumulation_and_ranks_are_interchangeable(
-    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+    tmp_path: Path, model_folder: Path, train_file: Path, environment: dict[str, str]
 ) -> None:
     """The same global batch of 8 gives the same curve and weights, in float32 to 1e-4, packed or padded."""
     shapes = {
@@ -279,7 +268,7 @@ def test_batch_accumulation_and_ranks_are_interchangeable(
     curves = {}
     for name, (processes, batch, accumulation, packing) in shapes.items():
         output = tmp_path / name.replace(" ", "")
-        result = start(environment, processes, "judgelm/train/train_xformers.py", "--model_name_or_path", base,
+        result = start(environment, processes, "judgelm/train/train_xformers.py", "--model_name_or_path", model_folder,
                        "--data_path", train_file, "--output_dir", output, "--num_train_epochs", "3",
                        "--per_device_train_batch_size", batch, "--gradient_accumulation_steps", accumulation,
                        "--learning_rate", "1e-3", "--swap_aug_ratio", "0.5", "--reference_prob", "0.5",
@@ -293,15 +282,16 @@ def test_batch_accumulation_and_ranks_are_interchangeable(
 
 
 def test_killed_and_resumed_equals_undisturbed(
-    tmp_path: Path, base: Path, train_file: Path, environment: dict[str, str]
+    tmp_path: Path, model_folder: Path, train_file: Path, environment: dict[str, str]
 ) -> None:
     """LoRA, one process, killed twice: once in the middle of an epoch, once while a checkpoint was being saved."""
+    import torch
 
     def train(output: Path, **variables: str) -> subprocess.CompletedProcess[str]:
         report = tmp_path / "report"
         report.mkdir(exist_ok=True)
         return start(environment, 1, "tests/fsdp_on_cpu.py", report, "judgelm/train/train_lora.py",
-                     "--model_name_or_path", base, "--data_path", train_file, "--output_dir", output,
+                     "--model_name_or_path", model_folder, "--data_path", train_file, "--output_dir", output,
                      "--num_train_epochs", "3", "--per_device_train_batch_size", "4", "--save_steps", "3",
                      "--learning_rate", "1e-2", "--swap_aug_ratio", "0.5", "--lora_r", "4", "--lora_dropout", "0.1",
                      "--lora_first_layer", "1", *QUIET, **variables)  # fmt: skip
@@ -328,12 +318,27 @@ def test_killed_and_resumed_equals_undisturbed(
 
     # the same folder with other settings is refused, and nothing in it is touched
     before = sorted(file.name for file in killed.iterdir())
-    result = start(environment, 1, "judgelm/train/train_lora.py", "--model_name_or_path", base,
+    result = start(environment, 1, "judgelm/train/train_lora.py", "--model_name_or_path", model_folder,
                    "--data_path", train_file, "--output_dir", killed, "--num_train_epochs", "3",
                    "--learning_rate", "2e-2", *QUIET)  # fmt: skip
     assert result.returncode == 2
     assert "holds a training with" in result.stderr.splitlines()[-1]
     assert sorted(file.name for file in killed.iterdir()) == before
+
+    # the adapter is trained further: from where it was, with its own rank, on its base
+    further = tmp_path / "further"
+    result = start(environment, 1, "judgelm/train/train_lora.py", "--model_name_or_path", killed,
+                   "--data_path", train_file, "--output_dir", further, "--num_train_epochs", "1",
+                   "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--swap_aug_ratio", "0.5",
+                   "--train_sampling_strategy", "sequential", *QUIET)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "is trained further" in result.stderr
+    assert losses(further)[0] == pytest.approx(losses(killed)[-1], rel=0.1)
+    assert losses(further)[0] < losses(killed)[0]
+    trained, before_it = (weights_of(folder / "adapter_model.safetensors") for folder in (further, killed))
+    assert {name: w.shape for name, w in trained.items()} == {name: w.shape for name, w in before_it.items()}
+    assert any(not torch.equal(trained[name], before_it[name]) for name in trained)
+    assert read_json(further / "adapter_config.json")["base_model_name_or_path"] == str(model_folder.resolve())
 
     # the adapter judges as it is, and merged
     judges(killed, tmp_path / "adapter", environment)
@@ -351,174 +356,6 @@ def weights_of(file: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     return load_file(file)
-
-
-@pytest.fixture
-def train_here(tmp_path: Path, base: Path, train_file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run a training in this process, up to its first mistake."""
-    import datasets
-
-    from judgelm.train.train import train
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-    def run(*flags: object, lora: bool = False) -> None:
-        given = {str(flag) for flag in flags}
-        required = {"--model_name_or_path": base, "--data_path": train_file, "--output_dir": tmp_path / "out"}
-        for name, value in required.items():
-            if name not in given:
-                flags = (*flags, name, value)
-        train([*map(str, flags), *QUIET], lora=lora)
-
-    return run
-
-
-def no_eos(folder: Path) -> None:
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        file = folder / name
-        if file.is_file():
-            config = json.loads(file.read_text())
-            config.pop("eos_token", None)
-            file.write_text(json.dumps(config))
-
-
-# D27 of docs/differences.md
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--data_path", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
-        (["--model_name_or_path", "./nowhere"], "model ./nowhere: no such folder"),
-        (["--swap_aug_ratio", "1.5"], "--swap_aug_ratio is a probability"),
-        (["--ref_drop_ratio", "0.5", "--reference_prob", "0.5"], "say the same: give one of them"),
-        (["--fsdp", "half_shard auto_wrap"], "--fsdp half_shard: expected full_shard"),
-        (
-            ["--fsdp", "full_shard auto_wrap", "--fsdp_transformer_layer_cls_to_wrap", "OPTDecoderLayer"],
-            "has no such class (its layers are LlamaDecoderLayer)",
-        ),
-        (["--model_max_length", "100"], "no row can be trained on (found: 16 too_long)"),
-        (["--eval_strategy", "epoch"], "--eval_strategy epoch needs --eval_data_path"),
-        (["--label_smoothing_factor", "0.1"], "a judge is trained without label smoothing"),
-        (["--no_such_flag", "1"], "unknown flags: --no_such_flag 1"),
-        (["stray"], "expected a flag first, found 'stray'"),
-        (["--resume_from_checkpoint", "nowhere"], "--resume_from_checkpoint nowhere: no such folder"),
-        (["--resume_from_checkpoint", "True"], "holds no whole checkpoint"),
-        (["--score_loss_weight", "0"], "expected a number above 0"),
-        (["--fp16", "True"], "--fp16 needs a GPU"),
-        (["--warmup_ratio", "1.0"], "--warmup_ratio: expected a share from 0 to below 1, found 1.0"),
-        (["--report_to", "tensorboard,paper"], "--report_to paper: expected none or some of"),
-        (["--eval_data_path", "nowhere.jsonl"], "--eval_data_path nowhere.jsonl: no such file"),
-        (["--rope_scaling", "dynamic"], "expected linear or yarn"),
-    ],
-)
-def test_bad_flags_end_in_one_line(train_here: Any, tmp_path: Path, flags: list[str], expected: str) -> None:
-    with pytest.raises(InputError) as error:
-        train_here(*flags)
-    assert expected in str(error.value)
-    assert "\n" not in str(error.value)
-    assert not (tmp_path / "out").exists()
-
-
-# D24 of docs/differences.md
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ([], 0.0),
-        (["--ref_drop_ratio", "0.3"], 0.3),
-        (["--ref_drop_ratio", "-1.0"], 0.0),
-        (["--reference_prob", "0.7"], 0.7),
-    ],
-)
-def test_ref_drop_ratio_is_the_probability_of_a_reference(tmp_path: Path, flags: list[str], expected: float) -> None:
-    from judgelm.train.arguments import parse
-
-    required = ["--data_path", "rows.jsonl", "--output_dir", str(tmp_path / "out")]
-    settings, _ = parse([*required, *flags], lora=False)
-    assert settings.reference_prob == expected
-
-
-# D28 of docs/differences.md
-def test_nothing_sleeps() -> None:
-    for path in (ROOT / "judgelm").rglob("*.py"):
-        assert "sleep(" not in path.read_text(encoding="utf-8"), path
-
-
-def test_published_flags_are_translated() -> None:
-    from judgelm.train.arguments import translate
-
-    flags, notes = translate([
-        "--evaluation_strategy=no", "--warmup_ratio", "0.03", "--fsdp", "shard_grad_op auto_wrap offload",
-        "--fsdp_transformer_layer_cls_to_wrap", "A", "--fsdp-config", '{"fsdp_min_num_params": 7}', "--tf32=True",
-        "--group_by_length", "True", "--save_safetensors", "True", "--bf16",
-    ])  # fmt: skip
-    config = {"transformer_layer_cls_to_wrap": ["A"], "reshard_after_forward": False, "cpu_offload": True}
-    *plain, name, text = flags
-    assert plain == ["--eval_strategy", "no", "--warmup_steps", "0.03", "--fsdp", "--tf32", "True", "--bf16"]
-    assert name == "--fsdp_config"
-    assert json.loads(text) == {"min_num_params": 7} | config
-    assert len(notes) == 6
-
-
-def test_no_output_folder_ends_in_one_line() -> None:
-    from judgelm.train.train import train
-
-    with pytest.raises(InputError, match="--output_dir is missing"):
-        train(["--data_path", "rows.jsonl"])
-
-
-def test_bad_models_end_in_one_line(train_here: Any, tmp_path: Path, base: Path) -> None:
-    without_eos = Path(shutil.copytree(base, tmp_path / "no-eos"))
-    no_eos(without_eos)
-    with pytest.raises(InputError, match="the tokenizer has no EOS token"):
-        train_here("--model_name_or_path", without_eos)
-
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    short = tmp_path / "short"
-    tokenizer = train_byte_tokenizer()
-    GPT2LMHeadModel(
-        GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=1, n_head=2, n_positions=256)
-    ).save_pretrained(short)
-    tokenizer.save_pretrained(short)
-    with pytest.raises(InputError, match="is too short: its context is 256 tokens"):
-        train_here("--model_name_or_path", short)
-    with pytest.raises(InputError, match="no such linear layers"):
-        train_here("--lora_target_modules", "query", lora=True)
-    with pytest.raises(InputError, match="--q_lora needs a GPU"):
-        train_here("--q_lora", "True", lora=True)
-
-
-def test_a_row_without_text_ends_in_one_line(train_here: Any, tmp_path: Path) -> None:
-    record = training_record(1)
-    del record["text"]
-    file = write_jsonl(tmp_path / "bad.jsonl", [training_record(0), record])
-    with pytest.raises(InputError, match=r"bad\.jsonl:2: field 'text' is missing"):
-        train_here("--data_path", file)
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        ("model.safetensors", "the file is cut short"),
-        ("optimizer.pt", "optimizer* is missing or cut short"),
-        ("trainer_state.json", "not JSON"),
-    ],
-)
-def test_a_damaged_checkpoint_ends_in_one_line(
-    train_here: Any, tmp_path: Path, base: Path, damage: str, expected: str
-) -> None:
-    import torch
-
-    folder = tmp_path / "out" / "checkpoint-4"
-    shutil.copytree(base, folder)
-    (folder / "trainer_state.json").write_text('{"global_step": 4}')
-    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        torch.save({}, folder / name)
-    whole = (folder / damage).read_bytes()
-    (folder / damage).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError) as error:
-        train_here()
-    assert expected in str(error.value)
-    assert "checkpoint-4" in str(error.value)
 
 
 def test_evaluation_rope_scaling_and_pretokenize(tmp_path: Path, train_file: Path, environment: dict[str, str]) -> None:
@@ -542,7 +379,7 @@ def test_evaluation_rope_scaling_and_pretokenize(tmp_path: Path, train_file: Pat
     judges(output, tmp_path, environment)
 
 
-def test_train_data_check(tmp_path: Path, environment: dict[str, str], base: Path) -> None:
+def test_train_data_check(tmp_path: Path, environment: dict[str, str], model_folder: Path) -> None:
     good = [training_record(number, reference=False) for number in range(10)]
     records = [*good, good[0] | {"question_id": 77}, training_record(90) | {"text": "error"},
                training_record(91) | {"text": "no scores here"}, training_record(92, words=400)]  # fmt: skip
@@ -552,7 +389,7 @@ def test_train_data_check(tmp_path: Path, environment: dict[str, str], base: Pat
     def check(*flags: object) -> subprocess.CompletedProcess[str]:
         return start(environment, 1, "-m", "judgelm", "train-data", "check", file, *flags)
 
-    result = check("--tokenizer", base, "--model-max-length", "700", "--validation-file", validation)
+    result = check("--tokenizer", model_folder, "--model-max-length", "700", "--validation-file", validation)
     assert result.returncode == 1
     assert "rows 14, trained on 12; skipped: teacher error 1, no scores 1, too long 0" in result.stdout
     assert "same question and answers again 1" in result.stdout

@@ -318,8 +318,11 @@ def _check(settings: Settings) -> None:
         raise InputError(f"--eval_strategy {training.eval_strategy.value} needs --eval_data_path")
     if training.label_smoothing_factor:
         raise InputError("--label_smoothing_factor: a judge is trained without label smoothing")
-    if training.train_sampling_strategy != "random":
-        raise InputError("--train_sampling_strategy: rows are always drawn at random, by --seed; see --packing")
+    if training.train_sampling_strategy not in ("random", "sequential"):
+        raise InputError(
+            f"--train_sampling_strategy {training.train_sampling_strategy}: expected random (drawn by --seed) or"
+            " sequential (the order of the file); --packing has no padding in either"
+        )
     training.report_to = [name.strip() for part in training.report_to or () for name in part.split(",")]
     for name in training.report_to:
         if name not in INTEGRATION_TO_CALLBACK:

@@ -33,13 +33,18 @@ def write_card(
         "probability of a reference": settings.reference_prob,
         "epochs / steps": f"{state.epoch:g} / {state.global_step}",
         "global batch": f"{batch} ({args.world_size} processes)",
+        "order of rows": args.train_sampling_strategy,
         "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type.value}, warm-up {args.warmup_steps:g}",
         "weight decay": args.weight_decay,
         "most tokens": args.model_max_length,
         "packing": data.packing,
         "weight of the score line in the loss": data.score_loss_weight,
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
-        "LoRA": "no" if settings.lora is None else _describe(settings.lora),
+        "LoRA": "no"
+        if settings.lora is None
+        else f"that of {folder.name}, trained further"
+        if folder.base
+        else _describe(settings.lora),
         "seed": args.seed,
         "loss, first / last logged": f"{losses[0]:.4f} / {losses[-1]:.4f}" if losses else "not logged",
         "evaluation loss, last": f"{evals[-1]:.4f}" if evals else "not measured",

@@ -342,11 +342,12 @@ class JudgeDataset(Dataset[EncodedExample]):
 
 
 class EpochSampler(Sampler[int]):
-    """Every row once an epoch, in an order drawn from (seed, epoch); the same on every process."""
+    """Every row once an epoch, in an order drawn from (seed, epoch) or in the file's; the same on every process."""
 
-    def __init__(self, num_rows: int, seed: int) -> None:
+    def __init__(self, num_rows: int, seed: int, shuffle: bool = True) -> None:
         self.num_rows = num_rows
         self.seed = seed
+        self.shuffle = shuffle
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -357,7 +358,8 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order = list(range(self.num_rows))
-        random.Random(f"{self.seed}:{self.epoch}").shuffle(order)
+        if self.shuffle:
+            random.Random(f"{self.seed}:{self.epoch}").shuffle(order)
         return (self.epoch * self.num_rows + row for row in order)
 
 

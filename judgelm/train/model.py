@@ -16,7 +16,7 @@ from transformers.initialization import no_init_weights
 from transformers.utils import is_flash_attn_2_available
 
 from judgelm.jsonl import InputError, one_line, read_json, write_text
-from judgelm.model import ModelFolder
+from judgelm.model import ModelFolder, add_adapter
 from judgelm.tiny import quiet_progress
 from judgelm.train import fsdp
 from judgelm.train.attention import register_packed_attention
@@ -111,9 +111,10 @@ def _largest_list(model: nn.Module) -> str:
 def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | None) -> nn.Module:
     """The model in the precision it is trained in: float32 under mixed precision, so that small steps are not lost.
 
-    With LoRA the frozen weights lie in the precision of the computation, or in 4 bits.
+    With LoRA the frozen weights lie in the precision of the computation, or in 4 bits; a folder that holds an adapter
+    is its base with the adapter on it.
     """
-    args, lora = settings.training, settings.lora
+    args, lora, base = settings.training, settings.lora, folder.base or folder
     dtype = torch.float32
     options: dict[str, Any] = {}
     if lora is not None:
@@ -121,17 +122,17 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | 
         if lora.q_lora:
             options = _four_bits(dtype, args.local_process_index)
     try:
-        model = _load(folder, config, settings, attention, dtype=dtype, **options)
+        model = _load(base, config, settings, attention, dtype=dtype, **options)
     except ValueError as error:
         if attention != FLASH:
-            raise InputError(f"model {folder.name}: cannot be loaded ({one_line(str(error))})") from error
+            raise InputError(f"model {base.name}: cannot be loaded ({one_line(str(error))})") from error
         # an architecture without flash attention
         return load(folder, config, settings, register_packed_attention() if settings.data.packing else None)
     except (OSError, ImportError) as error:
-        raise InputError(f"model {folder.name}: cannot be loaded ({one_line(str(error))})") from error
+        raise InputError(f"model {base.name}: cannot be loaded ({one_line(str(error))})") from error
     model.config.use_cache = False
     if lora is not None:
-        return _with_lora(model, lora, settings)
+        return _with_lora(model, lora, settings, folder if folder.base is not None else None)
     trained: nn.Module = model
     return trained
 
@@ -169,7 +170,9 @@ def _four_bits(dtype: torch.dtype, gpu: int) -> dict[str, Any]:
     return {"quantization_config": quantization, "device_map": {"": gpu}}
 
 
-def _with_lora(model: PreTrainedModel, lora: LoraArguments, settings: Settings) -> nn.Module:
+def _with_lora(
+    model: PreTrainedModel, lora: LoraArguments, settings: Settings, adapter: ModelFolder | None
+) -> nn.Module:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     if lora.q_lora:
@@ -178,6 +181,9 @@ def _with_lora(model: PreTrainedModel, lora: LoraArguments, settings: Settings) 
         )
     elif settings.training.gradient_checkpointing:
         model.enable_input_require_grads()
+    if adapter is not None:
+        adapted: nn.Module = add_adapter(model, adapter, trainable=True)
+        return adapted
     targets = find_lora_targets(model, lora)
     peft_config = LoraConfig(
         task_type="CAUSAL_LM", r=lora.lora_r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout,

@@ -40,17 +40,25 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     _say(*(f"note: {note}" for note in notes))
     args, output = settings.training, Path(settings.training.output_dir or "").expanduser()
     folder = find_model(settings.model.model_name_or_path, args.cache_dir)
+    base = folder.base or folder
+    if base.base is not None or (folder.base is not None and settings.lora is None):
+        raise InputError(
+            f"model {folder.name} is an adapter of {base.name}: train it further with train_lora.py, where {base.name}"
+            " is none itself, or merge it first, with judgelm merge"
+        )
     if folder.base is not None:
-        raise InputError(f"model {folder.name} is an adapter: merge it into its base first, with judgelm merge")
+        _say(
+            f"note: the adapter {folder.name} is trained further: it keeps its rank and layers, whatever --lora_* says"
+        )
     tokenizer = load_tokenizer(folder)
     encoder = ExampleEncoder(tokenizer, args.model_max_length)
-    config, stretched = configure(folder, settings)
+    config, stretched = configure(base, settings)
     attention, note = choose_attention(settings, flash)
     checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint, fsdp.is_wanted(args))
     _say(*(f"note: {line}" for line in (stretched, note, unfinished) if line))
     if args.fsdp_config:
         # a wrong name is a mistake, whether this machine shards or not
-        classes = find_layer_classes(folder, config, args.fsdp_config.get("transformer_layer_cls_to_wrap"))
+        classes = find_layer_classes(base, config, args.fsdp_config.get("transformer_layer_cls_to_wrap"))
         if args.fsdp_plugin_args is not None:
             fsdp.prepare(args, classes, settings.lora is not None)
 
@@ -97,8 +105,10 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     trainer.save_model()
     if trainer.is_world_process_zero():
         if settings.lora is not None:
-            name_base(output, folder)
+            name_base(output, base)
         write_card(output, settings, folder, summary, trainer.state, {**result.metrics, "seconds": seconds})
+    # left to the interpreter's end, gloo's threads abort the process now and then, and a finished training fails
+    trainer.accelerator.end_training()
     _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
 
 
@@ -139,6 +149,7 @@ def _identify(settings: Settings, rows: TrainingRows, model: str) -> Record:
         "data": rows.fingerprint,
         "global_batch_size": batch,
         "seed": args.seed if args.data_seed is None else args.data_seed,
+        "order": args.train_sampling_strategy,
         "swap_aug_ratio": max(0.0, data.swap_aug_ratio),
         "reference_prob": settings.reference_prob,
         "model_max_length": args.model_max_length,

@@ -40,7 +40,8 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        self.sampler = EpochSampler(len(self.train_dataset), seed)
+        shuffle = self.args.train_sampling_strategy == "random"
+        self.sampler = EpochSampler(len(self.train_dataset), seed, shuffle)
         return self.sampler
 
     def compute_loss(
