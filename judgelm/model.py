@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ class ModelFolder:
     @property
     def note(self) -> str | None:
         """What a user of this model must know."""
-        return NOTES.get(self.name if self.base else TINY_BASE) if self.name in NOTES else None
+        return NOTES.get(self.name)
 
     def fingerprint(self) -> str:
         """sha256 over each file's name, size, first and last MiB: quick for any size, and other after training."""
@@ -55,9 +56,9 @@ def find_model(name: str, cache_dir: str | None = None) -> ModelFolder:
 
     Raises InputError for a folder without config or weights and for a hub id that cannot be had.
     """
-    if name == TINY and ADAPTER.is_dir():
+    if name == TINY:
         return ModelFolder(name, ADAPTER, find_model(TINY_BASE))
-    if name in (TINY, TINY_BASE):
+    if name == TINY_BASE:
         return ModelFolder(name, tiny_folder(), None)
     path = Path(name).expanduser()
     if not path.is_dir():
@@ -172,7 +173,10 @@ def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = F
     from safetensors import SafetensorError
 
     try:
-        return PeftModel.from_pretrained(model, folder.path, is_trainable=trainable)
+        with warnings.catch_warnings():
+            # peft asks transformers by an old name
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return PeftModel.from_pretrained(model, folder.path, is_trainable=trainable)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"model {folder.name}: the adapter cannot be used ({_reason(error)})") from error
 

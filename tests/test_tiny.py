@@ -16,7 +16,8 @@ from judgelm import Judge
 from judgelm.encoding import encode
 from judgelm.jsonl import InputError
 from judgelm.sample import Sample
-from judgelm.tiny import cache_folder, tiny_folder
+from judgelm.tiny import ADAPTER, cache_folder, tiny_folder
+from judgelm.verdict import Outcome
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +85,49 @@ def test_batch_equals_one_by_one_with_the_real_model(judge: Judge) -> None:
     assert all(v.forward is not None and v.forward.scores is not None for v in together)
 
 
-def test_demo_command_says_that_tiny_is_untuned(run: Any, tmp_path: Path) -> None:
-    result = run(
-        *("-m", "judgelm", "judge", "--model", "tiny", "--question-file", "examples/pairs.jsonl"),
-        *("--output-dir", tmp_path, "--limit", "2", "--scores-only"),
-    )
-    assert result.returncode == 0, result.stderr
-    assert "not tuned to judge" in result.stdout
-    assert "2 judged, 0 unparsed" in result.stdout
+def test_command_says_what_an_embedded_model_is_worth(run: Any, tmp_path: Path) -> None:
+    for model, note in {"tiny": "a judge of 135M parameters", "tiny-base": "not tuned to judge"}.items():
+        result = run(
+            *("-m", "judgelm", "judge", "--model", model, "--question-file", "examples/pairs.jsonl"),
+            *("--output-dir", tmp_path / model, "--limit", "2", "--scores-only"),
+        )
+        assert result.returncode == 0, result.stderr
+        assert note in result.stdout
+        assert "2 judged, 0 unparsed" in result.stdout
+
+
+def test_the_adapter_is_small_and_its_card_says_where_it_comes_from() -> None:
+    assert sum(file.stat().st_size for file in ADAPTER.iterdir()) <= 12_000_000
+    assert {file.name for file in ADAPTER.iterdir()} == {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    card = (ADAPTER / "README.md").read_text(encoding="utf-8")
+    assert "license: apache-2.0" in card
+    for said in (
+        "| artidoro/qlora | MIT |",
+        "| h2oai/h2o-LLM-eval | Apache-2.0 |",
+        "| seconds |",
+        "longer answer wins",
+    ):
+        assert said in card
+    assert json.loads((ADAPTER / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-base"
+
+
+def test_tiny_prefers_an_answer_to_none_in_both_orders(judge: Judge) -> None:
+    """What it was taught first; the untuned base says the same whatever the order."""
+    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:12]]
+    samples = [
+        Sample(number, record["question_body"], (record[f"answer{better(record)}_body"], "I don't know."))
+        for number, record in enumerate(records)
+    ]
+    verdicts = judge.judge(samples, orders="both", scores_only=True, temperature=0)
+    assert sum(verdict.outcome is Outcome.WIN and bool(verdict.consistent) for verdict in verdicts) >= 11
+
+
+def better(record: dict[str, Any]) -> int:
+    return 1 if record["score"][0] >= record["score"][1] else 2
 
 
 def test_real_rows_from_development_data_are_judged(judge: Judge) -> None:
