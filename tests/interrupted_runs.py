@@ -37,6 +37,8 @@ def run_once(arguments: list[str]) -> int:
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # a shell that starts the tests in the background lets them ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             main(arguments)
         except SystemExit as error:
