@@ -22,6 +22,7 @@ from typing import Any
 from judgelm.jsonl import Record, read_lines, write_lines, write_text
 from judgelm.llm_judge.metrics import JudgedPair, Metrics, evaluate_pairs
 from judgelm.llm_judge.run import versions
+from judgelm.sample import question_key
 from judgelm.verdict import Judgement, Outcome
 
 TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
@@ -34,7 +35,7 @@ def read_set(path: Path, limit: int, excluded: set[str]) -> list[Record]:
     rows = []
     for line in read_lines(path):
         record = dict(line.record)
-        if record["question_body"] in excluded:
+        if question_key(record["question_body"]) in excluded:
             continue
         if "label" in record:
             if record["label"] is None:
@@ -103,7 +104,7 @@ def main() -> None:
     args = parser.parse_args()
     excluded = set()
     if args.training_rows is not None:
-        excluded = {line.record["question_body"] for line in read_lines(args.training_rows)}
+        excluded = {question_key(line.record["question_body"]) for line in read_lines(args.training_rows)}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     results: dict[str, dict[str, Any]] = {}
     report = {"command": "python -m benchmarks.tiny", "commit": commit, "versions": versions(), "sets": results}
@@ -122,7 +123,7 @@ def main() -> None:
             "judges": judges,
         }
         for model in args.models:
-            judges[model] = by_model(model, rows, args.work / path.stem)
+            judges[Path(model).name] = by_model(model, rows, args.work / path.stem)
             write_text(args.output, json.dumps(report, indent=1) + "\n")
             print(table(results), flush=True)
 

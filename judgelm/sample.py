@@ -16,6 +16,11 @@ MAX_ANSWERS = 10
 _ANSWER_FIELD = re.compile(r"answer([12])_(.+)")
 
 
+def question_key(question: str) -> str:
+    """The question without what two files may write differently: case and white space."""
+    return " ".join(question.split()).casefold()
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One question and the answers to be judged; `answers[0]` is Assistant 1.

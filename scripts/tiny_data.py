@@ -22,6 +22,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from judgelm.jsonl import Record, read_lines, require, write_lines
 from judgelm.verdict import Judgement
@@ -33,12 +34,6 @@ DEV_ROWS = 14
 """most rows of a development question"""
 MAX_REASON = 240
 """characters"""
-STAGES = ((280, 150, 1), (320, 200, 6), (320, 600, 6))
-"""constructed pairs, first of all: rows, characters of the good answer, how many of the REFUSALS (1: no other pairs)"""
-EASY = {"rows": 600, "characters": 1500, "gap": 2.0, "per_question": 12}
-HARD = {"rows": 2000, "characters": 4500, "gap": 1.0, "per_question": 32}
-"""real pairs after them: rows, most characters of question and answers, least distance of the scores"""
-CONSTRUCTED_SHARE = 0.08
 REFUSALS = (
     "I don't know.",
     "Sorry, I cannot answer that.",
@@ -47,6 +42,36 @@ REFUSALS = (
     "...",
     "Yes.",
 )
+KINDS = ("refusal", "refusal", "cut", "other")
+"""of constructed pairs, as often as they are named"""
+
+
+class Constructed(NamedTuple):
+    """Constructed pairs at the beginning of the training file."""
+
+    rows: int
+    characters: int
+    """of the good answer"""
+    refusals: Sequence[str] = REFUSALS
+    kinds: Sequence[str] = KINDS
+
+
+class Real(NamedTuple):
+    """Real pairs after them."""
+
+    rows: int
+    per_question: int
+    characters: int
+    """most of question and answers"""
+    gap: float
+    """least distance of the scores; ties are taken too"""
+
+
+CONSTRUCTED = (Constructed(280, 150, REFUSALS[:1], ("refusal",)), Constructed(320, 200), Constructed(320, 600))
+EASY = Real(600, 12, 1500, 2)
+HARD = Real(2000, 32, 4500, 1)
+CONSTRUCTED_SHARE = 0.08
+"""of constructed pairs that stay among the real ones"""
 
 
 def main(source: Path, output: Path) -> None:
@@ -64,18 +89,20 @@ def main(source: Path, output: Path) -> None:
     rng = random.Random(0)
     for rows in (rows for split in splits.values() for _, rows in sorted(split.items())):
         rng.shuffle(rows)
+    if len(splits["train"]) < 2:
+        sys.exit(f"{source}: expected two training questions or more, found {len(splits['train'])}")
     good = [row for _, rows in sorted(splits["train"].items()) for row in rows]
     train = [
-        construct(rng, good, characters, REFUSALS[:refusals])
-        for rows, characters, refusals in STAGES
-        for _ in range(rows)
+        construct(rng, good, stage.characters, stage.refusals, stage.kinds)
+        for stage in CONSTRUCTED
+        for _ in range(stage.rows)
     ]
     easy = _choose(rng, splits["train"], EASY, ())
     chosen = easy + _choose(rng, splits["train"], HARD, easy)
     for row in chosen:
         train.append(one_sentence(row))
         if rng.random() < CONSTRUCTED_SHARE:
-            train.append(construct(rng, good, rng.randint(150, 1200), REFUSALS))
+            train.append(construct(rng, good, rng.randint(150, 1200), REFUSALS, KINDS))
     dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
     for name, rows in {"train": train, "dev": dev}.items():
         write_lines(output / f"{name}.jsonl", [row | {"question_id": number} for number, row in enumerate(rows, 1)])
@@ -84,20 +111,23 @@ def main(source: Path, output: Path) -> None:
         print(f"left out for their licence: {dict(left_out)}")
 
 
-def construct(rng: random.Random, rows: Sequence[Record], characters: int, refusals: Sequence[str]) -> Record:
+def construct(
+    rng: random.Random, rows: Sequence[Record], characters: int, refusals: Sequence[str], kinds: Sequence[str]
+) -> Record:
     """A row whose better answer is plain: against a refusal, its own beginning, or the answer to another question."""
     row = rng.choice(rows)
     scores = Judgement.parse(row["text"]).scores or (0.0, 0.0)
     better = row["answer1_body" if scores[0] >= scores[1] else "answer2_body"][:characters]
-    kind = "refusal" if len(refusals) == 1 else rng.choice(("refusal", "refusal", "cut", "other"))
+    kind = kinds[0] if len(kinds) == 1 else rng.choice(kinds)
     if kind == "refusal":
         worse, score, reason = rng.choice(refusals), 1, "does not answer the question."
     elif kind == "cut":
         worse, score, reason = better[: int(len(better) * rng.uniform(0.1, 0.4))], 3, "breaks off early."
     else:
-        others = [other for other in rng.choices(rows, k=20) if other["question_body"] != row["question_body"]]
+        drawn = [*rng.choices(rows, k=20), *rows]
+        other = next(other for other in drawn if other["question_body"] != row["question_body"])
         end = rng.randint(characters // 3, characters)
-        worse, score, reason = others[0]["answer1_body"][:end], 2, "answers another question."
+        worse, score, reason = other["answer1_body"][:end], 2, "answers another question."
     # half of them in either order, so that a training without swap augmentation sees both
     pairs = [(better, 9), (worse, score)]
     rng.shuffle(pairs)
@@ -114,26 +144,24 @@ def construct(rng: random.Random, rows: Sequence[Record], characters: int, refus
 
 
 def _choose(
-    rng: random.Random, by_question: dict[str, list[Record]], limits: dict[str, float], taken: Sequence[Record]
+    rng: random.Random, by_question: dict[str, list[Record]], wanted: Real, taken: Sequence[Record]
 ) -> list[Record]:
-    """Rows within the limits and not yet taken, in random order; ties count as far apart."""
+    """Rows as wanted and not yet taken, in random order."""
     used = {id(row) for row in taken}
     chosen = []
     for _, rows in sorted(by_question.items()):
-        fitting = [row for row in rows if id(row) not in used and _fits(row, limits)]
-        chosen += fitting[: int(limits["per_question"])]
-    return rng.sample(chosen, min(len(chosen), int(limits["rows"])))
+        fitting = [row for row in rows if id(row) not in used and _fits(row, wanted)]
+        chosen += fitting[: wanted.per_question]
+    return rng.sample(chosen, min(len(chosen), wanted.rows))
 
 
-def _fits(row: Record, limits: dict[str, float]) -> bool:
+def _fits(row: Record, wanted: Real) -> bool:
     scores = Judgement.parse(row["text"]).scores
-    if (
-        scores is None
-        or sum(len(row[k]) for k in ("question_body", "answer1_body", "answer2_body")) > limits["characters"]
-    ):
+    size = sum(len(row[name]) for name in ("question_body", "answer1_body", "answer2_body"))
+    if scores is None or size > wanted.characters:
         return False
     gap = abs(scores[0] - scores[1])
-    return gap == 0 or gap >= limits["gap"]
+    return gap == 0 or gap >= wanted.gap
 
 
 def one_sentence(record: Record) -> Record:

@@ -49,6 +49,8 @@ def write_jsonl(path: Path, records: Sequence[dict[str, Any]]) -> Path:
 
 
 REFERENCE = "the reference"
+QUIET = ["--disable_tqdm", "True", "--use_cpu", "True"]
+"""flags of a training in a test"""
 
 
 def training_record(number: int, words: int = 3, reference: bool = True) -> dict[str, Any]:

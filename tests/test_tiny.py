@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, SHARED
+from conftest import ROOT, SHARED, write_jsonl
 
 from judgelm import Judge
 from judgelm.encoding import encode
 from judgelm.jsonl import InputError
 from judgelm.sample import Sample
 from judgelm.tiny import ADAPTER, cache_folder, tiny_folder
-from judgelm.verdict import Outcome
+from judgelm.verdict import Judgement, Outcome
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,51 @@ def test_the_adapter_is_small_and_its_card_says_where_it_comes_from() -> None:
     ):
         assert said in card
     assert json.loads((ADAPTER / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-base"
+
+
+def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(run: Any, tmp_path: Path) -> None:
+    """What `scripts/train_tiny.sh` does first, on rows made here."""
+    records = [
+        {
+            "question_id": number,
+            "question_body": f"Question {number % 30}: why?",
+            "answer1_body": f"Because {number}. " * 30,
+            "answer2_body": f"No idea {number}. " * 10,
+            "text": "9 5\nStep 1: I read the question.\nmodel_a explains it. model_b does not.",
+            "license": "MIT" if number % 3 else "CC BY-NC 4.0",
+            "source": "here",
+        }
+        for number in range(180)
+    ]
+    judged = write_jsonl(tmp_path / "judged.jsonl", records)
+    result = run("scripts/tiny_data.py", judged, tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "left out for their licence: {'CC BY-NC 4.0': 60}" in result.stdout
+    train, dev = (
+        [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("train", "dev")
+    )
+    constructed = [row["source"].startswith("constructed") for row in train]
+    assert all(constructed[:920])
+    real = [row for row, made in zip(train, constructed, strict=True) if not made]
+    assert {row["text"] for row in real} == {"9 5\nAssistant 1 explains it."}
+    assert {row["license"] for row in [*train, *dev]} == {"MIT"}
+    assert dev
+    assert not {row["question_body"] for row in train} & {row["question_body"] for row in dev}
+    first = [Judgement.parse(row["text"]).outcome for row in train[:920]]
+    assert 0.4 < first.count(Outcome.WIN) / 920 < 0.6
+    again = run("scripts/tiny_data.py", judged, tmp_path / "again")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again" / "train.jsonl").read_bytes() == (tmp_path / "out" / "train.jsonl").read_bytes()
+
+
+def test_only_the_final_folder_of_a_training_is_packed(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# peft's own card\n")
+    before = {file: file.read_bytes() for file in ADAPTER.iterdir()}
+    result = run("-m", "scripts.pack_tiny", tmp_path)
+    assert result.returncode != 0
+    assert "expected the final folder of a training" in result.stderr
+    assert {file: file.read_bytes() for file in ADAPTER.iterdir()} == before
 
 
 def test_tiny_prefers_an_answer_to_none_in_both_orders(judge: Judge) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, build_model, train_byte_tokenizer, training_record, write_jsonl
+from conftest import QUIET, ROOT, build_model, train_byte_tokenizer, training_record, write_jsonl
 
 from judgelm.jsonl import read_json
 
@@ -24,7 +24,6 @@ PUBLISHED = [
     *("--tf32", "True", "--model_max_length", "2048", "--gradient_checkpointing", "True"),
     *("--run_name", "7B-full-model", "--swap_aug_ratio", "0.5", "--ref_drop_ratio", "0.5"),
 ]
-QUIET = ["--disable_tqdm", "True", "--use_cpu", "True"]
 
 
 @pytest.fixture(scope="session")
@@ -61,16 +60,16 @@ def losses(output: Path) -> list[float]:
     return [entry["loss"] for entry in state["log_history"] if "loss" in entry]
 
 
-def weights(folder: Path) -> dict[str, Any]:
+def weights(file: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    return load_file(folder / "model.safetensors")
+    return load_file(file)
 
 
 def assert_same_weights(one: Path, other: Path, atol: float) -> None:
     import torch
 
-    first, second = weights(one), weights(other)
+    first, second = weights(one / "model.safetensors"), weights(other / "model.safetensors")
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         torch.testing.assert_close(tensor, second[name], rtol=0, atol=atol)
@@ -166,7 +165,7 @@ def test_an_adapter_is_trained_with_fsdp(tmp_path: Path, train_file: Path, envir
         assert json.loads(file.read_text())["kinds"] == ["DTensor"]
     curve = losses(output)
     assert sum(curve[-3:]) < sum(curve[:3])
-    names = weights_of(output / "adapter_model.safetensors")
+    names = weights(output / "adapter_model.safetensors")
     assert names
     assert all("lora_" in name for name in names)
     judges(output, tmp_path, environment)
@@ -312,7 +311,7 @@ def test_killed_and_resumed_equals_undisturbed(
     first, second = (folder / "adapter_model.safetensors" for folder in (killed, undisturbed))
     assert first.read_bytes() == second.read_bytes()
     assert losses(killed)[-1] < losses(killed)[0]
-    names = set(weights_of(first))
+    names = set(weights(first))
     assert names
     assert all(".layers.1." in name for name in names)
 
@@ -335,7 +334,7 @@ def test_killed_and_resumed_equals_undisturbed(
     assert "is trained further" in result.stderr
     assert losses(further)[0] == pytest.approx(losses(killed)[-1], rel=0.1)
     assert losses(further)[0] < losses(killed)[0]
-    trained, before_it = (weights_of(folder / "adapter_model.safetensors") for folder in (further, killed))
+    trained, before_it = (weights(folder / "adapter_model.safetensors") for folder in (further, killed))
     assert {name: w.shape for name, w in trained.items()} == {name: w.shape for name, w in before_it.items()}
     assert any(not torch.equal(trained[name], before_it[name]) for name in trained)
     assert read_json(further / "adapter_config.json")["base_model_name_or_path"] == str(model_folder.resolve())
@@ -350,12 +349,6 @@ def test_killed_and_resumed_equals_undisturbed(
     again = start(environment, 1, "-m", "judgelm", "merge", "--adapter", killed, "--output-dir", merged)
     assert again.returncode == 2
     assert "exists already" in again.stderr
-
-
-def weights_of(file: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return load_file(file)
 
 
 def test_evaluation_rope_scaling_and_pretokenize(tmp_path: Path, train_file: Path, environment: dict[str, str]) -> None:
@@ -384,7 +377,8 @@ def test_train_data_check(tmp_path: Path, environment: dict[str, str], model_fol
     records = [*good, good[0] | {"question_id": 77}, training_record(90) | {"text": "error"},
                training_record(91) | {"text": "no scores here"}, training_record(92, words=400)]  # fmt: skip
     file = write_jsonl(tmp_path / "rows.jsonl", records)
-    validation = write_jsonl(tmp_path / "val.jsonl", [training_record(3), training_record(50)])
+    spelled = training_record(3) | {"question_body": "  question  3?\n"}
+    validation = write_jsonl(tmp_path / "val.jsonl", [spelled, training_record(50)])
 
     def check(*flags: object) -> subprocess.CompletedProcess[str]:
         return start(environment, 1, "-m", "judgelm", "train-data", "check", file, *flags)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import build_model, train_byte_tokenizer, training_record, write_jsonl
+from conftest import QUIET, build_model, train_byte_tokenizer, training_record, write_jsonl
 
 from judgelm.jsonl import InputError
-
-QUIET = ["--disable_tqdm", "True", "--use_cpu", "True"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from judgelm.jsonl import one_line, write_text
 
 if TYPE_CHECKING:
     from judgelm.model import ModelFolder
-    from judgelm.train.arguments import Settings
+    from judgelm.train.arguments import LoraArguments, Settings
     from judgelm.train.summary import Summary
 
 
@@ -40,11 +40,7 @@ def write_card(
         "packing": data.packing,
         "weight of the score line in the loss": data.score_loss_weight,
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
-        "LoRA": "no"
-        if settings.lora is None
-        else f"that of {folder.name}, trained further"
-        if folder.base
-        else _describe(settings.lora),
+        "LoRA": "no" if settings.lora is None else _describe(settings.lora, folder),
         "seed": args.seed,
         "loss, first / last logged": f"{losses[0]:.4f} / {losses[-1]:.4f}" if losses else "not logged",
         "evaluation loss, last": f"{evals[-1]:.4f}" if evals else "not measured",
@@ -78,7 +74,9 @@ Reads a question and two answers and writes scores ("8 7") and reasons. Use it w
     write_text(output / "README.md", text)
 
 
-def _describe(lora: Any) -> str:
+def _describe(lora: LoraArguments, folder: ModelFolder) -> str:
+    if folder.base is not None:
+        return f"that of {folder.name}, trained further"
     targets = " ".join(lora.lora_target_modules)
     kind = "QLoRA, " if lora.q_lora else ""
     return f"{kind}rank {lora.lora_r}, alpha {lora.lora_alpha}, {targets}, from layer {lora.lora_first_layer} on"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from judgelm.sample import question_key
 from judgelm.verdict import Outcome
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Summary:
         if row.sample is None:
             return
         sample, judgement = row.sample.sample, row.sample.judgement
-        self.questions[sample.question] += 1
+        self.questions[question_key(sample.question)] += 1
         self.pairs[(sample.question, *sorted(sample.answers))] += 1
         self.longest = max(self.longest, row.num_tokens)
         self.total_tokens += row.num_tokens
@@ -65,7 +66,7 @@ class Summary:
         return sum(self.pairs.values()) - len(self.pairs)
 
     def overlap(self, other: Summary) -> int:
-        """How many questions stand in both files."""
+        """How many questions stand in both files, whatever their case and white space."""
         return len(self.questions.keys() & other.questions.keys())
 
     def lines(self) -> list[str]:

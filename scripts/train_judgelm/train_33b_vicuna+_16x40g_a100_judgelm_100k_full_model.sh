@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fine-tune JudgeLM-33B from Vicuna v1.3 with the settings of the paper, on two machines of eight A100 with 40 GB: the 7B script with
-# other defaults. Its variables are this one's too.
+# Fine-tune JudgeLM-33B from Vicuna v1.3 with the settings of the paper, on two machines of eight A100 with 40 GB: the
+# 7B script with other defaults. Its variables are this one's too.
 set -euo pipefail
 export BASE_MODEL_PATH=${BASE_MODEL_PATH:-lmsys/vicuna-33b-v1.3}
 export OUTPUT_PATH=${OUTPUT_PATH:-./output/judgelm-33b}
