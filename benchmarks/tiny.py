@@ -27,7 +27,7 @@ from judgelm.verdict import Judgement, Outcome
 
 TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
 LABELS = {1: Outcome.WIN, 0: Outcome.TIE, 2: Outcome.LOSE}
-SHOWN = ("agreement", "precision", "recall", "f1", "consistency", "bias_first", "bias_second")
+SHOWN = ("agreement", "agreement_reversed", "precision", "recall", "f1", "consistency", "bias_first", "bias_second")
 
 
 def read_set(path: Path, limit: int, excluded: set[str]) -> list[Record]:
@@ -55,7 +55,13 @@ def by_rule(rows: list[Record], rule: Callable[[Record], Outcome]) -> Metrics:
     for row in rows:
         exchanged = row | {"answer1_body": row["answer2_body"], "answer2_body": row["answer1_body"]}
         pairs.append(JudgedPair(TEXTS[rule(row)], TEXTS[rule(exchanged)], row["text"]))
-    return evaluate_pairs(pairs)
+    return measure(pairs)
+
+
+def measure(pairs: list[JudgedPair]) -> Metrics:
+    """The usual metrics, and the agreement of the reversed run: that of one order alone moves with the bias."""
+    back = [JudgedPair(p.reversed, p.forward, Judgement.parse(p.teacher).swapped().text) for p in pairs]  # type: ignore[arg-type]
+    return evaluate_pairs(pairs) | {"agreement_reversed": evaluate_pairs(back)["agreement"]}
 
 
 def longer(row: Record) -> Outcome:
@@ -76,7 +82,7 @@ def by_model(model: str, rows: list[Record], work: Path) -> Metrics:
         order: {line.record["question_id"]: line.record["pred_text"] for line in read_lines(output / f"{order}.jsonl")}
         for order in ("forward", "reversed")
     }
-    return evaluate_pairs(
+    return measure(
         [JudgedPair(texts["forward"][r["question_id"]], texts["reversed"][r["question_id"]], r["text"]) for r in rows]
     )
 
@@ -97,14 +103,12 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["tiny", "tiny-base"])
     parser.add_argument("--teacher", nargs="*", type=Path, default=[])
     parser.add_argument("--votes", nargs="*", type=Path, default=[])
-    parser.add_argument("--training-rows", type=Path, help="rows whose questions are left out")
+    parser.add_argument("--training-rows", nargs="*", type=Path, default=[], help="rows whose questions are left out")
     parser.add_argument("--limit", type=int, default=400, help="most rows of each file")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
-    excluded = set()
-    if args.training_rows is not None:
-        excluded = {question_key(line.record["question_body"]) for line in read_lines(args.training_rows)}
+    excluded = {question_key(line.record["question_body"]) for path in args.training_rows for line in read_lines(path)}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     results: dict[str, dict[str, Any]] = {}
     report = {"command": "python -m benchmarks.tiny", "commit": commit, "versions": versions(), "sets": results}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from judgelm.jsonl import InputError
-from judgelm.prompt import render_prompt
+from judgelm.prompt import followup_parts, render_followup, render_prompt
 from judgelm.sample import Sample
 
 if TYPE_CHECKING:
@@ -73,6 +73,36 @@ def encode_prompt(sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase,
         else:
             high = middle
     return best
+
+
+def encode_followup(
+    sample: Sample,
+    task: str,
+    judgement: str,
+    turns: Sequence[tuple[str, str]],
+    question: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+) -> EncodedPrompt:
+    """The prompt of a further question about a judgement, in at most `max_tokens` tokens.
+
+    Between turns stands the tokenizer's own EOS; the same characters in what people wrote stay plain text. The sample's
+    answers are shortened where that is needed. Raises PromptTooLong where it is not enough.
+    """
+
+    def continued(prompt: str) -> list[int]:
+        first, *rest = followup_parts(prompt, judgement, turns, question)
+        ids = encode(first, tokenizer)
+        for part in rest:
+            eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+            ids += eos + tokenizer(part, split_special_tokens=True, add_special_tokens=False).input_ids
+        return ids
+
+    # a token may reach over the border of prompt and judgement
+    room = max_tokens - len(continued("")) - 2
+    prompt = encode_prompt(sample, task, tokenizer, room)
+    text = render_followup(prompt.text, judgement, turns, question)
+    return EncodedPrompt(text, continued(prompt.text), prompt.shortened)
 
 
 def _token_ends(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -101,10 +101,14 @@ def render_followup(prompt: str, judgement: str, turns: Sequence[tuple[str, str]
 
     `judgement` is what the judge wrote after `prompt`; `turns` are earlier (question, reply) pairs.
     """
-    text = prompt + judgement
-    for asked, reply in turns:
-        text += f"USER: {asked} ASSISTANT: {reply}{EOS}"
-    return f"{text}USER: {question} ASSISTANT:"
+    return EOS.join(followup_parts(prompt, judgement, turns, question))
+
+
+def followup_parts(prompt: str, judgement: str, turns: Sequence[tuple[str, str]], question: str) -> list[str]:
+    """The texts between which a follow-up's prompt has an end-of-text token."""
+    parts = [f"USER: {asked} ASSISTANT: {reply}" for asked, reply in turns]
+    parts.append(f"USER: {question} ASSISTANT:")
+    return [prompt + judgement + parts[0], *parts[1:]]
 
 
 def count_markers(sample: Sample) -> int:

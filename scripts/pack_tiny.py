@@ -1,8 +1,9 @@
 """Put a trained adapter into the package as the embedded judge `tiny`, with its card.
 
-python -m scripts.pack_tiny ADAPTER_FOLDER [RESULTS.json]
+python -m scripts.pack_tiny ADAPTER_FOLDER RESULTS.json [FOLDER_OF_THE_FIRST_TRAINING]
 
-The weights are written in bfloat16. RESULTS.json, of benchmarks/tiny.py, gives the card its numbers.
+The weights are written in bfloat16. RESULTS.json, of benchmarks/tiny.py, gives the card its numbers. Where an adapter
+was trained further, the card holds what is known of its first training too.
 """
 
 from __future__ import annotations
@@ -30,20 +31,18 @@ Rows judged by GPT-4, split by question (`scripts/tiny_data.py`), from public re
 | lm-sys/vicuna-blog-eval | Apache-2.0 |
 | h2oai/h2o-LLM-eval | Apache-2.0 |
 
-Three in ten of the rows are constructed from these: an answer against a refusal, against its own beginning, or
-against the answer to another question. They come first and teach the comparison itself. Of GPT-4's reasons one sentence
-was kept, so this judge gives one or two.
+A fifth of the rows are constructed from these: an answer against a refusal, against its own beginning, or against the
+answer to another question. Most of them come first and teach the comparison itself. Of GPT-4's reasons one sentence was
+kept, so this judge gives one or two.
 
 The base is SmolLM2-135M-Instruct (Apache-2.0). Rows of other licences had no part in these weights. The adapter is
 Apache-2.0, as this package is.
 """
 
 
-def main(adapter: Path, results: Path | None) -> None:
+def main(adapter: Path, results: Path, first: Path | None) -> None:
     """Write adapter_model.safetensors, adapter_config.json and README.md into the package."""
-    card = (adapter / "README.md").read_text(encoding="utf-8")
-    if "# A judge fine-tuned with JudgeLM" not in card:
-        sys.exit(f"{adapter}: expected the final folder of a training, whose card says what it was trained on")
+    card = _card(adapter)
     ADAPTER.mkdir(parents=True, exist_ok=True)
     weights = load_file(adapter / "adapter_model.safetensors")
     packed = ADAPTER / "adapter_model.safetensors"
@@ -51,23 +50,32 @@ def main(adapter: Path, results: Path | None) -> None:
     packed.chmod(0o644)
     config = read_json(adapter / "adapter_config.json")
     kept = {name: config[name] for name in KEPT} | {"inference_mode": True}
+    kept["target_modules"] = sorted(kept["target_modules"])
     write_text(ADAPTER / "adapter_config.json", json.dumps(kept, indent=1) + "\n")
     card = card.replace("library_name: peft\n", "license: apache-2.0\n")
-    card = card.rstrip("\n").replace("A judge fine-tuned with JudgeLM", "tiny, the embedded judge of JudgeLM")
-    card = card.replace("--model FOLDER", "--model tiny") + "\n\n" + DATA
-    if results is not None:
-        card += "\n## Results\n\nOn questions it was not trained on, in per cent:\n\n" + table(
-            read_json(results)["sets"]
-        )
-        card += "\n"
-    write_text(ADAPTER / "README.md", card)
+    card = card.replace("A judge fine-tuned with JudgeLM", "tiny, the embedded judge of JudgeLM")
+    card = card.replace("--model FOLDER", "--model tiny")
+    parts = [card.rstrip("\n")]
+    if first is not None:
+        settings = _card(first).split("# A judge fine-tuned with JudgeLM", 1)[1].split("\n\n", 2)[2]
+        parts += ["## The training before", settings.replace("## Training", "### Training").rstrip("\n")]
+    parts += [DATA.rstrip("\n"), "## Results", "On questions it was not trained on, in per cent:"]
+    parts.append(table(read_json(results)["sets"]))
+    write_text(ADAPTER / "README.md", "\n\n".join(parts) + "\n")
     size = packed.stat().st_size
     print(f"{packed}: {size / 1e6:.1f} MB")
     if size > MOST_BYTES:
         sys.exit(f"expected at most {MOST_BYTES / 1e6:.0f} MB")
 
 
+def _card(folder: Path) -> str:
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    if "# A judge fine-tuned with JudgeLM" not in card:
+        sys.exit(f"{folder}: expected the final folder of a training, whose card says what it was trained on")
+    return card
+
+
 if __name__ == "__main__":
-    if not 2 <= len(sys.argv) <= 3:
+    if not 3 <= len(sys.argv) <= 4:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) == 3 else None)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) == 4 else None)

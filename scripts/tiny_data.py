@@ -8,6 +8,8 @@ split by a hash of their text.
 - train.jsonl is a curriculum, in this order: constructed pairs, an answer from JUDGED against one that is plainly worse
   (from them a model this small learns within a few hundred rows to compare two answers; from real pairs alone it did
   not); short real pairs that are far apart; real pairs of any length. A few constructed ones stay among the real ones.
+- further.jsonl: the real pairs that train.jsonl left, for a second training of the adapter, with short constructed ones
+  among them.
 - dev.jsonl: real pairs of the other questions, as they are.
 
 Of the teacher's reasons one sentence is kept, so that a CPU can train on thousands of rows in an hour.
@@ -70,12 +72,15 @@ class Real(NamedTuple):
 CONSTRUCTED = (Constructed(280, 150, REFUSALS[:1], ("refusal",)), Constructed(320, 200), Constructed(320, 600))
 EASY = Real(600, 12, 1500, 2)
 HARD = Real(2000, 32, 4500, 1)
+FURTHER = Real(4000, 100, 3000, 1)
 CONSTRUCTED_SHARE = 0.08
 """of constructed pairs that stay among the real ones"""
+FURTHER_SHARE = 0.15
+"""of the same in the second training: short ones, because the real answers are long"""
 
 
 def main(source: Path, output: Path) -> None:
-    """Write train.jsonl and dev.jsonl."""
+    """Write train.jsonl, further.jsonl and dev.jsonl."""
     splits: dict[str, dict[str, list[Record]]] = {"train": defaultdict(list), "dev": defaultdict(list)}
     left_out: Counter[str] = Counter()
     for line in read_lines(source):
@@ -99,16 +104,27 @@ def main(source: Path, output: Path) -> None:
     ]
     easy = _choose(rng, splits["train"], EASY, ())
     chosen = easy + _choose(rng, splits["train"], HARD, easy)
-    for row in chosen:
-        train.append(one_sentence(row))
-        if rng.random() < CONSTRUCTED_SHARE:
-            train.append(construct(rng, good, rng.randint(150, 1200), REFUSALS, KINDS))
+    train += _with_constructed(rng, chosen, good, CONSTRUCTED_SHARE, (150, 1200))
+    left = _choose(rng, splits["train"], FURTHER, chosen)
+    further = _with_constructed(rng, left, good, FURTHER_SHARE, (60, 600))
     dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
-    for name, rows in {"train": train, "dev": dev}.items():
+    for name, rows in {"train": train, "further": further, "dev": dev}.items():
         write_lines(output / f"{name}.jsonl", [row | {"question_id": number} for number, row in enumerate(rows, 1)])
         print(f"{output / name}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")
     if left_out:
         print(f"left out for their licence: {dict(left_out)}")
+
+
+def _with_constructed(
+    rng: random.Random, rows: Sequence[Record], good: Sequence[Record], share: float, characters: tuple[int, int]
+) -> list[Record]:
+    """The rows with one sentence of reasons each, and a constructed row after some of them."""
+    result = []
+    for row in rows:
+        result.append(one_sentence(row))
+        if rng.random() < share:
+            result.append(construct(rng, good, rng.randint(*characters), REFUSALS, KINDS))
+    return result
 
 
 def construct(

@@ -1,33 +1,57 @@
 #!/usr/bin/env bash
-# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU.
+# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU, in two
+# trainings: a curriculum, then the real pairs that it left.
 #   scripts/train_tiny.sh JUDGED.jsonl [WORK_FOLDER]
+# With and without swap augmentation, the first 300 steps of the curriculum in each case:
+#   scripts/train_tiny.sh --ablation JUDGED.jsonl [WORK_FOLDER]
 # JUDGED.jsonl: training rows with `license` and `source`, as tiny_data.py describes. Interrupted, the same command goes
 # on from the last checkpoint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-JUDGED=${1:?usage: scripts/train_tiny.sh JUDGED.jsonl [WORK_FOLDER]}
+ABLATION=
+if [ "${1:-}" = --ablation ]; then ABLATION=yes; shift; fi
+JUDGED=${1:?usage: scripts/train_tiny.sh [--ablation] JUDGED.jsonl [WORK_FOLDER]}
 WORK=${2:-build/tiny}
 PYTHON=${PYTHON:-.venv/bin/python}
 
+train() { # MODEL ROWS OUTPUT FLAG..
+    "$PYTHON" judgelm/train/train_lora.py \
+        --model_name_or_path "$1" \
+        --data_path "$2" \
+        --output_dir "$3" \
+        --bf16 True \
+        --num_train_epochs 1 \
+        --per_device_train_batch_size 4 \
+        --train_sampling_strategy sequential \
+        --packing True \
+        --lr_scheduler_type cosine \
+        --score_loss_weight 10 \
+        --model_max_length 2048 \
+        --save_steps 100 \
+        --save_total_limit 12 \
+        --logging_steps 1 \
+        "${@:4}"
+}
+FIRST=(--learning_rate 1.5e-3 --warmup_ratio 0.01 --lora_r 16 --lora_alpha 32 --lora_first_layer 6)
+trained() { [ -f "$1/adapter_model.safetensors" ]; }
+
 "$PYTHON" scripts/tiny_data.py "$JUDGED" "$WORK"
-"$PYTHON" judgelm/train/train_lora.py \
-    --model_name_or_path tiny-base \
-    --data_path "$WORK/train.jsonl" \
-    --output_dir "$WORK/adapter" \
-    --bf16 True \
-    --num_train_epochs 1 \
-    --per_device_train_batch_size 4 \
-    --train_sampling_strategy sequential \
-    --packing True \
-    --learning_rate 1.5e-3 \
-    --warmup_ratio 0.01 \
-    --lr_scheduler_type cosine \
-    --lora_r 16 \
-    --lora_alpha 32 \
-    --lora_first_layer 6 \
-    --score_loss_weight 10 \
-    --swap_aug_ratio "${SWAP_AUG_RATIO:-0.5}" \
-    --model_max_length 2048 \
-    --save_steps 100 \
-    --save_total_limit 12 \
-    --logging_steps 1
+if [ -n "$ABLATION" ]; then
+    # a thread for each, side by side
+    OMP_NUM_THREADS=1 train tiny-base "$WORK/train.jsonl" "$WORK/swap" "${FIRST[@]}" --max_steps 300 \
+        --swap_aug_ratio 0.5 >"$WORK/swap.log" 2>&1 &
+    OMP_NUM_THREADS=1 train tiny-base "$WORK/train.jsonl" "$WORK/no-swap" "${FIRST[@]}" --max_steps 300 \
+        --swap_aug_ratio -1 >"$WORK/no-swap.log" 2>&1 &
+    wait -n && wait -n
+    "$PYTHON" -m benchmarks.tiny --models "$WORK/swap" "$WORK/no-swap" --teacher "$WORK/dev.jsonl" \
+        --work "$WORK/judged" --output "$WORK/ablation.json"
+    exit
+fi
+trained "$WORK/first" ||
+    train tiny-base "$WORK/train.jsonl" "$WORK/first" "${FIRST[@]}" --swap_aug_ratio 0.5
+trained "$WORK/adapter" ||
+    train "$WORK/first" "$WORK/further.jsonl" "$WORK/adapter" \
+        --learning_rate 8e-4 --warmup_ratio 0.03 --swap_aug_ratio 0.5
+"$PYTHON" -m benchmarks.tiny --models "$WORK/adapter" --teacher "$WORK/dev.jsonl" \
+    --work "$WORK/judged" --output "$WORK/results.json"
+"$PYTHON" -m scripts.pack_tiny "$WORK/adapter" "$WORK/results.json" "$WORK/first"

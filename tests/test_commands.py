@@ -373,7 +373,7 @@ def test_generation_without_stop_string_keeps_its_last_character(model_folder: P
     engine = load_engine(model_folder)
     asked = requests(engine, 6)
     plain = {g.key: g.text for g in engine.generate(asked, Sampling(max_new_tokens=12))}
-    never = {g.key: g for g in engine.generate(asked, Sampling(max_new_tokens=12, stop="\0 never"))}
+    never = {g.key: g for g in engine.generate(asked, Sampling(max_new_tokens=12, stop=("\0 never",)))}
     assert {key: g.text for key, g in never.items()} == plain
     assert {g.finish_reason for g in never.values()} == {"length"}
 

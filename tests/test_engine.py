@@ -71,7 +71,7 @@ def test_each_row_stops_for_itself(model_folder: Path) -> None:
     asked = requests(engine, 8)
     plain = by_key(engine.generate(asked, Sampling(max_new_tokens=24)))
     letter = max("etaoin 19", key=lambda c: len({g.text.find(c) for g in plain.values()}))
-    stopped = by_key(engine.generate(asked, Sampling(max_new_tokens=24, stop=letter)))
+    stopped = by_key(engine.generate(asked, Sampling(max_new_tokens=24, stop=(letter,))))
     assert len({g.num_tokens for g in stopped.values()}) > 1
     for key, generation in stopped.items():
         assert generation.text == plain[key].text.split(letter)[0]
@@ -222,7 +222,7 @@ def test_constrained_decoding_never_fails_to_parse(
     kind: str, prefill: str, temperature: float, model_folder: Path, sentencepiece_folder: Path
 ) -> None:
     engine = load_engine(model_folder if kind == "byte" else sentencepiece_folder)
-    sampling = Sampling(temperature, 64, "\n", constrained=True)
+    sampling = Sampling(temperature, 64, ("\n",), constrained=True)
     texts = [prefill + g.text for g in engine.generate(requests(engine, 16, prefill), sampling)]
     judgements = [Judgement.parse(text) for text in texts]
     assert {j.state for j in judgements} == {ParseState.OK}
@@ -257,7 +257,7 @@ def test_constraint_frees_what_follows_the_line_and_works_in_transformers_genera
 def test_many_answers_get_as_many_scores(engine: HFEngine) -> None:
     request = requests(engine, 1)[0]
     asked = [Request(str(n), request.prompt, request.input_ids, "", n) for n in range(2, 11)]
-    for generation in engine.generate(asked, Sampling(max_new_tokens=100, stop="\n", constrained=True)):
+    for generation in engine.generate(asked, Sampling(max_new_tokens=100, stop=("\n",), constrained=True)):
         assert len(Judgement.parse(generation.text, int(generation.key)).scores or ()) == int(generation.key)
 
 

@@ -28,13 +28,14 @@ TRAINING = {f"train/{name}.py" for name in ("arguments", "attention", "card", "m
 HEAVY_AT_THE_TOP: dict[str, set[str]] = {
     "torch": {
         "engine/hf.py",
+        "engine/running.py",
         "engine/score_line.py",
         *TRAINING,
         "train/dataset.py",
         "train/fsdp.py",
         "train/trainer.py",
     },
-    "transformers": {"engine/hf.py", "engine/score_line.py", *TRAINING, "train/trainer.py"},
+    "transformers": {"engine/hf.py", "engine/running.py", "engine/score_line.py", *TRAINING, "train/trainer.py"},
     "datasets": set(),
     "peft": set(),
     "sklearn": set(),

@@ -120,22 +120,22 @@ def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(r
     records = [
         {
             "question_id": number,
-            "question_body": f"Question {number % 30}: why?",
+            "question_body": f"Question {number % 120}: why?",
             "answer1_body": f"Because {number}. " * 30,
             "answer2_body": f"No idea {number}. " * 10,
             "text": "9 5\nStep 1: I read the question.\nmodel_a explains it. model_b does not.",
             "license": "MIT" if number % 3 else "CC BY-NC 4.0",
             "source": "here",
         }
-        for number in range(180)
+        for number in range(4800)
     ]
     judged = write_jsonl(tmp_path / "judged.jsonl", records)
     result = run("scripts/tiny_data.py", judged, tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    assert "left out for their licence: {'CC BY-NC 4.0': 60}" in result.stdout
-    train, dev = (
+    assert "left out for their licence: {'CC BY-NC 4.0': 1600}" in result.stdout
+    train, further, dev = (
         [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("train", "dev")
+        for name in ("train", "further", "dev")
     )
     constructed = [row["source"].startswith("constructed") for row in train]
     assert all(constructed[:920])
@@ -144,6 +144,10 @@ def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(r
     assert {row["license"] for row in [*train, *dev]} == {"MIT"}
     assert dev
     assert not {row["question_body"] for row in train} & {row["question_body"] for row in dev}
+    answers = [{row["answer1_body"] for row in rows if row["source"] == "here"} for rows in (train, further)]
+    assert all(answers)
+    assert not answers[0] & answers[1]
+    assert not {row["question_body"] for row in further} & {row["question_body"] for row in dev}
     first = [Judgement.parse(row["text"]).outcome for row in train[:920]]
     assert 0.4 < first.count(Outcome.WIN) / 920 < 0.6
     again = run("scripts/tiny_data.py", judged, tmp_path / "again")
@@ -154,7 +158,7 @@ def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(r
 def test_only_the_final_folder_of_a_training_is_packed(run: Any, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# peft's own card\n")
     before = {file: file.read_bytes() for file in ADAPTER.iterdir()}
-    result = run("-m", "scripts.pack_tiny", tmp_path)
+    result = run("-m", "scripts.pack_tiny", tmp_path, tmp_path / "results.json")
     assert result.returncode != 0
     assert "expected the final folder of a training" in result.stderr
     assert {file: file.read_bytes() for file in ADAPTER.iterdir()} == before

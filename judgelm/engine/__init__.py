@@ -9,8 +9,9 @@ from typing import Literal, Protocol
 from judgelm.encoding import EncodedPrompt
 from judgelm.sample import Sample
 
-FinishReason = Literal["stop", "length", "out_of_memory"]
-"""stop: EOS or the stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty"""
+FinishReason = Literal["stop", "length", "out_of_memory", "cancelled"]
+"""stop: EOS or a stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty;
+cancelled: nobody waited for it any more"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,15 @@ class Sampling:
     temperature: float = 0.0
     """0 is greedy"""
     max_new_tokens: int = 2048
-    stop: str | None = None
-    """text at which a generation ends, itself left out; EOS always ends one"""
+    stop: tuple[str, ...] = ()
+    """texts at which a generation ends, themselves left out; EOS always ends one"""
     constrained: bool = False
     """allow nothing but scores, single spaces and a newline in the first line"""
     seed: int = 0
+    top_p: float = 1.0
+    """draw from the likeliest tokens that together have this probability"""
+    stop_token_ids: tuple[int, ...] = ()
+    """end a generation as EOS does"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import random
 import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import DynamicCache
 
-from judgelm.encoding import EncodedPrompt, decode_after, encode_prompt
-from judgelm.engine import FinishReason, Generation, OnText, Request, Sampling
-from judgelm.engine.score_line import ScoreLineProcessor, score_pieces
+from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
+from judgelm.engine import Generation, OnText, Request, Sampling
+from judgelm.engine.running import Row, RunningBatch
+from judgelm.engine.score_line import score_pieces
 from judgelm.jsonl import InputError
 from judgelm.sample import Sample
 
@@ -27,22 +25,6 @@ _BATCH_TOKENS_CPU_SCORES = 2048
 """on a CPU the prompts are all the work with scores only, and two or three at once already fill it"""
 _TYPICAL_NEW_TOKENS = 256
 """what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
-_CONTEXT_TOKENS = 4
-"""prompt tokens kept in front when a generation is decoded"""
-
-
-@dataclass
-class _Row:
-    """One request in a running batch."""
-
-    request: Request
-    max_new_tokens: int
-    random: random.Random
-    tokens: list[int] = field(default_factory=list)
-
-    @property
-    def context(self) -> list[int]:
-        return self.request.input_ids[-_CONTEXT_TOKENS:]
 
 
 class HFEngine:
@@ -71,13 +53,27 @@ class HFEngine:
             "context_length": self.context_length,
         }
         self._eos = _eos_ids(model, tokenizer)
-        self._forward_takes = set(inspect.signature(model.forward).parameters)
         self._pieces: dict[int, str] | None = None
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
         """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
-        room = min(max_new_tokens, self.context_length // 4)
-        return encode_prompt(sample, task, self.tokenizer, self.context_length - room)
+        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens))
+
+    def fit_followup(
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Sequence[tuple[str, str]],
+        question: str,
+        max_new_tokens: int,
+    ) -> EncodedPrompt:
+        """The prompt of a further question; see `encode_followup`."""
+        most = self._most_prompt_tokens(max_new_tokens)
+        return encode_followup(sample, task, judgement, turns, question, self.tokenizer, most)
+
+    def _most_prompt_tokens(self, max_new_tokens: int) -> int:
+        return self.context_length - min(max_new_tokens, self.context_length // 4)
 
     def generate(
         self,
@@ -101,7 +97,7 @@ class HFEngine:
                         yield generation
                 continue
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # outside of the handler, so that the traceback's tensors are freed
             torch.cuda.empty_cache()
@@ -133,110 +129,38 @@ class HFEngine:
         short = sampling.max_new_tokens < _TYPICAL_NEW_TOKENS
         return _BATCH_TOKENS_CPU_SCORES if short and self.model.device.type == "cpu" else _BATCH_TOKENS
 
-    @torch.inference_mode()
-    def _run(self, batch: Sequence[Request], sampling: Sampling, on_text: OnText | None) -> Iterator[Generation]:
-        device = self.model.get_input_embeddings().weight.device
-        rows = [self._start(request, sampling) for request in batch]
-        length = max(len(row.request.input_ids) for row in rows)
-        pad = self._eos[0] if self._eos else 0
-        input_ids = torch.tensor(
-            [[pad] * (length - len(row.request.input_ids)) + row.request.input_ids for row in rows], device=device
-        )
-        mask = torch.tensor(
-            [[0] * (length - len(row.request.input_ids)) + [1] * len(row.request.input_ids) for row in rows],
-            device=device,
-        )
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        processor = self._processor(rows) if sampling.constrained else None
-        cache = DynamicCache(config=self.model.config)
+    def _run(self, requests: Sequence[Request], sampling: Sampling, on_text: OnText | None) -> Iterator[Generation]:
+        batch = self.open_batch()
+        rows = [self.start(request, sampling) for request in requests]
+        batch.join(rows)
         while rows:
-            logits = self._forward(input_ids, mask, positions, cache)
-            if processor is not None:
-                generated = torch.tensor([row.tokens for row in rows], dtype=torch.long)
-                logits = processor(generated, logits)
-            tokens = _choose(logits, rows, sampling.temperature)
-            keep = []
-            for index, (row, token) in enumerate(zip(rows, tokens, strict=True)):
-                row.tokens.append(token)
-                generation = self._finish(row, sampling)
-                if generation is not None:
-                    yield generation
-                else:
-                    keep.append(index)
+            for row in rows:
+                if row.generation is not None:
+                    yield row.generation
                 if on_text is not None:
-                    on_text(row.request.key, generation.text if generation else self._text(row))
-            if not keep:
-                return
-            if len(keep) < len(rows):
-                rows = [rows[index] for index in keep]
-                # on the CPU, as the cache's layers may lie on several devices
-                kept = torch.tensor(keep)
-                cache.batch_select_indices(kept)
-                mask, positions = mask[kept], positions[kept]
-                if processor is not None:
-                    processor.select(keep)
-            input_ids = torch.tensor([[row.tokens[-1]] for row in rows], device=device)
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            positions = positions[:, -1:] + 1
+                    on_text(row.request.key, row.generation.text if row.generation else row.text)
+            rows = batch.rows
+            if rows:
+                batch.step()
 
-    def _start(self, request: Request, sampling: Sampling) -> _Row:
+    def open_batch(self, mixed: bool = False) -> RunningBatch:
+        """An empty batch; see `RunningBatch`."""
+        return RunningBatch(self.model, self.tokenizer, self._eos, self.pieces, mixed)
+
+    def start(self, request: Request, sampling: Sampling) -> Row:
+        """A row that can join a batch. Raises ValueError where the prompt fills the context."""
         room = self.context_length - len(request.input_ids)
         if room < 1:
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
-        return _Row(request, min(sampling.max_new_tokens, room), random.Random(f"{sampling.seed}:{request.key}"))
-
-    def _forward(
-        self, input_ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
-    ) -> torch.Tensor:
-        """Logits of the last position: [B, V], float32."""
-        extra = {"position_ids": positions, "logits_to_keep": 1}
-        output = self.model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            **{name: value for name, value in extra.items() if name in self._forward_takes},
+        return Row(
+            request, sampling, min(sampling.max_new_tokens, room), random.Random(f"{sampling.seed}:{request.key}")
         )
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
 
-    def _processor(self, rows: Sequence[_Row]) -> ScoreLineProcessor:
+    def pieces(self) -> dict[int, str]:
+        """What a score line can be made of; see `score_pieces`."""
         if self._pieces is None:
             self._pieces = score_pieces(self.tokenizer)
-        requests = [row.request for row in rows]
-        return ScoreLineProcessor(self._pieces, [r.prefill for r in requests], [r.num_answers for r in requests])
-
-    def _finish(self, row: _Row, sampling: Sampling) -> Generation | None:
-        reason: FinishReason
-        text = None
-        if row.tokens[-1] in self._eos or (sampling.stop is not None and sampling.stop in (text := self._text(row))):
-            reason = "stop"
-        elif len(row.tokens) >= row.max_new_tokens:
-            reason = "length"
-        else:
-            return None
-        text = self._text(row) if text is None else text
-        if sampling.stop is not None:
-            text = text.split(sampling.stop, 1)[0]
-        return Generation(row.request.key, text, len(row.request.input_ids), len(row.tokens), reason)
-
-    def _text(self, row: _Row) -> str:
-        tokens = row.tokens[:-1] if row.tokens[-1] in self._eos else row.tokens
-        return decode_after(row.context, tokens, self.tokenizer)
-
-
-def _choose(logits: torch.Tensor, rows: Sequence[_Row], temperature: float) -> list[int]:
-    """One token a row: the likeliest, or drawn by the row's own random numbers, whatever the batch."""
-    if temperature == 0:
-        greedy: list[int] = logits.argmax(dim=-1).tolist()
-        return greedy
-    if logits.device.type == "mps":
-        logits = logits.cpu()  # it has no float64
-    cumulative = torch.softmax(logits / temperature, dim=-1).double().cumsum(dim=-1)
-    drawn = torch.tensor([[row.random.random()] for row in rows], dtype=torch.float64, device=logits.device)
-    tokens = (cumulative <= drawn * cumulative[:, -1:]).sum(dim=-1)
-    sampled: list[int] = tokens.clamp(max=logits.shape[-1] - 1).tolist()
-    return sampled
+        return self._pieces
 
 
 def _size(batch: Sequence[Request], sampling: Sampling) -> int:
@@ -261,6 +185,7 @@ def _context_length(model: PreTrainedModel) -> int:
     raise InputError(f"a model of type {config['model_type']} does not say how long its context is")
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether the error says that memory was short."""
     words = ("can't allocate memory", "MPS backend out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

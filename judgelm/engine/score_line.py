@@ -44,21 +44,23 @@ class ScoreLineProcessor(LogitsProcessor):  # type: ignore[misc]
         """input_ids: [B, T], scores: [B, V] -> [B, V]."""
         result = scores.clone()
         for row, generated in enumerate(input_ids[:, self.prompt_length :].tolist()):
-            prefill, num_answers = self.rows[row]
-            line = prefill
-            for token in generated:
-                if "\n" in line:
-                    break
-                line += self.pieces[token]
-            if "\n" not in line:
-                allowed = [token for token, piece in self.pieces.items() if _continues(line + piece, num_answers)]
+            allowed = allowed_tokens(generated, self.pieces, *self.rows[row])
+            if allowed is not None:
                 result[row] = float("-inf")
                 result[row, allowed] = scores[row, allowed]
         return result
 
-    def select(self, rows: Sequence[int]) -> None:
-        """Keep only these rows, as the batch does when others finish."""
-        self.rows = [self.rows[row] for row in rows]
+
+def allowed_tokens(
+    generated: Sequence[int], pieces: dict[int, str], prefill: str, num_answers: int
+) -> list[int] | None:
+    """The tokens that may follow `generated` in a score line; None where the line has ended and all are free."""
+    line = prefill
+    for token in generated:
+        line += pieces[token]
+        if "\n" in line:
+            return None
+    return [token for token, piece in pieces.items() if _continues(line + piece, num_answers)]
 
 
 @lru_cache(maxsize=4096)

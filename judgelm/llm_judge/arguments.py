@@ -62,6 +62,14 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny and"
         " tiny-base)",
     )
+    add_device_arguments(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
+    )
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how a model is held."""
     parser.add_argument(
         "--dtype",
         default="auto",
@@ -74,9 +82,6 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         type=_at_least(1),
         metavar="N",
         help="most tokens in one batch; fewer need less memory (default: 16384, on a CPU with scores only 2048)",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
     )
 
 

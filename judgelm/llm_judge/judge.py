@@ -42,10 +42,11 @@ class JudgeSettings:
     constrained: bool = False
 
     def sampling(self, num_answers: int) -> Sampling:
-        stop, most = None, self.max_new_tokens
+        stop: tuple[str, ...] = ()
+        most = self.max_new_tokens
         if self.scores_only:
             # a line longer than this holds no scores; without a limit an untuned model would write to the end
-            stop, most = STOP_SCORES_ONLY, min(most, 16 + 8 * num_answers)
+            stop, most = (STOP_SCORES_ONLY,), min(most, 16 + 8 * num_answers)
         return Sampling(self.temperature, most, stop, self.constrained, self.seed)
 
 

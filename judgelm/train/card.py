@@ -26,7 +26,7 @@ def write_card(
     evals = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
     batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
     rows = {
-        "model": folder.name,
+        "model": _name(folder),
         "data": f"{Path(data.data_path).name}: {summary.trained} of {summary.rows} rows,"
         f" {len(summary.questions)} questions",
         "swap augmentation": max(0.0, data.swap_aug_ratio),
@@ -76,7 +76,12 @@ Reads a question and two answers and writes scores ("8 7") and reasons. Use it w
 
 def _describe(lora: LoraArguments, folder: ModelFolder) -> str:
     if folder.base is not None:
-        return f"that of {folder.name}, trained further"
+        return f"that of {_name(folder)}, trained further"
     targets = " ".join(lora.lora_target_modules)
     kind = "QLoRA, " if lora.q_lora else ""
     return f"{kind}rank {lora.lora_r}, alpha {lora.lora_alpha}, {targets}, from layer {lora.lora_first_layer} on"
+
+
+def _name(folder: ModelFolder) -> str:
+    """A path of this machine is nobody's business."""
+    return Path(folder.name).name if Path(folder.name).is_absolute() else folder.name
