@@ -237,10 +237,11 @@ def test_a_full_queue_answers_at_once(tmp_path: Path, model_folder: Path) -> Non
 
 def test_a_client_that_leaves_ends_its_generation(servers: tuple[Server, Server, Server]) -> None:
     _, worker, api = servers
-    body = {"samples": asked(1), "orders": "forward", "max_new_tokens": 1900, "temperature": 3, "stream": True}
+    # several, as one of them may meet its end of text at once
+    body = {"samples": asked(8), "orders": "forward", "max_new_tokens": 1900, "temperature": 3, "stream": True}
     with httpx.stream("POST", api.url + "/v1/judgements", json=body, timeout=60) as response:
         next(response.iter_lines())
-        assert worker.post("/worker_get_status").json()["queue_length"] == 1
+        assert worker.post("/worker_get_status").json()["queue_length"] >= 1
     worker.wait(lambda: worker.post("/worker_get_status").json()["queue_length"] == 0, 10)
 
 
@@ -301,7 +302,8 @@ def test_keys_are_asked_for_and_never_logged(tmp_path: Path, servers: tuple[Serv
 
 def test_a_worker_killed_in_mid_stream_is_told_and_another_takes_over(tmp_path: Path, model_folder: Path) -> None:
     controller, worker, api = stack(tmp_path, model_folder)
-    body = {"samples": asked(1), "orders": "forward", "max_new_tokens": 1900, "temperature": 3, "stream": True}
+    # several, as one of them may meet its end of text at once
+    body = {"samples": asked(8), "orders": "forward", "max_new_tokens": 1900, "temperature": 3, "stream": True}
     with running(controller, worker, api):
         with httpx.stream("POST", api.url + "/v1/judgements", json=body, timeout=60) as response:
             lines = response.iter_lines()
