@@ -235,16 +235,6 @@ def test_a_full_queue_answers_at_once(tmp_path: Path, model_folder: Path) -> Non
         assert api.post("/v1/judgements", body | {"max_new_tokens": 4}).status_code == 200
 
 
-def test_a_client_that_leaves_ends_its_generation(servers: tuple[Server, Server, Server]) -> None:
-    _, worker, api = servers
-    # several, as one of them may meet its end of text at once
-    body = {"samples": asked(8), "orders": "forward", "max_new_tokens": 1900, "temperature": 3, "stream": True}
-    with httpx.stream("POST", api.url + "/v1/judgements", json=body, timeout=60) as response:
-        next(response.iter_lines())
-        assert worker.post("/worker_get_status").json()["queue_length"] >= 1
-    worker.wait(lambda: worker.post("/worker_get_status").json()["queue_length"] == 0, 10)
-
-
 def test_openais_own_client_is_served(servers: tuple[Server, Server, Server]) -> None:
     openai = pytest.importorskip("openai")
     api = servers[2]
