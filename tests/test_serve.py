@@ -235,6 +235,27 @@ def test_a_full_queue_answers_at_once(tmp_path: Path, model_folder: Path) -> Non
         assert api.post("/v1/judgements", body | {"max_new_tokens": 4}).status_code == 200
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_its_generation(stream: bool, servers: tuple[Server, Server, Server]) -> None:
+    _, worker, api = servers
+
+    def queued() -> int:
+        length: int = worker.post("/worker_get_status").json()["queue_length"]
+        return length
+
+    # several, as one of them may meet its end of text at once
+    body = {"samples": asked(8), "orders": "forward", "max_new_tokens": 1900, "temperature": 3, "stream": stream}
+    if stream:
+        with httpx.stream("POST", api.url + "/v1/judgements", json=body, timeout=60) as response:
+            lines = response.iter_lines()  # httpx ends the stream with it
+            assert json.loads(next(lines))["event"] == "text"
+            assert queued() >= 1
+    else:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(api.url + "/v1/judgements", json=body, timeout=1)
+    worker.wait(lambda: queued() == 0, 10)
+
+
 def test_openais_own_client_is_served(servers: tuple[Server, Server, Server]) -> None:
     openai = pytest.importorskip("openai")
     api = servers[2]

@@ -20,10 +20,10 @@ from judgelm.sample import Sample
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_BATCH_TOKENS = 16384
+BATCH_TOKENS = 16384
 _BATCH_TOKENS_CPU_SCORES = 2048
 """on a CPU the prompts are all the work with scores only, and two or three at once already fill it"""
-_TYPICAL_NEW_TOKENS = 256
+TYPICAL_NEW_TOKENS = 256
 """what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
 
 
@@ -126,8 +126,8 @@ class HFEngine:
     def _batch_limit(self, sampling: Sampling) -> int:
         if self.batch_tokens is not None:
             return self.batch_tokens
-        short = sampling.max_new_tokens < _TYPICAL_NEW_TOKENS
-        return _BATCH_TOKENS_CPU_SCORES if short and self.model.device.type == "cpu" else _BATCH_TOKENS
+        short = sampling.max_new_tokens < TYPICAL_NEW_TOKENS
+        return _BATCH_TOKENS_CPU_SCORES if short and self.model.device.type == "cpu" else BATCH_TOKENS
 
     def _run(self, requests: Sequence[Request], sampling: Sampling, on_text: OnText | None) -> Iterator[Generation]:
         batch = self.open_batch()
@@ -166,7 +166,7 @@ class HFEngine:
 def _size(batch: Sequence[Request], sampling: Sampling) -> int:
     """Tokens a batch holds once its judgements are written."""
     longest = max(len(request.input_ids) for request in batch)
-    return len(batch) * (longest + min(sampling.max_new_tokens, _TYPICAL_NEW_TOKENS))
+    return len(batch) * (longest + min(sampling.max_new_tokens, TYPICAL_NEW_TOKENS))
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import torch
 
 from judgelm.engine import FinishReason, Request, Sampling
-from judgelm.engine.hf import HFEngine, is_out_of_memory
+from judgelm.engine.hf import BATCH_TOKENS, TYPICAL_NEW_TOKENS, HFEngine, is_out_of_memory
 from judgelm.engine.running import Row, can_mix
 
 log = logging.getLogger(__name__)
 
-_BATCH_TOKENS = 16384
-_TYPICAL_NEW_TOKENS = 256
 _JOINING_TOKENS = 4096
 """prompt tokens read at once, while the others wait for their next token"""
 
@@ -68,7 +66,7 @@ class Batcher:
         self.engine = engine
         self.max_running = max_running
         self.max_waiting = max_waiting
-        self.batch_tokens = batch_tokens or _BATCH_TOKENS
+        self.batch_tokens = batch_tokens or BATCH_TOKENS
         self._mixed = can_mix(engine.model)
         self._batch = engine.open_batch(self._mixed)
         self._waiting: deque[Ticket] = deque()
@@ -220,4 +218,4 @@ class Batcher:
 
 def _size(row: Row) -> int:
     """Tokens a row takes once its text is written."""
-    return len(row.request.input_ids) + max(len(row.tokens), min(row.max_new_tokens, _TYPICAL_NEW_TOKENS))
+    return len(row.request.input_ids) + max(len(row.tokens), min(row.max_new_tokens, TYPICAL_NEW_TOKENS))

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError
 from judgelm.serve.arguments import CONTROLLER_PORT
-from judgelm.serve.http import BodyLimit, check_url, describe, listen, log_to_stderr, run_server
+from judgelm.serve.http import Guard, check_url, describe, listen, log_to_stderr, run_server
 from judgelm.serve.protocol import (
     HEART_BEAT_EXPIRATION_S,
     TOKEN_VARIABLE,
@@ -216,7 +216,7 @@ def create_app(controller: Controller, token: str | None = None) -> FastAPI:
         controller.closing.set()
 
     app = FastAPI(title="JudgeLM controller", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(Guard)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HTTPRequest, error: RequestValidationError) -> JSONResponse:

@@ -1,7 +1,9 @@
-"""What our servers share: a bound on request bodies, and how they run."""
+"""What our servers share: a guard in front of each, and how they run."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -21,8 +23,10 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 MOST_BODY_BYTES = 8 << 20
 
 
-class BodyLimit:
-    """ASGI middleware: a body of more than `limit` bytes is answered with 413 and not read to its end."""
+class Guard:
+    """ASGI middleware: a body of more than `limit` bytes is answered with 413 and not read to its end, and what a
+    client asked for is cancelled when it goes away.
+    """
 
     def __init__(self, app: App, limit: int = MOST_BODY_BYTES) -> None:
         self.app = app
@@ -46,11 +50,33 @@ class BodyLimit:
                 return
             if not message.get("more_body", False):
                 break
+        await self._answer(scope, messages, receive, send)
+
+    async def _answer(
+        self, scope: MutableMapping[str, Any], messages: list[Message], receive: Receive, send: Send
+    ) -> None:
+        # once the body is read, all that can come is the client's end
+        gone = asyncio.ensure_future(receive())
+        answered = False
 
         async def replay() -> Message:
-            return messages.pop(0) if messages else await receive()
+            return messages.pop(0) if messages else await asyncio.shield(gone)
 
-        await self.app(scope, replay, send)
+        async def noted(message: Message) -> None:
+            nonlocal answered
+            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+            await send(message)
+
+        answering = asyncio.ensure_future(self.app(scope, replay, noted))
+        try:
+            await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if not answered:
+                answering.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await answering
+        finally:
+            answering.cancel()
+            gone.cancel()
 
     async def _refuse(self, send: Send) -> None:
         body = f'{{"error": {{"message": "the body is larger than {self.limit} bytes", "code": 413}}}}'.encode()

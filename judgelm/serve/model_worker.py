@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -36,7 +36,7 @@ from judgelm.prompt import TASKS, render_prompt
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.arguments import CONTROLLER_ADDRESS, WORKER_PORT
 from judgelm.serve.batcher import Batcher, QueueFull, Ticket, Update
-from judgelm.serve.http import BodyLimit, address_of, check_url, describe, listen, log_to_stderr, run_server
+from judgelm.serve.http import Guard, address_of, check_url, describe, listen, log_to_stderr, run_server
 from judgelm.serve.protocol import (
     CONVERSATION,
     HEART_BEAT_INTERVAL_S,
@@ -52,8 +52,6 @@ from judgelm.serve.protocol import (
 log = logging.getLogger(__name__)
 
 _STOPS = 16
-_LOOK_S = 1.0
-"""how often it is looked whether a waiting client is still there"""
 
 
 class Turn(BaseModel):
@@ -260,7 +258,7 @@ def create_app(worker: ModelWorker, register: bool = True) -> FastAPI:
         await asyncio.to_thread(worker.batcher.close)
 
     app = FastAPI(title="JudgeLM model worker", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(Guard)
 
     async def read(http: HTTPRequest) -> Any:
         try:
@@ -296,8 +294,9 @@ def create_app(worker: ModelWorker, register: bool = True) -> FastAPI:
 
         async def chunks() -> AsyncIterator[bytes]:
             try:
-                async for body in generate(worker, prepared, http):
-                    yield _chunk(body)
+                async with contextlib.aclosing(generate(worker, prepared)) as bodies:
+                    async for body in bodies:
+                        yield _chunk(body)
             except WorkerError as error:
                 yield _chunk(error_body(str(error), error.code))
 
@@ -306,8 +305,9 @@ def create_app(worker: ModelWorker, register: bool = True) -> FastAPI:
     @app.post("/worker_generate")
     async def generate_whole(http: HTTPRequest) -> JSONResponse:
         last: dict[str, Any] = {}
-        async for body in generate(worker, await prepare(http), http):
-            last = body
+        async with contextlib.aclosing(generate(worker, await prepare(http))) as bodies:
+            async for body in bodies:
+                last = body
         return JSONResponse(last)
 
     @app.post("/worker_get_status")
@@ -334,8 +334,8 @@ def create_app(worker: ModelWorker, register: bool = True) -> FastAPI:
     return app
 
 
-async def generate(worker: ModelWorker, prepared: Prepared, http: HTTPRequest) -> AsyncIterator[dict[str, Any]]:
-    """The bodies of a stream, the last with a finish reason. A client that goes away ends its generation.
+async def generate(worker: ModelWorker, prepared: Prepared) -> AsyncGenerator[dict[str, Any], None]:
+    """The bodies of a stream, the last with a finish reason. Closing it ends the generation.
 
     Raises WorkerError where the queue is full.
     """
@@ -358,12 +358,7 @@ async def generate(worker: ModelWorker, prepared: Prepared, http: HTTPRequest) -
         raise WorkerError(f"the worker is busy: {error}; try again later", ErrorCode.ENGINE_OVERLOADED) from None
     try:
         while True:
-            try:
-                await asyncio.wait_for(changed.wait(), _LOOK_S)
-            except TimeoutError:
-                if await http.is_disconnected():
-                    return
-                continue
+            await changed.wait()
             changed.clear()
             update = newest[0]
             yield _body(update, prepared)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated, Any
 
 import httpx
@@ -74,7 +74,7 @@ class Workers:
         with contextlib.suppress(WorkerError):
             await self._ask_controller("/refresh_all_workers")
 
-    async def stream(self, model: str, params: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+    async def stream(self, model: str, params: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         """Generate; each chunk holds the text so far, and the last one a finish reason.
 
         A worker that cannot be reached is passed over for another one. Raises WorkerError.
@@ -83,8 +83,9 @@ class Workers:
             address = await self._address(model)
             try:
                 fitted = await self._fit(address, {"model": model, **params})
-                async for chunk in self._stream_from(address, fitted):
-                    yield chunk
+                async with contextlib.aclosing(self._stream_from(address, fitted)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
                 return
             except httpx.ConnectError:
                 log.warning("worker %s cannot be reached", address)
@@ -116,7 +117,7 @@ class Workers:
             )
         return params | {"max_new_tokens": min(params["max_new_tokens"], room)}
 
-    async def _stream_from(self, address: str, params: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+    async def _stream_from(self, address: str, params: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         last: Chunk | None = None
         async with self._http.stream("POST", address + "/worker_generate_stream", json=params) as response:
             rest = b""
