@@ -39,10 +39,12 @@ class Strict(BaseModel):
 class SampleIn(Strict):
     """One question with its answers."""
 
-    question_id: int | Name = Field(0, description="names the sample in the answer and seeds its random numbers")
+    question_id: int | Name = Field(
+        default=0, description="names the sample in the answer and seeds its random numbers"
+    )
     question: Text
     answers: Annotated[list[Text], Field(min_length=2, max_length=MAX_ANSWERS)]
-    reference: Text | None = Field(None, description="a known good answer, shown to the judge")
+    reference: Text | None = Field(default=None, description="a known good answer, shown to the judge")
 
 
 class JudgementRequest(Strict):
@@ -59,8 +61,10 @@ class JudgementRequest(Strict):
     max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
-    constrained: bool | None = Field(None, description="nothing but a score line first (default: the model's own way)")
-    stream: bool = Field(False, description="answer in NDJSON: events text, result, error, done")
+    constrained: bool | None = Field(
+        default=None, description="nothing but a score line first (default: the model's own way)"
+    )
+    stream: bool = Field(default=False, description="answer in NDJSON: events text, result, error, done")
 
 
 class JudgementOut(BaseModel):

@@ -1,0 +1,427 @@
+"""The web page: six tabs to judge by hand and one for files, over the workers of a controller."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from pydantic import ValidationError
+
+from judgelm.engine import Sampling
+from judgelm.jsonl import InputError, dump_line
+from judgelm.prompt import TASKS
+from judgelm.sample import MAX_ANSWERS, Sample
+from judgelm.serve.batch_tab import add_batch_tab
+from judgelm.serve.http import describe
+from judgelm.serve.judging import JudgementRequest, ResultOut, SampleIn, judge_through
+from judgelm.serve.page_examples import EXAMPLES
+from judgelm.serve.protocol import WorkerError
+from judgelm.serve.verdicts import STYLE, show_message, show_result
+from judgelm.serve.workers import Workers, followup_params
+
+log = logging.getLogger(__name__)
+
+CSS = (
+    STYLE
+    + """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.title h1 { margin-bottom: .1rem; }
+footer { display: none !important; }
+"""
+)
+_BETWEEN_STEPS_S = 0.1
+"""the page is told of new text no more often"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """One way of judging by hand."""
+
+    slug: str
+    title: str
+    task: str
+    note: str
+    reference: bool = False
+    image: bool = False
+
+
+TABS = (
+    Tab("judge", "Judge", "pair", "Two answers to one question; each gets a score from 1 to 10."),
+    Tab(
+        "judge-reference",
+        "Judge with reference",
+        "pair",
+        "The judge also sees a known good answer.",
+        reference=True,
+    ),
+    Tab("multi", "Multiple answers", "multi", f"2 to {MAX_ANSWERS} answers at once."),
+    Tab(
+        "multi-reference",
+        "Multiple answers with reference",
+        "multi",
+        f"2 to {MAX_ANSWERS} answers and a known good one.",
+        reference=True,
+    ),
+    Tab("single", "Single answer", "single", "One answer, graded against a reference answer that is worth 10."),
+    Tab(
+        "multimodal",
+        "Multimodal answers",
+        "pair",
+        "Answers about an image. The judge reads the texts only: the reference should say what the image shows.",
+        reference=True,
+        image=True,
+    ),
+)
+_NAMES = {"single": ("Reference answer", "Answer")}
+
+Shown = dict[str, Any]
+"""what a tab remembers of its last judgement; empty before the first"""
+
+
+@dataclass
+class Page:
+    """What all visitors share."""
+
+    workers: Workers
+    log_folder: Path
+    reload_models: bool = True
+    moderate: Callable[[str], Awaitable[bool]] | None = None
+    models: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._files = tempfile.TemporaryDirectory(prefix="judgelm-page-")
+        self.folder = Path(self._files.name)
+
+    async def find_models(self) -> list[str]:
+        """The judges to choose from; those of before where the controller does not answer."""
+        with contextlib.suppress(WorkerError):
+            self.models = await self.workers.models()
+        return self.models
+
+    async def opened(self, request: gr.Request) -> Any:
+        """The model selector for a new visitor; `?model=` chooses one."""
+        if self.reload_models or not self.models:
+            await self.find_models()
+        wanted = request.query_params.get("model")
+        return self._selector(wanted)
+
+    async def refreshed(self, chosen: str | None) -> Any:
+        await self.workers.refresh()
+        await self.find_models()
+        return self._selector(chosen)
+
+    def _selector(self, wanted: str | None) -> Any:
+        value = wanted if wanted in self.models else next(iter(self.models), None)
+        info = "" if self.models else "no worker has registered yet"
+        return gr.update(choices=self.models, value=value, info=info)
+
+    def note_down(self, kind: str, shown: Shown) -> str:
+        """Log a vote; says so."""
+        if not shown:
+            return "Judge something first."
+        record = {"time": time.time(), "vote": kind, **shown}
+        self.log_folder.mkdir(parents=True, exist_ok=True)
+        with (self.log_folder / "votes.jsonl").open("a", encoding="utf-8") as file:
+            file.write(dump_line(record))
+        return f"Thank you: {kind} noted."
+
+    def to_file(self, shown: Shown) -> str:
+        """The judgement as a JSON file for download."""
+        path = self.folder / f"judgement-{uuid.uuid4().hex[:12]}.json"
+        path.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return str(path)
+
+
+def build_page(page: Page) -> gr.Blocks:
+    """All of the page."""
+    with gr.Blocks(title="JudgeLM", analytics_enabled=False, delete_cache=(3600, 86400)) as blocks:
+        gr.Markdown(
+            "# JudgeLM\nA judge reads a question and its answers, scores them, and says why.", elem_classes="title"
+        )
+        with gr.Row(equal_height=True):
+            model = gr.Dropdown(label="Judge", choices=[], elem_id="model", scale=4)
+            refresh = gr.Button("Refresh judges", scale=1, min_width=120, elem_id="refresh")
+            detail = gr.Radio(
+                ["Scores and reasons", "Scores only"],
+                value="Scores and reasons",
+                label="Detail",
+                elem_id="detail",
+                scale=3,
+            )
+            both = gr.Checkbox(
+                True,
+                label="Judge both orders",
+                info="shows whether the verdict survives a swap",
+                elem_id="both",
+                scale=3,
+            )
+        with gr.Accordion("Sampling", open=False), gr.Row():
+            temperature = gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0 is greedy")
+            top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p")
+            length = gr.Slider(16, 2048, 512, step=16, label="Most tokens of a judgement")
+        settings = [model, detail, both, temperature, top_p, length]
+        for tab in TABS:
+            with gr.Tab(tab.title, id=tab.slug, elem_id=f"tab-{tab.slug}"):
+                _add_tab(page, tab, settings)
+        with gr.Tab("Batch", id="batch", elem_id="tab-batch"):
+            add_batch_tab(page.workers, page.folder, settings)
+        blocks.load(page.opened, None, model)
+        refresh.click(page.refreshed, model, model)
+    made: gr.Blocks = blocks
+    return made
+
+
+def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
+    slug = tab.slug
+    gr.Markdown(tab.note)
+
+    def box(name: str, label: str, lines: int = 4, **more: Any) -> gr.Textbox:
+        return gr.Textbox(label=label, lines=lines, max_lines=14, elem_id=f"{slug}-{name}", **more)
+
+    with gr.Row():
+        with gr.Column(scale=1, min_width=320):
+            image = gr.Image(label="Image, shown to you alone", type="filepath", height=260) if tab.image else None
+            question = box("question", "Question", 3)
+            reference = box("reference", "Reference", 3) if tab.reference else None
+            count = gr.State(2)
+            if tab.task == "multi":
+                answers = [box(f"answer{k}", f"Answer {k}", visible=k <= 2) for k in range(1, MAX_ANSWERS + 1)]
+                with gr.Row():
+                    more = gr.Button("Add an answer", size="sm", elem_id=f"{slug}-more")
+                    fewer = gr.Button("Remove the last", size="sm", elem_id=f"{slug}-fewer")
+                for button, step in ((more, 1), (fewer, -1)):
+                    button.click(_change_count(step), count, [count, *answers], show_progress="hidden")
+            else:
+                answers = [
+                    box(f"answer{k}", name) for k, name in enumerate(_NAMES.get(tab.task, ("Answer 1", "Answer 2")), 1)
+                ]
+            with gr.Row():
+                judge = gr.Button("Judge", variant="primary", elem_id=f"{slug}-go")
+                stop = gr.Button("Stop", elem_id=f"{slug}-stop")
+                again = gr.Button("Regenerate", elem_id=f"{slug}-again")
+                clear = gr.Button("Clear", elem_id=f"{slug}-clear")
+            texts = [question, *([reference] if reference is not None else []), *answers]
+            rows = EXAMPLES[tab.task, tab.reference]
+            shown_texts = texts[: len(rows[0])]
+            gr.Examples([list(row) for row in rows], shown_texts, label="Examples", elem_id=f"{slug}-examples")
+        with gr.Column(scale=1, min_width=320):
+            picture = gr.HTML(elem_id=f"{slug}-picture")
+            forward = gr.Textbox(
+                label="Judgement", lines=6, max_lines=18, interactive=False, buttons=["copy"], elem_id=f"{slug}-forward"
+            )
+            reversed_ = gr.Textbox(
+                label="Judgement, answers 1 and 2 exchanged",
+                lines=6,
+                max_lines=18,
+                interactive=False,
+                visible=False,
+                buttons=["copy"],
+                elem_id=f"{slug}-reversed",
+            )
+            with gr.Row():
+                votes = [
+                    gr.Button(text, size="sm", min_width=80, elem_id=f"{slug}-{kind}")
+                    for kind, text in (("upvote", "👍 Good"), ("downvote", "👎 Bad"), ("flag", "⚑ Flag"))
+                ]
+                download = gr.DownloadButton("Download", size="sm", min_width=80, elem_id=f"{slug}-download")
+            noted = gr.Markdown(elem_id=f"{slug}-noted")
+            with gr.Accordion("Ask the judge about its judgement", open=True):
+                chat = gr.Chatbot(
+                    show_label=False, render_markdown=False, height=260, elem_id=f"{slug}-chat", buttons=["copy"]
+                )
+                asked = gr.Textbox(
+                    show_label=False,
+                    placeholder="Why is answer 2 worse?",
+                    submit_btn=True,
+                    elem_id=f"{slug}-followup",
+                )
+    shown = gr.State({})
+    outputs = [picture, forward, reversed_, shown, chat, download, noted]
+    runs = [
+        button.click(
+            _judging(page, tab, fresh),
+            [*settings, count, *texts],
+            outputs,
+            show_progress="minimal",
+            trigger_mode="once",
+        )
+        for button, fresh in ((judge, False), (again, True))
+    ]
+    follow = asked.submit(
+        _following(page), [shown, chat, asked, *settings], [shown, chat, asked], show_progress="hidden"
+    )
+    stop.click(None, cancels=[*runs, follow])
+    cleared = [*texts, *outputs, asked, *([image] if image is not None else [])]
+    clear.click(
+        lambda: [
+            *(["" for _ in texts]),
+            *("", "", gr.update(value="", visible=False), {}, [], None, "", ""),
+            *([None] if image is not None else []),
+        ],
+        None,
+        cleared,
+        cancels=[*runs, follow],
+        show_progress="hidden",
+    )
+    for kind, button in zip(("upvote", "downvote", "flag"), votes, strict=True):
+        button.click(_voting(page, kind), shown, noted, show_progress="hidden")
+
+
+def _change_count(step: int) -> Callable[[int], list[Any]]:
+    def change(count: int) -> list[Any]:
+        count = min(MAX_ANSWERS, max(2, count + step))
+        return [count, *(gr.update(visible=k <= count) for k in range(1, MAX_ANSWERS + 1))]
+
+    return change
+
+
+def _voting(page: Page, kind: str) -> Callable[[Shown], str]:
+    return lambda shown: page.note_down(kind, shown)
+
+
+def _read_form(tab: Tab, count: int, texts: Sequence[str]) -> SampleIn:
+    question, *rest = [text or "" for text in texts]
+    reference = rest.pop(0) if tab.reference else None
+    answers = rest[:count]
+    if not question.strip():
+        raise InputError("Write a question first.")
+    if reference is not None and not reference.strip():
+        raise InputError("Write a reference first, or use the tab without one.")
+    empty = [str(k) for k, answer in enumerate(answers, start=1) if not answer.strip()]
+    if empty:
+        raise InputError(f"Answer {' and '.join(empty)} is empty.")
+    return SampleIn(question_id="page", question=question, answers=answers, reference=reference)
+
+
+def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[list[Any], None]]:
+    async def judge(
+        model: str | None,
+        detail: str,
+        both: bool,
+        temperature: float,
+        top_p: float,
+        length: float,
+        count: int,
+        *texts: str,
+    ) -> AsyncGenerator[list[Any], None]:
+        keep = gr.skip()
+        two_orders = both and not TASKS[tab.task].prefill
+        try:
+            given = _read_form(tab, count, texts)
+            if not model:
+                raise InputError("No judge is chosen; is a worker running? Refresh the list.")
+            if page.moderate is not None and await page.moderate("\n".join(texts)):
+                raise InputError("This text goes against the moderation rules of this page.")
+            request = JudgementRequest(
+                model=model,
+                samples=[given],
+                task=tab.task,  # type: ignore[arg-type]
+                orders="both" if two_orders else "forward",
+                scores_only=detail == "Scores only",
+                temperature=temperature,
+                top_p=top_p,
+                max_new_tokens=int(length),
+                seed=random.getrandbits(32) if fresh else 0,
+            )
+            waiting = '<div class="verdict"><p class="note" role="status">The judge is reading …</p></div>'
+            yield [waiting, "", gr.update(value="", visible=two_orders), {}, [], None, ""]
+            written = {"forward": "", "reversed": ""}
+            told = 0.0
+            async with contextlib.aclosing(judge_through(page.workers, request, model)) as events:
+                async for event in events:
+                    if event["event"] == "text":
+                        written[event["order"]] = event["text"]
+                        if time.monotonic() - told >= _BETWEEN_STEPS_S:
+                            told = time.monotonic()
+                            yield [keep, written["forward"], written["reversed"], keep, keep, keep, keep]
+                        continue
+                    result: ResultOut = event["result"]
+                    for one in result.judgements:
+                        written[one.order] = one.text
+                    shown = {"request": request.model_dump(), "result": result.model_dump(), "turns": []}
+                    names = _NAMES.get(tab.task) or [f"Answer {k}" for k in range(1, len(given.answers) + 1)]
+                    yield [
+                        show_result(result, names),
+                        written["forward"],
+                        written["reversed"],
+                        {} if result.error else shown,
+                        [],
+                        page.to_file(shown),
+                        "",
+                    ]
+        except (InputError, WorkerError) as error:
+            yield [show_message(str(error)), *[keep] * 6]
+        except ValidationError as error:
+            yield [show_message(describe(error)), *[keep] * 6]
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("the page could not judge")
+            yield [show_message("The page failed; its log says why."), *[keep] * 6]
+
+    return judge
+
+
+def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
+    async def follow(
+        shown: Shown,
+        chat: list[dict[str, Any]],
+        asked: str,
+        model: str | None,
+        detail: str,
+        both: bool,
+        temperature: float,
+        top_p: float,
+        length: float,
+    ) -> AsyncGenerator[list[Any], None]:
+        question = (asked or "").strip()
+        if not question:
+            return
+        said = {"role": "user", "content": question}
+        if not shown:
+            yield [gr.skip(), [{"role": "assistant", "content": "Judge something first."}], gr.skip()]
+            return
+        request, result = shown["request"], shown["result"]
+        given, task = request["samples"][0], request["task"]
+        sample = Sample("page", given["question"], tuple(given["answers"]), given["reference"])
+        judgement = result["judgements"][0]["text"].removeprefix(TASKS[task].prefill)
+        turns = [(turn["question"], turn["reply"]) for turn in shown["turns"]]
+        history = [{"role": turn["role"], "content": turn["content"]} for turn in shown.get("chat", [])]
+        sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=int(length))
+        reply = ""
+
+        def conversation(text: str) -> list[dict[str, Any]]:
+            return [*history, said, {"role": "assistant", "content": text}]
+
+        try:
+            if page.moderate is not None and await page.moderate(question):
+                raise InputError("This text goes against the moderation rules of this page.")
+            yield [gr.skip(), conversation("…"), ""]
+            params = followup_params(sample, task, judgement, turns, question, sampling)
+            told = 0.0
+            async with contextlib.aclosing(page.workers.stream(request["model"], params)) as chunks:
+                async for chunk in chunks:
+                    reply = chunk.text.strip()
+                    if time.monotonic() - told >= _BETWEEN_STEPS_S:
+                        told = time.monotonic()
+                        yield [gr.skip(), conversation(reply or "…"), gr.skip()]
+            new = shown | {
+                "turns": [*shown["turns"], {"question": question, "reply": reply}],
+                "chat": conversation(reply or "(the judge wrote nothing)"),
+            }
+            yield [new, new["chat"], gr.skip()]
+        except (InputError, WorkerError, ValueError) as error:
+            yield [gr.skip(), conversation(f"This could not be asked: {error}"), gr.skip()]
+
+    return follow
