@@ -20,6 +20,7 @@ from judgelm.llm_judge.arguments import (
 from judgelm.llm_judge.judge import check_orders
 from judgelm.prompt import render_prompt
 from judgelm.reading import find_task, read_samples
+from judgelm.serve.arguments import add_serve_arguments
 
 
 def build_parser() -> Parser:
@@ -81,6 +82,15 @@ def build_parser() -> Parser:
     add_merge_arguments(merge)
     merge.set_defaults(run=_merge)
 
+    serve = add(
+        "serve",
+        "serve judges: a web page and an API",
+        "Start a controller, a worker for each model, the API and the web page, each a process with its own log, and"
+        " stop them all with Ctrl-C.",
+    )
+    add_serve_arguments(serve)
+    serve.set_defaults(run=_serve)
+
     prompt = add(
         "prompt",
         "print the prompts a judge would see",
@@ -121,6 +131,12 @@ def _train(args: argparse.Namespace) -> None:
         args.parser.print_help()
         print("\nflags of the training script:\n")
     launch(args.flags, args.lora, args.nproc)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    from judgelm.serve.launch import serve_command
+
+    serve_command(args)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -133,6 +135,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     def command() -> None:
         args = build_parser().parse_args(argv)
         log_to_stderr()
+        # its temporary files are removed at an orderly end only
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         serve_page(args)
 
     run_main(command, kept="the page has ended")

@@ -149,23 +149,14 @@ def build_page(page: Page) -> gr.Blocks:
         gr.Markdown(
             "# JudgeLM\nA judge reads a question and its answers, scores them, and says why.", elem_classes="title"
         )
-        with gr.Row(equal_height=True):
-            model = gr.Dropdown(label="Judge", choices=[], elem_id="model", scale=4)
-            refresh = gr.Button("Refresh judges", scale=1, min_width=120, elem_id="refresh")
-            detail = gr.Radio(
-                ["Scores and reasons", "Scores only"],
-                value="Scores and reasons",
-                label="Detail",
-                elem_id="detail",
-                scale=3,
-            )
-            both = gr.Checkbox(
-                True,
-                label="Judge both orders",
-                info="shows whether the verdict survives a swap",
-                elem_id="both",
-                scale=3,
-            )
+        with gr.Row():
+            with gr.Column(scale=2, min_width=240):
+                model = gr.Dropdown(label="Judge", choices=[], elem_id="model")
+                refresh = gr.Button("Refresh judges", size="sm", elem_id="refresh")
+            with gr.Column(scale=3, min_width=280):
+                details = ["Scores and reasons", "Scores only"]
+                detail = gr.Radio(details, value=details[0], label="Detail", elem_id="detail")
+                both = gr.Checkbox(True, label="Judge both orders: does the verdict survive a swap?", elem_id="both")
         with gr.Accordion("Sampling", open=False), gr.Row():
             temperature = gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0 is greedy")
             top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p")
@@ -207,32 +198,23 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
                     box(f"answer{k}", name) for k, name in enumerate(_NAMES.get(tab.task, ("Answer 1", "Answer 2")), 1)
                 ]
             with gr.Row():
-                judge = gr.Button("Judge", variant="primary", elem_id=f"{slug}-go")
-                stop = gr.Button("Stop", elem_id=f"{slug}-stop")
-                again = gr.Button("Regenerate", elem_id=f"{slug}-again")
-                clear = gr.Button("Clear", elem_id=f"{slug}-clear")
+                judge = gr.Button("Judge", variant="primary", min_width=90, elem_id=f"{slug}-go")
+                stop = gr.Button("Stop", min_width=90, elem_id=f"{slug}-stop")
+                again = gr.Button("Regenerate", min_width=90, elem_id=f"{slug}-again")
+                clear = gr.Button("Clear", min_width=90, elem_id=f"{slug}-clear")
             texts = [question, *([reference] if reference is not None else []), *answers]
             rows = EXAMPLES[tab.task, tab.reference]
             shown_texts = texts[: len(rows[0])]
             gr.Examples([list(row) for row in rows], shown_texts, label="Examples", elem_id=f"{slug}-examples")
         with gr.Column(scale=1, min_width=320):
             picture = gr.HTML(elem_id=f"{slug}-picture")
-            forward = gr.Textbox(
-                label="Judgement", lines=6, max_lines=18, interactive=False, buttons=["copy"], elem_id=f"{slug}-forward"
-            )
-            reversed_ = gr.Textbox(
-                label="Judgement, answers 1 and 2 exchanged",
-                lines=6,
-                max_lines=18,
-                interactive=False,
-                visible=False,
-                buttons=["copy"],
-                elem_id=f"{slug}-reversed",
-            )
+            with gr.Row():
+                forward = _judgement_box("Judgement", f"{slug}-forward")
+                reversed_ = _judgement_box("Judgement, answers 1 and 2 exchanged", f"{slug}-reversed", visible=False)
             with gr.Row():
                 votes = [
                     gr.Button(text, size="sm", min_width=80, elem_id=f"{slug}-{kind}")
-                    for kind, text in (("upvote", "👍 Good"), ("downvote", "👎 Bad"), ("flag", "⚑ Flag"))
+                    for kind, text in (("upvote", "Good judgement"), ("downvote", "Bad judgement"), ("flag", "Flag"))
                 ]
                 download = gr.DownloadButton("Download", size="sm", min_width=80, elem_id=f"{slug}-download")
             noted = gr.Markdown(elem_id=f"{slug}-noted")
@@ -262,6 +244,7 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
         _following(page), [shown, chat, asked, *settings], [shown, chat, asked], show_progress="hidden"
     )
     stop.click(None, cancels=[*runs, follow])
+    chat.clear(lambda shown: shown and shown | {"turns": [], "chat": []}, shown, shown, show_progress="hidden")
     cleared = [*texts, *outputs, asked, *([image] if image is not None else [])]
     clear.click(
         lambda: [
@@ -276,6 +259,12 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
     )
     for kind, button in zip(("upvote", "downvote", "flag"), votes, strict=True):
         button.click(_voting(page, kind), shown, noted, show_progress="hidden")
+
+
+def _judgement_box(label: str, elem_id: str, **more: Any) -> gr.Textbox:
+    return gr.Textbox(
+        label=label, lines=7, max_lines=20, interactive=False, buttons=["copy"], min_width=220, elem_id=elem_id, **more
+    )
 
 
 def _change_count(step: int) -> Callable[[int], list[Any]]:

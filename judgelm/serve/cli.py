@@ -1,0 +1,199 @@
+"""A chat with a judge in the terminal: a question and its answers, the judgement as it is written, then questions.
+
+python -m judgelm.serve.cli --model-path tiny
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from judgelm.console import Parser, run_main
+from judgelm.encoding import PromptTooLong
+from judgelm.engine import Request, Sampling
+from judgelm.jsonl import InputError, id_key
+from judgelm.llm_judge.arguments import add_device_arguments
+from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, Verdict, check_orders
+from judgelm.prompt import TASKS
+from judgelm.reading import find_task, read_samples
+from judgelm.sample import Sample
+from judgelm.verdict import Judgement
+
+_HELP = "Ask the judge about its judgement; /new judges something else, /quit ends."
+
+
+def build_parser() -> Parser:
+    """The chat's flags."""
+    parser = Parser(
+        prog="python -m judgelm.serve.cli",
+        description="Judge in the terminal, without a server: a sample from a file or from a form, then questions to"
+        " the judge about its judgement.",
+    )
+    parser.add_argument("--model-path", required=True, metavar="M", help="hub id, local folder, PEFT adapter, or tiny")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs over which the model is spread")
+    parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory of each of them, such as 37GiB")
+    add_device_arguments(parser)
+    parser.add_argument("--task", default="pair", help=f"one of {', '.join(TASKS)}")
+    parser.add_argument(
+        "--question-file", metavar="FILE", help="JSON Lines to take a sample from (default: a form asks for it)"
+    )
+    parser.add_argument("--question-id", metavar="ID", help="the sample's question_id (default: the file's first)")
+    parser.add_argument("--reference-file", metavar="FILE", help="JSON Lines of references, by question_id")
+    parser.add_argument("--both", action="store_true", help="judge a second time with answers 1 and 2 exchanged")
+    parser.add_argument("--temperature", type=float, default=0.2, help="0 is greedy")
+    parser.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="most tokens of a text")
+    return parser
+
+
+def choose_sample(args: argparse.Namespace) -> Sample:
+    """The sample that the flags name. Raises InputError."""
+    samples = read_samples(args.question_file, args.task, reference_file=args.reference_file)
+    if args.question_id is None:
+        return samples[0]
+    for sample in samples:
+        if sample.key == id_key(args.question_id):
+            return sample
+    raise InputError(f"{args.question_file} has no question_id {args.question_id}")
+
+
+def ask_for_sample(task: str) -> Sample:
+    """A form. Raises EOFError at the end of the input."""
+    spec = TASKS[task]
+    while True:
+        question = _ask("Question")
+        reference = _ask("Reference (empty: none)") if task != "single" else ""
+        first = "Reference answer (worth 10)" if spec.prefill else "Answer 1"
+        answers = [_ask(first), _ask("Answer 2" if not spec.prefill else "Answer")]
+        while task == "multi" and len(answers) < spec.max_answers:
+            more = _ask(f"Answer {len(answers) + 1} (empty: no more)")
+            if not more:
+                break
+            answers.append(more)
+        try:
+            sample = Sample("form", question, tuple(answers), reference or None)
+        except ValueError as error:
+            print(f"{error}; once more")
+            continue
+        if question and all(answers) and (reference or not spec.needs_reference):
+            return sample
+        print("question, answers" + (" and reference" if spec.needs_reference else "") + " are needed; once more")
+
+
+def _ask(label: str) -> str:
+    """Lines up to an empty one."""
+    print(f"{label}, ended by an empty line:")
+    lines: list[str] = []
+    while line := input("  ").rstrip("\r"):
+        lines.append(line)
+    return "\n".join(lines)
+
+
+class _Screen:
+    """Prints a text as it grows."""
+
+    def __init__(self) -> None:
+        self.shown = 0
+
+    def show(self, _key: str, text: str) -> None:
+        print(_printable(text[self.shown :]), end="", flush=True)
+        self.shown = max(self.shown, len(text))
+
+
+def _printable(text: str) -> str:
+    """A model's text cannot move the cursor or colour the terminal."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _judge(judge: Judge, sample: Sample, order: Order, settings: JudgeSettings) -> Judgement:
+    shown = sample.swapped() if order == "reversed" else sample
+    sampling, task = settings.sampling(len(shown.answers)), TASKS[settings.task]
+    prompt = judge.engine.fit(shown, task.name, sampling.max_new_tokens)
+    if prompt.shortened:
+        print(f"(too long: the answers were shortened by {', '.join(map(str, prompt.shortened))} tokens)")
+    request = Request(shown.key, prompt.text, prompt.input_ids, task.prefill, len(shown.answers))
+    print(f"\nJudge{' (answers 1 and 2 exchanged)' if order == 'reversed' else ''}: {task.prefill}", end="")
+    screen = _Screen()
+    (generation,) = judge.engine.generate([request], sampling, on_text=screen.show)
+    screen.show("", generation.text)
+    print()
+    return Judgement.parse(task.prefill + generation.text, len(shown.answers))
+
+
+def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Judgement) -> bool:
+    """Questions until /new (True) or the end (False)."""
+    print(f"\n{_HELP}")
+    written = judgement.text.removeprefix(TASKS[settings.task].prefill)
+    turns: list[tuple[str, str]] = []
+    sampling = Sampling(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens)
+    while True:
+        try:
+            question = input("\nYou: ").strip()
+        except EOFError:
+            return False
+        if question in ("/new", "/quit"):
+            return question == "/new"
+        if not question:
+            continue
+        try:
+            prompt = judge.engine.fit_followup(sample, settings.task, written, turns, question, settings.max_new_tokens)
+        except PromptTooLong as error:
+            print(f"({error}; /new begins again)")
+            continue
+        print("Judge: ", end="")
+        screen = _Screen()
+        request = Request(sample.key, prompt.text, prompt.input_ids, "", len(sample.answers))
+        (generation,) = judge.engine.generate([request], sampling, on_text=screen.show)
+        screen.show("", generation.text)
+        print("" if generation.text.strip() else "(wrote nothing)")
+        turns.append((question, generation.text))
+
+
+def chat(args: argparse.Namespace) -> None:
+    """Judge and talk until the user has enough."""
+    find_task(args.task)
+    orders = check_orders("both" if args.both else "forward", args.task)
+    if args.max_new_tokens < 1 or not 0 <= args.temperature <= 10:
+        raise InputError("expected --max-new-tokens of 1 or more and --temperature from 0 to 10")
+    sample = choose_sample(args) if args.question_file else None
+    judge = Judge.load(
+        args.model_path,
+        dtype=args.dtype,
+        device=args.device,
+        batch_tokens=args.batch_tokens,
+        num_gpus=args.num_gpus,
+        max_gpu_memory=args.max_gpu_memory,
+    )
+    settings = JudgeSettings(args.task, False, args.temperature, args.max_new_tokens, constrained=judge.constrained)
+    while True:
+        if sample is None:
+            try:
+                sample = ask_for_sample(args.task)
+            except EOFError:
+                return
+        try:
+            found = {order: _judge(judge, sample, order, settings) for order in orders}
+        except PromptTooLong as error:
+            print(f"{error}")
+            sample = None
+            continue
+        verdict = Verdict(sample, found.get("forward"), found.get("reversed"))
+        scores = " ".join(f"{score:g}" for score in verdict.scores) if verdict.scores else "none could be read"
+        agree = {True: "; both orders agree", False: "; the orders contradict", None: ""}[verdict.consistent]
+        print(f"\nScores: {scores}{agree}")
+        if not _follow(judge, sample, settings, found["forward"]):
+            return
+        sample = None
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Entry point."""
+
+    def command() -> None:
+        chat(build_parser().parse_args(argv))
+
+    run_main(command, kept="the chat has ended")
+
+
+if __name__ == "__main__":
+    main()

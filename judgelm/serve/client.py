@@ -1,0 +1,72 @@
+"""The API from Python, in three lines.
+
+>>> from judgelm.serve.client import Client
+>>> verdict = Client("http://127.0.0.1:21003").judge("2 + 2?", ["4", "5"])
+>>> print(verdict["outcome"], verdict["scores"], verdict["consistent"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from judgelm.serve.arguments import API_PORT
+
+
+class APIError(Exception):
+    """The API could not judge; `status` is HTTP's, `code` a word such as "overloaded"."""
+
+    def __init__(self, message: str, status: int, code: str | None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class Client:
+    """One JudgeLM API.
+
+    Args:
+        url: its address.
+        key: an API key, where the server asks for one.
+        timeout_s: how long an answer may take.
+    """
+
+    def __init__(
+        self, url: str = f"http://127.0.0.1:{API_PORT}", key: str | None = None, timeout_s: float = 600
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+
+    def judge(
+        self, question: str, answers: Sequence[str], reference: str | None = None, **settings: Any
+    ) -> dict[str, Any]:
+        """One sample's result. `settings` are other fields of POST /v1/judgements, such as task and scores_only."""
+        sample = {"question": question, "answers": list(answers), "reference": reference}
+        result: dict[str, Any] = self.judge_all([sample], **settings)[0]
+        return result
+
+    def judge_all(self, samples: Sequence[dict[str, Any]], **settings: Any) -> list[dict[str, Any]]:
+        """All results, in the samples' order. Raises APIError."""
+        data: list[dict[str, Any]] = self._ask("POST", "/v1/judgements", {"samples": list(samples), **settings})["data"]
+        return data
+
+    def models(self) -> list[str]:
+        """The judges that are served. Raises APIError."""
+        return [card["id"] for card in self._ask("GET", "/v1/models", None)["data"]]
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise APIError(f"the API does not answer ({type(error).__name__})", 0, None) from error
+        if response.is_success:
+            answer: dict[str, Any] = response.json()
+            return answer
+        try:
+            said = response.json()["error"]
+            message, code = str(said["message"]), said.get("code")
+        except (ValueError, KeyError, TypeError):
+            message, code = response.reason_phrase, None
+        raise APIError(message, response.status_code, code)
