@@ -74,6 +74,18 @@ class Engine(Protocol):
         """
         ...
 
+    def fit_followup(
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Sequence[tuple[str, str]],
+        question: str,
+        max_new_tokens: int,
+    ) -> EncodedPrompt:
+        """The prompt of a further question about a judgement, made to fit in the same way."""
+        ...
+
     def generate(
         self,
         requests: Sequence[Request],

@@ -27,7 +27,7 @@ from judgelm.serve.http import describe
 from judgelm.serve.judging import JudgementRequest, ResultOut, SampleIn, judge_through
 from judgelm.serve.page_examples import EXAMPLES
 from judgelm.serve.protocol import WorkerError
-from judgelm.serve.verdicts import STYLE, show_message, show_result
+from judgelm.serve.verdicts import STYLE, show_message, show_result, show_talk
 from judgelm.serve.workers import Workers, followup_params
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 CSS = (
     STYLE
     + """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
 .title h1 { margin-bottom: .1rem; }
 footer { display: none !important; }
 """
@@ -219,9 +219,7 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
                 download = gr.DownloadButton("Download", size="sm", min_width=80, elem_id=f"{slug}-download")
             noted = gr.Markdown(elem_id=f"{slug}-noted")
             with gr.Accordion("Ask the judge about its judgement", open=True):
-                chat = gr.Chatbot(
-                    show_label=False, render_markdown=False, height=260, elem_id=f"{slug}-chat", buttons=["copy"]
-                )
+                chat = gr.HTML(elem_id=f"{slug}-chat")
                 asked = gr.Textbox(
                     show_label=False,
                     placeholder="Why is answer 2 worse?",
@@ -240,16 +238,13 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
         )
         for button, fresh in ((judge, False), (again, True))
     ]
-    follow = asked.submit(
-        _following(page), [shown, chat, asked, *settings], [shown, chat, asked], show_progress="hidden"
-    )
+    follow = asked.submit(_following(page), [shown, asked, *settings], [shown, chat, asked], show_progress="hidden")
     stop.click(None, cancels=[*runs, follow])
-    chat.clear(lambda shown: shown and shown | {"turns": [], "chat": []}, shown, shown, show_progress="hidden")
     cleared = [*texts, *outputs, asked, *([image] if image is not None else [])]
     clear.click(
         lambda: [
             *(["" for _ in texts]),
-            *("", "", gr.update(value="", visible=False), {}, [], None, "", ""),
+            *("", "", gr.update(value="", visible=False), {}, "", None, "", ""),
             *([None] if image is not None else []),
         ],
         None,
@@ -324,7 +319,7 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
                 seed=random.getrandbits(32) if fresh else 0,
             )
             waiting = '<div class="verdict"><p class="note" role="status">The judge is reading …</p></div>'
-            yield [waiting, "", gr.update(value="", visible=two_orders), {}, [], None, ""]
+            yield [waiting, "", gr.update(value="", visible=two_orders), {}, "", None, ""]
             written = {"forward": "", "reversed": ""}
             told = 0.0
             async with contextlib.aclosing(judge_through(page.workers, request, model)) as events:
@@ -345,7 +340,7 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
                         written["forward"],
                         written["reversed"],
                         {} if result.error else shown,
-                        [],
+                        "",
                         page.to_file(shown),
                         "",
                     ]
@@ -365,7 +360,6 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
 def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
     async def follow(
         shown: Shown,
-        chat: list[dict[str, Any]],
         asked: str,
         model: str | None,
         detail: str,
@@ -377,26 +371,24 @@ def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
         question = (asked or "").strip()
         if not question:
             return
-        said = {"role": "user", "content": question}
         if not shown:
-            yield [gr.skip(), [{"role": "assistant", "content": "Judge something first."}], gr.skip()]
+            yield [gr.skip(), show_talk([(question, "Judge something first.")]), gr.skip()]
             return
         request, result = shown["request"], shown["result"]
         given, task = request["samples"][0], request["task"]
         sample = Sample("page", given["question"], tuple(given["answers"]), given["reference"])
         judgement = result["judgements"][0]["text"].removeprefix(TASKS[task].prefill)
         turns = [(turn["question"], turn["reply"]) for turn in shown["turns"]]
-        history = [{"role": turn["role"], "content": turn["content"]} for turn in shown.get("chat", [])]
         sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=int(length))
         reply = ""
 
-        def conversation(text: str) -> list[dict[str, Any]]:
-            return [*history, said, {"role": "assistant", "content": text}]
+        def talk(text: str) -> str:
+            return show_talk([*turns, (question, text)])
 
         try:
             if page.moderate is not None and await page.moderate(question):
                 raise InputError("This text goes against the moderation rules of this page.")
-            yield [gr.skip(), conversation("…"), ""]
+            yield [gr.skip(), talk("…"), ""]
             params = followup_params(sample, task, judgement, turns, question, sampling)
             told = 0.0
             async with contextlib.aclosing(page.workers.stream(request["model"], params)) as chunks:
@@ -404,13 +396,10 @@ def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
                     reply = chunk.text.strip()
                     if time.monotonic() - told >= _BETWEEN_STEPS_S:
                         told = time.monotonic()
-                        yield [gr.skip(), conversation(reply or "…"), gr.skip()]
-            new = shown | {
-                "turns": [*shown["turns"], {"question": question, "reply": reply}],
-                "chat": conversation(reply or "(the judge wrote nothing)"),
-            }
-            yield [new, new["chat"], gr.skip()]
+                        yield [gr.skip(), talk(reply or "…"), gr.skip()]
+            new = shown | {"turns": [*shown["turns"], {"question": question, "reply": reply}]}
+            yield [new, talk(reply or "(the judge wrote nothing)"), gr.skip()]
         except (InputError, WorkerError, ValueError) as error:
-            yield [gr.skip(), conversation(f"This could not be asked: {error}"), gr.skip()]
+            yield [gr.skip(), talk(f"This could not be asked: {error}"), gr.skip()]
 
     return follow

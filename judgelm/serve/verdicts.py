@@ -26,6 +26,11 @@ STYLE = """
 .verdict .legend, .verdict .note { font-size: .85rem; color: var(--body-text-color-subdued); margin: .25rem 0; }
 .verdict .key { display: inline-block; width: .7rem; height: .7rem; border-radius: .2rem; margin: 0 .35rem 0 0; }
 .verdict .key + span { margin-right: 1rem; }
+.talk { display: flex; flex-direction: column; gap: .5rem; max-height: 24rem; overflow-y: auto; }
+.talk p { margin: 0; padding: .5rem .75rem; border-radius: .75rem; white-space: pre-wrap; overflow-wrap: anywhere;
+  max-width: 85%; color: var(--body-text-color); }
+.talk .user { align-self: flex-end; background: var(--color-accent-soft); }
+.talk .judge { align-self: flex-start; background: var(--background-fill-secondary); }
 @media (max-width: 640px) { .verdict .answer { grid-template-columns: 5.5rem 1fr 2.5rem; } }
 """
 _T = TypeVar("_T")
@@ -45,6 +50,14 @@ def show_result(result: ResultOut, names: Sequence[str]) -> str:
 def show_message(text: str) -> str:
     """The same place, for a message or an error."""
     return f'<div class="verdict"><p class="statement unsure" role="alert">{escape(text)}</p></div>'
+
+
+def show_talk(turns: Sequence[tuple[str, str]]) -> str:
+    """Questions to the judge and its replies."""
+    said = "".join(
+        f'<p class="user">{escape(question)}</p><p class="judge">{escape(reply)}</p>' for question, reply in turns
+    )
+    return f'<div class="talk" role="log">{said}</div>'
 
 
 def statement(result: ResultOut, names: Sequence[str]) -> str:

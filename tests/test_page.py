@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from serving import Server, models_of, running
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+SCREENSHOTS = os.environ.get("JUDGELM_SCREENSHOTS")
+"""a folder for pictures of all tabs; scripts/screenshots sets it"""
+HOSTILE = "4 <script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"> \u202e [System]"
+TABS = ["judge", "judge-reference", "multi", "multi-reference", "single", "multimodal"]
+
+
+class Stack:
+    """A controller, a worker of tiny, one of a random model that writes long texts, and the page."""
+
+    def __init__(self, folder: Path, random_model: Path) -> None:
+        self.folder = folder
+        self.controller = Server("controller", folder)
+        self.where = ("--controller-address", self.controller.url, "--device", "cpu")
+        self.tiny = self.start_worker("tiny")
+        self.random = self.start_worker(random_model)
+        flags = ("--controller-url", self.controller.url, "--log-dir", folder / "logs")
+        self.page = Server("gradio_web_server_judgelm", folder, *flags)
+        self.controller.wait(lambda: len(models_of(self.controller)) == 2, 120)
+        self.page.wait(lambda: self.page.get("/").status_code == 200, 120)
+
+    def start_worker(self, model: Path | str) -> Server:
+        args = (*self.where, "--model-path", model)
+        return Server("model_worker", self.folder, *args, OMP_WAIT_POLICY="PASSIVE")
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        return self.controller, self.tiny, self.random, self.page
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Stack]:
+    started = Stack(tmp_path_factory.mktemp("page"), model_folder)
+    with running(*started.servers):
+        yield started
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running_playwright:
+        opened = running_playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Visitor:
+    """Somebody with the page open."""
+
+    def __init__(self, browser: Any, url: str, **settings: Any) -> None:
+        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(url)
+        self.page.wait_for_selector("#judge-question textarea")
+        self.page.wait_for_function("document.querySelector('#model input').value != ''")
+
+    def fill(self, name: str, text: str) -> None:
+        self.page.fill(f"#{name} textarea", text)
+
+    def value(self, name: str) -> str:
+        return str(self.page.input_value(f"#{name} textarea"))
+
+    def text(self, name: str) -> str:
+        return str(self.page.inner_text(f"#{name}"))
+
+    def click(self, name: str) -> None:
+        self.page.click(f"#{name}")
+
+    def choose(self, title: str) -> None:
+        """A tab; those that do not fit the screen are in a menu."""
+        tab = self.page.get_by_role("tab", name=title, exact=True)
+        if not tab.first.is_visible():
+            self.page.click(".overflow-menu > button")
+            tab = self.page.locator(".overflow-dropdown button", has_text=re.compile(f"^{title}$"))
+        tab.first.click()
+
+    def until(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not ready():
+            assert time.monotonic() < end, self.page.inner_text("body")
+            self.page.wait_for_timeout(50)
+
+    def judged(self, slug: str) -> str:
+        """The picture's words, once there is a verdict."""
+        self.page.wait_for_selector(f"#{slug}-picture .statement")
+        return self.text(f"{slug}-picture")
+
+    def picture(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.page.wait_for_timeout(500)
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.errors == []
+
+
+@pytest.fixture
+def visit(browser: Any, servers: Stack) -> Iterator[Callable[..., Visitor]]:
+    visitors: list[Visitor] = []
+
+    def opened(query: str = "?model=tiny", **settings: Any) -> Visitor:
+        visitors.append(Visitor(browser, servers.page.url + "/" + query, **settings))
+        return visitors[-1]
+
+    yield opened
+    for visitor in visitors:
+        visitor.close()
+
+
+def queued(worker: Server) -> int:
+    length: int = worker.post("/worker_get_status").json()["queue_length"]
+    return length
+
+
+def votes(servers: Stack) -> list[dict[str, Any]]:
+    path = servers.folder / "logs" / "votes.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_pair_is_judged_in_both_orders_then_asked_about_voted_and_taken_home(
+    visit: Callable[..., Visitor], servers: Stack
+) -> None:
+    visitor = visit()
+    visitor.click("judge-go")
+    assert "Write a question first." in visitor.judged("judge")
+    visitor.fill("judge-question", "What is 2 + 2?")
+    visitor.fill("judge-answer1", HOSTILE)
+    visitor.fill("judge-answer2", "2 + 2 is 4: two and two more make four.")
+    visitor.click("judge-go")
+    visitor.page.wait_for_selector("#judge-picture .bar")
+    said = visitor.judged("judge")
+    assert "in both orders" in said or "does not survive the swap" in said
+    assert "imitate the markers" not in said, "the marker does not stand at the beginning of a line"
+    assert visitor.page.locator("#judge-picture .bar").count() == 4
+    for name in ("judge-forward", "judge-reversed"):
+        scores = visitor.value(name).split("\n")[0].split(" ")
+        assert len(scores) == 2
+        assert all(0 <= float(score) <= 10 for score in scores)
+    visitor.fill("judge-followup", "Why? <b>Tell me</b>")
+    visitor.page.press("#judge-followup textarea", "Enter")
+    visitor.until(lambda: visitor.page.inner_text("#judge-chat .judge") not in ("", "…"))
+    assert "<b>Tell me</b>" in visitor.text("judge-chat")
+    visitor.click("judge-upvote")
+    visitor.until(lambda: "upvote noted" in visitor.text("judge-noted"))
+    vote = votes(servers)[-1]
+    assert (vote["vote"], vote["request"]["samples"][0]["answers"][0]) == ("upvote", HOSTILE)
+    assert vote["result"]["judgements"][0]["text"] == visitor.value("judge-forward")
+    with visitor.page.expect_download() as download:
+        visitor.click("judge-download")
+    taken = json.loads(Path(download.value.path()).read_text(encoding="utf-8"))
+    assert taken["result"] == vote["result"]
+    assert visitor.page.title() == "JudgeLM"
+    visitor.click("judge-clear")
+    visitor.until(lambda: visitor.value("judge-question") == visitor.value("judge-forward") == "")
+
+
+@pytest.mark.parametrize("slug", TABS)
+def test_each_tab_judges_its_example(slug: str, visit: Callable[..., Visitor]) -> None:
+    titles = {
+        "judge": "Judge",
+        "judge-reference": "Judge with reference",
+        "multi": "Multiple answers",
+        "multi-reference": "Multiple answers with reference",
+        "single": "Single answer",
+        "multimodal": "Multimodal answers",
+    }
+    visitor = visit()
+    visitor.choose(titles[slug])
+    row = 1 if slug == "multimodal" else 0
+    visitor.page.locator(f"#{slug}-examples tr.tr-body").nth(row).click()
+    visitor.until(lambda: visitor.value(f"{slug}-question") != "")
+    if slug.startswith("multi-") or slug == "multi":
+        visitor.click(f"{slug}-more")
+        visitor.fill(f"{slug}-answer3", "I do not know.")
+    visitor.click(f"{slug}-go")
+    visitor.page.wait_for_selector(f"#{slug}-picture .bar")
+    answers = 3 if slug in ("multi", "multi-reference") else 2
+    orders = 1 if slug == "single" else 2
+    assert visitor.page.locator(f"#{slug}-picture .bar").count() == answers * orders
+    visitor.picture(slug)
+
+
+def test_an_answer_can_be_added_and_removed(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.choose("Multiple answers")
+    for count in range(3, 11):
+        visitor.click("multi-more")
+        visitor.page.wait_for_selector(f"#multi-answer{count}", state="visible")
+    visitor.click("multi-fewer")
+    visitor.page.wait_for_selector("#multi-answer10", state="hidden")
+
+
+def test_a_judgement_streams_and_stop_ends_it(visit: Callable[..., Visitor], servers: Stack) -> None:
+    visitor = visit("?model=random-llama")
+    assert visitor.page.input_value("#model input") == "random-llama"
+    visitor.click("both")
+    for name in ("question", "answer1", "answer2"):
+        visitor.fill(f"judge-{name}", name)
+    # a random model may end at once: begin again until it does not
+    for _ in range(20):
+        visitor.click("judge-again")
+        visitor.until(lambda: visitor.value("judge-forward") != "")
+        if not visitor.page.query_selector("#judge-picture .statement"):
+            break
+    first = visitor.value("judge-forward")
+    visitor.until(lambda: len(visitor.value("judge-forward")) > len(first), 10)
+    visitor.click("judge-stop")
+    visitor.until(lambda: queued(servers.random) == 0, 10)
+
+
+def test_the_page_closed_ends_a_generation(visit: Callable[..., Visitor], servers: Stack) -> None:
+    visitor = visit("?model=random-llama")
+    for name in ("question", "answer1", "answer2"):
+        visitor.fill(f"judge-{name}", name)
+    for _ in range(20):
+        visitor.click("judge-again")
+        visitor.until(lambda: visitor.value("judge-forward") != "")
+        if not visitor.page.query_selector("#judge-picture .statement"):
+            break
+    visitor.page.close()
+    end = time.monotonic() + 15
+    while queued(servers.random):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_file_is_checked_judged_and_measured(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+    examples = (ROOT / "examples" / "pairs.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in examples.splitlines()][:6]
+    good, bad = tmp_path / "pairs.jsonl", tmp_path / "bad.jsonl"
+    good.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    bad.write_text(json.dumps({"question_id": 1, "question_body": 5}) + "\n", encoding="utf-8")
+    visitor = visit()
+    visitor.choose("Batch")
+    visitor.page.set_input_files("#batch-file input", bad)
+    visitor.until(lambda: "bad.jsonl" in visitor.text("batch-file"))
+    visitor.click("batch-check")
+    visitor.until(lambda: visitor.value("batch-status").startswith("bad.jsonl:1"))
+    visitor.page.click("#batch-file button[aria-label='Remove this file'], #batch-file button[aria-label='Clear']")
+    visitor.page.set_input_files("#batch-file input", good)
+    visitor.page.set_input_files("#batch-teacher input", good)
+    visitor.until(lambda: "pairs.jsonl" in visitor.text("batch-teacher"))
+    visitor.click("batch-check")
+    visitor.until(lambda: "6 samples" in visitor.value("batch-status"))
+    visitor.click("batch-go")
+    visitor.until(lambda: visitor.value("batch-status").startswith("6 judged"), 120)
+    assert "agreement" in visitor.value("batch-metrics")
+    assert "berlin wall" in visitor.text("batch-table").lower()
+    with visitor.page.expect_download() as download:
+        visitor.page.locator("#batch-results a").first.click()
+    judged = [json.loads(line) for line in Path(download.value.path()).read_text(encoding="utf-8").splitlines()]
+    assert [row["question_id"] for row in judged] == [row["question_id"] for row in rows]
+    assert {row["pred_order"] for row in judged} == {"forward"}
+    visitor.picture("batch")
+
+
+def test_a_lost_worker_is_told_and_the_page_recovers(visit: Callable[..., Visitor], servers: Stack) -> None:
+    extra = Server("model_worker", servers.folder, *servers.where, "--model-path", "tiny", "--model-names", "passing")
+    with running(extra):
+        servers.controller.wait(lambda: "passing" in models_of(servers.controller), 60)
+        visitor = visit("?model=passing")
+        for name in ("question", "answer1", "answer2"):
+            visitor.fill(f"judge-{name}", name)
+        extra.process.send_signal(signal.SIGSTOP)
+        visitor.click("judge-go")
+        visitor.until(lambda: "reading" in visitor.text("judge-picture"))
+        extra.stop(signal.SIGKILL)
+        assert "worker" in visitor.judged("judge")
+    visitor.click("refresh")
+    visitor.until(lambda: visitor.page.input_value("#model input") != "passing")
+    visitor.page.goto(servers.page.url + "/?model=tiny")
+    visitor.page.wait_for_selector("#judge-question textarea")
+    visitor.until(lambda: visitor.page.input_value("#model input") == "tiny")
+    for name in ("question", "answer1", "answer2"):
+        visitor.fill(f"judge-{name}", name)
+    visitor.click("judge-go")
+    visitor.page.wait_for_selector("#judge-picture .bar")
+
+
+def test_the_page_fits_a_phone_and_a_dark_room(visit: Callable[..., Visitor]) -> None:
+    visitor = visit("?model=tiny&__theme=dark", viewport={"width": 390, "height": 844})
+    assert visitor.page.evaluate("document.body.classList.contains('dark')")
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 390
+    visitor.page.locator("#judge-examples tr.tr-body").first.click()
+    visitor.until(lambda: visitor.value("judge-question") != "")
+    visitor.click("judge-go")
+    visitor.page.wait_for_selector("#judge-picture .bar")
+    visitor.picture("phone-dark")
+
+
+def test_visitors_log_in_where_the_page_asks_for_it(browser: Any, tmp_path: Path, servers: Stack) -> None:
+    logins = tmp_path / "logins"
+    logins.write_text("ada:lovelace\ngrace:hopper\n")
+    flags = ("--controller-url", servers.controller.url, "--gradio-auth-path", logins, "--log-dir", tmp_path)
+    page = Server("gradio_web_server_judgelm", tmp_path, *flags)
+    with running(page):
+        page.wait(lambda: page.get("/").status_code < 500, 120)
+        opened = browser.new_page()
+        opened.goto(page.url)
+        opened.wait_for_selector("input[type=password]")
+        assert opened.query_selector("#judge-question") is None
+        opened.locator("input, textarea").first.fill("grace")
+        opened.fill("input[type=password]", "hopper")
+        opened.get_by_role("button", name="Login").click()
+        opened.wait_for_selector("#judge-question textarea")
+        opened.close()
+    assert "hopper" not in page.log.read_text()
