@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 from collections.abc import Sequence
 
 import transformers
@@ -39,6 +40,9 @@ def page() -> str:
     for task, ending in (("pair", ""), ("single", "_single"), ("multi", "_multi"), ("mmvet", "_mmvet")):
         parts.append(section(f"judgelm/llm_judge/gen_model_judgement{ending}.py", published_parser(task)))
     parts.append(section("judgelm/llm_judge/eval_model_judgement.py", evaluate_parser()))
+    parts.append("# Servers\n")
+    for name in ("controller", "model_worker", "api", "gradio_web_server_judgelm", "cli"):
+        parts.append(section(f"judgelm.serve.{name}", importlib.import_module(f"judgelm.serve.{name}").build_parser()))
     parts.append("# Training scripts\n")
     parts.append(
         "They also take the flags of Hugging Face's `TrainingArguments`; `judgelm train --help` and `--help` of each"

@@ -58,7 +58,13 @@ def add_batch_tab(workers: Workers, folder: Path, settings: list[Any]) -> None:
         stop = gr.Button("Stop", elem_id="batch-stop", scale=1)
     status = gr.Textbox(label="State", lines=1, max_lines=6, interactive=False, elem_id="batch-status")
     table = gr.Dataframe(
-        headers=_HEADERS, datatype="str", interactive=False, wrap=True, max_height=420, elem_id="batch-table"
+        headers=_HEADERS,
+        column_widths=["12%", "38%", "10%", "10%", "12%", "18%"],
+        datatype="str",
+        interactive=False,
+        wrap=True,
+        max_height=420,
+        elem_id="batch-table",
     )
     metrics = gr.Textbox(
         label="Metrics",
@@ -127,7 +133,7 @@ def _judging(workers: Workers, folder: Path) -> Callable[..., AsyncGenerator[lis
             if not model:
                 raise InputError("no judge is chosen; is a worker running? Refresh the list.")
             yield [f"0 of {len(samples)} judged", [], gr.update(value="", visible=False), None]
-            rows: list[list[str]] = []
+            rows: dict[int, list[str]] = {}
             records: dict[str, dict[int, Record]] = {order: {} for order in orders}
             failed = 0
             for start in range(0, len(samples), MOST_SAMPLES):
@@ -149,15 +155,16 @@ def _judging(workers: Workers, folder: Path) -> Callable[..., AsyncGenerator[lis
                         result: ResultOut = event["result"]
                         sample = block[event["index"]]
                         failed += result.error is not None or result.scores is None
-                        if len(rows) < _MOST_ROWS:
-                            rows.append(_row(sample, result))
+                        place = start + event["index"]
+                        if place < _MOST_ROWS:
+                            rows[place] = _row(sample, result)
                         for order in orders:
                             found = next((one for one in result.judgements if one.order == order), None)
-                            records[order][start + event["index"]] = _record(sample, order, task, found)
+                            records[order][place] = _record(sample, order, task, found)
                         done = len(records[orders[0]])
-                        yield [f"{done} of {len(samples)} judged", rows, keep, keep]
-            place = Path(tempfile.mkdtemp(prefix="batch-", dir=folder))
-            paths = {order: place / f"{order}.jsonl" for order in orders}
+                        yield [f"{done} of {len(samples)} judged", [rows[k] for k in sorted(rows)], keep, keep]
+            made = Path(tempfile.mkdtemp(prefix="batch-", dir=folder))
+            paths = {order: made / f"{order}.jsonl" for order in orders}
             for order, path in paths.items():
                 write_lines(path, [records[order][index] for index in sorted(records[order])])
             said = f"{len(samples)} judged, {failed} without scores." + (
@@ -170,7 +177,7 @@ def _judging(workers: Workers, folder: Path) -> Callable[..., AsyncGenerator[lis
                     shown = gr.update(value=metrics_table(found_metrics), visible=True)
                 except InputError as error:
                     said += f" No metrics: {_without_folders(error, teacher, *map(str, paths.values()))}"
-            yield [said, rows, shown, [str(path) for path in paths.values()]]
+            yield [said, [rows[k] for k in sorted(rows)], shown, [str(path) for path in paths.values()]]
         except InputError as error:
             yield [_without_folders(error, questions, references, teacher), keep, keep, keep]
         except WorkerError as error:

@@ -36,8 +36,9 @@ class Client:
     def __init__(
         self, url: str = f"http://127.0.0.1:{API_PORT}", key: str | None = None, timeout_s: float = 600
     ) -> None:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._timeout_s = timeout_s
 
     def judge(
         self, question: str, answers: Sequence[str], reference: str | None = None, **settings: Any
@@ -58,7 +59,9 @@ class Client:
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
-            response = self._http.request(method, path, json=body)
+            response = httpx.request(
+                method, self._url + path, json=body, headers=self._headers, timeout=self._timeout_s
+            )
         except httpx.HTTPError as error:
             raise APIError(f"the API does not answer ({type(error).__name__})", 0, None) from error
         if response.is_success:

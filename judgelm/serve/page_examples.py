@@ -21,14 +21,12 @@ _BRIDGE_REFERENCE = "A red fishing boat passes under a raised drawbridge; two pe
 _BRIDGE_GOOD = "It is a red fishing boat going under a drawbridge that has been opened for it."
 _BRIDGE_WRONG = "The boat is a white ferry that waits at a pier for passengers."
 
-EXAMPLES: dict[tuple[str, bool], tuple[tuple[str, ...], ...]] = {
-    ("pair", False): ((_CHESS, _CHESS_GOOD, _CHESS_WRONG), (_SOUP, _SOUP_MYTH, _SOUP_GOOD)),
-    ("pair", True): (
-        (_SOUP, _SOUP_REFERENCE, _SOUP_MYTH, _SOUP_GOOD),
-        (_BRIDGE, _BRIDGE_REFERENCE, _BRIDGE_GOOD, _BRIDGE_WRONG),
-    ),
-    ("multi", False): ((_CHESS, _CHESS_GOOD, _CHESS_WRONG), (_SOUP, _SOUP_MYTH, _SOUP_GOOD)),
-    ("multi", True): ((_SOUP, _SOUP_REFERENCE, _SOUP_MYTH, _SOUP_GOOD),),
-    ("single", False): ((_CHESS, _CHESS_GOOD, _CHESS_SHORT), (_CHESS, _CHESS_GOOD, _CHESS_WRONG)),
+EXAMPLES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "judge": ((_CHESS, _CHESS_GOOD, _CHESS_WRONG), (_SOUP, _SOUP_MYTH, _SOUP_GOOD)),
+    "judge-reference": ((_SOUP, _SOUP_REFERENCE, _SOUP_MYTH, _SOUP_GOOD),),
+    "multi": ((_CHESS, _CHESS_GOOD, _CHESS_WRONG), (_SOUP, _SOUP_MYTH, _SOUP_GOOD)),
+    "multi-reference": ((_SOUP, _SOUP_REFERENCE, _SOUP_MYTH, _SOUP_GOOD),),
+    "single": ((_CHESS, _CHESS_GOOD, _CHESS_SHORT), (_CHESS, _CHESS_GOOD, _CHESS_WRONG)),
+    "multimodal": ((_BRIDGE, _BRIDGE_REFERENCE, _BRIDGE_GOOD, _BRIDGE_WRONG),),
 }
-"""(task, with a reference) -> the texts of the form, from the top"""
+"""a tab's slug -> the texts of its form, from the top"""

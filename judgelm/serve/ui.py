@@ -27,7 +27,7 @@ from judgelm.serve.http import describe
 from judgelm.serve.judging import JudgementRequest, ResultOut, SampleIn, judge_through
 from judgelm.serve.page_examples import EXAMPLES
 from judgelm.serve.protocol import WorkerError
-from judgelm.serve.verdicts import STYLE, show_message, show_result, show_talk
+from judgelm.serve.verdicts import GRADED, STYLE, show_message, show_result, show_talk
 from judgelm.serve.workers import Workers, followup_params
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ TABS = (
         image=True,
     ),
 )
-_NAMES = {"single": ("Reference answer", "Answer")}
+_NAMES = {"single": GRADED}
 
 Shown = dict[str, Any]
 """what a tab remembers of its last judgement; empty before the first"""
@@ -182,7 +182,11 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
 
     with gr.Row():
         with gr.Column(scale=1, min_width=320):
-            image = gr.Image(label="Image, shown to you alone", type="filepath", height=260) if tab.image else None
+            image = (
+                gr.Image(label="Image, shown to you alone", type="filepath", height=260, interactive=True)
+                if tab.image
+                else None
+            )
             question = box("question", "Question", 3)
             reference = box("reference", "Reference", 3) if tab.reference else None
             count = gr.State(2)
@@ -198,12 +202,12 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
                     box(f"answer{k}", name) for k, name in enumerate(_NAMES.get(tab.task, ("Answer 1", "Answer 2")), 1)
                 ]
             with gr.Row():
-                judge = gr.Button("Judge", variant="primary", min_width=90, elem_id=f"{slug}-go")
-                stop = gr.Button("Stop", min_width=90, elem_id=f"{slug}-stop")
-                again = gr.Button("Regenerate", min_width=90, elem_id=f"{slug}-again")
-                clear = gr.Button("Clear", min_width=90, elem_id=f"{slug}-clear")
+                judge = gr.Button("Judge", variant="primary", min_width=120, elem_id=f"{slug}-go")
+                stop = gr.Button("Stop", min_width=120, elem_id=f"{slug}-stop")
+                again = gr.Button("Regenerate", min_width=120, elem_id=f"{slug}-again")
+                clear = gr.Button("Clear", min_width=120, elem_id=f"{slug}-clear")
             texts = [question, *([reference] if reference is not None else []), *answers]
-            rows = EXAMPLES[tab.task, tab.reference]
+            rows = EXAMPLES[tab.slug]
             shown_texts = texts[: len(rows[0])]
             gr.Examples([list(row) for row in rows], shown_texts, label="Examples", elem_id=f"{slug}-examples")
         with gr.Column(scale=1, min_width=320):

@@ -31,9 +31,12 @@ STYLE = """
   max-width: 85%; color: var(--body-text-color); }
 .talk .user { align-self: flex-end; background: var(--color-accent-soft); }
 .talk .judge { align-self: flex-start; background: var(--background-fill-secondary); }
+#batch-metrics textarea { font-family: var(--font-mono); }
 @media (max-width: 640px) { .verdict .answer { grid-template-columns: 5.5rem 1fr 2.5rem; } }
 """
 _T = TypeVar("_T")
+GRADED = ("Reference answer", "Answer")
+"""names of the answers where the first one is the measure of the second"""
 _MEANING = {"forward": "answers in the order given", "reversed": "answers 1 and 2 exchanged"}
 
 
@@ -68,6 +71,9 @@ def statement(result: ResultOut, names: Sequence[str]) -> str:
     if unread:
         where = "" if len(result.judgements) == 1 else f" ({' and '.join(_MEANING[one.order] for one in unread)})"
         return f"No scores could be read from what the judge wrote{where}. Its text is below."
+    if names == GRADED:
+        assert result.scores is not None
+        return f"The answer gets {result.scores[1]:g} of 10."
     found = [_winners(one, names) for one in result.judgements]
     if len(found) == 1:
         return f"{found[0]}."

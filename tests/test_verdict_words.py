@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from judgelm.llm_judge.judge import Verdict
+from judgelm.sample import Sample
+from judgelm.serve.judging import JudgementOut, ResultOut
+from judgelm.serve.verdicts import GRADED, notes_on, show_message, show_result, show_talk, statement
+from judgelm.serve.workers import Usage
+from judgelm.verdict import Judgement
+
+NAMES = ("Answer 1", "Answer 2")
+
+
+def made(forward: str, reversed_: str | None = None, count: int = 2, **more: Any) -> ResultOut:
+    texts = {"forward": forward} | ({"reversed": reversed_} if reversed_ is not None else {})
+    read = {order: Judgement.parse(text, count) for order, text in texts.items()}
+    verdict = Verdict(Sample(0, "q", ("a",) * count), read.get("forward"), read.get("reversed"))
+    judgements = [
+        JudgementOut(
+            order=order,  # type: ignore[arg-type]
+            text=one.text,
+            scores=list(one.scores) if one.scores else None,
+            outcome=one.outcome.value if one.outcome else None,
+            parse=one.state.value,
+            reasons=one.reasons,
+            finish_reason=more.get("finish_reason", "stop"),
+            shortened=more.get("shortened"),
+            usage=Usage(),
+        )
+        for order, one in read.items()
+    ]
+    return ResultOut(
+        question_id=0,
+        scores=list(verdict.scores) if verdict.scores else None,
+        outcome=verdict.outcome.value if verdict.outcome else None,
+        consistent=verdict.consistent,
+        judgements=judgements,
+        suspicious_markers=more.get("markers", 0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("result", "names", "said"),
+    [
+        (made("8 7"), NAMES, "Answer 1 is better."),
+        (made("7 7"), NAMES, "Both answers are worth the same."),
+        (made("8 7", "6 9"), NAMES, "Answer 1 is better, in both orders."),
+        (made("5 5", "5 5"), NAMES, "Both answers are worth the same, in both orders."),
+        (
+            made("8 7", "9 3"),
+            NAMES,
+            "The verdict does not survive the swap. In the order given: answer 1 is better."
+            " With answers 1 and 2 exchanged: answer 2 is better. Count it as a tie.",
+        ),
+        (made("so good"), NAMES, "No scores could be read from what the judge wrote. Its text is below."),
+        (
+            made("8 7", "hm"),
+            NAMES,
+            "No scores could be read from what the judge wrote (answers 1 and 2 exchanged). Its text is below.",
+        ),
+        (made("8 7 9", count=3), (*NAMES, "Answer 3"), "Answer 3 is the best."),
+        (made("8 7 8", count=3), (*NAMES, "Answer 3"), "Answer 1 and Answer 3 share the first place."),
+        (made("7 9 8", "9 7 8", count=3), (*NAMES, "Answer 3"), "Answer 2 is the best, in both orders."),
+        (made("10 6.5"), GRADED, "The answer gets 6.5 of 10."),
+    ],
+)
+def test_a_result_is_said_in_plain_words(result: ResultOut, names: tuple[str, ...], said: str) -> None:
+    assert statement(result, names) == said
+
+
+def test_what_was_cut_repaired_or_imitated_is_noted() -> None:
+    assert notes_on(made("8 7")) == []
+    notes = notes_on(made("8, 7", "6 9", shortened=[3, 0], finish_reason="length", markers=2))
+    assert len(notes) == 6
+    assert "answer 1 by 3 tokens (answers in the order given)" in notes[0]
+    assert any("answer 2 by 3 tokens (answers 1 and 2 exchanged)" in note for note in notes)
+    assert "2 lines of the texts imitate the markers" in notes[-1]
+
+
+def test_bars_stand_in_the_order_given() -> None:
+    html = show_result(made("8 2", "3 9"), NAMES)
+    first, second = html.split("Answer 2</span>")
+    assert ("width:80.0%" in first, "width:90.0%" in first) == (True, True)
+    assert ("width:20.0%" in second, "width:30.0%" in second) == (True, True)
+
+
+def test_texts_of_others_are_never_html() -> None:
+    assert "<b>" not in show_message("<b>") + show_talk([("<b>", "<script>")])
+    assert "&lt;script&gt;" in show_talk([("<b>", "<script>")])
