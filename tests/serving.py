@@ -24,19 +24,20 @@ def free_port() -> int:
         return port
 
 
-class Server:
-    """One of our servers, with its log."""
+class Process:
+    """A server in a process of its own, with its log; `command` goes to the interpreter."""
 
-    def __init__(self, name: str, folder: Path, *args: str | Path, port: int | None = None, **env: str) -> None:
-        self.port = port or free_port()
+    def __init__(self, name: str, folder: Path, port: int, *command: str, **env: str) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"{name}-{self.port}.log"
-        command = [sys.executable, "-m", f"judgelm.serve.{name}", "--port", str(self.port), *map(str, args)]
         # a heart beat each second, so that tests need not wait a minute for one
         beats = {"FASTCHAT_WORKER_HEART_BEAT_INTERVAL": "1", "FASTCHAT_CONTROLLER_HEART_BEAT_EXPIRATION": "4"}
+        # FastChat's servers open log files where they are started, or here
+        beats["LOGDIR"] = str(folder)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | beats | env, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, *command], cwd=ROOT, env=os.environ | beats | env, stdout=log, stderr=subprocess.STDOUT
             )
 
     def post(self, path: str, body: Any = None, **settings: Any) -> httpx.Response:
@@ -68,13 +69,21 @@ class Server:
             raise
 
 
+class Server(Process):
+    """One of our servers."""
+
+    def __init__(self, name: str, folder: Path, *args: str | Path, port: int | None = None, **env: str) -> None:
+        port = port or free_port()
+        super().__init__(name, folder, port, "-m", f"judgelm.serve.{name}", "--port", str(port), *map(str, args), **env)
+
+
 def models_of(controller: Server) -> list[str]:
     names: list[str] = controller.post("/list_models").json()["models"]
     return names
 
 
 @contextlib.contextmanager
-def running(*servers: Server) -> Iterator[None]:
+def running(*servers: Process) -> Iterator[None]:
     try:
         yield
     finally:
