@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--short", action="store_true", help="compare with the questions alone as prompts, no load")
     parser.add_argument("--work", default="build/serve", help="folder of the servers' logs")
     args = parser.parse_args()
     folder = Path(args.work)
@@ -235,10 +236,13 @@ def main() -> None:
         "commit": git,
         "versions": versions(),
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-        "load": load([sample.question for sample in samples], args.requests, args.clients, folder),
     }
-    write_text(args.output, json.dumps(result) + "\n")
-    result["compare"] = compare(prompts, args.at_once, args.rounds, folder)
+    # the model's own chat format: else it has nothing to say
+    questions = [f"<|im_start|>user\n{s.question}<|im_end|>\n<|im_start|>assistant\n" for s in samples]
+    if not args.short:
+        result["load"] = load(questions, args.requests, args.clients, folder)
+        write_text(args.output, json.dumps(result) + "\n")
+    result["compare"] = compare(questions if args.short else prompts, args.at_once, args.rounds, folder)
     write_text(args.output, json.dumps(result) + "\n")
 
 

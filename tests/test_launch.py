@@ -133,6 +133,7 @@ def test_mistakes_end_in_one_line_and_leave_nothing_running(tmp_path: Path, run:
     for flags, said in (
         (["--workers-only"], "belong together"),
         (["--num-workers", "0"], "expected 1 or more"),
+        (["--workers-only", "--controller-address", "http://192.0.2.1:21001"], "cannot reach that"),
         (["--model", "tiny", "tiny"], "each name may come once"),
     ):
         result = run("-m", "judgelm", "serve", "--log-dir", tmp_path / "logs", *flags)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Callable
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,24 @@ _MOST_ROWS = 200
 """of the table; the files hold all"""
 
 
-def add_batch_tab(workers: Workers, folder: Path, settings: list[Any]) -> None:
+_KEPT_S = 24 * 3600.0
+"""how long what a visitor may download stays"""
+
+
+def remove_old(folder: Path) -> None:
+    """Judgements that nobody will download any more."""
+    for path in folder.iterdir():
+        if path.stat().st_mtime < time.time() - _KEPT_S:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def add_batch_tab(
+    workers: Workers,
+    folder: Path,
+    settings: list[Any],
+    moderate: Callable[[str], Awaitable[bool]] | None = None,
+    limit: int = 16,
+) -> None:
     """Into the tab that is open; results are written under `folder`."""
     gr.Markdown(
         "A JSON Lines file, as `judgelm judge` takes: `question_id`, `question_body`, `answer1_body`, `answer2_body`."
@@ -79,11 +98,13 @@ def add_batch_tab(workers: Workers, folder: Path, settings: list[Any]) -> None:
     inputs = [questions, references, task]
     check.click(_checked, inputs, status, show_progress="minimal")
     run = go.click(
-        _judging(workers, folder),
+        _judging(workers, folder, moderate),
         [*inputs, teacher, *settings],
         [status, table, metrics, files],
         show_progress="minimal",
         trigger_mode="once",
+        concurrency_id="judge",
+        concurrency_limit=limit,
     )
     stop.click(None, cancels=[run])
 
@@ -113,7 +134,9 @@ def _without_folders(error: Exception, *paths: str | None) -> str:
     return text
 
 
-def _judging(workers: Workers, folder: Path) -> Callable[..., AsyncGenerator[list[Any], None]]:
+def _judging(
+    workers: Workers, folder: Path, moderate: Callable[[str], Awaitable[bool]] | None
+) -> Callable[..., AsyncGenerator[list[Any], None]]:
     async def judge(
         questions: str | None,
         references: str | None,
@@ -128,14 +151,33 @@ def _judging(workers: Workers, folder: Path) -> Callable[..., AsyncGenerator[lis
     ) -> AsyncGenerator[list[Any], None]:
         keep = gr.skip()
         orders: list[Order] = ["forward", "reversed"] if both and not TASKS[task].prefill else ["forward"]
+        rows: dict[int, list[str]] = {}
+        records: dict[Order, dict[int, Record]] = {order: {} for order in orders}
+
+        def written() -> list[str]:
+            """Files of what was judged, whole or not."""
+            remove_old(folder)
+            made = Path(tempfile.mkdtemp(prefix="batch-", dir=folder))
+            paths = []
+            for order in orders:
+                paths.append(made / f"{order}.jsonl")
+                write_lines(paths[-1], [records[order][index] for index in sorted(records[order])])
+            return [str(path) for path in paths]
+
+        def partly(said: str) -> list[Any]:
+            done = len(records["forward"])
+            return [f"Stopped after {done} judged: {said}", keep, keep, written() if done else keep]
+
         try:
             samples = _read(questions, references, task)
             if not model:
                 raise InputError("no judge is chosen; is a worker running? Refresh the list.")
+            if moderate is not None:
+                for sample in samples:
+                    if await moderate("\n".join([sample.question, sample.reference or "", *sample.answers])):
+                        raise InputError(f"question_id {sample.question_id} goes against the moderation rules")
             yield [f"0 of {len(samples)} judged", [], gr.update(value="", visible=False), None]
-            rows: dict[int, list[str]] = {}
-            records: dict[str, dict[int, Record]] = {order: {} for order in orders}
-            failed = 0
+            failed, told = 0, 0.0
             for start in range(0, len(samples), MOST_SAMPLES):
                 block = samples[start : start + MOST_SAMPLES]
                 request = JudgementRequest(
@@ -148,9 +190,13 @@ def _judging(workers: Workers, folder: Path) -> Callable[..., AsyncGenerator[lis
                     top_p=top_p,
                     max_new_tokens=int(length),
                 )
-                async with contextlib.aclosing(judge_through(workers, request, model)) as events:
+                async with contextlib.aclosing(judge_through(workers, request, model, patient=start > 0)) as events:
                     async for event in events:
                         if event["event"] != "result":
+                            # at a step gradio notices that the visitor has left
+                            if time.monotonic() - told >= 1:
+                                told = time.monotonic()
+                                yield [keep] * 4
                             continue
                         result: ResultOut = event["result"]
                         sample = block[event["index"]]
@@ -163,30 +209,27 @@ def _judging(workers: Workers, folder: Path) -> Callable[..., AsyncGenerator[lis
                             records[order][place] = _record(sample, order, task, found)
                         done = len(records[orders[0]])
                         yield [f"{done} of {len(samples)} judged", [rows[k] for k in sorted(rows)], keep, keep]
-            made = Path(tempfile.mkdtemp(prefix="batch-", dir=folder))
-            paths = {order: made / f"{order}.jsonl" for order in orders}
-            for order, path in paths.items():
-                write_lines(path, [records[order][index] for index in sorted(records[order])])
+            paths = written()
             said = f"{len(samples)} judged, {failed} without scores." + (
                 f" The table shows the first {_MOST_ROWS}." if len(samples) > _MOST_ROWS else ""
             )
             shown = keep
             if task != "multi":
                 try:
-                    found_metrics = evaluate_files(paths["forward"], paths.get("reversed"), teacher)
+                    found_metrics = evaluate_files(paths[0], paths[1] if len(paths) > 1 else None, teacher)
                     shown = gr.update(value=metrics_table(found_metrics), visible=True)
                 except InputError as error:
-                    said += f" No metrics: {_without_folders(error, teacher, *map(str, paths.values()))}"
-            yield [said, [rows[k] for k in sorted(rows)], shown, [str(path) for path in paths.values()]]
+                    said += f" No metrics: {_without_folders(error, teacher, *paths)}"
+            yield [said, [rows[k] for k in sorted(rows)], shown, paths]
         except InputError as error:
             yield [_without_folders(error, questions, references, teacher), keep, keep, keep]
         except WorkerError as error:
-            yield [f"Stopped: {error}", keep, keep, keep]
+            yield partly(str(error))
         except ValidationError as error:
             yield [describe(error), keep, keep, keep]
         except Exception:
             log.exception("the page could not judge a file")
-            yield ["The page failed; its log says why.", keep, keep, keep]
+            yield partly("the page failed; its log says why")
 
     return judge
 

@@ -17,7 +17,7 @@ from judgelm.engine.running import Row, can_mix
 
 log = logging.getLogger(__name__)
 
-_JOINING_TOKENS = 4096
+_JOINING_TOKENS = 1024
 """prompt tokens read at once, while the others wait for their next token"""
 
 

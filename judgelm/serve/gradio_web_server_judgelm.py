@@ -96,6 +96,10 @@ def moderator() -> Callable[[str], Awaitable[bool]]:
     return flagged
 
 
+async def _refuse_download(*_: object, **__: object) -> NoReturn:
+    raise ValueError("files are uploaded here, not fetched from elsewhere")
+
+
 def serve_page(args: argparse.Namespace) -> None:
     """Serve the page until a signal comes."""
     controller = check_url(args.controller_url, "--controller-url")
@@ -110,9 +114,12 @@ def serve_page(args: argparse.Namespace) -> None:
     from judgelm.serve.ui import CSS, Page, build_page
     from judgelm.serve.workers import Workers
 
-    page = Page(Workers(controller), Path(args.log_dir), args.model_list_mode == "reload", moderate)
+    # a client may name a web address where a file is expected: the page fetches none
+    gr.processing_utils.async_ssrf_protected_download = _refuse_download
+    reload_models = args.model_list_mode == "reload"
+    page = Page(Workers(controller), Path(args.log_dir), reload_models, moderate, args.concurrency_count)
     blocks = build_page(page)
-    blocks.queue(default_concurrency_limit=args.concurrency_count, max_size=256, api_open=False)
+    blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     blocks.launch(
         server_name=args.host,

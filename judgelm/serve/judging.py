@@ -109,15 +109,17 @@ Event = dict[str, Any]
 "result": ResultOut} once for each sample, in the order in which they are done"""
 
 
-async def judge_through(workers: Workers, request: JudgementRequest, model: str) -> AsyncGenerator[Event, None]:
-    """Judge all samples of a request, both orders at once.
+async def judge_through(
+    workers: Workers, request: JudgementRequest, model: str, patient: bool = False
+) -> AsyncGenerator[Event, None]:
+    """Judge all samples of a request, both orders at once. A `patient` one waits where the queue is full.
 
     Raises InputError for a sample or an order that the task does not take, before anything is generated, and
     WorkerError where no worker can go on. A sample that does not fit the model has an `error` in its result.
     """
     check_request(request)
     orders = check_orders(request.orders or ("both" if request.task == "pair" else "forward"), request.task)
-    run = _Run(workers, request, model, list(orders))
+    run = _Run(workers, request, model, list(orders), begun=patient)
     task = asyncio.create_task(run.everything())
     try:
         left = len(request.samples)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -88,6 +89,11 @@ def serve_command(args: argparse.Namespace) -> None:
     if args.num_workers < 1:
         raise InputError(f"--num-workers {args.num_workers}: expected 1 or more")
     controller = check_url(args.controller_address, "--controller-address") if args.controller_address else None
+    if controller and not _is_loopback(controller) and _is_loopback(url_of(args.worker_host, 80)):
+        raise InputError(
+            f"--worker-host {args.worker_host}: the controller {controller} cannot reach that;"
+            " expected this machine's address"
+        )
     parts = Parts(Path(args.log_dir))
     with _terminated_as_interrupted():
         try:
@@ -189,6 +195,10 @@ def _die_with_parent() -> None:
     """Linux then sends SIGTERM to a part even where we are killed and cannot."""
     assert _LIBC is not None
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
 
 
 def _port(host: str, port: int) -> int:

@@ -22,7 +22,7 @@ from judgelm.engine import Sampling
 from judgelm.jsonl import InputError, dump_line
 from judgelm.prompt import TASKS
 from judgelm.sample import MAX_ANSWERS, Sample
-from judgelm.serve.batch_tab import add_batch_tab
+from judgelm.serve.batch_tab import add_batch_tab, remove_old
 from judgelm.serve.http import describe
 from judgelm.serve.judging import JudgementRequest, ResultOut, SampleIn, judge_through
 from judgelm.serve.page_examples import EXAMPLES
@@ -97,6 +97,8 @@ class Page:
     log_folder: Path
     reload_models: bool = True
     moderate: Callable[[str], Awaitable[bool]] | None = None
+    limit: int = 16
+    """judgements that run at once, of all visitors"""
     models: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -138,6 +140,7 @@ class Page:
 
     def to_file(self, shown: Shown) -> str:
         """The judgement as a JSON file for download."""
+        remove_old(self.folder)
         path = self.folder / f"judgement-{uuid.uuid4().hex[:12]}.json"
         path.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return str(path)
@@ -166,7 +169,7 @@ def build_page(page: Page) -> gr.Blocks:
             with gr.Tab(tab.title, id=tab.slug, elem_id=f"tab-{tab.slug}"):
                 _add_tab(page, tab, settings)
         with gr.Tab("Batch", id="batch", elem_id="tab-batch"):
-            add_batch_tab(page.workers, page.folder, settings)
+            add_batch_tab(page.workers, page.folder, settings, page.moderate, page.limit)
         blocks.load(page.opened, None, model)
         refresh.click(page.refreshed, model, model)
     made: gr.Blocks = blocks
@@ -232,17 +235,17 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
                 )
     shown = gr.State({})
     outputs = [picture, forward, reversed_, shown, chat, download, noted]
-    runs = [
-        button.click(
-            _judging(page, tab, fresh),
-            [*settings, count, *texts],
-            outputs,
-            show_progress="minimal",
-            trigger_mode="once",
-        )
-        for button, fresh in ((judge, False), (again, True))
-    ]
-    follow = asked.submit(_following(page), [shown, asked, *settings], [shown, chat, asked], show_progress="hidden")
+    bound: dict[str, Any] = {"concurrency_id": "judge", "concurrency_limit": page.limit}
+    follow = asked.submit(
+        _following(page), [shown, asked, *settings], [shown, chat, asked], show_progress="hidden", **bound
+    )
+    # whatever still runs would write into the same boxes
+    form = [*settings, count, *texts]
+    run: dict[str, Any] = {"show_progress": "minimal", "trigger_mode": "once", **bound}
+    first = judge.click(_judging(page, tab, False), form, outputs, cancels=[follow], **run)
+    second = again.click(_judging(page, tab, True), form, outputs, cancels=[follow, first], **run)
+    judge.click(None, cancels=[second])
+    runs = [first, second]
     stop.click(None, cancels=[*runs, follow])
     cleared = [*texts, *outputs, asked, *([image] if image is not None else [])]
     clear.click(
@@ -309,7 +312,7 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
             given = _read_form(tab, count, texts)
             if not model:
                 raise InputError("No judge is chosen; is a worker running? Refresh the list.")
-            if page.moderate is not None and await page.moderate("\n".join(texts)):
+            if page.moderate is not None and await page.moderate("\n".join(text or "" for text in texts)):
                 raise InputError("This text goes against the moderation rules of this page.")
             request = JudgementRequest(
                 model=model,

@@ -87,7 +87,7 @@ class Workers:
                     async for chunk in chunks:
                         yield chunk
                 return
-            except httpx.ConnectError:
+            except (httpx.ConnectError, httpx.ConnectTimeout):
                 log.warning("worker %s cannot be reached", address)
                 await self.refresh()
                 if attempt:
@@ -137,8 +137,16 @@ class Workers:
 
     async def conversation(self, model: str) -> Any:
         """An empty conversation in the model's chat format."""
-        address = await self._address(model)
-        conv = (await self._ask(address + "/worker_get_conv_template", {"model": model})).get("conv", {})
+        try:
+            asked = await self._ask(await self._address(model) + "/worker_get_conv_template", {"model": model})
+        except httpx.HTTPError:
+            # it has gone: those that are left are asked
+            await self.refresh()
+            try:
+                asked = await self._ask(await self._address(model) + "/worker_get_conv_template", {"model": model})
+            except httpx.HTTPError:
+                raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
+        conv = asked.get("conv", {})
         try:
             return Conversation(
                 name=conv["name"],
