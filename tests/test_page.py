@@ -6,13 +6,15 @@ import os
 import re
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_jsonl
 from PIL import Image
 from serving import Server, models_of, running
 
@@ -141,6 +143,17 @@ def votes(servers: Stack) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def begin_a_long_one(visitor: Visitor) -> None:
+    """A random model may end at once: begin again until it does not."""
+    for name in ("question", "answer1", "answer2"):
+        visitor.fill(f"judge-{name}", name)
+    for _ in range(20):
+        visitor.click("judge-again")
+        visitor.until(lambda: visitor.value("judge-forward") != "")
+        if not visitor.page.query_selector("#judge-picture .statement"):
+            return
+
+
 def test_a_pair_is_judged_in_both_orders_then_asked_about_voted_and_taken_home(
     visit: Callable[..., Visitor], servers: Stack
 ) -> None:
@@ -219,14 +232,7 @@ def test_a_judgement_streams_and_stop_ends_it(visit: Callable[..., Visitor], ser
     visitor = visit("?model=random-llama")
     assert visitor.page.input_value("#model input") == "random-llama"
     visitor.click("both")
-    for name in ("question", "answer1", "answer2"):
-        visitor.fill(f"judge-{name}", name)
-    # a random model may end at once: begin again until it does not
-    for _ in range(20):
-        visitor.click("judge-again")
-        visitor.until(lambda: visitor.value("judge-forward") != "")
-        if not visitor.page.query_selector("#judge-picture .statement"):
-            break
+    begin_a_long_one(visitor)
     first = visitor.value("judge-forward")
     visitor.until(lambda: len(visitor.value("judge-forward")) > len(first), 10)
     visitor.click("judge-stop")
@@ -235,13 +241,7 @@ def test_a_judgement_streams_and_stop_ends_it(visit: Callable[..., Visitor], ser
 
 def test_the_page_closed_ends_a_generation(visit: Callable[..., Visitor], servers: Stack) -> None:
     visitor = visit("?model=random-llama")
-    for name in ("question", "answer1", "answer2"):
-        visitor.fill(f"judge-{name}", name)
-    for _ in range(20):
-        visitor.click("judge-again")
-        visitor.until(lambda: visitor.value("judge-forward") != "")
-        if not visitor.page.query_selector("#judge-picture .statement"):
-            break
+    begin_a_long_one(visitor)
     visitor.page.close()
     end = time.monotonic() + 15
     while queued(servers.random):
@@ -277,6 +277,102 @@ def test_a_file_is_checked_judged_and_measured(visit: Callable[..., Visitor], tm
     assert [row["question_id"] for row in judged] == [row["question_id"] for row in rows]
     assert {row["pred_order"] for row in judged} == {"forward"}
     visitor.picture("batch")
+
+
+def test_a_file_that_is_stopped_gives_what_was_judged(visit: Callable[..., Visitor], tmp_path: Path) -> None:
+    row = {"question_body": "Why?", "answer1_body": "Because of that.", "answer2_body": "So."}
+    path = write_jsonl(tmp_path / "many.jsonl", [{"question_id": k, **row} for k in range(400)])
+    visitor = visit()
+    visitor.choose("Batch")
+    visitor.page.set_input_files("#batch-file input", path)
+    visitor.until(lambda: "many.jsonl" in visitor.text("batch-file"))
+    visitor.click("batch-go")
+    visitor.until(lambda: re.match("[1-9][0-9]* of 400 judged", visitor.value("batch-status")) is not None)
+    visitor.click("batch-stop")
+    visitor.until(lambda: visitor.value("batch-status").startswith("Stopped after "))
+    count = int(visitor.value("batch-status").split()[2])
+    with visitor.page.expect_download() as download:
+        visitor.page.locator("#batch-results a").first.click()
+    judged = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert 0 < len(judged) == count < 400
+
+
+def test_a_long_answer_is_shortened_and_the_page_says_so(visit: Callable[..., Visitor]) -> None:
+    visitor = visit("?model=random-llama")
+    visitor.page.get_by_label("Scores only").check()
+    visitor.fill("judge-question", "Which one?")
+    visitor.fill("judge-answer1", "word " * 10_000)
+    visitor.fill("judge-answer2", "short")
+    visitor.click("judge-go")
+    assert re.search(r"it shortened answer 1 by [0-9]{4,} tokens", visitor.judged("judge"))
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "https://example.com/pairs.jsonl"])
+def test_a_client_cannot_name_a_file_that_it_did_not_upload(path: str, servers: Stack) -> None:
+    config = servers.page.get("/config").json()
+    check = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "batch-check")
+    number = next(job["id"] for job in config["dependencies"] if [check, "click"] in job["targets"])
+    given = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    body = {"data": [given, None, "pair"], "fn_index": number, "session_hash": "stranger"}
+    assert servers.page.post("/gradio_api/queue/join", body).status_code == 200
+    said = servers.page.get("/gradio_api/queue/data?session_hash=stranger").text
+    done = [json.loads(line[6:]) for line in said.splitlines() if '"process_completed"' in line]
+    assert [event["success"] for event in done] == [False]
+    assert "root:" not in said
+    assert "Traceback" not in said
+    if path.startswith("https"):
+        assert "files are uploaded here, not fetched from elsewhere" in servers.page.log.read_text()
+
+
+class Moderation(BaseHTTPRequestHandler):
+    """A moderation service that flags one word."""
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        answer = json.dumps({"results": [{"flagged": "forbidden" in body["input"]}]}).encode()
+        self.send_response(200 if self.headers["authorization"] == "Bearer secret-key" else 401)
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_moderation_refuses_what_it_flags(browser: Any, tmp_path: Path, servers: Stack) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Moderation) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        flags = ("--controller-url", servers.controller.url, "--moderate", "--log-dir", tmp_path)
+        env = {"OPENAI_API_KEY": "secret-key", "OPENAI_BASE_URL": f"http://127.0.0.1:{service.server_port}/v1"}
+        page = Server("gradio_web_server_judgelm", tmp_path, *flags, "--model-list-mode", "once", **env)
+        with running(page):
+            page.wait(lambda: page.get("/").status_code == 200, 120)
+            visitor = Visitor(browser, page.url + "/?model=tiny")
+            visitor.choose("Multiple answers")
+            for name in ("question", "answer1", "answer2"):
+                visitor.fill(f"multi-{name}", name)
+            visitor.click("multi-go")
+            visitor.page.wait_for_selector("#multi-picture .bar")
+            visitor.fill("multi-answer2", "a forbidden word")
+            visitor.click("multi-go")
+            visitor.until(lambda: "against the moderation rules" in visitor.text("multi-picture"))
+            visitor.close()
+        service.shutdown()
+    assert "secret-key" not in page.log.read_text()
+
+
+def test_mistakes_in_the_flags_of_the_page_end_in_one_line(tmp_path: Path, run: Any) -> None:
+    logins = tmp_path / "logins"
+    logins.write_text("ada:lovelace\nsecret-without-colon\n")
+    for flags, said in (
+        (["--gradio-auth-path", logins], f"{logins}:2: expected user:password"),
+        (["--gradio-auth-path", tmp_path / "none"], "cannot be read"),
+        (["--controller-url", "ftp://x"], "expected an address such as"),
+        (["--moderate"], "expected a key in OPENAI_API_KEY"),
+    ):
+        result = run("-m", "judgelm.serve.gradio_web_server_judgelm", *flags)
+        assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr
+        assert said in result.stderr
+        assert "secret-without" not in result.stderr
 
 
 def test_a_lost_worker_is_told_and_the_page_recovers(visit: Callable[..., Visitor], servers: Stack) -> None:

@@ -160,7 +160,7 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         # a mistake must be told before a stream begins
         check_request(request)
         model = await _choose_model(workers, request.model)
-        events = _counting(judge_through(workers, request, model), metrics)
+        events = _counting(judge_through(workers, request.model_copy(update={"model": model})), metrics)
         if request.stream:
             return StreamingResponse(
                 _ndjson(events, {"id": id_, "model": model, "created": created}),

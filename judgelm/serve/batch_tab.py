@@ -7,7 +7,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from judgelm.prompt import TASKS, count_markers
 from judgelm.reading import read_samples
 from judgelm.sample import Sample
 from judgelm.serve.http import describe
-from judgelm.serve.judging import MOST_SAMPLES, JudgementOut, JudgementRequest, ResultOut, SampleIn, judge_through
+from judgelm.serve.judging import MOST_SAMPLES, JudgementOut, ResultOut, SampleIn, judge_through
+from judgelm.serve.page_settings import Moderate, PageSettings, check_texts
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.workers import Workers
 from judgelm.verdict import Judgement
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 _HEADERS = ["question_id", "question", "outcome", "scores", "both orders agree", "note"]
 _MOST_ROWS = 200
 """of the table; the files hold all"""
-
-
 _KEPT_S = 24 * 3600.0
 """how long what a visitor may download stays"""
 
@@ -50,8 +49,8 @@ def add_batch_tab(
     workers: Workers,
     folder: Path,
     settings: list[Any],
-    moderate: Callable[[str], Awaitable[bool]] | None = None,
-    limit: int = 16,
+    moderate: Moderate | None,
+    limit: int,
 ) -> None:
     """Into the tab that is open; results are written under `folder`."""
     gr.Markdown(
@@ -97,8 +96,10 @@ def add_batch_tab(
     files = gr.File(label="Judgements", file_count="multiple", interactive=False, elem_id="batch-results")
     inputs = [questions, references, task]
     check.click(_checked, inputs, status, show_progress="minimal")
-    run = go.click(
-        _judging(workers, folder, moderate),
+    # a run that was cancelled could not hand over what it has: it looks here instead
+    stopping: set[str] = set()
+    go.click(
+        _judging(workers, folder, moderate, stopping),
         [*inputs, teacher, *settings],
         [status, table, metrics, files],
         show_progress="minimal",
@@ -106,7 +107,7 @@ def add_batch_tab(
         concurrency_id="judge",
         concurrency_limit=limit,
     )
-    stop.click(None, cancels=[run])
+    stop.click(_stopping(stopping), None, None, show_progress="hidden", queue=False)
 
 
 def _read(questions: str | None, references: str | None, task: str) -> list[Sample]:
@@ -134,23 +135,28 @@ def _without_folders(error: Exception, *paths: str | None) -> str:
     return text
 
 
+def _stopping(sessions: set[str]) -> Callable[[gr.Request], None]:
+    def stop(visit: gr.Request) -> None:
+        sessions.add(str(visit.session_hash))
+
+    return stop
+
+
 def _judging(
-    workers: Workers, folder: Path, moderate: Callable[[str], Awaitable[bool]] | None
+    workers: Workers, folder: Path, moderate: Moderate | None, stopping: set[str]
 ) -> Callable[..., AsyncGenerator[list[Any], None]]:
     async def judge(
+        visit: gr.Request,
         questions: str | None,
         references: str | None,
         task: str,
         teacher: str | None,
-        model: str | None,
-        detail: str,
-        both: bool,
-        temperature: float,
-        top_p: float,
-        length: float,
+        *values: Any,
     ) -> AsyncGenerator[list[Any], None]:
-        keep = gr.skip()
-        orders: list[Order] = ["forward", "reversed"] if both and not TASKS[task].prefill else ["forward"]
+        keep, session = gr.skip(), str(visit.session_hash)
+        stopping.discard(session)
+        settings = PageSettings(*values)
+        orders = settings.orders(task)
         rows: dict[int, list[str]] = {}
         records: dict[Order, dict[int, Record]] = {order: {} for order in orders}
 
@@ -170,28 +176,19 @@ def _judging(
 
         try:
             samples = _read(questions, references, task)
-            if not model:
-                raise InputError("no judge is chosen; is a worker running? Refresh the list.")
-            if moderate is not None:
-                for sample in samples:
-                    if await moderate("\n".join([sample.question, sample.reference or "", *sample.answers])):
-                        raise InputError(f"question_id {sample.question_id} goes against the moderation rules")
+            for sample in samples:
+                texts = [sample.question, sample.reference, *sample.answers]
+                await check_texts(moderate, texts, f"question_id {sample.question_id}")
             yield [f"0 of {len(samples)} judged", [], gr.update(value="", visible=False), None]
             failed, told = 0, 0.0
             for start in range(0, len(samples), MOST_SAMPLES):
                 block = samples[start : start + MOST_SAMPLES]
-                request = JudgementRequest(
-                    model=model,
-                    samples=[_given(sample) for sample in block],
-                    task=task,  # type: ignore[arg-type]
-                    orders="both" if len(orders) == 2 else "forward",
-                    scores_only=detail == "Scores only",
-                    temperature=temperature,
-                    top_p=top_p,
-                    max_new_tokens=int(length),
-                )
-                async with contextlib.aclosing(judge_through(workers, request, model, patient=start > 0)) as events:
+                request = settings.request([_given(sample) for sample in block], task)
+                async with contextlib.aclosing(judge_through(workers, request, patient=start > 0)) as events:
                     async for event in events:
+                        if session in stopping:
+                            yield partly("as you wished")
+                            return
                         if event["event"] != "result":
                             # at a step gradio notices that the visitor has left
                             if time.monotonic() - told >= 1:

@@ -110,16 +110,17 @@ Event = dict[str, Any]
 
 
 async def judge_through(
-    workers: Workers, request: JudgementRequest, model: str, patient: bool = False
+    workers: Workers, request: JudgementRequest, patient: bool = False
 ) -> AsyncGenerator[Event, None]:
-    """Judge all samples of a request, both orders at once. A `patient` one waits where the queue is full.
+    """Judge all samples of a request that names its model, both orders at once.
 
-    Raises InputError for a sample or an order that the task does not take, before anything is generated, and
-    WorkerError where no worker can go on. A sample that does not fit the model has an `error` in its result.
+    A `patient` request waits where the worker's queue is full from the start; others do once they have begun.
+
+    The request is one that `check_request` let pass. Raises WorkerError where no worker can go on. A sample that does
+    not fit the model has an `error` in its result.
     """
-    check_request(request)
     orders = check_orders(request.orders or ("both" if request.task == "pair" else "forward"), request.task)
-    run = _Run(workers, request, model, list(orders), begun=patient)
+    run = _Run(workers, request, orders, begun=patient)
     task = asyncio.create_task(run.everything())
     try:
         left = len(request.samples)
@@ -156,8 +157,7 @@ class _Run:
 
     workers: Workers
     request: JudgementRequest
-    model: str
-    orders: list[Order]
+    orders: tuple[Order, ...]
     queue: asyncio.Queue[Event | BaseException] = field(default_factory=lambda: asyncio.Queue(maxsize=64))
     places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     begun: bool = False
@@ -224,7 +224,8 @@ class _Run:
         prefill = TASKS[asked.task].prefill
         params = judgement_params(shown, asked.task, sampling, asked.constrained)
         chunk = None
-        async with contextlib.aclosing(self.workers.stream(self.model, params)) as chunks:
+        assert asked.model is not None
+        async with contextlib.aclosing(self.workers.stream(asked.model, params)) as chunks:
             async for chunk in chunks:
                 self.begun = True
                 # whoever reads slowly gets fewer, longer steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -10,7 +9,7 @@ import random
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ from judgelm.prompt import TASKS
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.batch_tab import add_batch_tab, remove_old
 from judgelm.serve.http import describe
-from judgelm.serve.judging import JudgementRequest, ResultOut, SampleIn, judge_through
+from judgelm.serve.judging import ResultOut, SampleIn, judge_through
 from judgelm.serve.page_examples import EXAMPLES
+from judgelm.serve.page_settings import DETAILS, Moderate, PageSettings, check_texts
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.verdicts import GRADED, STYLE, show_message, show_result, show_talk
 from judgelm.serve.workers import Workers, followup_params
@@ -96,7 +96,7 @@ class Page:
     workers: Workers
     log_folder: Path
     reload_models: bool = True
-    moderate: Callable[[str], Awaitable[bool]] | None = None
+    moderate: Moderate | None = None
     limit: int = 16
     """judgements that run at once, of all visitors"""
     models: list[str] = field(default_factory=list)
@@ -157,14 +157,13 @@ def build_page(page: Page) -> gr.Blocks:
                 model = gr.Dropdown(label="Judge", choices=[], elem_id="model")
                 refresh = gr.Button("Refresh judges", size="sm", elem_id="refresh")
             with gr.Column(scale=3, min_width=280):
-                details = ["Scores and reasons", "Scores only"]
-                detail = gr.Radio(details, value=details[0], label="Detail", elem_id="detail")
+                detail = gr.Radio(list(DETAILS), value=DETAILS[0], label="Detail", elem_id="detail")
                 both = gr.Checkbox(True, label="Judge both orders: does the verdict survive a swap?", elem_id="both")
         with gr.Accordion("Sampling", open=False), gr.Row():
             temperature = gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0 is greedy")
             top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p")
             length = gr.Slider(16, 2048, 512, step=16, label="Most tokens of a judgement")
-        settings = [model, detail, both, temperature, top_p, length]
+        settings = [model, detail, both, temperature, top_p, length]  # as PageSettings has them
         for tab in TABS:
             with gr.Tab(tab.title, id=tab.slug, elem_id=f"tab-{tab.slug}"):
                 _add_tab(page, tab, settings)
@@ -296,40 +295,20 @@ def _read_form(tab: Tab, count: int, texts: Sequence[str]) -> SampleIn:
 
 
 def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[list[Any], None]]:
-    async def judge(
-        model: str | None,
-        detail: str,
-        both: bool,
-        temperature: float,
-        top_p: float,
-        length: float,
-        count: int,
-        *texts: str,
-    ) -> AsyncGenerator[list[Any], None]:
+    async def judge(*values: Any) -> AsyncGenerator[list[Any], None]:
+        wide = len(PageSettings._fields)
+        settings, count, texts = PageSettings(*values[:wide]), values[wide], values[wide + 1 :]
         keep = gr.skip()
-        two_orders = both and not TASKS[tab.task].prefill
         try:
             given = _read_form(tab, count, texts)
-            if not model:
-                raise InputError("No judge is chosen; is a worker running? Refresh the list.")
-            if page.moderate is not None and await page.moderate("\n".join(text or "" for text in texts)):
-                raise InputError("This text goes against the moderation rules of this page.")
-            request = JudgementRequest(
-                model=model,
-                samples=[given],
-                task=tab.task,  # type: ignore[arg-type]
-                orders="both" if two_orders else "forward",
-                scores_only=detail == "Scores only",
-                temperature=temperature,
-                top_p=top_p,
-                max_new_tokens=int(length),
-                seed=random.getrandbits(32) if fresh else 0,
-            )
+            request = settings.request([given], tab.task, random.getrandbits(32) if fresh else 0)
+            await check_texts(page.moderate, texts)
+            two_orders = request.orders == "both"
             waiting = '<div class="verdict"><p class="note" role="status">The judge is reading …</p></div>'
             yield [waiting, "", gr.update(value="", visible=two_orders), {}, "", None, ""]
             written = {"forward": "", "reversed": ""}
             told = 0.0
-            async with contextlib.aclosing(judge_through(page.workers, request, model)) as events:
+            async with contextlib.aclosing(judge_through(page.workers, request)) as events:
                 async for event in events:
                     if event["event"] == "text":
                         written[event["order"]] = event["text"]
@@ -355,8 +334,6 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
             yield [show_message(str(error)), *[keep] * 6]
         except ValidationError as error:
             yield [show_message(describe(error)), *[keep] * 6]
-        except asyncio.CancelledError:
-            raise
         except Exception:
             log.exception("the page could not judge")
             yield [show_message("The page failed; its log says why."), *[keep] * 6]
@@ -365,16 +342,8 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
 
 
 def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
-    async def follow(
-        shown: Shown,
-        asked: str,
-        model: str | None,
-        detail: str,
-        both: bool,
-        temperature: float,
-        top_p: float,
-        length: float,
-    ) -> AsyncGenerator[list[Any], None]:
+    async def follow(shown: Shown, asked: str, *values: Any) -> AsyncGenerator[list[Any], None]:
+        settings = PageSettings(*values)
         question = (asked or "").strip()
         if not question:
             return
@@ -386,15 +355,14 @@ def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
         sample = Sample("page", given["question"], tuple(given["answers"]), given["reference"])
         judgement = result["judgements"][0]["text"].removeprefix(TASKS[task].prefill)
         turns = [(turn["question"], turn["reply"]) for turn in shown["turns"]]
-        sampling = Sampling(temperature=temperature, top_p=top_p, max_new_tokens=int(length))
+        sampling = Sampling(settings.temperature, int(settings.length), top_p=settings.top_p)
         reply = ""
 
         def talk(text: str) -> str:
             return show_talk([*turns, (question, text)])
 
         try:
-            if page.moderate is not None and await page.moderate(question):
-                raise InputError("This text goes against the moderation rules of this page.")
+            await check_texts(page.moderate, [question])
             yield [gr.skip(), talk("…"), ""]
             params = followup_params(sample, task, judgement, turns, question, sampling)
             told = 0.0

@@ -137,15 +137,16 @@ class Workers:
 
     async def conversation(self, model: str) -> Any:
         """An empty conversation in the model's chat format."""
-        try:
-            asked = await self._ask(await self._address(model) + "/worker_get_conv_template", {"model": model})
-        except httpx.HTTPError:
-            # it has gone: those that are left are asked
-            await self.refresh()
+        for attempt in range(2):
+            address = await self._address(model)
             try:
-                asked = await self._ask(await self._address(model) + "/worker_get_conv_template", {"model": model})
+                asked = await self._ask(address + "/worker_get_conv_template", {"model": model})
+                break
             except httpx.HTTPError:
-                raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
+                log.warning("worker %s cannot be reached", address)
+                await self.refresh()
+                if attempt:
+                    raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
         conv = asked.get("conv", {})
         try:
             return Conversation(
