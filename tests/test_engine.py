@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorLis
 from judgelm.encoding import decode_after, encode_prompt
 from judgelm.engine import Generation, Request, Sampling
 from judgelm.engine.hf import HFEngine
+from judgelm.engine.schedule import Room
 from judgelm.engine.score_line import ScoreLineProcessor, score_pieces
 from judgelm.jsonl import InputError
 from judgelm.model import find_model, load_model
@@ -154,19 +155,29 @@ def test_text_streams_as_it_grows(engine: HFEngine) -> None:
         assert [len(text) for text in texts] == sorted(len(text) for text in texts)
 
 
-def test_batches_keep_to_the_token_budget_and_to_like_lengths(engine: HFEngine) -> None:
-    asked = requests(engine, 40)
-    engine.batch_tokens = 4000
-    batches = engine.plan(asked, Sampling(max_new_tokens=10))
-    engine.batch_tokens = None
-    assert sorted(r.key for batch in batches for r in batch) == sorted(r.key for r in asked)
-    assert all(len(batch) * (max(len(r.input_ids) for r in batch) + 10) <= 4000 for batch in batches)
-    lengths = [len(r.input_ids) for batch in batches for r in batch]
-    assert lengths == sorted(lengths, reverse=True)
+def test_rows_join_within_the_budget_and_fill_up_what_finishes(engine: HFEngine) -> None:
+    rows = [engine.start(request, Sampling(max_new_tokens=10)) for request in requests(engine, 40)]
+    schedule = engine.schedule(Room(rows=6, tokens=4000, reading=900, refill=2))
+    schedule.waiting.extend(rows)
+    read, most = [], 0
+    while schedule.waiting or schedule.batch.rows:
+        joining = schedule.admit()
+        if joining:
+            read.append(sum(len(row.request.input_ids) for row in joining))
+            assert not schedule.batch.rows or len(joining) >= 2 or not schedule.waiting
+        schedule.advance(joining)
+        running = schedule.batch.rows
+        most = max(most, len(running))
+        assert len(running) <= 6
+        assert not running or len(running) * (max(len(row.request.input_ids) for row in running) + 10) <= 4000
+    assert most > 3
+    # what they share is not counted, so that a little more than 900 may have been read
+    assert all(tokens <= 1300 for tokens in read)
+    assert all(row.generation is not None for row in rows)
 
 
 class OutOfMemory:
-    """A model that holds at most `most` rows at once."""
+    """A model that holds at most `most` prompts at once."""
 
     def __init__(self, model: Any, most: int) -> None:
         self.model, self.most, self.failed = model, most, 0
@@ -174,7 +185,7 @@ class OutOfMemory:
         model.forward = self
 
     def __call__(self, input_ids: torch.Tensor, **settings: Any) -> Any:
-        if len(input_ids) > self.most:
+        if len(settings["logits_to_keep"]) > self.most:
             self.failed += 1
             raise torch.OutOfMemoryError("CUDA out of memory")
         return self.forward(input_ids=input_ids, **settings)
@@ -188,7 +199,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(model_folder:
     limited = OutOfMemory(engine.model, 2)
     with pytest.warns(UserWarning, match="out of memory with . prompts at once") as warned:
         found = by_key(engine.generate(asked, Sampling(max_new_tokens=8)))
-    assert str(warned[0].message) == "out of memory with 9 prompts at once, going on with half"
+    assert str(warned[0].message) == "out of memory with 7 prompts at once, going on with half"
     assert found == expected
     assert 1 <= limited.failed <= 4
 
@@ -200,10 +211,10 @@ def test_one_prompt_that_does_not_fit_the_memory_is_given_up_and_the_others_go_o
     longest = max(len(request.input_ids) for request in asked)
     forward = engine.model.forward
 
-    def limited(input_ids: torch.Tensor, **settings: Any) -> Any:
-        if input_ids.shape[1] == longest:
+    def limited(input_ids: torch.Tensor, position_ids: torch.Tensor, **settings: Any) -> Any:
+        if position_ids.max() == longest - 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-        return forward(input_ids=input_ids, **settings)
+        return forward(input_ids=input_ids, position_ids=position_ids, **settings)
 
     engine.model.forward = limited
     with pytest.warns(UserWarning, match="out of memory with") as warned:

@@ -25,18 +25,16 @@ LAYERS = [
     *("llm_judge", "train", "serve", "cli", "__main__", "data"),
 ]
 TRAINING = {f"train/{name}.py" for name in ("arguments", "attention", "card", "model", "trainer")}
+ENGINE = {f"engine/{name}.py" for name in ("hf", "packed", "padded", "running", "schedule", "score_line")}
 HEAVY_AT_THE_TOP: dict[str, set[str]] = {
     "torch": {
-        "serve/batcher.py",
-        "engine/hf.py",
-        "engine/running.py",
-        "engine/score_line.py",
+        *ENGINE,
         *TRAINING,
         "train/dataset.py",
         "train/fsdp.py",
         "train/trainer.py",
     },
-    "transformers": {"engine/hf.py", "engine/running.py", "engine/score_line.py", *TRAINING, "train/trainer.py"},
+    "transformers": {*ENGINE, *TRAINING, "train/trainer.py"},
     "datasets": set(),
     "peft": set(),
     "sklearn": set(),

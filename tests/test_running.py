@@ -11,7 +11,7 @@ from test_engine import by_key, load_engine, requests
 from judgelm.encoding import PromptTooLong, encode, encode_followup
 from judgelm.engine import Request, Sampling
 from judgelm.engine.hf import HFEngine
-from judgelm.engine.running import Row, can_mix, choose_tokens
+from judgelm.engine.running import Row, choose_tokens
 from judgelm.prompt import EOS, followup_parts, render_followup, render_prompt
 
 
@@ -91,7 +91,7 @@ def test_other_architectures_let_rows_join(architecture: str, tmp_path: Path) ->
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     engine = load_engine(tmp_path)
-    assert can_mix(engine.model)
+    assert engine.can_mix
     asked = requests(engine, 5)
     sampling = Sampling(max_new_tokens=10)
     expected = by_key(engine.generate(asked, sampling))

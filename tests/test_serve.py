@@ -410,6 +410,7 @@ def test_fastchats_test_message_talks_to_our_worker(servers: tuple[Server, Serve
     assert "USER: 2 + 2?" in result.stdout or "Human: 2 + 2?" in result.stdout
 
 
+@pytest.mark.filterwarnings("ignore:out of memory with . prompts at once")
 def test_the_batcher_survives_what_a_request_breaks(model_folder: Path) -> None:
     from test_engine import OutOfMemory, load_engine, requests
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import warnings
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +10,10 @@ import torch
 
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
 from judgelm.engine import Generation, OnText, Request, Sampling
-from judgelm.engine.running import Row, RunningBatch
+from judgelm.engine.packed import can_pack, use_packed_attention
+from judgelm.engine.padded import PaddedBatch, can_mix
+from judgelm.engine.running import PackedBatch, Row, RunningBatch
+from judgelm.engine.schedule import Room, Schedule
 from judgelm.engine.score_line import score_pieces
 from judgelm.jsonl import InputError
 from judgelm.sample import Sample
@@ -20,19 +21,24 @@ from judgelm.sample import Sample
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH_TOKENS = 16384
-_BATCH_TOKENS_CPU_SCORES = 2048
-"""on a CPU the prompts are all the work with scores only, and two or three at once already fill it"""
-TYPICAL_NEW_TOKENS = 256
-"""what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
+_BATCH_TOKENS = 16384
+"""padded batches hold so many"""
+_MEMORY_CPU = 1 << 30
+"""bytes of keys and values on a CPU"""
+_MOST_ROWS = 256
+_MOST_ROWS_CPU = 32
+_READING_CPU = 2048
+"""more at once do not fit a processor's cache, and are read more slowly"""
+_REFILL = 4
 
 
 class HFEngine:
-    """Left-padded batches by length under a token budget; rows leave the batch as they finish.
+    """A running batch that is filled up as rows finish: without padding where the model's attention can be packed.
 
     Args:
         model: in evaluation mode, on its device or devices.
-        batch_tokens: most tokens, padding and expected new ones included, that one batch holds; None chooses.
+        batch_tokens: most tokens that the batch holds, all rows as long as the longest, expected new ones included;
+            None chooses.
     """
 
     def __init__(
@@ -45,13 +51,18 @@ class HFEngine:
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.context_length = _context_length(model)
+        self.packs = can_pack(model)
+        if self.packs:
+            use_packed_attention(model)
         self.description: Mapping[str, str | int] = {
             "engine": "hf",
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": str(model.device),
-            "attention": model.config._attn_implementation,
+            "attention": "packed" if self.packs else model.config._attn_implementation,
             "context_length": self.context_length,
         }
+        self.can_mix = self.packs or can_mix(model)
+        """rows may join while others run"""
         self._eos = _eos_ids(model, tokenizer)
         self._pieces: dict[int, str] | None = None
 
@@ -84,68 +95,55 @@ class HFEngine:
         on_text: OnText | None = None,
     ) -> Iterator[Generation]:
         """See `Engine.generate`. Out of memory halves the batch and goes on, with a warning."""
-        batches = deque(self.plan(requests, sampling))
-        finished = set(done)
-        while batches:
-            batch = batches.popleft()
-            if all(request.key in finished for request in batch):
-                continue
-            try:
-                for generation in self._run(batch, sampling, on_text):
-                    if generation.key not in finished:
-                        finished.add(generation.key)
-                        yield generation
-                continue
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            # outside of the handler, so that the traceback's tensors are freed
-            torch.cuda.empty_cache()
-            if len(batch) == 1:
-                key, num_tokens = batch[0].key, len(batch[0].input_ids)
-                warnings.warn(f"out of memory with question_id {key} alone ({num_tokens} tokens)", stacklevel=2)
-                finished.add(key)
-                yield Generation(key, "", num_tokens, 0, "out_of_memory")
-                continue
-            self.batch_tokens = max(1, _size(batch, sampling) // 2)
-            warnings.warn(f"out of memory with {len(batch)} prompts at once, going on with half", stacklevel=2)
-            waiting = [request for rest in (batch, *batches) for request in rest if request.key not in finished]
-            batches = deque(self.plan(waiting, sampling))
-
-    def plan(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Request]]:
-        """Batches of like length, longest first, so that memory is short at the start or never."""
-        limit = self._batch_limit(sampling)
-        batches: list[list[Request]] = []
-        for request in sorted(requests, key=lambda request: -len(request.input_ids)):
-            if batches and _size([*batches[-1], request], sampling) <= limit:
-                batches[-1].append(request)
-            else:
-                batches.append([request])
-        return batches
-
-    def _batch_limit(self, sampling: Sampling) -> int:
-        if self.batch_tokens is not None:
-            return self.batch_tokens
-        short = sampling.max_new_tokens < TYPICAL_NEW_TOKENS
-        return _BATCH_TOKENS_CPU_SCORES if short and self.model.device.type == "cpu" else BATCH_TOKENS
-
-    def _run(self, requests: Sequence[Request], sampling: Sampling, on_text: OnText | None) -> Iterator[Generation]:
-        batch = self.open_batch()
-        rows = [self.start(request, sampling) for request in requests]
-        batch.join(rows)
-        while rows:
-            for row in rows:
-                if row.generation is not None:
-                    yield row.generation
+        if all(request.key in done for request in requests):
+            return
+        schedule = self.schedule(self.room())
+        schedule.waiting.extend(self.start(request, sampling) for request in self._in_order(requests))
+        while schedule.waiting or schedule.batch.rows:
+            for row in schedule.advance(schedule.admit()):
                 if on_text is not None:
                     on_text(row.request.key, row.generation.text if row.generation else row.text)
-            rows = batch.rows
-            if rows:
-                batch.step()
+                if row.generation is not None and row.request.key not in done:
+                    yield row.generation
+
+    def _in_order(self, requests: Sequence[Request]) -> list[Request]:
+        """Prompts that begin alike side by side; where they are padded those of like length."""
+        if self.packs:
+            return sorted(requests, key=lambda request: request.input_ids)
+        return sorted(requests, key=lambda request: -len(request.input_ids))
+
+    def schedule(self, room: Room, fair: bool = False) -> Schedule:
+        """An empty schedule; see there."""
+        mixed = self.can_mix and (fair or self.packs)
+        return Schedule(lambda: self.open_batch(mixed), room, mixed, fair)
+
+    def room(self) -> Room:
+        """How much this machine takes at once."""
+        cpu = self.model.device.type == "cpu"
+        tokens = self.batch_tokens or self._tokens_in_memory()
+        reading = _READING_CPU if cpu and self.packs else tokens
+        return Room(_MOST_ROWS_CPU if cpu else _MOST_ROWS, tokens, reading, _REFILL)
+
+    def _tokens_in_memory(self) -> int:
+        """How many tokens' keys and values there is memory for."""
+        config = self.model.config.get_text_config()
+        if not self.packs:
+            return _BATCH_TOKENS
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        per_token: int = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
+        if self.model.device.type != "cuda":
+            return max(self.context_length, _MEMORY_CPU // per_token)
+        devices = {parameter.device for parameter in self.model.parameters()}
+        total = sum(torch.cuda.get_device_properties(device).total_memory for device in devices)
+        # the rest is for the activations of a reading, and for slots while they are enlarged
+        free = int(total * 0.8 - self.model.get_memory_footprint())
+        return max(self.context_length, free * 3 // 4 // per_token)
 
     def open_batch(self, mixed: bool = False) -> RunningBatch:
-        """An empty batch; see `RunningBatch`."""
-        return RunningBatch(self.model, self.tokenizer, self._eos, self.pieces, mixed)
+        """An empty batch; `mixed` where rows are to join while others run."""
+        parts = (self.model, self.tokenizer, self._eos, self.pieces)
+        return PackedBatch(*parts) if self.packs else PaddedBatch(*parts, mixed=mixed)
 
     def start(self, request: Request, sampling: Sampling) -> Row:
         """A row that can join a batch. Raises ValueError where the prompt fills the context."""
@@ -163,12 +161,6 @@ class HFEngine:
         return self._pieces
 
 
-def _size(batch: Sequence[Request], sampling: Sampling) -> int:
-    """Tokens a batch holds once its judgements are written."""
-    longest = max(len(request.input_ids) for request in batch)
-    return len(batch) * (longest + min(sampling.max_new_tokens, TYPICAL_NEW_TOKENS))
-
-
 def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, list) else [configured]
@@ -183,9 +175,3 @@ def _context_length(model: PreTrainedModel) -> int:
             length: int = config[name]
             return length
     raise InputError(f"a model of type {config['model_type']} does not say how long its context is")
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether the error says that memory was short."""
-    words = ("can't allocate memory", "MPS backend out of memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)

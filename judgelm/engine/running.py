@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from judgelm.encoding import decode_after
 from judgelm.engine import FinishReason, Generation, Request, Sampling
+from judgelm.engine.packed import KeyValues, Reading, Step
 from judgelm.engine.score_line import allowed_tokens
+from judgelm.engine.tree import Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,6 +37,8 @@ class Row:
     """generated so far"""
     text: str = ""
     """their text, which may end in half a character or in half a stop string"""
+    num_read: int = 0
+    """tokens of prompt and text that the model has read"""
     generation: Generation | None = None
     """set when the row has finished"""
     _settled: int = 0
@@ -87,21 +89,17 @@ class Row:
         self.generation = Generation(self.request.key, text, len(self.request.input_ids), len(self.tokens), reason)
 
     def _extend_text(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        before = (self.request.input_ids + self.tokens[: self._settled])[-_CONTEXT_TOKENS:]
+        before = (self.request.input_ids[-_CONTEXT_TOKENS:] + self.tokens[: self._settled])[-_CONTEXT_TOKENS:]
         piece = decode_after(before, self.tokens[self._settled :], tokenizer)
         self.text = self._settled_text + piece
         if len(self.tokens) - self._settled >= _UNSETTLED_TOKENS and not piece.endswith("\ufffd"):
             self._settled, self._settled_text = len(self.tokens), self.text
 
 
-class RunningBatch:
-    """A left-padded batch over one key-value cache.
+class RunningBatch(ABC):
+    """Rows of one model.
 
     `join` reads prompts, `step` gives each row its next token. Rows that have finished are no longer in `rows`.
-
-    Args:
-        mixed: rows may join while others run. The cache then keeps all keys of layers with a sliding window. False
-            for models whose cache cannot be put together from parts (see `can_mix`): all rows join at once.
     """
 
     def __init__(
@@ -110,49 +108,25 @@ class RunningBatch:
         tokenizer: PreTrainedTokenizerBase,
         eos: Sequence[int],
         pieces: Callable[[], dict[int, str]],
-        mixed: bool,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.eos = eos
         self.pieces = pieces
-        self.mixed = mixed
         self.rows: list[Row] = []
-        self._takes = set(inspect.signature(model.forward).parameters)
-        self._cache = DynamicCache()
-        self._mask = torch.empty(0, 0, dtype=torch.long)
-        """[B, T], 1 where the cache holds a row's own keys"""
+        self.device = model.get_input_embeddings().weight.device
 
     @torch.inference_mode()
     def join(self, rows: Sequence[Row]) -> None:
         """Read the rows' prompts and give each its first token."""
-        if self.rows and not self.mixed:
-            raise ValueError("rows can join only while no others run")
-        device = self.model.get_input_embeddings().weight.device
-        prompts = [row.input_ids for row in rows]
-        length = max(map(len, prompts))
-        pad = self.eos[0] if self.eos else 0
-        input_ids = torch.tensor([[pad] * (length - len(ids)) + ids for ids in prompts], device=device)
-        mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
-        cache = DynamicCache() if self.mixed else DynamicCache(config=self.model.config)
-        logits = self._forward(input_ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
-        if self.rows:
-            cache, mask = _put_together(self._cache, self._mask, cache, mask)
-        self._cache, self._mask = cache, mask
-        joined = list(rows)
-        self._choose(logits, joined)
-        self._keep([*self.rows, *joined])
+        self._choose(self._read(rows), rows)
+        self._keep([*self.rows, *rows])
 
     @torch.inference_mode()
     def step(self) -> None:
         """Give each row its next token."""
-        rows = self.rows
-        device = self._mask.device
-        input_ids = torch.tensor([[row.tokens[-1]] for row in rows], device=device)
-        positions = self._mask.sum(-1, keepdim=True)
-        self._mask = torch.cat([self._mask, self._mask.new_ones(len(rows), 1)], dim=1)
-        self._choose(self._forward(input_ids, self._mask, positions, self._cache), rows)
-        self._keep(rows)
+        self._choose(self._next(), self.rows)
+        self._keep(self.rows)
 
     @torch.inference_mode()
     def leave(self, rows: Collection[Row]) -> None:
@@ -161,49 +135,107 @@ class RunningBatch:
             row.finish(row.text, "cancelled")
         self._keep(self.rows)
 
-    def _forward(
-        self, input_ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
-    ) -> torch.Tensor:
-        """Logits of the last position: [B, V], float32."""
-        extra = {"position_ids": positions, "logits_to_keep": 1}
-        output = self.model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            **{name: value for name, value in extra.items() if name in self._takes},
-        )
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
+    @abstractmethod
+    def _read(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Read what new rows have, behind those that are here. Logits of their last positions: [B, V], float32."""
+
+    @abstractmethod
+    def _next(self) -> torch.Tensor:
+        """Read what the rows have more than before. Logits of their last positions: [B, V], float32."""
+
+    @abstractmethod
+    def _drop(self, kept: Sequence[int]) -> list[int]:
+        """Forget all but the rows that are kept; in which order these stand now."""
 
     def _choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> None:
         for index, row in enumerate(rows):
-            if row.sampling.constrained:
-                allowed = allowed_tokens(row.tokens, self.pieces(), row.request.prefill, row.request.num_answers)
-                if allowed is not None:
-                    kept = logits[index, allowed]
-                    logits[index] = float("-inf")
-                    logits[index, allowed] = kept
+            allowed = self._allowed(row)
+            if allowed is not None:
+                kept = logits[index, allowed]
+                logits[index] = float("-inf")
+                logits[index, allowed] = kept
         for row, token in zip(rows, choose_tokens(logits, rows), strict=True):
             row.add(token, self.eos, self.tokenizer)
 
+    def _allowed(self, row: Row) -> list[int] | None:
+        """The tokens that may come next; None where all may."""
+        if not row.sampling.constrained:
+            return None
+        return allowed_tokens(row.tokens, self.pieces(), row.request.prefill, row.request.num_answers)
+
     def _keep(self, rows: Sequence[Row]) -> None:
-        """Drop finished rows, their keys and values too."""
         kept = [index for index, row in enumerate(rows) if row.generation is None]
-        self.rows = [rows[index] for index in kept]
-        if not kept:
-            self._cache, self._mask = DynamicCache(), self._mask[:0, :0]
-        elif len(kept) < len(rows):
-            # on the CPU, as the cache's layers may lie on several devices
-            indices = torch.tensor(kept)
-            self._cache.reorder_cache(indices)
-            self._mask = self._mask[indices]
+        self.rows = [rows[index] for index in (kept if len(kept) == len(rows) else self._drop(kept))]
 
 
-def can_mix(model: PreTrainedModel) -> bool:
-    """Whether the model's cache holds nothing but keys and values, a place a token, so that rows can join and leave."""
-    layers = DynamicCache(config=model.config).layers
-    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+class PackedBatch(RunningBatch):
+    """Prompts are read as one row of tokens, what they begin with together once; rows keep their keys in slots.
+
+    For models that `can_pack`. No work is done on padding, but for the attention of rows of different lengths while
+    they generate.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._store = KeyValues()
+
+    def _read(self, rows: Sequence[Row]) -> torch.Tensor:
+        tree = Tree([row.input_ids for row in rows])
+        for row in rows:
+            row.num_read = len(row.request.input_ids) + len(row.tokens)
+        pack = Reading(tree, self._store)
+        ends = torch.tensor([leaf.end - 1 for leaf in tree.leaves], device=self.device)
+        positions = torch.tensor(tree.position_ids, device=self.device)
+        return read_packed(self.model, torch.tensor(tree.input_ids, device=self.device), positions, ends, pack)
+
+    def _next(self) -> torch.Tensor:
+        unread = [row.tokens[row.num_read - len(row.request.input_ids) :] for row in self.rows]
+        step = Step(self._store, [len(tokens) for tokens in unread], self.device, self.model.dtype)
+        filled = [tokens + tokens[-1:] * (step.num - len(tokens)) for tokens in unread]
+        for row, tokens in zip(self.rows, unread, strict=True):
+            row.num_read += len(tokens)
+        input_ids = torch.tensor(filled, device=self.device).flatten()
+        ends = torch.tensor(
+            [index * step.num + len(tokens) - 1 for index, tokens in enumerate(unread)], device=self.device
+        )
+        return read_packed(self.model, input_ids, step.positions.flatten(), ends, step)
+
+    def _choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> None:
+        super()._choose(logits, rows)
+        for row in rows:
+            # a token without an alternative need not be asked for
+            while row.generation is None and (allowed := self._allowed(row)) is not None and len(allowed) == 1:
+                if row.sampling.temperature > 0:
+                    row.random.random()
+                row.add(allowed[0], self.eos, self.tokenizer)
+
+    def _drop(self, kept: Sequence[int]) -> list[int]:
+        # the last ones fill the gaps, so that few move
+        order = list(kept)
+        last = [index for index in order if index >= len(order)]
+        stay = [index for index in order if index < len(order)]
+        gaps = sorted(set(range(len(order))) - set(stay))
+        placed = dict(zip(gaps, last, strict=True))
+        order = [placed.get(index, index) for index in range(len(order))]
+        self._store.keep(order)
+        return order
+
+
+def read_packed(
+    model: PreTrainedModel, input_ids: torch.Tensor, positions: torch.Tensor, ends: torch.Tensor, pack: Reading | Step
+) -> torch.Tensor:
+    """One forward pass: `input_ids` and `positions` [T], `ends` [B] -> logits [B, V], float32, of the ends."""
+    output = model(
+        input_ids=input_ids[None],
+        position_ids=positions[None],
+        # any mask of four dimensions, so that none is made
+        attention_mask=input_ids.new_zeros(1, 1, 1, 1),
+        use_cache=False,
+        logits_to_keep=ends,
+        pack=pack,
+    )
+    logits: torch.Tensor = output.logits[0].float()
+    return logits
 
 
 def choose_tokens(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
@@ -236,28 +268,6 @@ def _nucleus(probabilities: torch.Tensor, top_p: Sequence[float]) -> torch.Tenso
     # the likeliest stays, however small top_p is
     values[:, 0] = probabilities.gather(-1, order[:, :1])[:, 0]
     return torch.zeros_like(probabilities).scatter(-1, order, values)
-
-
-def _put_together(
-    first: DynamicCache, first_mask: torch.Tensor, second: DynamicCache, second_mask: torch.Tensor
-) -> tuple[DynamicCache, torch.Tensor]:
-    """Both caches' rows in one, as short as the longest row allows."""
-    length = max(int(first_mask.sum(-1).max()), int(second_mask.sum(-1).max()))
-    for ours, theirs in zip(first.layers, second.layers, strict=True):
-        if ours.is_initialized:
-            ours.keys = torch.cat([_to_length(ours.keys, length, -2), _to_length(theirs.keys, length, -2)])
-            ours.values = torch.cat([_to_length(ours.values, length, -2), _to_length(theirs.values, length, -2)])
-    return first, torch.cat([_to_length(first_mask, length, -1), _to_length(second_mask, length, -1)])
-
-
-def _to_length(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
-    """Padding added or taken away on the left of `dim`."""
-    missing = length - tensor.shape[dim]
-    if missing <= 0:
-        return tensor.narrow(dim, -missing, length)
-    shape = list(tensor.shape)
-    shape[dim] = missing
-    return torch.cat([tensor.new_zeros(shape), tensor], dim=dim)
 
 
 def _begun(text: str, stop: str) -> str:

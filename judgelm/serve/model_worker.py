@@ -448,10 +448,11 @@ def serve_worker(args: argparse.Namespace) -> None:
         device=args.device,
         num_gpus=args.num_gpus,
         max_gpu_memory=args.max_gpu_memory,
+        batch_tokens=args.batch_tokens,
     )
     log.info("loaded %s: %s", folder.name, dict(judge.engine.description))
     assert isinstance(judge.engine, HFEngine)
-    batcher = Batcher(judge.engine, args.limit_worker_concurrency, args.max_waiting, args.batch_tokens)
+    batcher = Batcher(judge.engine, args.limit_worker_concurrency, args.max_waiting)
     names = args.model_names or [Path(folder.name).name]
     worker = ModelWorker(judge, batcher, controller, address, names, args.conv_template)
     run_server(create_app(worker, register=not args.no_register), listening)

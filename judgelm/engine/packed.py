@@ -1,0 +1,239 @@
+"""Attention without padding: prompts stand in one row of tokens as a tree, rows that generate keep their keys in slots.
+
+A model of transformers calls `packed_attention` in every layer, through the library's attention interface; where the
+tokens stand is said by the `pack` that goes along with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from judgelm.engine.tree import Tree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PACKED = "judgelm_rows"
+_QUERIES = 128
+"""queries of one matrix product on a CPU; more would compute more above the diagonal"""
+_CAPACITY_STEP = 256
+
+
+def can_pack(model: PreTrainedModel) -> bool:
+    """Whether all layers attend to all that stands in front, and do so through the attention interface."""
+    config = model.config.get_text_config().to_dict()
+    kinds = config.get("layer_types") or ["full_attention"]
+    window = None if config.get("layer_types") else config.get("sliding_window")
+    return (
+        bool(type(model)._supports_attention_backend)
+        and model.config._attn_implementation in ("sdpa", PACKED)
+        and set(kinds) == {"full_attention"}
+        and window is None
+        and config.get("attn_logit_softcapping") is None
+    )
+
+
+def use_packed_attention(model: PreTrainedModel) -> None:
+    """From now on the model takes packs; called without one it computes what it did."""
+    AttentionInterface.register(PACKED, packed_attention)
+    AttentionMaskInterface.register(PACKED, sdpa_mask)
+    model.set_attn_implementation(PACKED)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    pack: Reading | Step | None = None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """`query` [1, heads, T, d], `key` and `value` [1, kv heads, T, d] -> [1, T, heads, d]."""
+    if pack is None:
+        found: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return found
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    assert isinstance(module.layer_idx, int)
+    return pack.attend(module.layer_idx, query[0] * scale, key[0], value[0]).unsqueeze(0), None
+
+
+class KeyValues:
+    """What the model has read, for each layer.
+
+    Keys are [slots, kv heads, d, capacity], values [slots, kv heads, capacity, d]: so both products of a step read
+    memory in the order in which it lies.
+    """
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        """tokens in each slot that is taken"""
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+
+    def open(self, lengths: Sequence[int]) -> int:
+        """Take slots for as many tokens each; the first one's number."""
+        first = len(self.lengths)
+        self.lengths += lengths
+        return first
+
+    def layer(self, index: int, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with room for all slots and `length` tokens; `like` is [kv heads, T, d]."""
+        values = self._values.get(index)
+        slots, capacity = (0, 0) if values is None else (values.shape[0], values.shape[2])
+        if len(self.lengths) > slots or length > capacity:
+            slots = max(slots, len(self.lengths))
+            capacity = max(capacity, -(-length // _CAPACITY_STEP) * _CAPACITY_STEP)
+            heads, _, width = like.shape
+            for store, shape in ((self._keys, (width, capacity)), (self._values, (capacity, width))):
+                # zeros: what no row has written must not be NaN, which no mask can hide
+                grown = like.new_zeros(slots, heads, *shape)
+                if values is not None:
+                    old = store[index]
+                    grown[: old.shape[0], :, : old.shape[2], : old.shape[3]] = old
+                store[index] = grown
+        return self._keys[index], self._values[index]
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Drop the other slots; those that are kept move together, in this order."""
+        if list(slots) == list(range(len(self.lengths))):
+            return
+        moves = [(to, slot) for to, slot in enumerate(slots) if to != slot]
+        self.lengths = [self.lengths[slot] for slot in slots]
+        if not self.lengths:
+            self._keys.clear()
+            self._values.clear()
+            return
+        if not moves:
+            return
+        to, origin = (list(column) for column in zip(*moves, strict=True))
+        for store in (self._keys, self._values):
+            for tensor in store.values():
+                tensor[to] = tensor[origin]
+
+
+class Reading:
+    """A forward pass over the tokens of a tree; what its prompts need later goes into slots.
+
+    Args:
+        store: gets a slot for each prompt; None keeps nothing.
+    """
+
+    def __init__(self, tree: Tree, store: KeyValues | None) -> None:
+        self.tree = tree
+        self.store = store
+        if store is not None:
+            lengths = [sum(part.stop - part.start for part in leaf.path) for leaf in tree.leaves]
+            self.first = store.open(lengths)
+            self.longest = max(lengths)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`query` [heads, T, d], scaled, `key` and `value` [kv heads, T, d] -> [T, heads, d]."""
+        output = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
+        for segment in self.tree.segments:
+            own = slice(segment.begin, segment.end)
+            keys, values = (_gather(tensor, segment.path) for tensor in (key, value))
+            output[own] = causal_attention(query[:, own], keys, values)
+        if self.store is not None:
+            keys, values = self.store.layer(layer, key, self.longest)
+            for slot, leaf in enumerate(self.tree.leaves, start=self.first):
+                end = 0
+                for part in leaf.path:
+                    begin, end = end, end + part.stop - part.start
+                    keys[slot, :, :, begin:end] = key[:, part].transpose(1, 2)
+                    values[slot, :, begin:end] = value[:, part]
+        return output
+
+
+def _gather(tensor: Tensor, parts: Sequence[slice]) -> Tensor:
+    if len(parts) == 1:
+        return tensor[:, parts[0]]
+    return torch.cat([tensor[:, part] for part in parts], dim=1)
+
+
+class Step:
+    """A forward pass over the next tokens of all rows, `num` of each; a row's own tokens come first in its share.
+
+    Args:
+        counts: [B], how many of a row's share are its own; what fills up the rest is read by nobody.
+    """
+
+    def __init__(self, store: KeyValues, counts: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
+        self.store = store
+        self.num = max(counts)
+        starts = torch.tensor(store.lengths)[:, None]
+        self.positions = (starts + torch.arange(self.num)).to(device)
+        """[B, num]"""
+        self.longest = max(store.lengths) + self.num
+        hidden = torch.arange(self.longest, device=device) > self.positions[:, :, None]
+        self.mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+        """[B, num, longest]"""
+        self._slots = torch.arange(len(counts), device=device)[:, None]
+        store.lengths = [length + count for length, count in zip(store.lengths, counts, strict=True)]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`query` [heads, B * num, d], scaled, `key` and `value` [kv heads, B * num, d] -> [B * num, heads, d]."""
+        keys, values = self.store.layer(layer, key, self.longest)
+        batch, num, heads, kv_heads, width = len(self._slots), self.num, query.shape[0], key.shape[0], key.shape[2]
+        shape = (kv_heads, batch, num, width)
+        # on which device a layer lies is known only here
+        slots, positions, mask = (part.to(key.device) for part in (self._slots, self.positions, self.mask))
+        keys[slots, :, :, positions] = key.view(shape).permute(1, 2, 0, 3)
+        values[slots, :, positions] = value.view(shape).permute(1, 2, 0, 3)
+        # the query heads of one kv head as rows of one product
+        groups = heads // kv_heads
+        folded = query.view(kv_heads, groups, batch, num, width).permute(2, 0, 1, 3, 4)
+        scores = folded.reshape(batch, kv_heads, groups * num, width) @ keys[:batch, ..., : self.longest]
+        scores.view(batch, kv_heads, groups, num, self.longest).add_(mask[:, None, None])
+        found = torch.softmax(scores, dim=-1) @ values[:batch, :, : self.longest]
+        found = found.view(batch, kv_heads, groups, num, width).permute(0, 3, 1, 2, 4)
+        return found.reshape(batch * num, heads, width)
+
+
+def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of the last t of L positions.
+
+    `query` [heads, t, d], scaled, `key` and `value` [kv heads, L, d] -> [t, heads, d].
+    """
+    if query.device.type == "cpu":
+        return _causal_in_blocks(query, key, value)
+    found = scaled_dot_product_attention(
+        query[None],
+        key[None],
+        value[None],
+        attn_mask=causal_lower_right(query.shape[1], key.shape[1]),
+        scale=1.0,
+        enable_gqa=query.shape[0] != key.shape[0],
+    )
+    return found[0].transpose(0, 1)
+
+
+def _causal_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """On a CPU in bfloat16 faster than torch's own, which benchmarks/README.md shows."""
+    (heads, count, width), (kv_heads, length, _) = query.shape, key.shape
+    groups = heads // kv_heads
+    query = query.reshape(kv_heads, groups, count, width)
+    output = query.new_empty(count, kv_heads, groups, width)
+    most = min(_QUERIES, count)
+    above = query.new_full((most, most), float("-inf")).triu_(1)
+    for begin in range(0, count, _QUERIES):
+        end = min(begin + _QUERIES, count)
+        num, seen = end - begin, length - count + end
+        scores = query[:, :, begin:end].reshape(kv_heads, groups * num, width) @ key[:, :seen].transpose(1, 2)
+        scores.view(kv_heads, groups, num, seen)[..., seen - num :] += above[:num, :num]
+        found = torch.softmax(scores, dim=-1) @ value[:, :seen]
+        output[begin:end] = found.view(kv_heads, groups, num, width).permute(2, 0, 1, 3)
+    return output.view(count, heads, width)

@@ -1,0 +1,108 @@
+"""Prompts are read without padding, and what they begin with together once: nothing else may come of it."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_samples
+from test_engine import by_key, load_engine, requests
+
+from judgelm.encoding import encode_prompt
+from judgelm.engine import Request, Sampling
+from judgelm.engine.hf import HFEngine
+from judgelm.engine.packed import KeyValues, Reading
+from judgelm.engine.running import read_packed
+from judgelm.engine.tree import Tree
+
+
+@pytest.fixture(scope="module")
+def engine(model_folder: Path) -> HFEngine:
+    return load_engine(model_folder)
+
+
+def both_orders(engine: HFEngine, count: int) -> list[Request]:
+    made = []
+    for sample in make_samples(count):
+        for order, shown in (("forward", sample), ("reversed", sample.swapped())):
+            prompt = encode_prompt(shown, "pair", engine.tokenizer, engine.context_length)
+            made.append(Request(f"{order} {sample.key}", prompt.text, prompt.input_ids))
+    return made
+
+
+def test_a_tree_holds_every_prompt_and_shared_beginnings_once() -> None:
+    head, draw = list(range(100, 140)), random.Random(0)
+    prompts = [
+        [*head[: draw.randint(1, 40)], *(draw.randint(0, 3) for _ in range(draw.randint(0, 30)))] for _ in "x" * 40
+    ]
+    prompts += [prompts[0], head]
+    tree = Tree(prompts, least=8)
+    for prompt, leaf in zip(prompts, tree.leaves, strict=True):
+        assert [token for part in leaf.path for token in tree.input_ids[part]] == prompt
+        places = [place for part in leaf.path for place in tree.position_ids[part]]
+        assert places == list(range(len(prompt)))
+    assert len(tree.input_ids) < 0.6 * sum(map(len, prompts))
+    assert len(Tree(prompts, least=1000).input_ids) == sum(len(p) for p in {tuple(p) for p in prompts})
+
+
+def test_logits_of_shared_and_packed_prompts_are_those_of_each_prompt_alone(engine: HFEngine) -> None:
+    prompts = [request.input_ids for request in both_orders(engine, 5)]
+    for least in (8, 10_000):
+        tree = Tree(prompts, least)
+        ends = torch.tensor([leaf.end - 1 for leaf in tree.leaves])
+        pack = Reading(tree, KeyValues())
+        with torch.inference_mode():
+            found = read_packed(engine.model, torch.tensor(tree.input_ids), torch.tensor(tree.position_ids), ends, pack)
+            for prompt, logits in zip(prompts, found, strict=True):
+                # without a pack the model computes what transformers does
+                expected = engine.model(torch.tensor([prompt])).logits[0, -1]
+                torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=20), Sampling(1.0, 20, seed=2)])
+def test_both_orders_together_give_what_each_gives_alone(engine: HFEngine, sampling: Sampling) -> None:
+    asked = both_orders(engine, 6)
+    together = by_key(engine.generate(asked, sampling))
+    alone = {request.key: next(engine.generate([request], sampling)) for request in asked}
+    assert together == alone
+
+
+def test_rows_that_end_make_place_and_the_others_keep_their_keys(engine: HFEngine) -> None:
+    asked = requests(engine, 12)
+    expected = by_key(engine.generate(asked, Sampling(max_new_tokens=30)))
+    batch = engine.open_batch(mixed=True)
+    rows = [engine.start(request, Sampling(max_new_tokens=30)) for request in asked]
+    batch.join(rows)
+    draw = random.Random(1)
+    gone = set()
+    while batch.rows:
+        batch.step()
+        if len(batch.rows) > 6:
+            leaving = draw.choice(batch.rows)
+            gone.add(leaving)
+            batch.leave([leaving])
+    assert len(gone) > 3
+    for row in set(rows) - gone:
+        assert row.generation == expected[row.request.key]
+
+
+def test_a_forced_token_is_not_asked_for(engine: HFEngine) -> None:
+    asked = requests(engine, 6)
+    sampling = Sampling(max_new_tokens=12, constrained=True)
+    steps = []
+    forward = engine.model.forward
+    engine.model.forward = lambda **given: steps.append(1) or forward(**given)  # type: ignore[func-returns-value]
+    try:
+        constrained = by_key(engine.generate(asked, Sampling(max_new_tokens=12, stop=("\n",), constrained=True)))
+    finally:
+        engine.model.forward = forward
+    # "8 7\n": the prompt, the second score, and where one is 1 the choice between it and 10
+    assert len(steps) <= 5
+    padded = HFEngine(engine.model, engine.tokenizer)
+    padded.packs = False
+    expected = by_key(padded.generate(asked, sampling))
+    assert {key: g.text for key, g in constrained.items()} == {
+        key: g.text.split("\n")[0] for key, g in expected.items()
+    }
