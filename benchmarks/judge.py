@@ -70,7 +70,7 @@ def batched(judge: Any, samples: list[Sample], scores_only: bool, most: int) -> 
     from judgelm.llm_judge.judge import JudgeSettings
 
     settings = JudgeSettings("pair", scores_only, 0.0, most, 0, True)
-    done = [j.generation for j in judge.run(samples, "forward", settings) if j.generation]
+    done = [j.generation for j in judge.run(samples, ["forward"], settings) if j.generation]
     return sum(g.num_prompt_tokens for g in done), sum(g.num_tokens for g in done)
 
 

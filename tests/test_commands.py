@@ -341,7 +341,7 @@ def records_of(texts: dict[str, str]) -> list[dict[str, Any]]:
 
     judge_ = Judge(Scripted(texts))
     samples = [Sample(key, "Q", ["a", "b"]) for key in texts]
-    return [judged.to_record() for judged in judge_.run(samples, "forward", JudgeSettings())]
+    return [judged.to_record() for judged in judge_.run(samples, ["forward"], JudgeSettings())]
 
 
 # D2 of docs/differences.md

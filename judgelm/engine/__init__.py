@@ -16,7 +16,7 @@ cancelled: nobody waited for it any more"""
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt. `key` names it in the results and seeds its sampling."""
+    """One prompt. `key` names it in the results."""
 
     key: str
     prompt: str
@@ -25,6 +25,8 @@ class Request:
     prefill: str = ""
     """the part of the judgement at the end of the prompt"""
     num_answers: int = 2
+    seed_key: str | None = None
+    """seeds its sampling, together with the run's seed; None: `key` does"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,16 @@ class Generation:
     finish_reason: FinishReason
 
 
+@dataclass(frozen=True, slots=True)
+class LineScores:
+    """How likely a model finds each of some score lines after one prompt."""
+
+    key: str
+    log_probs: tuple[float, ...]
+    """natural logarithm of each line's probability, in the order in which the lines were asked for"""
+    num_prompt_tokens: int
+
+
 OnText = Callable[[str, str], None]
 """called with a request's key and its text so far, for streaming"""
 
@@ -66,6 +78,8 @@ class Engine(Protocol):
 
     description: Mapping[str, str | int]
     """what was chosen for this machine, for the record: data type, device and the like"""
+    block: int
+    """samples that are given together; what one gets may depend on the others of its block in the last bits"""
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
         """The sample's prompt, its answers shortened where prompt and judgement would overflow the context.
@@ -97,5 +111,13 @@ class Engine(Protocol):
         """Yield a generation for each request whose key is not in `done`, in the order in which they finish.
 
         Requests in `done` may be run again so that the others meet the same batch as in an undisturbed run.
+        """
+        ...
+
+    def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
+        """Yield, for each request, the probability of each line ("8 7\\n", its newline included) as its continuation.
+
+        A line is written in the tokens in which the tokenizer writes it after the prompt. Raises InputError for an
+        engine that cannot say.
         """
         ...

@@ -30,6 +30,9 @@ _MOST_ROWS_CPU = 32
 _READING_CPU = 2048
 """more at once do not fit a processor's cache, and are read more slowly"""
 _REFILL = 4
+_BLOCK = 512
+_BLOCK_CPU = 64
+"""at most so many are judged again after an interruption"""
 
 
 class HFEngine:
@@ -61,6 +64,7 @@ class HFEngine:
             "attention": "packed" if self.packs else model.config._attn_implementation,
             "context_length": self.context_length,
         }
+        self.block = _BLOCK_CPU if model.device.type == "cpu" else _BLOCK
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
         self._eos = _eos_ids(model, tokenizer)
@@ -150,9 +154,8 @@ class HFEngine:
         room = self.context_length - len(request.input_ids)
         if room < 1:
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
-        return Row(
-            request, sampling, min(sampling.max_new_tokens, room), random.Random(f"{sampling.seed}:{request.key}")
-        )
+        seed_key = request.key if request.seed_key is None else request.seed_key
+        return Row(request, sampling, min(sampling.max_new_tokens, room), random.Random(f"{sampling.seed}:{seed_key}"))
 
     def pieces(self) -> dict[int, str]:
         """What a score line can be made of; see `score_pieces`."""

@@ -12,7 +12,7 @@ from judgelm.encoding import PromptTooLong
 from judgelm.engine import Engine, Generation, Request, Sampling
 from judgelm.jsonl import InputError, Record
 from judgelm.model import ModelFolder, find_model, load_model
-from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers
+from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers, render_prompt
 from judgelm.reading import find_task
 from judgelm.sample import Sample
 from judgelm.tiny import NOTES, TINY
@@ -27,7 +27,9 @@ ORDERS: dict[str, tuple[Order, ...]] = {
 PROMPT_TOO_LONG = "prompt_too_long"
 """finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
 _WINDOW = 2048
-"""samples encoded and batched at a time"""
+"""samples among which those that begin alike are brought together"""
+Done = Collection[tuple[Order, str]]
+"""orders and keys of the samples that are judged already"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,46 +179,62 @@ class Judge:
         if len({sample.key for sample in samples}) < len(samples):
             raise ValueError("question_id must be different for each sample")
         settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained)
-        found: dict[str, dict[str, Judgement]] = {"forward": {}, "reversed": {}}
-        for order in check_orders(orders, task):
-            for judged in self.run(samples, order, settings):
-                found[order][judged.sample.key] = judged.judgement
+        found: dict[Order, dict[str, Judgement]] = {"forward": {}, "reversed": {}}
+        for judged in self.run(samples, check_orders(orders, task), settings):
+            found[judged.order][judged.sample.key] = judged.judgement
         return [Verdict(s, found["forward"].get(s.key), found["reversed"].get(s.key)) for s in samples]
 
     def run(
-        self, samples: Iterable[Sample], order: Order, settings: JudgeSettings, done: Collection[str] = ()
+        self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
     ) -> Iterator[Judged]:
-        """Judge in one order, yielding samples as they finish; those whose key is in `done` are left out.
+        """Judge in one order or both, yielding judgements as they finish; those in `done` are left out."""
+        for block in self.blocks(samples, settings.task):
+            yield from self.run_block(block, orders, settings, done)
 
-        All samples take part in the batching, done or not: a resumed run so meets the same batches as an undisturbed
-        one, and gives the same bits.
+    def blocks(self, samples: Iterable[Sample], task: str) -> Iterator[list[Sample]]:
+        """The samples in the parts in which they are generated; samples whose prompts begin alike come together.
+
+        What a judgement's bits depend on is its block alone. So neither a run that is resumed nor the number of
+        replicas changes them.
         """
         remaining = iter(samples)
         while window := list(itertools.islice(remaining, _WINDOW)):
-            if not all(sample.key in done for sample in window):
-                yield from self._run_window(window, order, settings, done)
+            window.sort(key=lambda sample: render_prompt(sample, task))
+            for start in range(0, len(window), self.engine.block):
+                yield window[start : start + self.engine.block]
 
-    def _run_window(
-        self, window: Sequence[Sample], order: Order, settings: JudgeSettings, done: Collection[str]
+    def run_block(
+        self, block: Sequence[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
     ) -> Iterator[Judged]:
+        """Judge a block, orders together. What is `done` takes part if anything is left: the others so meet the same
+        batches as in an undisturbed run, and get the same bits.
+        """
         task = TASKS[settings.task]
-        shown = [sample.swapped() if order == "reversed" else sample for sample in window]
-        sampling = settings.sampling(max(len(sample.answers) for sample in shown))
-        requests, by_key, cuts = [], {}, {}
-        for sample in shown:
+        asked: dict[str, tuple[Sample, Order]] = {
+            f"{order} {sample.key}": (sample.swapped() if order == "reversed" else sample, order)
+            for sample in block
+            for order in orders
+        }
+        known = {f"{order} {key}" for order, key in done} & asked.keys()
+        if len(known) == len(asked):
+            return
+        sampling = settings.sampling(max(len(sample.answers) for sample in block))
+        requests, cuts = [], {}
+        for key, (sample, order) in asked.items():
             try:
                 prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens)
             except PromptTooLong:
-                if sample.key not in done:
+                if key not in known:
                     nothing = Judgement.parse("", len(sample.answers))
                     yield Judged(sample, order, task.name, nothing, None, None)
                 continue
-            by_key[sample.key], cuts[sample.key] = sample, prompt.shortened
-            requests.append(Request(sample.key, prompt.text, prompt.input_ids, task.prefill, len(sample.answers)))
-        for generation in self.engine.generate(requests, sampling, done=done):
-            sample = by_key[generation.key]
+            cuts[key] = prompt.shortened
+            num_answers = len(sample.answers)
+            requests.append(Request(key, prompt.text, prompt.input_ids, task.prefill, num_answers, sample.key))
+        for generation in self.engine.generate(requests, sampling, done=known):
+            sample, order = asked[generation.key]
             judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))
-            yield Judged(sample, order, task.name, judgement, generation, cuts[sample.key])
+            yield Judged(sample, order, task.name, judgement, generation, cuts[generation.key])
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:

@@ -80,7 +80,7 @@ def run_judge(
 
         try:
             describe()
-            _judge_orders(load, samples, settings, logs, model_id, session, describe)
+            _judge_rest(load, samples, settings, logs, model_id, session, describe)
         finally:
             for log in logs.values():
                 log.close()
@@ -91,7 +91,7 @@ def run_judge(
         return records
 
 
-def _judge_orders(
+def _judge_rest(
     load: Callable[[], Judge],
     samples: Sequence[Sample],
     settings: JudgeSettings,
@@ -101,22 +101,20 @@ def _judge_orders(
     describe: Callable[[], None],
 ) -> None:
     keys = {sample.key for sample in samples}
-    done = sum(len(keys & log.keys) for log in logs.values())
+    done = {(order, key) for order, log in logs.items() for key in log.keys & keys}
     total = len(samples) * len(logs)
     if done:
-        print(f"judgelm: {done} of {total} judgements are there already and are skipped", file=sys.stderr)
-    if done == total:
+        print(f"judgelm: {len(done)} of {total} judgements are there already and are skipped", file=sys.stderr)
+    if len(done) == total:
         return
     judge = load()
     session["engine"] = dict(judge.engine.description)
     describe()
-    with tqdm(total=total, initial=done, unit=" samples", smoothing=0.1, dynamic_ncols=True) as progress:
-        for order, log in logs.items():
-            progress.set_description(order)
-            for judged in judge.run(samples, order, settings, done=frozenset(log.keys)):
-                log.append(judged.sample.key, _stamp(judged, model_id))
-                session["judged"] += 1
-                progress.update()
+    with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
+        for judged in judge.run(samples, list(logs), settings, done):
+            logs[judged.order].append(judged.sample.key, _stamp(judged, model_id))
+            session["judged"] += 1
+            progress.update()
 
 
 def _stamp(judged: Judged, model_id: str) -> Record:
