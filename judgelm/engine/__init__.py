@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 from judgelm.encoding import EncodedPrompt
 from judgelm.sample import Sample
 
-FinishReason = Literal["stop", "length", "out_of_memory", "cancelled"]
+FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
 """stop: EOS or a stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty;
-cancelled: nobody waited for it any more"""
+refused: a server did not want the prompt, the text is empty; cancelled: nobody waited for it any more"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,13 @@ OnText = Callable[[str, str], None]
 class Engine(Protocol):
     """A loaded model, or a connection to one."""
 
-    description: Mapping[str, str | int]
-    """what was chosen for this machine, for the record: data type, device and the like"""
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        """What was chosen for this machine, for the record: data type, device and the like.
+
+        A dict; an engine that counts (tokens, cost) changes it as it goes.
+        """
+        ...
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
         """The sample's prompt, its answers shortened where prompt and judgement would overflow the context.
