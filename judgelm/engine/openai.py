@@ -151,13 +151,16 @@ class OpenAIEngine:
                 for request in waiting:
                     emit((request, await self._ask(client, request, sampling)))
 
-            async with self._open(most) as client:
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        for _ in range(min(most, len(requests))):
-                            group.create_task(work())
-                except ExceptionGroup as errors:
-                    raise errors.exceptions[0] from None
+            client = self._open(most)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(min(most, len(requests))):
+                        group.create_task(work())
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+            finally:
+                # to its end, even where that is when we are cancelled
+                await asyncio.shield(client.aclose())
 
         return in_background(produce)
 

@@ -77,7 +77,11 @@ def in_background(produce: Callable[[Callable[[T], None]], Coroutine[Any, Any, N
     task = loop.create_task(produce(lambda item: found.put((item,))))
 
     def work() -> None:
-        loop.run_until_complete(asyncio.wait([task]))
+        # a task of the coroutine's own may outlive it, one that closes connections
+        while tasks := asyncio.all_tasks(loop):
+            loop.run_until_complete(asyncio.wait(tasks))
+        # another turn of the loop: connections that were closed are let go in it
+        loop.run_until_complete(loop.shutdown_asyncgens())
         found.put(None)
 
     # a daemon: a caller who ends without closing the iterator is not kept until all is asked
