@@ -74,7 +74,7 @@ def read_response(response: httpx.Response, api: Api, clean: Callable[[str], str
     if response.is_success:
         try:
             return _read_answer(response.json(), api)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
             return Fault(f"{status}, but the answer cannot be read")
     message, code = _read_error(response)
     reason = clean(f"{status} {message}")
