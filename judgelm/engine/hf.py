@@ -151,7 +151,7 @@ class HFEngine:
             # outside of the handler, so that the traceback's tensors are freed
             torch.cuda.empty_cache()
             if len(chunk) == 1:
-                warnings.warn(f"out of memory with question_id {chunk[0].key} alone", stacklevel=2)
+                warnings.warn(f"out of memory with question_id {chunk[0].seed_key} alone", stacklevel=2)
                 yield LineScores(chunk[0].key, (), len(chunk[0].input_ids))
                 continue
             most = max(1, sum(len(request.input_ids) for request in chunk) // 2)
@@ -213,8 +213,8 @@ class HFEngine:
         room = self.context_length - len(request.input_ids)
         if room < 1:
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
-        seed_key = request.key if request.seed_key is None else request.seed_key
-        return Row(request, sampling, min(sampling.max_new_tokens, room), random.Random(f"{sampling.seed}:{seed_key}"))
+        draw = random.Random(f"{sampling.seed}:{request.seed_key}")
+        return Row(request, sampling, min(sampling.max_new_tokens, room), draw)
 
     def pieces(self) -> dict[int, str]:
         """What a score line can be made of; see `score_pieces`."""
