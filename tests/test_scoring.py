@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import make_samples
+from conftest import make_samples, write_jsonl
 from test_engine import load_engine
+from test_run import judge
 
+from judgelm import Judge
 from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
 from judgelm.encoding import encode_prompt
 from judgelm.engine import Request, Sampling
 from judgelm.engine.hf import HFEngine
 from judgelm.engine.score_line import LineTree, line_tokens
-from judgelm.verdict import Outcome
+from judgelm.llm_judge.metrics import brier, calibration_error
+from judgelm.verdict import Judgement, Outcome
 
 
 def asked_for(engine: HFEngine, prefill: str, count: int = 3) -> list[Request]:
@@ -68,6 +72,71 @@ def test_what_is_drawn_from_the_model_has_these_probabilities(model_folder: Path
     assert {text: drawn.count(text) / 3000 for text in digits} == pytest.approx(
         dict(zip(digits, weights, strict=True)), abs=0.03
     )
+
+
+def test_the_command_writes_probabilities_and_evaluate_reads_them(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = make_samples(6)
+    questions = write_jsonl(tmp_path / "q.jsonl", [sample.to_record() for sample in samples])
+    teacher = write_jsonl(tmp_path / "t.jsonl", [{"question_id": k, "text": f"{k} 3"} for k in range(6)])
+    for scoring in ("expected", "greedy"):
+        argv = ["judge", "--model", model_folder, "--question-file", questions, "--output-dir", tmp_path / scoring,
+                "--scoring", scoring, "--scores-only", "--constrained", "--dtype", "float32"]  # fmt: skip
+        assert judge([str(word) for word in argv]) == 0
+    records = {
+        order: [json.loads(line) for line in (tmp_path / "expected" / f"{order}.jsonl").read_text().splitlines()]
+        for order in ("forward", "reversed")
+    }
+    verdicts = Judge.load(model_folder, dtype="float32").judge(samples, orders="both", scoring="expected")
+    agreed = 0
+    for forward, back, verdict in zip(records["forward"], records["reversed"], verdicts, strict=True):
+        assert sum(forward["pred_probabilities"].values()) == pytest.approx(1)
+        assert Judgement.parse(forward["pred_text"]).outcome == forward["pred_outcome"]
+        assert 1 <= min(forward["pred_expected_scores"]) <= max(forward["pred_expected_scores"]) <= 10
+        assert (forward["pred_tokens"], forward["pred_finish_reason"]) == (0, "stop")
+        assert verdict.probabilities is not None
+        win = (forward["pred_probabilities"]["win"] + back["pred_probabilities"]["lose"]) / 2
+        assert verdict.probabilities[Outcome.WIN] == pytest.approx(win, abs=1e-6)
+        assert verdict.scores is not None
+        first = (forward["pred_expected_scores"][0] + back["pred_expected_scores"][1]) / 2
+        assert verdict.scores[0] == pytest.approx(first, abs=1e-5)
+        agreed += verdict.outcome == Outcome.from_scores(forward["question_id"], 3)
+    capsys.readouterr()
+    files = [str(tmp_path / "expected" / f"{order}.jsonl") for order in ("forward", "reversed")]
+    assert judge(["evaluate", "--teacher", str(teacher), "--forward", files[0], "--reversed", files[1]]) == 0
+    said = capsys.readouterr().out
+    assert "Brier score" in said
+    metrics = json.loads(said.splitlines()[-1])
+    assert metrics["agreement_both_orders"] == pytest.approx(agreed / 6)
+    assert 0 <= metrics["calibration_error"] <= 1
+    assert 0 <= metrics["brier"] <= 2
+    greedy = [json.loads(line) for line in (tmp_path / "greedy" / "forward.jsonl").read_text().splitlines()]
+    assert not any("pred_probabilities" in record for record in greedy)
+
+
+def test_calibration_by_hand() -> None:
+    sure = {Outcome.WIN: 0.9, Outcome.TIE: 0.1, Outcome.LOSE: 0.0}
+    unsure = {Outcome.WIN: 0.4, Outcome.TIE: 0.3, Outcome.LOSE: 0.3}
+    truths = [Outcome.WIN, Outcome.LOSE, Outcome.TIE]
+    assert brier([sure, sure, unsure], truths) == pytest.approx((0.02 + (0.81 + 0.01 + 1) + (0.16 + 0.49 + 0.09)) / 3)
+    # two rows at 0.9 of which one is right, one at 0.4 that is wrong
+    assert calibration_error([sure, sure, unsure], truths) == pytest.approx((abs(1.8 - 1) + 0.4) / 3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--task", "multi"], "task multi cannot be judged so"),
+        (["--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"], "a server does not give all probabilities"),
+    ],
+)
+def test_where_probabilities_cannot_be_had_one_line_says_so(
+    flags: list[str], said: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["judge", "--question-file", str(pairs_file), "--output-dir", str(tmp_path / "o"), "--scoring", "expected"]
+    assert judge([*argv, *flags]) == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 def test_a_distribution_says_what_follows_from_it() -> None:

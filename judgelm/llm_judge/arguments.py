@@ -9,6 +9,7 @@ from typing import Any
 
 from judgelm.console import Parser
 from judgelm.jsonl import InputError
+from judgelm.llm_judge.judge import SCORINGS
 from judgelm.preprocess import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.prompt import TASKS
 
@@ -64,6 +65,14 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
     )
     parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
+    parser.add_argument(
+        "--scoring",
+        default="sample",
+        choices=tuple(SCORINGS),
+        help="; ".join(f"{name}: {what}" for name, what in SCORINGS.items())
+        + ". expected gives the expected scores and"
+        " the probability of each outcome, needs --engine hf or vllm, and no reasons come with it",
+    )
     parser.add_argument(
         "--limit", type=_at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
     )
@@ -196,7 +205,7 @@ def published_parser(task: str) -> Parser:
     if task == "multi":
         parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
-    parser.set_defaults(dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
+    parser.set_defaults(scoring="sample", dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
     return parser
 
 

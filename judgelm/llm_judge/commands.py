@@ -93,7 +93,9 @@ def _judge(
         "answer_num": args.answer_num,
         **more,
     }
-    settings = JudgeSettings(task, scores_only, args.temperature, args.max_new_token, args.seed, chosen.constrained)
+    settings = JudgeSettings(
+        task, scores_only, args.temperature, args.max_new_token, args.seed, chosen.constrained, args.scoring
+    )
     return run_judge(chosen.load, samples, settings, files, described, args.model_id or Path(chosen.name).name)
 
 

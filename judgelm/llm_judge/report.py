@@ -13,6 +13,9 @@ from judgelm.verdict import Judgement, Outcome, ParseState, consistent
 MAX_ROWS = 40
 _LABELS = {
     "agreement": "agreement with the teacher",
+    "agreement_both_orders": "agreement, mean of both orders' probabilities",
+    "brier": "Brier score (0 best, 2 worst)",
+    "calibration_error": "expected calibration error, 10 bins",
     "accuracy": "accuracy (published rule: unparsed = tie)",
     "precision": "precision, macro",
     "recall": "recall, macro",
@@ -126,6 +129,8 @@ def _question(record: Record, limit: int = 44) -> str:
 
 
 def _scores(record: Record) -> str:
+    if "pred_expected_scores" in record:
+        return " ".join(f"{score:.2f}" for score in record["pred_expected_scores"])
     return " ".join(f"{score:g}" for score in record["pred_scores"]) if record["pred_scores"] else "unparsed"
 
 
