@@ -6,18 +6,19 @@ import argparse
 import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from judgelm.console import run_main
 from judgelm.jsonl import Record
 from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser
+from judgelm.llm_judge.cluster import Replicas, absolute, load_on_node
 from judgelm.llm_judge.evaluation import PathLike, evaluate_files
 from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, check_orders
 from judgelm.llm_judge.report import counts_line, judgement_table, metrics_table, win_lines
-from judgelm.llm_judge.run import RunFiles, count_records, hash_file, run_judge
-from judgelm.model import ModelFolder, choose_dtype, find_model
+from judgelm.llm_judge.run import Judging, RunFiles, count_records, hash_file, run_judge
+from judgelm.model import ModelFolder, find_model
 from judgelm.prompt import TASKS
 from judgelm.reading import find_task, read_samples
 from judgelm.sample import Sample
@@ -86,6 +87,7 @@ def _judge(
     files: RunFiles,
     **more: Any,
 ) -> dict[Order, list[Record]]:
+    placement = check_replicas(args)
     constrained = folder.name in NOTES if args.constrained is None else args.constrained
     described: dict[str, Any] = {
         "model": folder.name,
@@ -93,19 +95,22 @@ def _judge(
         "question_file_sha256": hash_file(args.question_file),
         "reference_file_sha256": hash_file(args.reference_file) if args.reference_file else None,
         "answer_num": args.answer_num,
-        "dtype": choose_dtype(args.dtype, args.device),
+        "dtype": placement.choose_dtype(args.dtype),
         **more,
     }
-    load = functools.partial(
-        Judge.load,
-        folder,
-        dtype=args.dtype,
-        device=args.device,
-        batch_tokens=args.batch_tokens,
-        num_gpus=args.num_gpus_per_model,
-        max_gpu_memory=args.max_gpu_memory,
-        constrained=constrained,
-    )
+    held: dict[str, Any] = {
+        "device": args.device,
+        "batch_tokens": args.batch_tokens,
+        "num_gpus": placement.gpus_each or 1,
+        "max_gpu_memory": args.max_gpu_memory,
+        "constrained": constrained,
+    }
+    load: Callable[[], Judging] = functools.partial(Judge.load, folder, dtype=args.dtype, **held)
+    if not placement.alone:
+        # all replicas compute in what run.json names, whatever their nodes could
+        held |= {"dtype": described["dtype"], "device": placement.device_of_each}
+        load_each = functools.partial(load_on_node, absolute(folder), described["model_fingerprint"], **held)
+        load = functools.partial(Replicas, load_each, placement)
     settings = JudgeSettings(task, scores_only, args.temperature, args.max_new_token, args.seed, constrained)
     return run_judge(load, samples, settings, files, described, args.model_id or Path(folder.name).name)
 

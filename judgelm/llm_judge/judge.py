@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from judgelm.encoding import PromptTooLong
 from judgelm.engine import Engine, Generation, Request, Sampling
@@ -184,24 +184,21 @@ class Judge:
             found[judged.order][judged.sample.key] = judged.judgement
         return [Verdict(s, found["forward"].get(s.key), found["reversed"].get(s.key)) for s in samples]
 
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """The engine's, for the record."""
+        return self.engine.description
+
     def run(
         self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
-    ) -> Iterator[Judged]:
+    ) -> Generator[Judged, None, None]:
         """Judge in one order or both, yielding judgements as they finish; those in `done` are left out."""
         for block in self.blocks(samples, settings.task):
             yield from self.run_block(block, orders, settings, done)
 
     def blocks(self, samples: Iterable[Sample], task: str) -> Iterator[list[Sample]]:
-        """The samples in the parts in which they are generated; samples whose prompts begin alike come together.
-
-        What a judgement's bits depend on is its block alone. So neither a run that is resumed nor the number of
-        replicas changes them.
-        """
-        remaining = iter(samples)
-        while window := list(itertools.islice(remaining, _WINDOW)):
-            window.sort(key=lambda sample: render_prompt(sample, task))
-            for start in range(0, len(window), self.engine.block):
-                yield window[start : start + self.engine.block]
+        """The samples in the parts in which they are generated: see `plan_blocks`."""
+        return plan_blocks(samples, task, self.engine.block)
 
     def run_block(
         self, block: Sequence[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
@@ -215,7 +212,7 @@ class Judge:
             for sample in block
             for order in orders
         }
-        known = {f"{order} {key}" for order, key in done} & asked.keys()
+        known = {name for name, (sample, order) in asked.items() if (order, sample.key) in done}
         if len(known) == len(asked):
             return
         sampling = settings.sampling(max(len(sample.answers) for sample in block))
@@ -235,6 +232,19 @@ class Judge:
             sample, order = asked[generation.key]
             judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))
             yield Judged(sample, order, task.name, judgement, generation, cuts[generation.key])
+
+
+def plan_blocks(samples: Iterable[Sample], task: str, size: int) -> Iterator[list[Sample]]:
+    """Parts of `size` samples; samples whose prompts begin alike come together.
+
+    What a judgement's bits depend on is its block alone. So neither a run that is resumed nor the number of replicas
+    changes them.
+    """
+    remaining = iter(samples)
+    while window := list(itertools.islice(remaining, _WINDOW)):
+        window.sort(key=lambda sample: render_prompt(sample, task))
+        for start in range(0, len(window), size):
+            yield window[start : start + size]
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:
