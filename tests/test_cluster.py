@@ -87,7 +87,6 @@ def assert_equal(output: Path, expected: Path) -> None:
         assert [json.dumps(record) for record in one] == [json.dumps(record) for record in other]
 
 
-# D6 of docs/differences.md
 def test_two_replicas_of_the_published_script_give_the_bytes_of_one(
     run: Any, model_folder: Path, many: Path, tmp_path: Path
 ) -> None:
@@ -109,6 +108,7 @@ def test_two_replicas_of_the_published_script_give_the_bytes_of_one(
     assert len(session["engine"]["nodes"]) == 1
 
 
+# D7 of docs/differences.md
 def test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double(
     model_folder: Path, many: Path, alone: Path, tmp_path: Path
 ) -> None:
@@ -163,11 +163,10 @@ def test_a_model_that_no_replica_can_load_is_told_in_one_line(
     result = run("-m", "judgelm", *args_of(damaged, pairs_file, tmp_path / "out", *TWO))
     assert result.returncode == 2, result.stderr
     first, last = result.stderr.splitlines()
-    assert first == "judgelm: loading 1 replicas"
+    assert first == "judgelm: replicas to load: 1"
     assert last.startswith(f"judgelm: error: model {damaged}: cannot be loaded (")
 
 
-# D7 of docs/differences.md
 def test_gpus_that_are_not_there_are_told_in_one_line(
     model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

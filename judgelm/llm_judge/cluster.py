@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,8 @@ class Replicas:
         if not first:
             return
         with _joined(self.placement) as ray:
-            start = _starter(ray, self.load, self.placement)
-            print(f"judgelm: loading {len(first)} replicas", file=sys.stderr)
+            start = _starter(ray, self.load, replace(self.placement, replicas=len(first)))
+            print(f"judgelm: replicas to load: {len(first)}", file=sys.stderr)
             shift = _Shift(ray, start, itertools.chain(first, blocks), self.description)
             yield from shift.run(len(first), orders, settings)
 
@@ -270,7 +270,7 @@ def _joined(placement: Placement) -> Iterator[Any]:
     """The module ray, connected: to the cluster, or to one that is started here and ends with this."""
     address = _check_address(placement.ray_address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # idle replicas keep their GPUs hidden, as Ray is going to do by itself
+    # Ray says at length that it hides GPUs from those who asked for none; replicas on cores do not look for them
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
 
@@ -324,8 +324,8 @@ def _starter(ray: Any, load: Callable[[], Judge], placement: Placement) -> Calla
         gpus = [int(node.get("GPU", 0)) for node in nodes]
         if sum(count // placement.gpus_each for count in gpus) < placement.replicas:
             raise InputError(
-                f"{placement.replicas} replicas with {placement.gpus_each} GPUs each are asked for, Ray has"
-                f" {sum(gpus)} GPUs on {len(nodes)} nodes"
+                f"GPUs are asked for: {placement.gpus_each} for each replica, replicas: {placement.replicas}; Ray has"
+                f" {sum(gpus)} on {len(nodes)} nodes"
             )
         actor = ray.remote(Replica).options(num_gpus=placement.gpus_each, num_cpus=0)
         return lambda: actor.remote(load, None)
