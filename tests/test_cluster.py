@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -236,3 +237,21 @@ def test_a_cluster_of_gpus_without_one_at_hand_computes_in_bfloat16() -> None:
     assert placement.choose_dtype("float16") == "float16"
     if default_device() != "cuda":
         assert placement.choose_dtype("auto") == "bfloat16"
+
+
+def test_replicas_that_are_lost_again_and_again_end_the_run(run: Any) -> None:
+    code = (
+        "import functools, os\n"
+        "from conftest import make_samples\n"
+        "from judgelm.console import run_main\n"
+        "from judgelm.llm_judge.cluster import Placement, Replicas\n"
+        "from judgelm.llm_judge.judge import JudgeSettings\n"
+        "replicas = Replicas(functools.partial(os._exit, 1), Placement(1, 0, 'cpu', None))\n"
+        "run_main(lambda: print(list(replicas.run(make_samples(3), ['forward'], JudgeSettings()))))\n"
+    )
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    result = run("-c", code, env={**os.environ, "PYTHONPATH": paths})
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("a replica was lost in loading the model and is replaced (") == 2
+    assert "error: 3 replicas were lost in loading the model, the last one so: " in result.stderr.splitlines()[-1]
+    assert "what was judged is kept" in result.stderr
