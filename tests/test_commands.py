@@ -161,23 +161,6 @@ def test_published_single_script_warns_when_exchanged(
     assert lasting(tmp_path / "s")[0]["answer1_body"] == make_samples(1)[0].answers[1]
 
 
-# D7 of docs/differences.md
-def test_more_than_one_replica_is_refused(
-    model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    base = as_published(model_folder, pairs_file, tmp_path / "o")
-    assert published("pair", *base, "--num-gpus-total", "8") == 2
-    error = capsys.readouterr().err
-    assert "asks for 8 replicas of the model, this version runs one: use --num-gpus-total 1" in error
-    assert error.count("\n") == 1
-    assert published("pair", *base, "--num-gpus-total", "3", "--num-gpus-per-model", "2") == 2
-    assert "no multiple" in capsys.readouterr().err
-    arguments = ["judge", "--question-file", str(pairs_file), "--output-dir", str(tmp_path), "--num-gpus-total", "2"]
-    assert judge(arguments) == 2
-    assert not (tmp_path / "o").exists()
-    assert not (tmp_path / "run.json").exists()
-
-
 # D16 of docs/differences.md
 def test_answer_file_of_other_settings_is_never_appended_to(
     model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -73,6 +73,13 @@ class LineScores:
     num_prompt_tokens: int
 
 
+def block_size(device: str) -> int:
+    """How many samples are given together on a kind of device ("cpu", "cuda"): at most so many are judged again after
+    an interruption.
+    """
+    return 64 if device == "cpu" else 512
+
+
 OnText = Callable[[str, str], None]
 """called with a request's key and its text so far, for streaming"""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
-from judgelm.engine import Generation, LineScores, OnText, Request, Sampling
+from judgelm.engine import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.packed import Branching, can_pack, use_packed_attention
 from judgelm.engine.padded import PaddedBatch, can_mix
 from judgelm.engine.running import PackedBatch, Row, RunningBatch, read_packed
@@ -34,9 +34,6 @@ _READING = 16384
 _READING_CPU = 2048
 """more at once do not fit a processor's cache, and are read more slowly"""
 _REFILL = 4
-_BLOCK = 512
-_BLOCK_CPU = 64
-"""at most so many are judged again after an interruption"""
 
 
 class HFEngine:
@@ -68,7 +65,7 @@ class HFEngine:
             "attention": "packed" if self.packs else model.config._attn_implementation,
             "context_length": self.context_length,
         }
-        self.block = _BLOCK_CPU if model.device.type == "cpu" else _BLOCK
+        self.block = block_size(model.device.type)
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
         self._eos = _eos_ids(model, tokenizer)

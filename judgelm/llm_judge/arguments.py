@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from typing import Any
 
 from judgelm.console import Parser
 from judgelm.jsonl import InputError
+from judgelm.llm_judge.cluster import Placement
 from judgelm.llm_judge.judge import SCORINGS
 from judgelm.preprocess import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.prompt import TASKS
@@ -172,7 +174,20 @@ def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-gpus-total",
         type=_at_least(1),
         metavar="N",
-        help="all GPUs (default: those of one model; more replicas are not supported yet)",
+        help="all GPUs: one replica of the model for each --num-gpus-per-model of them (default: those of one model;"
+        " with --device cpu both flags say nothing)",
+    )
+    parser.add_argument(
+        "--num-replicas",
+        type=_at_least(1),
+        metavar="N",
+        help="replicas of the model, which share the work; on a CPU each has its share of the cores (default:"
+        " --num-gpus-total / --num-gpus-per-model, on a CPU 1)",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="join a running Ray cluster: auto or host:port (default: several replicas start Ray on this machine)",
     )
     parser.add_argument(
         "--max-gpu-memory",
@@ -341,14 +356,49 @@ def _percentage(value: str) -> float:
 _percentage.__name__ = "number"
 
 
-def check_replicas(args: argparse.Namespace) -> None:
-    """Several GPUs can hold one model; several models at once are not supported yet."""
-    total = args.num_gpus_total or args.num_gpus_per_model
-    if total % args.num_gpus_per_model:
-        raise InputError(f"--num-gpus-total {total} is no multiple of --num-gpus-per-model {args.num_gpus_per_model}")
-    replicas = total // args.num_gpus_per_model
-    if replicas > 1:
+def check_replicas(args: argparse.Namespace) -> Placement:
+    """How many replicas there will be and what each gets.
+
+    Raises InputError where the flags contradict each other or this machine has not what they ask for.
+    """
+    if args.device == "cpu":
+        return _on_cores(args.num_replicas or 1, args.ray_address)
+    each: int = args.num_gpus_per_model
+    total: int = args.num_gpus_total or each * (args.num_replicas or 1)
+    if total % each:
+        raise InputError(f"--num-gpus-total {total} is no multiple of --num-gpus-per-model {each}")
+    placement = Placement(total // each, each, args.device, args.ray_address)
+    if args.num_replicas not in (None, placement.replicas):
         raise InputError(
-            f"--num-gpus-total {total} with --num-gpus-per-model {args.num_gpus_per_model} asks for {replicas} replicas"
-            f" of the model, this version runs one: use --num-gpus-total {args.num_gpus_per_model}"
+            f"--num-replicas {args.num_replicas}: --num-gpus-total {total} with --num-gpus-per-model {each} makes"
+            f" {placement.replicas}"
         )
+    if placement.alone:
+        return placement
+    if args.device not in (None, "cuda"):
+        raise InputError(f"--device {args.device} holds one model: replicas need cuda or cpu")
+    return placement if args.ray_address else _place_here(placement, total, args.num_gpus_total is not None)
+
+
+def _place_here(placement: Placement, total: int, gpus_asked: bool) -> Placement:
+    """The replicas on this machine's GPUs, or on its cores where it has no GPU and none was asked for."""
+    import torch
+
+    there = torch.cuda.device_count()
+    if there >= total:
+        return placement
+    if there:
+        raise InputError(f"{total} GPUs are asked for ({placement.replicas} replicas), this machine has {there}")
+    if gpus_asked or placement.gpus_each > 1 or placement.device:
+        raise InputError(
+            f"{total} GPUs are asked for, this machine has none that can be used; to judge on its CPU leave"
+            f" --num-gpus-total out, or say --num-replicas N instead"
+        )
+    return _on_cores(placement.replicas, None)
+
+
+def _on_cores(replicas: int, address: str | None) -> Placement:
+    cores = os.cpu_count() or 1
+    if address is None and replicas > cores:
+        raise InputError(f"{replicas} replicas are asked for, this machine has {cores} cores")
+    return Placement(replicas, 0, "cpu", address)

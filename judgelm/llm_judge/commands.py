@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from judgelm.console import run_main
-from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser
+from judgelm.llm_judge.arguments import evaluate_parser, published_parser
 from judgelm.llm_judge.engines import ChosenJudge, choose_judge, choose_model
 from judgelm.llm_judge.evaluation import PathLike, evaluate_files
 from judgelm.llm_judge.judge import JudgeSettings, Order, check_orders
@@ -27,7 +27,6 @@ def judge_command(args: argparse.Namespace) -> None:
     orders = check_orders(args.orders or ("both" if task == "pair" else "forward"), task)
     samples = _read(args, task)[: args.limit]
     files = RunFiles.in_folder(Path(args.output_dir).expanduser(), orders)
-    check_replicas(args)
     chosen = choose_judge(args)
     found = _judge(args, chosen, task, args.scores_only, samples, files)
     print(judgement_table({order: each.first(MAX_ROWS) for order, each in found.items()}, len(samples)))
@@ -48,7 +47,6 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
         order: Order = "reversed" if args.if_reverse_answers else "forward"
         files = RunFiles.for_answer_file(Path(args.answer_file).expanduser(), order)
         samples = _read(args, task)
-        check_replicas(args)
         chosen = choose_model(args, args.model_path)
         if order == "reversed" and TASKS[task].prefill:
             print(

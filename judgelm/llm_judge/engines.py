@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from judgelm.jsonl import InputError
+from judgelm.llm_judge.arguments import check_replicas
+from judgelm.llm_judge.cluster import Replicas, absolute, load_on_node
 from judgelm.llm_judge.judge import Judge
-from judgelm.model import choose_dtype, find_model
+from judgelm.llm_judge.run import Judging
+from judgelm.model import find_model
 from judgelm.tiny import NOTES
 
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 KEY_VARIABLE = "OPENAI_API_KEY"
-_OF_A_MODEL = ("device", "batch_tokens", "num_gpus_total", "max_gpu_memory")
+_OF_A_MODEL = ("device", "batch_tokens", "num_gpus_total", "num_replicas", "ray_address", "max_gpu_memory")
 _OF_A_SERVER = ("base_url", "api_key_variable", "requests_per_minute", "request_fields", "price_per_million_tokens")
 """flags that mean nothing to the other engine; None where they are not given"""
 
@@ -26,7 +29,7 @@ class ChosenJudge:
     """A judge that can be loaded."""
 
     name: str
-    load: Callable[[], Judge]
+    load: Callable[[], Judging]
     described: Mapping[str, Any]
     """what must be the same for a run to be continued"""
     constrained: bool = False
@@ -44,25 +47,29 @@ def choose_judge(args: argparse.Namespace) -> ChosenJudge:
 
 
 def choose_model(args: argparse.Namespace, name: str) -> ChosenJudge:
-    """A model in this process."""
+    """A model in this process, or replicas of it in processes of their own."""
+    placement = check_replicas(args)
     folder = find_model(name)
     constrained = folder.name in NOTES if args.constrained is None else args.constrained
-    load = functools.partial(
-        Judge.load,
-        folder,
-        dtype=args.dtype,
-        device=args.device,
-        batch_tokens=args.batch_tokens,
-        num_gpus=args.num_gpus_per_model,
-        max_gpu_memory=args.max_gpu_memory,
-        constrained=constrained,
-    )
     described = {
         "engine": "hf",
         "model": folder.name,
         "model_fingerprint": folder.fingerprint(),
-        "dtype": choose_dtype(args.dtype, args.device),
+        "dtype": placement.choose_dtype(args.dtype),
     }
+    held: dict[str, Any] = {
+        "device": args.device,
+        "batch_tokens": args.batch_tokens,
+        "num_gpus": placement.gpus_each or 1,
+        "max_gpu_memory": args.max_gpu_memory,
+        "constrained": constrained,
+    }
+    load: Callable[[], Judging] = functools.partial(Judge.load, folder, dtype=args.dtype, **held)
+    if not placement.alone:
+        # all replicas compute in what run.json names, whatever their nodes could
+        held |= {"dtype": described["dtype"], "device": placement.device_of_each}
+        load_each = functools.partial(load_on_node, absolute(folder), described["model_fingerprint"], **held)
+        load = functools.partial(Replicas, load_each, placement)
     return ChosenJudge(folder.name, load, described, constrained, folder.note)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
 from judgelm.encoding import PromptTooLong
@@ -241,24 +241,21 @@ class Judge:
             verdicts.append(Verdict(sample, forward, back, *(one.distribution if one else None for one in both)))
         return verdicts
 
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """The engine's, for the record."""
+        return self.engine.description
+
     def run(
         self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
-    ) -> Iterator[Judged]:
+    ) -> Generator[Judged, None, None]:
         """Judge in one order or both, yielding judgements as they finish; those in `done` are left out."""
         for block in self.blocks(samples, settings.task):
             yield from self.run_block(block, orders, settings, done)
 
     def blocks(self, samples: Iterable[Sample], task: str) -> Iterator[list[Sample]]:
-        """The samples in the parts in which they are generated; samples whose prompts begin alike come together.
-
-        What a judgement's bits depend on is its block alone. So neither a run that is resumed nor the number of
-        replicas changes them.
-        """
-        remaining = iter(samples)
-        while window := list(itertools.islice(remaining, _WINDOW)):
-            window.sort(key=lambda sample: render_prompt(sample, task))
-            for start in range(0, len(window), self.engine.block):
-                yield window[start : start + self.engine.block]
+        """The samples in the parts in which they are generated: see `plan_blocks`."""
+        return plan_blocks(samples, task, self.engine.block)
 
     def run_block(
         self, block: Sequence[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
@@ -272,7 +269,7 @@ class Judge:
             for sample in block
             for order in orders
         }
-        known = {f"{order} {key}" for order, key in done} & asked.keys()
+        known = {name for name, (sample, order) in asked.items() if (order, sample.key) in done}
         if len(known) == len(asked):
             return
         scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
@@ -309,6 +306,19 @@ class Judge:
             text = line_text(distribution.likeliest_line, prefill).rstrip("\n") if distribution else ""
             reason: FinishReason = "stop" if distribution else "out_of_memory"
             yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), distribution
+
+
+def plan_blocks(samples: Iterable[Sample], task: str, size: int) -> Iterator[list[Sample]]:
+    """Parts of `size` samples; samples whose prompts begin alike come together.
+
+    What a judgement's bits depend on is its block alone. So neither a run that is resumed nor the number of replicas
+    changes them.
+    """
+    remaining = iter(samples)
+    while window := list(itertools.islice(remaining, _WINDOW)):
+        window.sort(key=lambda sample: render_prompt(sample, task))
+        for start in range(0, len(window), size):
+            yield window[start : start + size]
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:

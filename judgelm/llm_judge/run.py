@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import platform
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from judgelm.jsonl import InputError, Line, LineFile, Record, dump_line, id_key, id_order, read_json, write_text
-from judgelm.llm_judge.judge import ORDERS, PROMPT_TOO_LONG, Judge, Judged, JudgeSettings, Order
+from judgelm.llm_judge.judge import ORDERS, PROMPT_TOO_LONG, Done, Judged, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample
 from judgelm.verdict import Outcome, ParseState
@@ -60,8 +61,21 @@ class Judgements:
         return [line.record for line in self.lines[:most]]
 
 
+class Judging(Protocol):
+    """What judges: a judge, or replicas of one."""
+
+    @property
+    def description(self) -> Mapping[str, Any]: ...
+
+    def run(
+        self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
+    ) -> Generator[Judged, None, None]:
+        """See `Judge.run`."""
+        ...
+
+
 def run_judge(
-    load: Callable[[], Judge],
+    load: Callable[[], Judging],
     samples: Sequence[Sample],
     settings: JudgeSettings,
     files: RunFiles,
@@ -104,7 +118,7 @@ def run_judge(
 
 
 def _judge_rest(
-    load: Callable[[], Judge],
+    load: Callable[[], Judging],
     samples: Sequence[Sample],
     settings: JudgeSettings,
     logs: Mapping[Order, _Log],
@@ -121,13 +135,17 @@ def _judge_rest(
         return
     judge = load()
     # not a copy: an engine may count as it goes
-    session["engine"] = judge.engine.description
+    session["engine"] = judge.description
     describe()
-    with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
-        for judged in judge.run(samples, list(logs), settings, done):
-            logs[judged.order].append(judged.sample.key, _stamp(judged, model_id))
-            session["judged"] += 1
-            progress.update()
+    with closing(judge.run(samples, list(logs), settings, done)) as judgements:
+        # replicas are loaded for the first judgement: now they have said what they are, or ended in one line
+        first = list(itertools.islice(judgements, 1))
+        describe()
+        with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
+            for judged in itertools.chain(first, judgements):
+                logs[judged.order].append(judged.sample.key, _stamp(judged, model_id))
+                session["judged"] += 1
+                progress.update()
 
 
 def _stamp(judged: Judged, model_id: str) -> Record:
