@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from judgelm.console import Parser
 from judgelm.jsonl import InputError
+from judgelm.llm_judge.engines import ENGINES
 from judgelm.preprocess import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.prompt import TASKS
 
@@ -61,6 +62,9 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny and"
         " tiny-base)",
+    )
+    parser.add_argument(
+        "--engine", choices=tuple(ENGINES), default="hf", help="what runs the model: transformers (hf) or vLLM"
     )
     add_device_arguments(parser)
     parser.add_argument(
@@ -132,7 +136,7 @@ def published_parser(task: str) -> Parser:
     if task == "multi":
         parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
-    parser.set_defaults(dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
+    parser.set_defaults(dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None, engine="hf")
     return parser
 
 

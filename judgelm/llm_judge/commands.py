@@ -94,6 +94,7 @@ def _judge(
         "reference_file_sha256": hash_file(args.reference_file) if args.reference_file else None,
         "answer_num": args.answer_num,
         "dtype": choose_dtype(args.dtype, args.device),
+        "engine": args.engine,
         **more,
     }
     load = functools.partial(
@@ -105,6 +106,7 @@ def _judge(
         num_gpus=args.num_gpus_per_model,
         max_gpu_memory=args.max_gpu_memory,
         constrained=constrained,
+        engine=args.engine,
     )
     settings = JudgeSettings(task, scores_only, args.temperature, args.max_new_token, args.seed, constrained)
     return run_judge(load, samples, settings, files, described, args.model_id or Path(folder.name).name)
