@@ -10,7 +10,7 @@ from pathlib import Path
 
 from judgelm.jsonl import InputError
 from judgelm.model import ModelFolder, load_model
-from judgelm.tiny import cache_folder
+from judgelm.tiny import cache_folder, quiet_progress
 
 _UNFINISHED = "unfinished-merged-"
 _LAYOUT = "1"
@@ -22,8 +22,9 @@ def write_merged(folder: ModelFolder, output: Path, dtype: str) -> None:
     import torch
 
     model, tokenizer = load_model(folder, dtype="float32", device="cpu")
-    model.to(getattr(torch, dtype)).save_pretrained(output)
-    tokenizer.save_pretrained(output)
+    with quiet_progress():
+        model.to(getattr(torch, dtype)).save_pretrained(output)
+        tokenizer.save_pretrained(output)
 
 
 def merged_folder(folder: ModelFolder, dtype: str) -> ModelFolder:

@@ -83,7 +83,8 @@ def section(name: str, parser: argparse.ArgumentParser) -> str:
         if action.option_strings and action.help is not argparse.SUPPRESS and action.dest != "help":
             value = ""
             if action.nargs != 0:
-                value = " " + (action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper())
+                words = action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper()
+                value = " " + (words if isinstance(words, str) else " ".join(words))
             flags = ", ".join(f"`{flag}{value}`" for flag in action.option_strings).replace("|", "\\|")
             need = " (required)" if action.required else ""
             rows.append(f"| {flags} | {formatter._expand_help(action)}{need} |")

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-CORE = ["jsonl", "console", "sample", "prompt", "verdict", "preprocess", "reading"]
+CORE = ["jsonl", "console", "sample", "prompt", "verdict", "distribution", "preprocess", "reading"]
 LAYERS = [
     *(
         "jsonl",
         "console",
         "verdict",
+        "distribution",
         "sample",
         "prompt",
         "reading",
@@ -46,6 +47,8 @@ ANYWHERE = {
     "huggingface_hub": {"model.py", "train/dataset.py"},
     "datasets": {"train/dataset.py"},
     "gradio": {"serve/ui.py", "serve/batch_tab.py", "serve/gradio_web_server_judgelm.py"},
+    # the package: engine/openai.py asks with httpx
+    "openai": set(),
 }
 PACKAGE = ROOT / "judgelm"
 
@@ -104,6 +107,12 @@ def test_heavy_libraries_stay_in_their_files() -> None:
             assert library not in anywhere or name in files, f"{name} imports {library}"
         assert not anywhere & {"ray", "vllm", "fastchat"}, name
         assert "fastapi" not in anywhere or name.startswith("serve/"), name
+
+
+@pytest.mark.parametrize("name", ["openai", "responses", "outgoing"])
+def test_a_server_is_asked_without_torch(name: str) -> None:
+    libraries = {module.split(".")[0] for module in imports(PACKAGE / "engine" / f"{name}.py")}
+    assert libraries <= {"judgelm", "httpx", *sys.stdlib_module_names}
 
 
 def test_no_script_folder_hides_a_standard_module() -> None:

@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 from judgelm.encoding import EncodedPrompt
 from judgelm.sample import Sample
 
-FinishReason = Literal["stop", "length", "out_of_memory", "cancelled"]
+FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
 """stop: EOS or a stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty;
-cancelled: nobody waited for it any more"""
+refused: a server did not want the prompt, the text is empty; cancelled: nobody waited for it any more"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,12 @@ class Request:
     prefill: str = ""
     """the part of the judgement at the end of the prompt"""
     num_answers: int = 2
-    seed_key: str | None = None
-    """seeds its sampling, together with the run's seed; None: `key` does"""
+    question_id: str | None = None
+    """of the sample, for messages; it seeds the sampling, together with the run's seed (None: `key` does both)"""
+
+    @property
+    def seed_key(self) -> str:
+        return self.key if self.question_id is None else self.question_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,16 @@ OnText = Callable[[str, str], None]
 class Engine(Protocol):
     """A loaded model, or a connection to one."""
 
-    description: Mapping[str, str | int]
-    """what was chosen for this machine, for the record: data type, device and the like"""
     block: int
     """samples that are given together; what one gets may depend on the others of its block in the last bits"""
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        """What was chosen for this machine, for the record: data type, device and the like.
+
+        A dict; an engine that counts (tokens, cost) changes it as it goes.
+        """
+        ...
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
         """The sample's prompt, its answers shortened where prompt and judgement would overflow the context.

@@ -50,8 +50,8 @@ class ContextEngine:
         room = self.context_length - len(request.input_ids)
         if room < 1:
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
-        seed_key = request.key if request.seed_key is None else request.seed_key
-        return Row(request, sampling, min(sampling.max_new_tokens, room), random.Random(f"{sampling.seed}:{seed_key}"))
+        draw = random.Random(f"{sampling.seed}:{request.seed_key}")
+        return Row(request, sampling, min(sampling.max_new_tokens, room), draw)
 
     def pieces(self) -> dict[int, str]:
         """What a score line can be made of; see `score_pieces`."""

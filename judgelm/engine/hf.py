@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
-from judgelm.engine import Generation, OnText, Request, Sampling
+from judgelm.engine import Generation, LineScores, OnText, Request, Sampling
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
-from judgelm.engine.packed import can_pack, use_packed_attention
+from judgelm.engine.packed import Branching, can_pack, use_packed_attention
 from judgelm.engine.padded import PaddedBatch, can_mix
-from judgelm.engine.running import PackedBatch, RunningBatch
-from judgelm.engine.schedule import Room, Schedule
+from judgelm.engine.running import PackedBatch, RunningBatch, read_packed
+from judgelm.engine.schedule import Room, Schedule, is_out_of_memory
+from judgelm.engine.score_line import LineTree, line_tokens
+from judgelm.engine.tree import Tree
+from judgelm.jsonl import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -23,6 +28,7 @@ _MEMORY_CPU = 1 << 30
 """bytes of keys and values on a CPU"""
 _MOST_ROWS = 256
 _MOST_ROWS_CPU = 32
+_READING = 16384
 _READING_CPU = 2048
 """more at once do not fit a processor's cache, and are read more slowly"""
 _REFILL = 4
@@ -90,6 +96,61 @@ class HFEngine(ContextEngine):
             return sorted(requests, key=lambda request: request.input_ids)
         return sorted(requests, key=lambda request: -len(request.input_ids))
 
+    def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
+        """See `Engine.score`: one forward pass over a prompt and all that its lines can begin with.
+
+        Where not even one prompt fits the memory, its `log_probs` are empty, with a warning.
+        """
+        if not self.packs:
+            raise InputError(
+                "this model's attention cannot be packed, so the probabilities of score lines are not read"
+            )
+        trees = {
+            prefill: LineTree(line_tokens(lines, prefill, self.tokenizer))
+            for prefill in {request.prefill for request in requests}
+        }
+        most = self.room().reading
+        waiting = deque(self._in_order(requests))
+        while waiting:
+            tree, chunk, tokens = trees[waiting[0].prefill], [waiting.popleft()], 0
+            while waiting and trees[waiting[0].prefill] is tree:
+                tokens += len(waiting[0].input_ids) + len(tree.nodes)
+                if tokens > most - len(chunk[0].input_ids):
+                    break
+                chunk.append(waiting.popleft())
+            try:
+                yield from self._score_chunk(chunk, tree)
+                continue
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of the handler, so that the traceback's tensors are freed
+            torch.cuda.empty_cache()
+            if len(chunk) == 1:
+                warnings.warn(f"out of memory with question_id {chunk[0].seed_key} alone", stacklevel=2)
+                yield LineScores(chunk[0].key, (), len(chunk[0].input_ids))
+                continue
+            most = max(1, sum(len(request.input_ids) for request in chunk) // 2)
+            warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
+            waiting.extendleft(reversed(chunk))
+
+    @torch.inference_mode()
+    def _score_chunk(self, requests: Sequence[Request], tree: LineTree) -> list[LineScores]:
+        device = self.model.get_input_embeddings().weight.device
+        prompts = Tree([request.input_ids for request in requests])
+        input_ids, positions, places = list(prompts.input_ids), list(prompts.position_ids), []
+        for request, leaf in zip(requests, prompts.leaves, strict=True):
+            begin = len(input_ids)
+            places += [leaf.end - 1, *range(begin, begin + len(tree.nodes))]
+            input_ids += [node[-1] for node in tree.nodes]
+            positions += [len(request.input_ids) + len(node) - 1 for node in tree.nodes]
+        ids, at, ends = (torch.tensor(numbers, device=device) for numbers in (input_ids, positions, places))
+        logits = read_packed(self.model, ids, at, ends, Branching(prompts, tree.mask()))
+        return [
+            LineScores(request.key, tuple(tree.log_probs(part)), len(request.input_ids))
+            for request, part in zip(requests, logits.chunk(len(requests)), strict=True)
+        ]
+
     def schedule(self, room: Room, fair: bool = False) -> Schedule:
         """An empty schedule; see there."""
         mixed = self.can_mix and (fair or self.packs)
@@ -99,7 +160,7 @@ class HFEngine(ContextEngine):
         """How much this machine takes at once."""
         cpu = self.model.device.type == "cpu"
         tokens = self.batch_tokens or self._tokens_in_memory()
-        reading = _READING_CPU if cpu and self.packs else tokens
+        reading = min(tokens, _READING_CPU if cpu else _READING) if self.packs else tokens
         return Room(_MOST_ROWS_CPU if cpu else _MOST_ROWS, tokens, reading, _REFILL)
 
     def _tokens_in_memory(self) -> int:

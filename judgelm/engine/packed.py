@@ -164,6 +164,30 @@ def _gather(tensor: Tensor, parts: Sequence[slice]) -> Tensor:
     return torch.cat([tensor[:, part] for part in parts], dim=1)
 
 
+class Branching(Reading):
+    """A reading after each of whose prompts the same tokens stand, a tree of their own: what may come next.
+
+    Args:
+        mask: [N, N], added to the attention of the N tokens that follow each prompt to one another.
+    """
+
+    def __init__(self, tree: Tree, mask: Tensor) -> None:
+        super().__init__(tree, None)
+        self.mask = mask
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `Reading.attend`; the tokens that follow the first prompt stand first behind the tree."""
+        output = super().attend(layer, query, key, value)
+        begin, num = len(self.tree.input_ids), len(self.mask)
+        mask = self.mask.to(query)
+        for leaf in self.tree.leaves if num else ():
+            own = slice(begin, begin + num)
+            keys, values = (_gather(tensor, (*leaf.path, own)) for tensor in (key, value))
+            output[own] = masked_attention(query[:, own], keys, values, mask)
+            begin += num
+        return output
+
+
 class Step:
     """A forward pass over the next tokens of all rows, `num` of each; a row's own tokens come first in its share.
 
@@ -223,17 +247,25 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 def _causal_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """On a CPU in bfloat16 faster than torch's own, which benchmarks/README.md shows."""
-    (heads, count, width), (kv_heads, length, _) = query.shape, key.shape
-    groups = heads // kv_heads
-    query = query.reshape(kv_heads, groups, count, width)
-    output = query.new_empty(count, kv_heads, groups, width)
+    count, length = query.shape[1], key.shape[1]
     most = min(_QUERIES, count)
     above = query.new_full((most, most), float("-inf")).triu_(1)
+    parts = []
     for begin in range(0, count, _QUERIES):
         end = min(begin + _QUERIES, count)
         num, seen = end - begin, length - count + end
-        scores = query[:, :, begin:end].reshape(kv_heads, groups * num, width) @ key[:, :seen].transpose(1, 2)
-        scores.view(kv_heads, groups, num, seen)[..., seen - num :] += above[:num, :num]
-        found = torch.softmax(scores, dim=-1) @ value[:, :seen]
-        output[begin:end] = found.view(kv_heads, groups, num, width).permute(2, 0, 1, 3)
-    return output.view(count, heads, width)
+        parts.append(masked_attention(query[:, begin:end], key[:, :seen], value[:, :seen], above[:num, :num]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention of the last n of L positions, which see all others, and of one another what the mask [n, n] shows.
+
+    `query` [heads, n, d], scaled, `key` and `value` [kv heads, L, d] -> [n, heads, d].
+    """
+    (heads, num, width), (kv_heads, length, _) = query.shape, key.shape
+    groups = heads // kv_heads
+    scores = query.reshape(kv_heads, groups * num, width) @ key.transpose(1, 2)
+    scores.view(kv_heads, groups, num, length)[..., length - num :] += mask
+    found = torch.softmax(scores, dim=-1) @ value
+    return found.view(kv_heads, groups, num, width).permute(2, 0, 1, 3).reshape(num, heads, width)

@@ -116,7 +116,9 @@ class Schedule:
             row = rows[0]
             row.finish("", "out_of_memory")
             length = len(row.request.input_ids)
-            warnings.warn(f"out of memory with question_id {row.request.key} alone ({length} tokens)", stacklevel=3)
+            warnings.warn(
+                f"out of memory with question_id {row.request.seed_key} alone ({length} tokens)", stacklevel=3
+            )
             return
         most = max(1, len(rows) * max(_size(row) for row in rows) // 2)
         self.room = replace(self.room, tokens=most, reading=min(self.room.reading, most))

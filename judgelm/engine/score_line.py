@@ -104,3 +104,56 @@ def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
 
 def _has(pieces: dict[int, str], text: str) -> bool:
     return any(text in piece for piece in pieces.values())
+
+
+def line_tokens(lines: Sequence[str], prefill: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, ...]]:
+    """The tokens of each line as they follow a prompt, which ends in "### Response:" and the prefill."""
+    context = RESPONSE + prefill
+    before = encode(context, tokenizer)
+    found = []
+    for line in lines:
+        ids = encode(context + line, tokenizer)
+        if ids[: len(before)] == before:
+            ids = ids[len(before) :]
+        else:
+            # a token would reach over the border, but the prompt stands alone: so must the line
+            ids = tokenizer(line, split_special_tokens=True, add_special_tokens=False).input_ids
+        found.append(tuple(ids))
+    return found
+
+
+class LineTree:
+    """What may follow a prompt if one of some lines does: a node for each token but the last one of a line.
+
+    Args:
+        lines: tokens of each line, one at least.
+    """
+
+    def __init__(self, lines: Sequence[tuple[int, ...]]) -> None:
+        self.lines = lines
+        begun = {line[:length] for line in lines for length in range(1, len(line))}
+        self.nodes = sorted(begun, key=lambda node: (len(node), node))
+        """[N], the tokens that lead to each node, itself included; what leads to a node stands before it"""
+        places = {node: place for place, node in enumerate(self.nodes, start=1)} | {(): 0}
+        self.steps = [[(places[line[:length]], line[length]) for length in range(len(line))] for line in lines]
+        """for each line, where each of its tokens is read from (0: the prompt's end, k: node k - 1), and the token"""
+
+    def mask(self) -> torch.Tensor:
+        """[N, N], 0 where a node (row) sees another (column), -inf elsewhere: it sees itself and what leads to it."""
+        sees = [[node[: len(other)] == other for other in self.nodes] for node in self.nodes]
+        hidden = ~torch.tensor(sees, dtype=torch.bool).view(len(self.nodes), len(self.nodes))
+        return torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf"))
+
+    def log_probs(self, logits: torch.Tensor) -> list[float]:
+        """Of each line, from the logits [1 + N, V] at the prompt's end and at the nodes."""
+        # on [1 + N, V] a log_softmax would be as large as the logits
+        normaliser = logits.double().logsumexp(dim=-1)
+        places, tokens = (
+            torch.tensor([step[part] for line in self.steps for step in line], device=logits.device) for part in (0, 1)
+        )
+        each = (logits[places, tokens].double() - normaliser[places]).tolist()
+        found, start = [], 0
+        for line in self.steps:
+            found.append(sum(each[start : start + len(line)]))
+            start += len(line)
+        return found

@@ -6,15 +6,13 @@ import itertools
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from judgelm.encoding import encode
 from judgelm.engine import Generation, LineScores, OnText, Request, Sampling
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
+from judgelm.engine.loading import Holding
 from judgelm.engine.running import Row
-from judgelm.engine.score_line import allowed_tokens
+from judgelm.engine.score_line import allowed_tokens, line_tokens
 from judgelm.jsonl import InputError
 from judgelm.merged import merged_folder
 from judgelm.model import ModelFolder, check_gpus, choose_dtype, load_tokenizer
@@ -25,31 +23,24 @@ if TYPE_CHECKING:
 
 _BLOCK = 512
 _SCORED_TOGETHER = 64
+_HOTTEST = 2.0
 _LEAST = math.log(1e-6)
-"""beginnings of lines that are less likely are not followed"""
+"""beginnings of lines that are so much less likely than the likeliest one are not followed"""
 _ENVIRONMENT = {
     # one process: what it does is the same each time, and nothing stays behind when it is killed
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     # stdout is for results
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
-    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
 
 
-def load_vllm(
-    folder: ModelFolder,
-    *,
-    dtype: str = "auto",
-    device: str | None = None,
-    batch_tokens: int | None = None,
-    num_gpus: int = 1,
-    max_gpu_memory: str | None = None,
-) -> VLLMEngine:
+def load_vllm(folder: ModelFolder, holding: Holding) -> VLLMEngine:
     """Load a model into vLLM; an adapter is merged into its base first, in the user's cache.
 
-    `batch_tokens` is what is read in one step at most. Raises InputError where vLLM or the device is not there, or
-    where the model cannot be loaded.
+    `batch_tokens` is what one step reads at most. Raises InputError where vLLM or the device is not there, or where
+    the model cannot be loaded.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -63,36 +54,46 @@ def load_vllm(
         ) from error
     from transformers import AutoConfig
 
-    device_type = current_platform.device_type
-    if device is not None and device != device_type:
-        raise InputError(f"--device {device}: this vLLM is made for {device_type or 'no device of this machine'}")
-    if max_gpu_memory is not None:
-        raise InputError("--max-gpu-memory is for --engine hf: vLLM takes nine tenths of each GPU")
-    check_gpus(num_gpus)
-    chosen = choose_dtype(dtype, device_type or None)
-    whole = merged_folder(folder, chosen)
+    device = current_platform.device_type
+    dtype = _check(holding, device)
+    whole = merged_folder(folder, dtype)
     tokenizer = load_tokenizer(whole)
     context_length = find_context_length(AutoConfig.from_pretrained(whole.path, trust_remote_code=False))
+    arguments = _arguments(holding, device)
+    arguments |= {"model": str(whole.path), "dtype": dtype, "max_model_len": context_length}
+    try:
+        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {folder.name}: vLLM cannot load it ({str(error).strip().splitlines()[0]})") from error
+    return VLLMEngine(engine, tokenizer, context_length, _eos_ids(whole, tokenizer), dtype, device)
+
+
+def _check(holding: Holding, device: str) -> str:
+    """The data type, if all that was asked for can be had here."""
+    if holding.device is not None and holding.device != device:
+        raise InputError(f"--device {holding.device}: this vLLM is made for {device or 'no device of this machine'}")
+    if holding.max_gpu_memory is not None:
+        raise InputError("--max-gpu-memory is for --engine hf: vLLM takes nine tenths of each GPU")
+    check_gpus(holding.num_gpus)
+    return choose_dtype(holding.dtype, device or None)
+
+
+def _arguments(holding: Holding, device: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "model": str(whole.path),
-        "dtype": chosen,
-        "tensor_parallel_size": num_gpus,
-        "max_model_len": context_length,
+        "tensor_parallel_size": holding.num_gpus,
         "enable_prefix_caching": True,
         # prompts come as tokens and leave as tokens, and nothing of the model's own changes the sampling
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
         # compiling takes a minute and more on a CPU
-        "enforce_eager": device_type == "cpu",
+        "enforce_eager": device == "cpu",
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
     }
-    if batch_tokens is not None:
-        arguments |= {"max_num_batched_tokens": batch_tokens, "max_num_seqs": min(128, batch_tokens)}
-    try:
-        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {folder.name}: vLLM cannot load it ({str(error).strip().splitlines()[0]})") from error
-    return VLLMEngine(engine, tokenizer, context_length, _eos_ids(whole, tokenizer), chosen, device_type)
+    if holding.batch_tokens is not None:
+        most = {"max_num_batched_tokens": holding.batch_tokens, "max_num_seqs": min(128, holding.batch_tokens)}
+        arguments |= most
+    return arguments
 
 
 def _unless_missing(error: ImportError) -> str:
@@ -110,22 +111,13 @@ def _eos_ids(folder: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> list[in
     return find_eos_ids(config, tokenizer)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
-    """Score lines in tokens."""
-
-    ids: tuple[tuple[int, ...], ...]
-    """one a line"""
-    next: Mapping[tuple[int, ...], Sequence[int]]
-    """a line's beginning -> the tokens with which lines go on from there"""
-
-    @classmethod
-    def of(cls, ids: Sequence[tuple[int, ...]]) -> _Lines:
-        following: dict[tuple[int, ...], dict[int, None]] = {}
-        for line in ids:
-            for end, token in enumerate(line):
-                following.setdefault(line[:end], {})[token] = None
-        return cls(tuple(ids), {begin: list(tokens) for begin, tokens in following.items()})
+def _following(lines: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
+    """What lines begin with, in tokens -> the tokens with which they go on from there."""
+    found: dict[tuple[int, ...], dict[int, None]] = {}
+    for line in lines:
+        for end, token in enumerate(line):
+            found.setdefault(line[:end], {})[token] = None
+    return {begin: list(tokens) for begin, tokens in found.items()}
 
 
 class VLLMEngine(ContextEngine):
@@ -158,7 +150,6 @@ class VLLMEngine(ContextEngine):
         }
         self.block = _BLOCK
         self._eos = eos
-        self._lines = lru_cache(maxsize=16)(self._encode_lines)
         self._numbers = itertools.count()
 
     def generate(
@@ -169,7 +160,12 @@ class VLLMEngine(ContextEngine):
         done: Collection[str] = (),
         on_text: OnText | None = None,
     ) -> Iterator[Generation]:
-        """See `Engine.generate`. Requests in `done` are not run again."""
+        """See `Engine.generate`. Requests in `done` are not run again.
+
+        Raises InputError for a temperature that vLLM refuses.
+        """
+        if sampling.temperature > _HOTTEST:
+            raise InputError(f"--temperature {sampling.temperature}: --engine vllm takes at most {_HOTTEST}")
         # prompts that begin alike are read one after the other, so that the cache still has what they share
         asked = sorted((request for request in requests if request.key not in done), key=lambda r: r.input_ids)
         rows = [self.start(request, sampling) for request in asked]
@@ -244,29 +240,39 @@ class VLLMEngine(ContextEngine):
         return moved
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
-        """See `Engine.score`. A line gets -inf where its beginning has a probability below 1e-6."""
+        """See `Engine.score`. A line gets -inf where a beginning of it is a million times less likely than another
+        line's of as many tokens.
+        """
         for start in range(0, len(requests), _SCORED_TOGETHER):
             yield from self._score(requests[start : start + _SCORED_TOGETHER], lines)
 
     def _score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
         """Walk through the lines' tokens level by level: one token is asked for after each beginning of a line."""
-        written = [self._lines(request.prompt.rpartition("\n")[2], tuple(lines)) for request in requests]
+        tokens = {
+            prefill: line_tokens(lines, prefill, self.tokenizer)
+            for prefill in {request.prefill for request in requests}
+        }
+        following = {prefill: _following(written) for prefill, written in tokens.items()}
         found: list[dict[tuple[int, ...], float]] = [{(): 0.0} for _ in requests]
         level: list[tuple[int, tuple[int, ...]]] = [(index, ()) for index in range(len(requests))]
         while level:
             asked: dict[str, tuple[int, tuple[int, ...]]] = {}
             for index, begin in level:
-                settings = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": written[index].next[begin]}
-                asked[self._add([*requests[index].input_ids, *begin], settings)] = index, begin
-            level = []
+                request = requests[index]
+                wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": following[request.prefill][begin]}
+                asked[self._add([*request.input_ids, *begin], wanted)] = index, begin
+            begun: list[dict[tuple[int, ...], float]] = [{} for _ in requests]
             for index, begin, log_probs in self._log_probs(asked):
-                for token in written[index].next[begin]:
-                    longer, log_prob = (*begin, token), found[index][begin] + log_probs[token].logprob
-                    found[index][longer] = log_prob
-                    if longer in written[index].next and log_prob >= _LEAST:
-                        level.append((index, longer))
-        for request, tokens, known in zip(requests, written, found, strict=True):
-            given = tuple(known.get(line, -math.inf) for line in tokens.ids)
+                for token in following[requests[index].prefill][begin]:
+                    begun[index][*begin, token] = found[index][begin] + log_probs[token].logprob
+            level = []
+            for index, (request, longer) in enumerate(zip(requests, begun, strict=True)):
+                found[index] |= longer
+                least = max(longer.values(), default=0.0) + _LEAST
+                after = following[request.prefill]
+                level += [(index, begin) for begin, p in longer.items() if begin in after and p >= least]
+        for request, known in zip(requests, found, strict=True):
+            given = tuple(known.get(line, -math.inf) for line in tokens[request.prefill])
             yield LineScores(request.key, given, len(request.input_ids))
 
     def _log_probs(
@@ -279,19 +285,3 @@ class VLLMEngine(ContextEngine):
                     yield *asked.pop(output.request_id), output.outputs[0].logprobs[0]
         finally:
             self.engine.abort_request(list(asked))
-
-    def _encode_lines(self, before: str, lines: tuple[str, ...]) -> _Lines:
-        """Lines as they continue a prompt whose last line is `before`.
-
-        Where a token would reach over the border the line is encoded alone, as a judge learns it.
-        """
-        prompt = encode(before, self.tokenizer)
-        ids = []
-        for line in lines:
-            both = encode(before + line, self.tokenizer)
-            if both[: len(prompt)] == prompt:
-                ids.append(tuple(both[len(prompt) :]))
-            else:
-                alone = self.tokenizer(line, split_special_tokens=True, add_special_tokens=False).input_ids
-                ids.append(tuple(alone))
-        return _Lines.of(ids)

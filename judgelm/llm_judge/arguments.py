@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
+from typing import Any
 
 from judgelm.console import Parser
 from judgelm.jsonl import InputError
-from judgelm.llm_judge.engines import ENGINES
+from judgelm.llm_judge.judge import SCORINGS
 from judgelm.preprocess import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.prompt import TASKS
 
@@ -40,7 +42,17 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm judge`."""
     parser.add_argument(
-        "--model", default="tiny", help="hub id, local folder, PEFT adapter folder, or an embedded one: tiny, tiny-base"
+        "--model",
+        default="tiny",
+        help="hub id, local folder, PEFT adapter folder, or an embedded one: tiny, tiny-base; of a server: its name for"
+        " the model",
+    )
+    parser.add_argument(
+        "--engine",
+        default="hf",
+        choices=("hf", "vllm", "openai"),
+        help="what runs the model; hf: transformers, in this process; vllm: vLLM, in this process; openai: a server"
+        " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
     )
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
     _add_input_arguments(parser)
@@ -54,6 +66,14 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
     parser.add_argument(
+        "--scoring",
+        default="sample",
+        choices=tuple(SCORINGS),
+        help="; ".join(f"{name}: {what}" for name, what in SCORINGS.items())
+        + ". expected gives the expected scores and"
+        " the probability of each outcome, needs --engine hf or vllm, and no reasons come with it",
+    )
+    parser.add_argument(
         "--limit", type=_at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
     )
     _add_generation_arguments(parser)
@@ -63,12 +83,63 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny and"
         " tiny-base)",
     )
-    parser.add_argument(
-        "--engine", choices=tuple(ENGINES), default="hf", help="what runs the model: transformers (hf) or vLLM"
-    )
     add_device_arguments(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
+    )
+    _add_server_arguments(parser)
+
+
+def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a server as the judge, --engine openai")
+    group.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="of the server, up to /v1 with most, such as http://127.0.0.1:21003/v1 (default: OPENAI_BASE_URL of the"
+        " environment)",
+    )
+    group.add_argument(
+        "--api",
+        default="completions",
+        choices=("completions", "chat"),
+        help="completions: the server continues the very prompt, as judges trained for it need; chat: the prompt is one"
+        " message, for general models of vendors that have no completions",
+    )
+    group.add_argument(
+        "--api-key-variable",
+        metavar="NAME",
+        help="environment variable with the API key, which is written nowhere (default: OPENAI_API_KEY, where it is"
+        " set)",
+    )
+    group.add_argument(
+        "--max-concurrency", type=_at_least(1), default=16, metavar="N", help="most requests under way at once"
+    )
+    group.add_argument(
+        "--requests-per-minute",
+        type=_above_zero,
+        metavar="N",
+        help="most requests a minute, evenly spaced (default: no limit)",
+    )
+    group.add_argument(
+        "--request-timeout",
+        type=_above_zero,
+        default=600,
+        metavar="SECONDS",
+        help="how long one judgement may take before it is asked for again",
+    )
+    group.add_argument(
+        "--request-fields",
+        type=_json_object,
+        metavar="JSON",
+        help="fields set in each request as they are, null leaving one out: "
+        """'{"max_tokens": null, "max_completion_tokens": 4096}'""",
+    )
+    group.add_argument(
+        "--price-per-million-tokens",
+        type=_from_zero,
+        nargs=2,
+        metavar=("IN", "OUT"),
+        help="prices of prompt tokens and generated tokens: the run's cost is printed and kept in run.json",
     )
 
 
@@ -90,9 +161,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--temperature", type=_temperature, default=0.2, metavar="T", help="of the sampling; 0 is greedy"
-    )
+    parser.add_argument("--temperature", type=_from_zero, default=0.2, metavar="T", help="of the sampling; 0 is greedy")
     parser.add_argument(
         "--max-new-token", type=_at_least(1), default=2048, metavar="N", help="most tokens of a judgement"
     )
@@ -136,7 +205,8 @@ def published_parser(task: str) -> Parser:
     if task == "multi":
         parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
-    parser.set_defaults(dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None, engine="hf")
+    parser.set_defaults(scoring="sample", dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
+    parser.set_defaults(engine="hf")
     return parser
 
 
@@ -232,14 +302,34 @@ def _at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
-def _temperature(value: str) -> float:
+def _from_zero(value: str) -> float:
     number = float(value)
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {value}")
     return number
 
 
-_temperature.__name__ = "number"
+_from_zero.__name__ = "number"
+
+
+def _above_zero(value: str) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {value}")
+    return number
+
+
+_above_zero.__name__ = "number"
+
+
+def _json_object(value: str) -> dict[str, Any]:
+    try:
+        fields = json.loads(value)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, found {value}")
+    return fields
 
 
 def _percentage(value: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -13,15 +12,14 @@ from typing import Any, NoReturn
 from judgelm.console import run_main
 from judgelm.jsonl import Record
 from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser
+from judgelm.llm_judge.engines import ChosenJudge, choose_judge, choose_model
 from judgelm.llm_judge.evaluation import PathLike, evaluate_files
-from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, check_orders
-from judgelm.llm_judge.report import counts_line, judgement_table, metrics_table, win_lines
+from judgelm.llm_judge.judge import JudgeSettings, Order, check_orders
+from judgelm.llm_judge.report import cost_line, counts_line, judgement_table, metrics_table, win_lines
 from judgelm.llm_judge.run import RunFiles, count_records, hash_file, run_judge
-from judgelm.model import ModelFolder, choose_dtype, find_model
 from judgelm.prompt import TASKS
 from judgelm.reading import find_task, read_samples
 from judgelm.sample import Sample
-from judgelm.tiny import NOTES
 
 
 def judge_command(args: argparse.Namespace) -> None:
@@ -31,14 +29,16 @@ def judge_command(args: argparse.Namespace) -> None:
     samples = _read(args, task)[: args.limit]
     files = RunFiles.in_folder(Path(args.output_dir).expanduser(), orders)
     check_replicas(args)
-    folder = find_model(args.model)
-    records = _judge(args, folder, task, args.scores_only, samples, files)
+    chosen = choose_judge(args)
+    records = _judge(args, chosen, task, args.scores_only, samples, files)
     print(judgement_table(records))
     print()
     for order, rows in records.items():
         print(counts_line(order, count_records(rows)))
+    if chosen.prices:
+        print(cost_line([count_records(rows) for rows in records.values()], chosen.prices))
     print(f"written to {', '.join(str(path) for path in files.outputs.values())}")
-    _print_note(folder)
+    _print_note(chosen)
 
 
 def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -50,17 +50,17 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
         files = RunFiles.for_answer_file(Path(args.answer_file).expanduser(), order)
         samples = _read(args, task)
         check_replicas(args)
-        folder = find_model(args.model_path)
+        chosen = choose_model(args, args.model_path)
         if order == "reversed" and TASKS[task].prefill:
             print(
                 "judgelm: warning: exchanged, the known answer loses its place and its 10 to the other", file=sys.stderr
             )
         print(f"Output to {args.answer_file}")
-        records = _judge(args, folder, task, bool(args.if_fast_eval), samples, files, order=order)[order]
+        records = _judge(args, chosen, task, bool(args.if_fast_eval), samples, files, order=order)[order]
         print(counts_line(order, count_records(records)))
         if task == "pair":
             print(win_lines(records))
-        _print_note(folder)
+        _print_note(chosen)
 
     run_main(command)
 
@@ -79,42 +79,29 @@ def _read(args: argparse.Namespace, task: str) -> list[Sample]:
 
 def _judge(
     args: argparse.Namespace,
-    folder: ModelFolder,
+    chosen: ChosenJudge,
     task: str,
     scores_only: bool,
     samples: Sequence[Sample],
     files: RunFiles,
     **more: Any,
 ) -> dict[Order, list[Record]]:
-    constrained = folder.name in NOTES if args.constrained is None else args.constrained
     described: dict[str, Any] = {
-        "model": folder.name,
-        "model_fingerprint": folder.fingerprint(),
+        **chosen.described,
         "question_file_sha256": hash_file(args.question_file),
         "reference_file_sha256": hash_file(args.reference_file) if args.reference_file else None,
         "answer_num": args.answer_num,
-        "dtype": choose_dtype(args.dtype, args.device),
-        "engine": args.engine,
         **more,
     }
-    load = functools.partial(
-        Judge.load,
-        folder,
-        dtype=args.dtype,
-        device=args.device,
-        batch_tokens=args.batch_tokens,
-        num_gpus=args.num_gpus_per_model,
-        max_gpu_memory=args.max_gpu_memory,
-        constrained=constrained,
-        engine=args.engine,
+    settings = JudgeSettings(
+        task, scores_only, args.temperature, args.max_new_token, args.seed, chosen.constrained, args.scoring
     )
-    settings = JudgeSettings(task, scores_only, args.temperature, args.max_new_token, args.seed, constrained)
-    return run_judge(load, samples, settings, files, described, args.model_id or Path(folder.name).name)
+    return run_judge(chosen.load, samples, settings, files, described, args.model_id or Path(chosen.name).name)
 
 
-def _print_note(folder: ModelFolder) -> None:
-    if folder.note:
-        print(f"note: {folder.note}")
+def _print_note(chosen: ChosenJudge) -> None:
+    if chosen.note:
+        print(f"note: {chosen.note}")
 
 
 def evaluate_command(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from judgelm.jsonl import InputError, Line, index_by_id, read_lines, require
 from judgelm.llm_judge.metrics import JudgedPair, Metrics, evaluate_pairs
 from judgelm.prompt import TASKS
+from judgelm.verdict import Outcome
 
 PathLike = str | os.PathLike[str]
 
@@ -27,14 +28,14 @@ def evaluate_files(forward: PathLike, reversed_: PathLike | None = None, teacher
     pairs = []
     for key, line in forward_by_id.items():
         _check_order(line, "forward")
+        back = None if reversed_by_id is None else _find(reversed_by_id, key, reversed_, line, "reversed judgement")
+        truth = None if teacher_by_id is None else _find(teacher_by_id, key, teacher, line, "teacher judgement")
         pair = JudgedPair(
             forward=_judgement(line),
-            reversed=None
-            if reversed_by_id is None
-            else _judgement(_find(reversed_by_id, key, reversed_, line, "reversed judgement")),
-            teacher=None
-            if teacher_by_id is None
-            else require(_find(teacher_by_id, key, teacher, line, "teacher judgement"), "text", str),
+            reversed=back and _judgement(back),
+            teacher=truth and require(truth, "text", str),
+            forward_outcomes=_outcomes(line),
+            reversed_outcomes=back and _outcomes(back),
         )
         pairs.append(pair)
     try:
@@ -59,6 +60,14 @@ def _judgement(line: Line) -> str:
         raise InputError(f"{line.where}: evaluation compares two answers, found task {line.record['pred_task']!r}")
     text: str = require(line, "pred_text", str)
     return (task.prefill + text).strip() if "pred_task" in line.record else text
+
+
+def _outcomes(line: Line) -> dict[Outcome, float] | None:
+    """The probabilities that scoring `expected` wrote down."""
+    if "pred_probabilities" not in line.record:
+        return None
+    given = Line(require(line, "pred_probabilities", dict), line.path, line.number)
+    return {outcome: float(require(given, outcome.value, (int, float))) for outcome in Outcome}
 
 
 def _check_order(line: Line, order: str) -> None:

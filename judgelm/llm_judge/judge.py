@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
 from judgelm.encoding import PromptTooLong
-from judgelm.engine import Engine, Generation, Request, Sampling
+from judgelm.engine import Engine, FinishReason, Generation, Request, Sampling
+from judgelm.engine.loading import LOADERS, Holding
 from judgelm.jsonl import InputError, Record
-from judgelm.llm_judge.engines import ENGINES
 from judgelm.model import ModelFolder, find_model
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers, render_prompt
 from judgelm.reading import find_task
@@ -24,6 +25,11 @@ ORDERS: dict[str, tuple[Order, ...]] = {
     "forward": ("forward",),
     "reversed": ("reversed",),
     "both": ("forward", "reversed"),
+}
+SCORINGS = {
+    "sample": "write the judgement at the given temperature, as published",
+    "greedy": "write the likeliest judgement",
+    "expected": "write nothing: read the probability of every score line in one pass over the prompt",
 }
 PROMPT_TOO_LONG = "prompt_too_long"
 """finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
@@ -43,6 +49,14 @@ class JudgeSettings:
     max_new_tokens: int = 2048
     seed: int = 0
     constrained: bool = False
+    scoring: str = "sample"
+    """sample; greedy, which is sample at temperature 0; or expected: probabilities of score lines, no text"""
+
+    def __post_init__(self) -> None:
+        if self.scoring not in SCORINGS:
+            raise InputError(f"unknown scoring {self.scoring!r}, expected one of {', '.join(SCORINGS)}")
+        if self.scoring == "expected" and self.task == "multi":
+            raise InputError("--scoring expected compares two answers: task multi cannot be judged so")
 
     def sampling(self, num_answers: int) -> Sampling:
         stop: tuple[str, ...] = ()
@@ -50,7 +64,8 @@ class JudgeSettings:
         if self.scores_only:
             # a line longer than this holds no scores; without a limit an untuned model would write to the end
             stop, most = (STOP_SCORES_ONLY,), min(most, 16 + 8 * num_answers)
-        return Sampling(self.temperature, most, stop, self.constrained, self.seed)
+        temperature = self.temperature if self.scoring == "sample" else 0.0
+        return Sampling(temperature, most, stop, self.constrained, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +80,13 @@ class Judged:
     """None where the prompt did not fit"""
     shortened: tuple[int, ...] | None
     """tokens cut from each answer"""
+    distribution: Distribution | None = None
+    """of the score lines, with scoring `expected`"""
 
     def to_record(self) -> Record:
         """The output record's own keys; `pred_text` is the generation as written, without the task's prefill."""
         generation, judgement = self.generation, self.judgement
-        record = {
+        record: Record = {
             "pred_text": generation.text if generation else "",
             "pred_scores": list(judgement.scores) if judgement.scores else None,
             "pred_outcome": judgement.outcome.value if judgement.outcome else None,
@@ -82,6 +99,12 @@ class Judged:
             "pred_shortened": list(self.shortened) if self.shortened else None,
             "pred_suspicious_markers": count_markers(self.sample),
         }
+        if self.distribution is not None:
+            record |= {
+                "pred_expected_scores": list(self.distribution.expected),
+                "pred_probabilities": {o.value: p for o, p in self.distribution.outcomes.items()},
+                "pred_score_line_mass": self.distribution.mass,
+            }
         if self.sample.reference is not None and self.task != "mmvet":
             record["reference"] = self.sample.reference
         return {**self.sample.to_record(), **record}
@@ -94,6 +117,20 @@ class Verdict:
     sample: Sample
     forward: Judgement | None
     reversed: Judgement | None
+    forward_distribution: Distribution | None = None
+    reversed_distribution: Distribution | None = None
+
+    @property
+    def probabilities(self) -> dict[Outcome, float] | None:
+        """P(win), P(tie), P(lose) of answer 1, the mean of the orders judged; None without scoring `expected`."""
+        forward, reversed_ = self.forward_distribution, self.reversed_distribution
+        if (forward is None) is not (self.forward is None) or (reversed_ is None) is not (self.reversed is None):
+            return None
+        if forward and reversed_:
+            return both_orders(forward.outcomes, reversed_.outcomes)
+        if reversed_:
+            return {outcome: reversed_.outcomes[outcome.swapped()] for outcome in Outcome}
+        return forward.outcomes if forward else None
 
     @property
     def consistent(self) -> bool | None:
@@ -102,7 +139,15 @@ class Verdict:
 
     @property
     def scores(self) -> tuple[float, ...] | None:
-        """Each answer's score, in the sample's order, the mean of the orders judged; None if one has no scores."""
+        """Each answer's score, in the sample's order, the mean of the orders judged; None if one has no scores.
+
+        With scoring `expected` these are the expected scores.
+        """
+        if self.probabilities is not None:
+            expected = [self.forward_distribution.expected] if self.forward_distribution else []
+            if self.reversed_distribution:
+                expected.append(self.reversed_distribution.expected[::-1])
+            return tuple(sum(column) / len(column) for column in zip(*expected, strict=True))
         given = [self.forward.scores] if self.forward else []
         if self.reversed:
             given.append(self.reversed.swapped().scores if self.reversed.scores else None)
@@ -113,7 +158,12 @@ class Verdict:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome both orders agree on, a tie where they contradict; None without scores."""
+        """The outcome both orders agree on, a tie where they contradict; None without scores.
+
+        With scoring `expected` it is the likeliest one by the mean of both orders.
+        """
+        if self.probabilities is not None:
+            return likeliest(self.probabilities)
         outcomes = [self.forward.outcome] if self.forward else []
         if self.reversed:
             outcomes.append(self.reversed.outcome.swapped() if self.reversed.outcome else None)
@@ -154,14 +204,7 @@ class Judge:
         `engine` is hf or vllm.
         """
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
-        loaded = ENGINES[engine](
-            folder,
-            dtype=dtype,
-            device=device,
-            batch_tokens=batch_tokens,
-            num_gpus=num_gpus,
-            max_gpu_memory=max_gpu_memory,
-        )
+        loaded = LOADERS[engine](folder, Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory))
         return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
 
     def judge(
@@ -174,8 +217,10 @@ class Judge:
         temperature: float = 0.2,
         max_new_tokens: int = 2048,
         seed: int = 0,
+        scoring: str = "sample",
     ) -> list[Verdict]:
-        """One verdict a sample, in the samples' order. `orders` is forward, reversed or both.
+        """One verdict a sample, in the samples' order. `orders` is forward, reversed or both; `scoring` sample, greedy
+        or expected.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
@@ -183,11 +228,16 @@ class Judge:
         find_task(task)
         if len({sample.key for sample in samples}) < len(samples):
             raise ValueError("question_id must be different for each sample")
-        settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained)
-        found: dict[Order, dict[str, Judgement]] = {"forward": {}, "reversed": {}}
+        settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring)
+        found: dict[Order, dict[str, Judged]] = {"forward": {}, "reversed": {}}
         for judged in self.run(samples, check_orders(orders, task), settings):
-            found[judged.order][judged.sample.key] = judged.judgement
-        return [Verdict(s, found["forward"].get(s.key), found["reversed"].get(s.key)) for s in samples]
+            found[judged.order][judged.sample.key] = judged
+        verdicts = []
+        for sample in samples:
+            both = [found[order].get(sample.key) for order in ORDERS["both"]]
+            forward, back = (one.judgement if one else None for one in both)
+            verdicts.append(Verdict(sample, forward, back, *(one.distribution if one else None for one in both)))
+        return verdicts
 
     def run(
         self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
@@ -223,7 +273,8 @@ class Judge:
         known = {f"{order} {key}" for order, key in done} & asked.keys()
         if len(known) == len(asked):
             return
-        sampling = settings.sampling(max(len(sample.answers) for sample in block))
+        scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
+        sampling = scores_only.sampling(max(len(sample.answers) for sample in block))
         requests, cuts = [], {}
         for key, (sample, order) in asked.items():
             try:
@@ -236,10 +287,26 @@ class Judge:
             cuts[key] = prompt.shortened
             num_answers = len(sample.answers)
             requests.append(Request(key, prompt.text, prompt.input_ids, task.prefill, num_answers, sample.key))
-        for generation in self.engine.generate(requests, sampling, done=known):
-            sample, order = asked[generation.key]
-            judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))
-            yield Judged(sample, order, task.name, judgement, generation, cuts[generation.key])
+        for generation, distribution in self._results(requests, settings, sampling, known):
+            if generation.key not in known:
+                sample, order = asked[generation.key]
+                judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))
+                yield Judged(sample, order, task.name, judgement, generation, cuts[generation.key], distribution)
+
+    def _results(
+        self, requests: Sequence[Request], settings: JudgeSettings, sampling: Sampling, known: Collection[str]
+    ) -> Iterator[tuple[Generation, Distribution | None]]:
+        if settings.scoring != "expected":
+            for generation in self.engine.generate(requests, sampling, done=known):
+                yield generation, None
+            return
+        prefill = TASKS[settings.task].prefill
+        lines = score_lines(prefill)
+        for scores in self.engine.score(requests, [line_text(line, prefill) for line in lines]):
+            distribution = Distribution.from_log_probs(lines, scores.log_probs) if scores.log_probs else None
+            text = line_text(distribution.likeliest_line, prefill).rstrip("\n") if distribution else ""
+            reason: FinishReason = "stop" if distribution else "out_of_memory"
+            yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), distribution
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:

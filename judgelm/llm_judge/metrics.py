@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from judgelm.distribution import both_orders, likeliest
 from judgelm.verdict import Judgement, Outcome, ParseState, published_scores
 
 Metrics = dict[str, float | int]
@@ -17,6 +19,9 @@ class JudgedPair:
     forward: str
     reversed: str | None = None
     teacher: str | None = None
+    forward_outcomes: Mapping[Outcome, float] | None = None
+    """probabilities of the forward judgement's outcomes, with scoring `expected`"""
+    reversed_outcomes: Mapping[Outcome, float] | None = None
 
 
 def evaluate_pairs(pairs: Sequence[JudgedPair]) -> Metrics:
@@ -86,6 +91,7 @@ def _ours(pairs: Sequence[JudgedPair]) -> Metrics:
     if pairs[0].teacher is not None:
         agreed = sum(t is not None and t.outcome == f.outcome for (_, t), f in zip(kept, forward, strict=True))
         metrics["agreement"] = agreed / total
+        metrics |= _probabilistic([(pair, t.outcome) for pair, t in kept if t is not None and t.outcome is not None])
     counts: Metrics = {"total": total, "dropped_teacher": len(pairs) - total, **_unread(forward, "forward")}
     counts |= {f"{o.value}_forward": sum(f.outcome == o for f in forward) for o in Outcome}
     reversed_ = [Judgement.parse(pair.reversed) for pair, _ in kept if pair.reversed is not None]
@@ -99,6 +105,49 @@ def _ours(pairs: Sequence[JudgedPair]) -> Metrics:
         }
         counts |= _unread(reversed_, "reversed")
     return {**metrics, **counts}
+
+
+def _probabilistic(pairs: Sequence[tuple[JudgedPair, Outcome]]) -> Metrics:
+    """How good the probabilities are: means of both orders where both were judged. Empty where a row has none."""
+    probabilities: list[dict[Outcome, float]] = []
+    for pair, _ in pairs:
+        if pair.forward_outcomes is None or (pair.reversed is not None and pair.reversed_outcomes is None):
+            return {}
+        forward = dict(pair.forward_outcomes)
+        back = pair.reversed_outcomes
+        probabilities.append(forward if back is None else both_orders(forward, dict(back)))
+    truths = [outcome for _, outcome in pairs]
+    metrics: Metrics = {
+        "brier": brier(probabilities, truths),
+        "calibration_error": calibration_error(probabilities, truths),
+    }
+    if pairs[0][0].reversed is not None:
+        right = [likeliest(each) is truth for each, truth in zip(probabilities, truths, strict=True)]
+        metrics["agreement_both_orders"] = sum(right) / len(right)
+    return metrics
+
+
+def brier(probabilities: Sequence[Mapping[Outcome, float]], truths: Sequence[Outcome]) -> float:
+    """Mean over rows of the sum over outcomes of (probability - 1 if true else 0) squared: 0 to 2 (Brier 1950)."""
+    rows = (
+        sum((each[outcome] - (outcome is truth)) ** 2 for outcome in Outcome)
+        for each, truth in zip(probabilities, truths, strict=True)
+    )
+    return sum(rows) / len(truths)
+
+
+def calibration_error(
+    probabilities: Sequence[Mapping[Outcome, float]], truths: Sequence[Outcome], bins: int = 10
+) -> float:
+    """Expected calibration error: confidence in the likeliest outcome against how often it is right, in equal bins,
+    weighted by rows (Guo et al. 2017).
+    """
+    groups: dict[int, list[tuple[float, bool]]] = defaultdict(list)
+    for each, truth in zip(probabilities, truths, strict=True):
+        confidence = max(each.values())
+        groups[min(int(confidence * bins), bins - 1)].append((confidence, likeliest(dict(each)) is truth))
+    gaps = (abs(sum(confidence - right for confidence, right in group)) for group in groups.values())
+    return sum(gaps) / len(truths)
 
 
 def _unread(judgements: Sequence[Judgement], order: str) -> Metrics:

@@ -13,6 +13,9 @@ from judgelm.verdict import Judgement, Outcome, ParseState, consistent
 MAX_ROWS = 40
 _LABELS = {
     "agreement": "agreement with the teacher",
+    "agreement_both_orders": "agreement, mean of both orders' probabilities",
+    "brier": "Brier score (0 best, 2 worst)",
+    "calibration_error": "expected calibration error, 10 bins",
     "accuracy": "accuracy (published rule: unparsed = tie)",
     "precision": "precision, macro",
     "recall": "recall, macro",
@@ -90,10 +93,17 @@ def _more(total: int, shown: int) -> str:
 
 def counts_line(order: str, counts: Mapping[str, int]) -> str:
     """What became of one order's judgements, bad data included."""
-    odd = ("repaired", "shortened", "prompt_too_long", "out_of_memory", "length_limit", "suspicious_markers")
+    odd = ("repaired", "shortened", "prompt_too_long", "out_of_memory", "refused", "length_limit", "suspicious_markers")
     parts = [f"{counts['total']} judged", f"{counts[ParseState.FAILED]} unparsed"]
     parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in odd if counts[name]]
     return f"{order}: {', '.join(parts)}"
+
+
+def cost_line(counts: Sequence[Mapping[str, int]], prices: tuple[float, float]) -> str:
+    """What the judgements of all orders cost, by prices for a million tokens, in the prices' currency."""
+    prompt, generated = (sum(each[name] for each in counts) for name in ("prompt_tokens", "generated_tokens"))
+    total = (prompt * prices[0] + generated * prices[1]) / 1_000_000
+    return f"cost: {total:.4f} ({prompt} prompt tokens, {generated} generated tokens)"
 
 
 def win_lines(records: Sequence[Record]) -> str:
@@ -119,6 +129,8 @@ def _question(record: Record, limit: int = 44) -> str:
 
 
 def _scores(record: Record) -> str:
+    if "pred_expected_scores" in record:
+        return " ".join(f"{score:.2f}" for score in record["pred_expected_scores"])
     return " ".join(f"{score:g}" for score in record["pred_scores"]) if record["pred_scores"] else "unparsed"
 
 

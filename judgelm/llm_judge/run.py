@@ -108,7 +108,8 @@ def _judge_rest(
     if len(done) == total:
         return
     judge = load()
-    session["engine"] = dict(judge.engine.description)
+    # not a copy: an engine may count as it goes
+    session["engine"] = judge.engine.description
     describe()
     with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
         for judged in judge.run(samples, list(logs), settings, done):
@@ -252,6 +253,7 @@ def count_records(records: Sequence[Record]) -> dict[str, int]:
     counts["shortened"] = sum(record["pred_shortened"] is not None for record in records)
     counts["prompt_too_long"] = sum(record["pred_finish_reason"] == PROMPT_TOO_LONG for record in records)
     counts["out_of_memory"] = sum(record["pred_finish_reason"] == "out_of_memory" for record in records)
+    counts["refused"] = sum(record["pred_finish_reason"] == "refused" for record in records)
     counts["length_limit"] = sum(record["pred_finish_reason"] == "length" for record in records)
     counts["suspicious_markers"] = sum(record["pred_suspicious_markers"] > 0 for record in records)
     counts["prompt_tokens"] = sum(record["pred_prompt_tokens"] or 0 for record in records)

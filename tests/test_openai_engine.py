@@ -1,0 +1,560 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from conftest import ROOT, make_samples, write_jsonl
+from serving import Server as Process
+from serving import running, stack
+from test_run import judge, judge_args, lasting
+
+from judgelm import Judge
+from judgelm.engine import Generation, Request, Sampling
+from judgelm.engine.openai import OpenAIEngine, Server, check_base_url, seed_of
+from judgelm.engine.outgoing import Retries, retry_after_s
+from judgelm.engine.responses import Answer, End, Fault, Refusal, read_response
+from judgelm.jsonl import InputError
+from judgelm.prompt import render_prompt
+from judgelm.verdict import Judgement
+
+KEY = "sk-secret-0123456789"
+GREEDY = Sampling()
+QUICK = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=2)
+
+
+class Reply(NamedTuple):
+    """What the played server says; without a body the connection is closed in the middle of one."""
+
+    status: int
+    body: Any
+    headers: dict[str, str] = {}  # noqa: RUF012
+
+
+def wrote(text: str = "8 7\nreasons", finish_reason: str = "stop") -> Reply:
+    choice = {"index": 0, "text": text, "message": {"content": text}, "finish_reason": finish_reason}
+    return Reply(200, {"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 20}})
+
+
+def failed(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status, {"error": {"message": message, "code": code}}, names)
+
+
+TOO_LONG = failed(400, "This model's maximum context length is 2048 tokens, you asked for more")
+
+
+class Played(ThreadingHTTPServer):
+    """A real server that plays faults: `play(number of the question, how often it was asked before)`."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, play: Callable[[int, int], Reply], pause_s: float = 0) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.play, self.pause_s = play, pause_s
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.asked: list[tuple[int, float]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away is no news."""
+
+    def __enter__(self) -> Played:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def numbers(self) -> list[int]:
+        return sorted(number for number, _ in self.asked)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Played
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        prompt = body["prompt"] if self.path.endswith("/v1/completions") else body["messages"][0]["content"]
+        found = re.search(r"Question (\d+):", prompt)
+        assert found
+        number = int(found[1])
+        with self.server.lock:
+            before = self.server.numbers().count(number)
+            self.server.asked.append((number, time.monotonic()))
+            self.server.bodies.append(body)
+            self.server.keys.add(self.headers["Authorization"])
+            self.server.now += 1
+            self.server.most = max(self.server.most, self.server.now)
+        time.sleep(self.server.pause_s)
+        reply = self.server.play(number, before)
+        with self.server.lock:
+            self.server.now -= 1
+        content = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
+        self.send_response(reply.status)
+        for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if reply.body is None else content)
+        self.close_connection = reply.body is None
+
+    def log_message(self, *_: Any) -> None:
+        """Not on the terminal."""
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def make_requests(count: int, prefill: str = "") -> list[Request]:
+    task = "single" if prefill else "pair"
+    return [Request(sample.key, render_prompt(sample, task), [], prefill) for sample in make_samples(count)]
+
+
+def ask(server: Played, count: int, sampling: Sampling = GREEDY, **settings: Any) -> dict[str, Generation]:
+    engine = OpenAIEngine(Server(server.url, "m", **settings), QUICK)
+    return {generation.key: generation for generation in engine.generate(make_requests(count), sampling)}
+
+
+def arguments(url: str, questions: Path, output: Path, *more: str) -> list[str]:
+    fixed = ["--engine", "openai", "--model", "some/judge", "--question-file", str(questions)]
+    return ["judge", *fixed, "--base-url", url, "--output-dir", str(output), "--orders", "forward", *more]
+
+
+def kept_in(output: Path) -> list[int]:
+    lines = (output / "forward.jsonl.partial").read_text().splitlines()
+    return [json.loads(line)["question_id"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Process]:
+    started = stack(tmp_path_factory.mktemp("servers"), model_folder, "--dtype", "float32")
+    with running(*started):
+        yield started[2]
+
+
+@pytest.mark.parametrize("more", [["--orders", "both"], ["--scores-only"], ["--task", "single"]])
+def test_a_server_judges_as_its_model_does_in_this_process(
+    more: list[str], api: Process, model_folder: Path, pairs_file: Path, tmp_path: Path, run: Any
+) -> None:
+    assert judge([*judge_args(model_folder, pairs_file, tmp_path / "hf", *more), "--dtype", "float32"]) == 0
+    shared = ["--question-file", pairs_file, "--output-dir", tmp_path / "out", "--max-new-token", "24"]
+    command = ["judge", "--engine", "openai", "--model", "random-llama", "--base-url", f"{api.url}/v1", *shared]
+    result = run("-m", "judgelm", *command, "--temperature", "0", *more)
+    assert result.returncode == 0, result.stderr
+    names = [path.name for path in (tmp_path / "hf").glob("*.jsonl")]
+    assert len(names) == (1 if "single" in more else 2)
+    for name in names:
+        assert lasting(tmp_path / "out" / name) == lasting(tmp_path / "hf" / name)
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert settings["engine"] == "openai"
+    assert (settings["base_url"], settings["api"]) == (f"{api.url}/v1", "completions")
+
+
+def test_our_server_is_asked_by_chat_and_a_prompt_too_long_for_it_is_refused(api: Process, tmp_path: Path) -> None:
+    records = [sample.to_record() for sample in make_samples(3)]
+    records[1]["question_body"] = "why? " * 3000
+    questions = write_jsonl(tmp_path / "q.jsonl", records)
+    for kind in ("chat", "completions"):
+        more = ("--model", "random-llama", "--api", kind, "--max-new-token", "8")
+        assert judge(arguments(f"{api.url}/v1", questions, tmp_path / kind, *more)) == 0
+        reasons = [r["pred_finish_reason"] for r in lasting(tmp_path / kind / "forward.jsonl")]
+        assert [reason == "refused" for reason in reasons] == [False, True, False]
+
+
+def test_an_unknown_model_ends_the_run_in_one_line(
+    api: Process, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge(arguments(f"{api.url}/v1", pairs_file, tmp_path)) == 2
+    assert "does not know model some/judge" in capsys.readouterr().err
+    assert judge(arguments(api.url, pairs_file, tmp_path, "--model", "random-llama")) == 2
+    assert "the base URL of most servers ends in /v1" in capsys.readouterr().err
+
+
+def test_faults_that_pass_are_tried_again() -> None:
+    faults = {
+        0: failed(429, "slow down", Retry_After="0"),
+        1: failed(500, "oops"),
+        2: Reply(200, None),
+        3: Reply(200, '{"choices": ['),
+        4: Reply(200, {"choices": []}),
+        5: failed(408, "too slow"),
+        6: Reply(503, "<html>busy</html>"),
+        7: Reply(200, "null"),
+    }
+    with Played(lambda number, before: faults[number] if before < 2 else wrote()) as server:
+        found = ask(server, len(faults))
+    assert {g.text for g in found.values()} == {"8 7\nreasons"}
+    assert Counter(server.numbers()) == dict.fromkeys(range(len(faults)), 3)
+
+
+def test_an_answer_that_takes_too_long_is_asked_for_again() -> None:
+    with Played(lambda _, before: wrote() if before else (time.sleep(0.5), wrote("late"))[1]) as server:
+        assert ask(server, 1, timeout_s=0.2)["0"].text == "8 7\nreasons"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (200, wrote().body, Answer),
+        (200, {"choices": [{"text": 8}]}, Fault),
+        (200, {"choices": [{"text": "8 7"}], "usage": {"prompt_tokens": float("inf")}}, Fault),
+        (200, {"error": {"message": "the model is loading"}}, Fault),
+        (302, "", End),
+        (400, {"error": {"message": "no", "code": "unsupported_value"}}, End),
+        (400, {"object": "error", "message": "maximum context length is 9", "code": 400}, Refusal),
+        (400, {"detail": [{"msg": "no such field"}]}, Refusal),
+        (401, {"error": "who are you?"}, End),
+        (402, {"error": {"message": "no money"}}, End),
+        (403, {"error": {"message": "requires moderation, the input was flagged"}}, Refusal),
+        (403, "<html>", End),
+        (404, {"error": {"message": "no such model"}}, End),
+        (409, "", Fault),
+        (413, "", Refusal),
+        (429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}, Fault),
+        (429, {"error": {"message": "no credit left", "code": "insufficient_quota"}}, End),
+        (500, [[]], Fault),
+        (529, "overloaded", Fault),
+    ],
+)
+def test_each_response_is_an_answer_a_fault_a_refusal_or_the_end(status: int, body: Any, kind: type) -> None:
+    response = httpx.Response(status, content=body if isinstance(body, str) else json.dumps(body))
+    assert type(read_response(response, "completions", str)) is kind
+
+
+def test_retry_after_is_waited_for() -> None:
+    with Played(lambda _, before: wrote() if before else failed(429, "slow down", Retry_After="1")) as server:
+        ask(server, 1)
+    (_, first), (_, second) = server.asked
+    assert second - first >= 1
+
+
+def test_retry_after_is_a_number_or_a_date_and_bounded() -> None:
+    assert retry_after_s("7", 0) == 7
+    assert retry_after_s("1.5", 0) == 1.5
+    date = "Wed, 21 Oct 2015 07:28:00 GMT"
+    assert retry_after_s(date, 1445412480 - 30) == 30
+    assert retry_after_s(date, 1445412480 + 30) == 0
+    for nothing in (None, "", "soon", "-3", "nan", f"Wed, 21 Oct {'9' * 30} 07:28:00 GMT"):
+        assert retry_after_s(nothing, 0) is None
+    assert Retries().wait_s(1, 3600, random.Random(0)) == 60
+
+
+def test_waits_are_drawn_from_a_bound_that_doubles() -> None:
+    retries, rng = Retries(first_wait_s=1, longest_wait_s=20), random.Random(0)
+    for attempt, bound in ((1, 1), (2, 2), (3, 4), (5, 16), (6, 20), (50, 20)):
+        waits = [retries.wait_s(attempt, None, rng) for _ in range(500)]
+        assert 0 <= min(waits) < 0.05 * bound
+        assert 0.95 * bound < max(waits) <= bound
+
+
+def test_a_server_that_is_away_ends_the_run_after_so_many_attempts() -> None:
+    with Played(lambda *_: failed(503, "no worker is there")) as server:
+        with pytest.raises(InputError, match=r"no answer in 4 attempts \(503 no worker is there\)"):
+            ask(server, 3)
+        assert max(Counter(server.numbers()).values()) == 4
+    with pytest.raises(InputError, match=r"no answer in 4 attempts \(ConnectError"):
+        ask(server, 3)
+
+
+def test_a_prompt_at_which_the_server_breaks_is_refused_while_others_are_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Played(lambda number, _: failed(500, "oops") if number == 1 else wrote(), 0.02) as server:
+        found = ask(server, 4, max_concurrency=2)
+    assert {key: g.finish_reason for key, g in found.items()} == {
+        key: "refused" if key == "1" else "stop" for key in ("0", "1", "2", "3")
+    }
+    assert "question_id 1 is refused: 500 oops, 4 times" in caplog.text
+
+
+def test_a_refused_prompt_is_recorded_and_counted_and_the_run_goes_on(
+    pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    refusals = {3: TOO_LONG, 5: failed(400, "The prompt was flagged", "content_policy_violation")}
+    refusals[7] = wrote("", "content_filter")
+    with Played(lambda number, _: refusals.get(number) or wrote()) as server:
+        assert judge(arguments(server.url, pairs_file, tmp_path, "--max-new-token", "24")) == 0
+    records = lasting(tmp_path / "forward.jsonl")
+    assert [r["question_id"] for r in records if r["pred_finish_reason"] == "refused"] == [3, 5, 7]
+    assert [r["pred_scores"] for r in records] == [None if k in refusals else [8, 7] for k in range(12)]
+    assert server.numbers() == list(range(12))
+    out = capsys.readouterr().out
+    assert "forward: 12 judged, 3 unparsed, 3 refused" in out
+    counts = json.loads((tmp_path / "run.json").read_text())["counts"]["forward"]
+    assert (counts["refused"], counts["failed"]) == (3, 3)
+    assert "question_id 3 is refused: 400 This model's maximum context length" in caplog.text
+
+
+def test_a_judgement_gets_less_room_where_the_context_is_full() -> None:
+    with Played(lambda _, before: wrote() if before > 1 else TOO_LONG) as server:
+        found = ask(server, 1, Sampling(max_new_tokens=2048))
+    assert found["0"].text == "8 7\nreasons"
+    assert [body["max_tokens"] for body in server.bodies] == [2048, 1024, 512]
+
+
+def test_a_request_that_the_server_never_takes_is_no_refused_prompt(
+    pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Played(lambda *_: failed(422, "seed: extra fields are not permitted")) as server:
+        assert judge(arguments(server.url, pairs_file, tmp_path)) == 2
+        assert "takes no request: 422 seed: extra fields are not permitted" in capsys.readouterr().err
+        server.play = lambda *_: failed(400, "use max_completion_tokens", "unsupported_parameter")
+        assert judge(arguments(server.url, pairs_file, tmp_path)) == 2
+        assert "refuses all requests (400 use max_completion_tokens)" in capsys.readouterr().err
+    with Played(lambda *_: wrote()) as server:
+        fields = '{"max_tokens": null, "max_completion_tokens": 9, "seed": null}'
+        assert judge(arguments(server.url, pairs_file, tmp_path, "--request-fields", fields)) == 0
+    assert {frozenset(body) for body in server.bodies} == {
+        frozenset({"model", "prompt", "max_completion_tokens", "temperature"})
+    }
+
+
+def test_a_bad_key_ends_the_run_in_one_line_that_does_not_show_it(
+    pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    # prompts go out in the order of their texts
+    first = (0, 10, 11)
+    with Played(lambda number, _: wrote() if number in first else failed(401, f"Incorrect API key: {KEY}")) as server:
+        one_by_one = ("--max-concurrency", "1")
+        assert judge(arguments(server.url, pairs_file, tmp_path, *one_by_one)) == 2
+        said = capsys.readouterr()
+        last = said.err.strip().splitlines()[-1]
+        assert last.startswith(f"judgelm: error: {server.url} refuses the API key (401 Unauthorized)")
+        assert server.keys == {f"Bearer {KEY}"}
+        server.play = lambda *_: failed(403, f"no access for {KEY}")
+        assert judge(arguments(server.url, pairs_file, tmp_path, *one_by_one)) == 2
+        said2 = capsys.readouterr()
+        assert "refuses all requests (403 no access for ***)" in said2.err
+        kept = kept_in(tmp_path)
+        assert kept == list(first)
+        server.play, server.asked, server.keys = lambda *_: wrote(), [], set()
+        monkeypatch.setenv("MY_KEY", "other")
+        assert judge(arguments(server.url, pairs_file, tmp_path, "--api-key-variable", "MY_KEY")) == 0
+    assert server.numbers() == list(range(1, 10))
+    assert server.keys == {"Bearer other"}
+    written = "".join(path.read_text() for path in tmp_path.iterdir() if path.is_file())
+    assert KEY not in written + said.out + said.err + said2.out + said2.err
+    assert KEY not in repr(Server("http://x", "m", key=KEY))
+
+
+def test_no_more_requests_than_allowed_are_under_way() -> None:
+    with Played(lambda *_: wrote(), 0.02) as server:
+        assert len(ask(server, 20, max_concurrency=3)) == 20
+    assert server.most == 3
+
+
+def test_requests_are_spaced_over_the_minute() -> None:
+    with Played(lambda _, before: wrote() if before else failed(500, "once")) as server:
+        ask(server, 5, requests_per_minute=1200)
+    times = sorted(at for _, at in server.asked)
+    assert len(times) == 10
+    assert times[-1] - times[0] > 9 * 0.05 - 0.03
+
+
+def test_a_run_ended_by_ctrl_c_asks_only_for_the_rest(pairs_file: Path, tmp_path: Path) -> None:
+    with Played(lambda *_: wrote(), 0.15) as server:
+        command = arguments(server.url, pairs_file, tmp_path, "--max-concurrency", "2")
+        # a shell that starts the tests in the background lets them ignore it
+        process = subprocess.Popen(
+            [sys.executable, "-m", "judgelm", *command],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        while len(server.asked) < 5:
+            time.sleep(0.01)
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130, err
+        assert "what was judged is kept" in err
+        assert "Traceback" not in err
+        kept = kept_in(tmp_path)
+        assert 2 <= len(kept) < 12
+        time.sleep(0.2)  # what was under way is heard of
+        server.asked, server.pause_s = [], 0
+        assert judge(command) == 0
+    assert server.numbers() == sorted(set(range(12)) - set(kept))
+    assert [r["question_id"] for r in lasting(tmp_path / "forward.jsonl")] == list(range(12))
+
+
+def test_closing_early_cancels_what_is_under_way() -> None:
+    with Played(lambda *_: wrote()) as server:
+        generations = OpenAIEngine(Server(server.url, "m", max_concurrency=2)).generate(make_requests(9), Sampling())
+        server.play = lambda number, _: wrote() if number == 0 else (time.sleep(3), wrote())[1]
+        assert next(iter(generations)).key == "0"
+        begun = time.monotonic()
+        generations.close()  # type: ignore[attr-defined]
+        assert time.monotonic() - begun < 1
+        time.sleep(0.3)
+        assert len(server.asked) <= 3
+
+
+def test_a_notebook_with_a_running_loop_can_judge() -> None:
+    async def notebook() -> Any:
+        return Judge(OpenAIEngine(Server(server.url, "m"), QUICK)).judge(make_samples(2), orders="both")
+
+    with Played(lambda *_: wrote()) as server:
+        assert [verdict.scores for verdict in asyncio.run(notebook())] == [(7.5, 7.5)] * 2
+
+
+def test_what_is_sent_comes_from_the_settings_and_the_seed_from_the_id() -> None:
+    sampling = Sampling(temperature=0.5, max_new_tokens=7, stop=("\n",), seed=3, top_p=0.9)
+    with Played(lambda *_: wrote()) as server:
+        assert ask(server, 1, sampling)["0"].text == "8 7"
+        ask(server, 1, sampling, api="chat")
+    prompt = render_prompt(make_samples(1)[0])
+    shared = {"model": "m", "max_tokens": 7, "temperature": 0.5, "top_p": 0.9, "seed": seed_of(3, "0")}
+    message = {"role": "user", "content": prompt}
+    assert server.bodies == [{**shared, "prompt": prompt, "stop": ["\n"]}, {**shared, "messages": [message]}]
+    seeds = {seed_of(seed, key) for seed in range(3) for key in ("0", "1", "half \ud83d")}
+    assert len(seeds) == 9
+    assert max(seeds) < 2**31
+
+
+@pytest.mark.parametrize("text", ["8 7\nreasons", "\n\n8 7\nreasons", "8 7"])
+def test_a_chat_that_begins_with_a_newline_still_writes_its_scores(text: str) -> None:
+    with Played(lambda *_: wrote(text, "length")) as server:
+        found = ask(server, 1, Sampling(stop=("\n",)), api="chat")["0"]
+    assert (found.text, found.finish_reason) == ("8 7", "stop" if "reasons" in text else "length")
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        (" 7\nreasons", (10, 7)),
+        ("7\nreasons", (10, 7)),
+        ("10 7\nreasons", (10, 7)),
+        ("\n10 7\nreasons", (10, 7)),
+        ("10, 7\nreasons", (10, 7)),
+        ("10\nas good", (10, 10)),
+        ("9 7\ngraded anew", None),
+        ("I cannot say", None),
+        ("", None),
+    ],
+)
+def test_a_chat_may_go_on_after_the_prefill_or_begin_anew(text: str, scores: tuple[int, ...] | None) -> None:
+    with Played(lambda *_: wrote(text)) as server:
+        engine = OpenAIEngine(Server(server.url, "m", api="chat"))
+        (found,) = engine.generate(make_requests(1, prefill="10"), Sampling())
+    assert server.bodies[0]["messages"][0]["content"].endswith("### Response:10")
+    assert Judgement.parse("10" + found.text).scores == scores
+
+
+def test_tokens_are_recorded_and_the_cost_of_a_run_is_told_and_kept(
+    pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices = ("--price-per-million-tokens", "2.5", "10")
+    with Played(lambda *_: wrote()) as server:
+        assert judge(arguments(server.url, pairs_file, tmp_path, *prices, "--limit", "5")) == 0
+        assert judge(arguments(server.url, pairs_file, tmp_path, *prices)) == 0
+    # 12 x 100 tokens for 2.5 and 12 x 20 for 10
+    assert "cost: 0.0054 (1200 prompt tokens, 240 generated tokens)" in capsys.readouterr().out
+    records = lasting(tmp_path / "forward.jsonl")
+    assert {(r["pred_prompt_tokens"], r["pred_tokens"], r["pred_model_id"]) for r in records} == {(100, 20, "judge")}
+    sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
+    assert [session["engine"]["prompt_tokens"] for session in sessions] == [500, 700]
+    assert [session["engine"]["cost"] for session in sessions] == [0.00225, 0.00315]
+
+
+def test_a_run_is_not_continued_with_another_server(
+    pairs_file: Path, tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Played(lambda *_: wrote()) as server:
+        assert judge(arguments(server.url, pairs_file, tmp_path)) == 0
+    for url, more, said in (
+        ("http://127.0.0.1:9/v1", (), "base_url was"),
+        (server.url, ("--api", "chat"), "api was 'completions', now 'chat'"),
+        (server.url, ("--model", "b"), "model was 'some/judge', now 'b'"),
+        (server.url, ("--request-fields", '{"top_k": 1}'), "request_fields was {}, now {'top_k': 1}"),
+    ):
+        assert judge(arguments(url, pairs_file, tmp_path, *more)) == 2
+        assert said in capsys.readouterr().err
+    assert judge(judge_args(model_folder, pairs_file, tmp_path, "--orders", "forward")) == 2
+    assert "engine was 'openai', now 'hf'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--constrained"], "--constrained needs a model in this process"),
+        (["--base-url", "127.0.0.1:8000"], "--base-url '127.0.0.1:8000': expected a URL such as"),
+        (["--base-url", "http://h:1/v1/chat/completions"], "expected the part before /completions"),
+        (["--base-url", "http://me:secret@h/v1"], "a key goes into a variable"),
+        (["--base-url", "http://h:port/v1"], "expected a URL such as"),
+        (["--api-key-variable", "NOT_THERE"], "the environment has no such variable"),
+        (["--device", "cpu"], "--device is not for --engine openai"),
+        (["--engine", "hf"], "--base-url is not for --engine hf"),
+        (["--requests-per-minute", "0"], "expected a number above 0, found 0"),
+        (["--request-fields", "[1]"], "expected a JSON object, found [1]"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused_before_anything_is_asked(
+    more: list[str], said: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge(arguments("http://127.0.0.1:9/v1", pairs_file, tmp_path / "out", *more)) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "me:secret" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_url_and_key_come_from_the_environment(
+    pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["judge", "--engine", "openai", "--model", "m", "--question-file", str(pairs_file), "--output-dir"]
+    assert judge([*command, str(tmp_path / "out")]) == 2
+    assert "needs --base-url URL, or OPENAI_BASE_URL in the environment" in capsys.readouterr().err
+    monkeypatch.setenv("OPENAI_BASE_URL", "ftp://h")
+    assert judge([*command, str(tmp_path / "out")]) == 2
+    assert "OPENAI_BASE_URL 'ftp://h': expected a URL" in capsys.readouterr().err
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nHost: x")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
+    assert judge([*command, str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert "OPENAI_API_KEY holds characters that no API key has" in err
+    assert KEY not in err
+    monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
+    with Played(lambda *_: wrote()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/")
+        assert judge([*command, str(tmp_path / "out")]) == 0
+    assert server.keys == {f"Bearer {KEY}"}
+    assert check_base_url("https://h/v1/", "--base-url") == "https://h/v1"
+
+
+def test_asking_a_server_loads_neither_torch_nor_transformers(pairs_file: Path, tmp_path: Path, run: Any) -> None:
+    code = (
+        "import sys, atexit; from judgelm.cli import main;"
+        "atexit.register(lambda: print(sorted({'torch', 'transformers', 'openai'} & set(sys.modules))));"
+        "main(sys.argv[1:])"
+    )
+    with Played(lambda *_: wrote()) as server:
+        result = run("-c", code, *arguments(server.url, pairs_file, tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[]"
