@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vllm import LLMEngine, SamplingParams
 
 _BLOCK = 512
-_SCORED_TOGETHER = 64
+_SCORED_TOGETHER = 32
 _HOTTEST = 2.0
 _LEAST = math.log(1e-6)
 """beginnings of lines that are so much less likely than the likeliest one are not followed"""
@@ -90,6 +90,9 @@ def _arguments(holding: Holding, device: str) -> dict[str, Any]:
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+    if device == "cpu":
+        # a prompt that is continued again is read again from its last whole block on; the default is 128 tokens
+        arguments["block_size"] = 32
     if holding.batch_tokens is not None:
         most = {"max_num_batched_tokens": holding.batch_tokens, "max_num_seqs": min(128, holding.batch_tokens)}
         arguments |= most
