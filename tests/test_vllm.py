@@ -145,7 +145,10 @@ def test_eos_ends_a_row_counts_as_a_token_and_is_no_text(engine: VLLMEngine, hf:
 
 @needs_vllm
 def test_a_sampled_run_repeats_with_its_seed(engine: VLLMEngine) -> None:
-    asked = requests(engine, 10)
+    # more than one step reads, none of them known yet
+    asked = requests(engine, 24)
+    assert sum(len(request.input_ids) for request in asked) > 3 * 2048
+    engine.engine.reset_prefix_cache()
     sampling = Sampling(temperature=1.0, max_new_tokens=16, seed=3)
     first = by_key(engine, asked, sampling)
     assert by_key(engine, asked[::-1], sampling) == first

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _BLOCK = 512
 _SCORED_TOGETHER = 32
 _HOTTEST = 2.0
+_MOST_ROWS = 128
+_READING_CPU = 2048
 _LEAST = math.log(1e-6)
 """beginnings of lines that are so much less likely than the likeliest one are not followed"""
 _ENVIRONMENT = {
@@ -59,10 +61,9 @@ def load_vllm(folder: ModelFolder, holding: Holding) -> VLLMEngine:
     whole = merged_folder(folder, dtype)
     tokenizer = load_tokenizer(whole)
     context_length = find_context_length(AutoConfig.from_pretrained(whole.path, trust_remote_code=False))
-    arguments = _arguments(holding, device)
-    arguments |= {"model": str(whole.path), "dtype": dtype, "max_model_len": context_length}
+    arguments = EngineArgs(model=str(whole.path), dtype=dtype, **_arguments(holding, device, context_length))
     try:
-        engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        engine = LLMEngine.from_engine_args(arguments)
     except (OSError, ValueError) as error:
         raise InputError(f"model {folder.name}: vLLM cannot load it ({str(error).strip().splitlines()[0]})") from error
     return VLLMEngine(engine, tokenizer, context_length, _eos_ids(whole, tokenizer), dtype, device)
@@ -78,24 +79,25 @@ def _check(holding: Holding, device: str) -> str:
     return choose_dtype(holding.dtype, device or None)
 
 
-def _arguments(holding: Holding, device: str) -> dict[str, Any]:
+def _arguments(holding: Holding, device: str, context_length: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "tensor_parallel_size": holding.num_gpus,
+        "max_model_len": context_length,
         "enable_prefix_caching": True,
         # prompts come as tokens and leave as tokens, and nothing of the model's own changes the sampling
         "skip_tokenizer_init": True,
         "generation_config": "vllm",
-        # compiling takes a minute and more on a CPU
-        "enforce_eager": device == "cpu",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
+    tokens = holding.batch_tokens
     if device == "cpu":
-        # a prompt that is continued again is read again from its last whole block on; the default is 128 tokens
-        arguments["block_size"] = 32
-    if holding.batch_tokens is not None:
-        most = {"max_num_batched_tokens": holding.batch_tokens, "max_num_seqs": min(128, holding.batch_tokens)}
-        arguments |= most
+        # compiling takes a minute and more; a prompt that is continued is read again from its last whole block on, of
+        # 128 tokens otherwise; vLLM 0.32 cannot draw with a seed after half a prompt, so each is read as a whole
+        arguments |= {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
+        tokens = max(tokens or _READING_CPU, context_length)
+    if tokens is not None:
+        arguments |= {"max_num_batched_tokens": tokens, "max_num_seqs": min(_MOST_ROWS, tokens)}
     return arguments
 
 
