@@ -71,12 +71,14 @@ def load_vllm(folder: ModelFolder, holding: Holding) -> VLLMEngine:
 
 def _check(holding: Holding, device: str) -> str:
     """The data type, if all that was asked for can be had here."""
+    if not device:
+        raise InputError("--engine vllm: this vLLM finds no device that it is made for")
     if holding.device is not None and holding.device != device:
-        raise InputError(f"--device {holding.device}: this vLLM is made for {device or 'no device of this machine'}")
+        raise InputError(f"--device {holding.device}: this vLLM is made for {device}")
     if holding.max_gpu_memory is not None:
         raise InputError("--max-gpu-memory is for --engine hf: vLLM takes nine tenths of each GPU")
     check_gpus(holding.num_gpus)
-    return choose_dtype(holding.dtype, device or None)
+    return choose_dtype(holding.dtype, device)
 
 
 def _arguments(holding: Holding, device: str, context_length: int) -> dict[str, Any]:
