@@ -6,9 +6,10 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 Record = dict[str, Any]
 
@@ -35,19 +36,79 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Line]:
     Raises InputError for a file that cannot be read, a line that is not a JSON object, or a file without any.
     """
     path = Path(path).expanduser()
+    for number, raw in _raw_lines(path):
+        if _holds_something(raw):
+            yield Line(_parse(raw, f"{path}:{number}"), path, number)
+
+
+class LineFile(Sequence[Line]):
+    """The lines of a JSON Lines file, parsed anew each time one is asked for: a file of any size needs no memory.
+
+    Raises InputError as `read_lines` does, on opening for a file that cannot be read or is empty, later for its lines.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser()
+        self._places = array("q")
+        self._numbers = array("q")
+        begin = 0
+        for number, raw in _raw_lines(self.path):
+            if _holds_something(raw):
+                self._places.append(begin)
+                self._numbers.append(number)
+            begin += len(raw)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Line: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Line]: ...
+    def __getitem__(self, index: int | slice) -> Line | list[Line]:
+        if isinstance(index, slice):
+            return list(self.select(range(*index.indices(len(self)))))
+        return next(self.select([range(len(self))[index]]))
+
+    def __iter__(self) -> Iterator[Line]:
+        return self.select(range(len(self)))
+
+    def select(self, rows: Iterable[int]) -> Iterator[Line]:
+        """The lines with these indices, in this order."""
+        for row, raw in self.select_raw(rows):
+            yield Line(_parse(raw, f"{self.path}:{self._numbers[row]}"), self.path, self._numbers[row])
+
+    def select_raw(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
+        """Index and bytes of the lines with these indices, in this order."""
+        with _reading(self.path), self.path.open("rb") as file:
+            for row in rows:
+                file.seek(self._places[row])
+                yield row, file.readline()
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Every line with its number, 1 being the first."""
     empty = True
+    with _reading(path), path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            empty = empty and not _holds_something(raw)
+            yield number, raw
+    if empty:
+        raise InputError(f"{path}: the file is empty, expected one JSON object a line")
+
+
+def _holds_something(raw: bytes) -> bool:
+    return raw.strip() not in (b"", b"\xef\xbb\xbf")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                if raw.strip() and (raw.strip() != b"\xef\xbb\xbf"):
-                    empty = False
-                    yield Line(_parse(raw, f"{path}:{number}"), path, number)
+        yield
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    if empty:
-        raise InputError(f"{path}: the file is empty, expected one JSON object a line")
 
 
 def _parse(raw: bytes, where: str) -> Record:
@@ -69,12 +130,8 @@ def _parse(raw: bytes, where: str) -> Record:
 def read_json(path: str | os.PathLike[str]) -> Record:
     """Read a file that holds one JSON object, such as MM-Vet's ground truth."""
     path = Path(path).expanduser()
-    try:
+    with _reading(path):
         return _parse(path.read_bytes(), str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def index_by_id(lines: Iterable[Line]) -> dict[str, Line]:
@@ -83,12 +140,20 @@ def index_by_id(lines: Iterable[Line]) -> dict[str, Line]:
     Raises InputError for a missing, ill-typed or double id.
     """
     index: dict[str, Line] = {}
+    for line in check_ids(lines):
+        index[id_key(line.record["question_id"])] = line
+    return index
+
+
+def check_ids(lines: Iterable[Line]) -> Iterator[Line]:
+    """The lines as they come. Raises InputError for a missing, ill-typed or double id."""
+    numbers: dict[str, int] = {}
     for line in lines:
         key = id_key(require(line, "question_id", (int, str)))
-        if key in index:
-            raise InputError(f"{line.where}: question_id {key} stands already in line {index[key].number}")
-        index[key] = line
-    return index
+        if key in numbers:
+            raise InputError(f"{line.where}: question_id {key} stands already in line {numbers[key]}")
+        numbers[key] = line.number
+        yield line
 
 
 def id_key(question_id: int | str) -> str:

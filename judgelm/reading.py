@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import overload
 
-from judgelm.jsonl import InputError, Line, id_key, index_by_id, read_lines, require
+from judgelm.jsonl import InputError, Line, LineFile, check_ids, id_key, read_lines, require
 from judgelm.prompt import TASKS, Task
 from judgelm.sample import MAX_ANSWERS, Sample
 
@@ -23,7 +26,7 @@ def read_samples(
     begin: int | None = None,
     end: int | None = None,
     seed: int = 0,
-) -> list[Sample]:
+) -> Samples:
     """The samples of a question file, `begin` to `end` of its rows, with references attached where a file is given.
 
     `num_answers` counts for the task multi only; without it every record's own answers are used. `seed` picks among
@@ -34,18 +37,47 @@ def read_samples(
         raise InputError(
             f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
         )
-    lines = list(read_lines(question_file))
-    index_by_id(lines)
-    references = _read_references(reference_file) if reference_file is not None else None
-    samples = []
-    for row, line in list(enumerate(lines))[begin:end]:
+    lines = LineFile(question_file)
+    references = _References(reference_file) if reference_file is not None else None
+
+    def make(row: int, line: Line) -> Sample:
         sample = _to_sample(line, spec, num_answers, seed)
-        if references is not None:
-            sample = replace(sample, reference=references.find(line, row))
-        samples.append(sample)
-    if not samples:
+        return sample if references is None else replace(sample, reference=references.find(line, row))
+
+    rows = range(len(lines))[begin:end]
+    # all ids must differ; what is wrong with a row that is not asked for does not matter
+    for row, line in enumerate(check_ids(lines)):
+        if row in rows:
+            make(row, line)
+    if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
-    return samples
+    return Samples(lines, rows, make)
+
+
+class Samples(Sequence[Sample]):
+    """Rows of a question file, read anew each time one is asked for: a file of any size needs no memory."""
+
+    def __init__(self, lines: LineFile, rows: range, make: Callable[[int, Line], Sample]) -> None:
+        self._lines = lines
+        self._rows = rows
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Samples: ...
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        if isinstance(index, slice):
+            return Samples(self._lines, self._rows[index], self._make)
+        row = self._rows[index]
+        return self._make(row, self._lines[row])
+
+    def __iter__(self) -> Iterator[Sample]:
+        for row, line in zip(self._rows, self._lines.select(self._rows), strict=True):
+            yield self._make(row, line)
 
 
 def find_task(name: str) -> Task:
@@ -81,23 +113,30 @@ def _count_answers(line: Line, asked: int | None) -> int:
 class _References:
     """Reference texts by question_id, or by row where an old file has no ids at all."""
 
-    def __init__(self, lines: list[Line]) -> None:
-        self.path = lines[0].path
-        self.by_row = None if any("question_id" in line.record for line in lines) else lines
-        self.by_id = {} if self.by_row else index_by_id(lines)
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path).expanduser()
+        lines = list(read_lines(path))
+        self.texts = [_reference(line) for line in lines]
+        self.by_row = not any("question_id" in line.record for line in lines)
+        ids = [] if self.by_row else [id_key(line.record["question_id"]) for line in check_ids(lines)]
+        self.rows = {key: row for row, key in enumerate(ids)}
 
     def find(self, question: Line, row: int) -> str:
         key = id_key(question.record["question_id"])
-        if self.by_row is not None:
-            line = self.by_row[row] if row < len(self.by_row) else None
-        else:
-            line = self.by_id.get(key)
-        if line is None:
+        found = row if self.by_row else self.rows.get(key, len(self.texts))
+        text = self.texts[found] if found < len(self.texts) else None
+        if text is None:
             raise InputError(f"{self.path} has no reference for question_id {key} (needed by {question.where})")
-        reference = require(line, "reference", dict)
-        text: str = require(Line(reference, line.path, line.number), "text", str)
+        if isinstance(text, InputError):
+            raise text
         return text
 
 
-def _read_references(path: PathLike) -> _References:
-    return _References(list(read_lines(path)))
+def _reference(line: Line) -> str | InputError:
+    """Its text, or what is wrong with it, which matters only where a question needs it."""
+    try:
+        reference = require(line, "reference", dict)
+        text: str = require(Line(reference, line.path, line.number), "text", str)
+    except InputError as error:
+        return error
+    return text

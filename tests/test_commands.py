@@ -361,7 +361,10 @@ def test_unparsed_judgement_is_neither_win_nor_tie_outside_the_published_keys() 
     records = records_of({"1": "no idea", "2": "8 7"})
     unparsed = next(r for r in records if r["question_id"] == "1")
     assert (unparsed["pred_outcome"], unparsed["pred_scores"], unparsed["pred_text"]) == (None, None, "no idea")
-    assert win_lines(records).splitlines()[0] == "Assistant 1's reuslts ---> win_num: 1, tie_num: 0, lose_num: 0"
+    assert (
+        win_lines(count_records(records)).splitlines()[0]
+        == "Assistant 1's reuslts ---> win_num: 1, tie_num: 0, lose_num: 0"
+    )
     found = evaluate_pairs([JudgedPair("no idea", None, "5 5")])
     assert (found["accuracy"], found["agreement"], found["tie_forward"]) == (1.0, 0.0, 0)
 

@@ -13,7 +13,7 @@ from test_engine import by_key, load_engine, requests
 from judgelm.encoding import encode_prompt
 from judgelm.engine import Request, Sampling
 from judgelm.engine.hf import HFEngine
-from judgelm.engine.packed import KeyValues, Reading
+from judgelm.engine.packed import KeyValues, Reading, _causal_by_torch, _causal_in_blocks
 from judgelm.engine.running import read_packed
 from judgelm.engine.tree import Tree
 
@@ -59,6 +59,14 @@ def test_logits_of_shared_and_packed_prompts_are_those_of_each_prompt_alone(engi
                 # without a pack the model computes what transformers does
                 expected = engine.model(torch.tensor([prompt])).logits[0, -1]
                 torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_both_kinds_of_attention_are_the_same() -> None:
+    torch.manual_seed(0)
+    for queries, keys in ((300, 300), (5, 300), (140, 301)):
+        query, key, value = torch.randn(6, queries, 16), torch.randn(2, keys, 16), torch.randn(2, keys, 16)
+        ours, torchs = _causal_in_blocks(query, key, value), _causal_by_torch(query, key, value)
+        torch.testing.assert_close(ours, torchs, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=20), Sampling(1.0, 20, seed=2)])

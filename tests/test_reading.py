@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from conftest import make_samples, write_jsonl
 
+from judgelm import Judge
+from judgelm.encoding import EncodedPrompt
+from judgelm.engine import Generation
 from judgelm.jsonl import InputError, id_order, read_lines, write_lines
+from judgelm.llm_judge.judge import JudgeSettings
+from judgelm.llm_judge.run import RunFiles, run_judge
 from judgelm.reading import read_samples
+from judgelm.sample import Sample
 
 ROWS = [sample.to_record() for sample in make_samples(4)]
 
@@ -128,3 +136,35 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
         write_lines(path, failing())
     assert path.read_text(encoding="utf-8") == '{"a": "é\u2028"}\n'
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_large_file_is_read_and_written_without_holding_it(tmp_path: Path) -> None:
+    row = {"question_body": "Q", "answer1_body": "word " * 2000, "answer2_body": "word " * 2000}
+    path = write_jsonl(tmp_path / "q.jsonl", [{"question_id": k, **row} for k in range(1500)])
+    assert path.stat().st_size > 30_000_000
+
+    class Short:
+        """An engine that answers at once."""
+
+        def __init__(self) -> None:
+            self.description, self.block = {"engine": "short"}, 64
+
+        def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+            return EncodedPrompt(sample.question, [], None)
+
+        def generate(self, requests: Any, sampling: Any, **_: Any) -> Any:
+            for request in requests:
+                yield Generation(request.key, "8 7", 1, 1, "stop")
+
+    tracemalloc.start()
+    samples = read_samples(path)
+    assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    assert (len(samples), samples[1499].question_id, len(samples[10:20])) == (1500, 1499, 10)
+    files = RunFiles.in_folder(tmp_path, ("forward",))
+    settings = JudgeSettings(scores_only=True)
+    with mock.patch("judgelm.llm_judge.judge._WINDOW", 128):
+        found = run_judge(lambda: Judge(Short()), samples, settings, files, {}, "m")["forward"]  # type: ignore[arg-type]
+    assert tracemalloc.get_traced_memory()[1] < 12_000_000
+    tracemalloc.stop()
+    assert found.counts["total"] == len(found.lines) == 1500
+    assert [record["question_id"] for record in found.first(3)] == [0, 1, 2]

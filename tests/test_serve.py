@@ -5,8 +5,10 @@ import contextlib
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -354,6 +356,67 @@ def test_a_worker_that_falls_silent_is_dropped(tmp_path: Path) -> None:
             "/receive_heart_beat", {"worker_name": "http://127.0.0.1:9", "queue_length": 3}
         ).json() == {"exist": True}
         controller.wait(lambda: models_of(controller) == [], 15)
+
+
+class SlowWorker(BaseHTTPRequestHandler):
+    """A worker in FastChat's protocol that takes its time between words; "stall" makes it too long."""
+
+    def do_POST(self) -> None:
+        given = json.loads(self.rfile.read(int(self.headers["content-length"] or 0)) or b"{}")
+        answers = {"/model_details": {"context_length": 2048}, "/count_token": {"count": 9, "error_code": 0}}
+        self.send_response(200)
+        self.end_headers()
+        if self.path != "/worker_generate_stream":
+            self.wfile.write(json.dumps(answers[self.path]).encode())
+            return
+        for text in ("8", "8 7", "8 7\nGood."):
+            reason = "stop" if text.endswith(".") else None
+            self.wfile.write(json.dumps({"text": text, "error_code": 0, "finish_reason": reason}).encode() + b"\0")
+            self.wfile.flush()
+            time.sleep(8 if "stall" in given["prompt"] else 0.7)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_given_up(
+    servers: tuple[Server, Server, Server],
+) -> None:
+    from judgelm.serve.protocol import WorkerError
+    from judgelm.serve.workers import Workers
+
+    controller, _, api = servers
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowWorker) as slow:
+        threading.Thread(target=slow.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{slow.server_port}"
+        status = {"model_names": ["slow"], "speed": 1, "queue_length": 0}
+        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        assert controller.post("/register_worker", body).status_code == 200
+        asking = {"model": "slow", "samples": asked(1), "stream": True, "orders": "forward"}
+        events = []
+        with httpx.stream("POST", api.url + "/v1/judgements", json=asking, timeout=60) as response:
+            for line in response.iter_lines():
+                if not events:
+                    # while the slow one writes, others are judged
+                    fast = {"model": "random-llama", "samples": asked(2), "max_new_tokens": 4}
+                    assert api.post("/v1/judgements", fast).status_code == 200
+                events.append(json.loads(line))
+        assert [event["event"] for event in events][-2:] == ["result", "done"]
+        assert next(event["text"] for event in events if event["event"] == "text") == "8"
+        assert next(event for event in events if event["event"] == "result")["result"]["scores"] == [8, 7]
+
+        async def stalled() -> list[str]:
+            workers, texts = Workers(controller.url, silence_s=1.5), []
+            try:
+                async for chunk in workers.stream("slow", {"prompt": "stall", "max_new_tokens": 9}):
+                    texts.append(chunk.text)
+            except WorkerError as error:
+                texts.append(str(error))
+            await workers.close()
+            return texts
+
+        assert asyncio.run(stalled()) == ["8", "the worker went away before the text was complete"]
+        slow.shutdown()
 
 
 def test_a_worker_speaks_for_its_own_machine_or_has_the_token(tmp_path: Path) -> None:

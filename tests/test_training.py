@@ -137,7 +137,8 @@ def test_published_command_trains_with_fsdp_and_resumes_and_judges(
     assert losses(tmp_path / "alone") == pytest.approx(curve, abs=0.02)
     # in float32 not only the curve but the weights are the same
     flags[flags.index("--bf16") + 1] = single[single.index("--bf16") + 1] = "False"
-    assert fsdp(tmp_path / "whole32")[0].returncode == 0
+    result, _ = fsdp(tmp_path / "whole32")
+    assert result.returncode == 0, result.stderr
     assert (
         start(environment, 1, "judgelm/train/train_mem.py", "--output_dir", tmp_path / "alone32", *single).returncode
         == 0

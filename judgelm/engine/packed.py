@@ -35,7 +35,7 @@ def can_pack(model: PreTrainedModel) -> bool:
     window = None if config.get("layer_types") else config.get("sliding_window")
     return (
         bool(type(model)._supports_attention_backend)
-        and model.config._attn_implementation in ("sdpa", PACKED)
+        and model.config._attn_implementation in ("sdpa", "flash_attention_2", PACKED)
         and set(kinds) == {"full_attention"}
         and window is None
         and config.get("attn_logit_softcapping") is None
@@ -232,8 +232,11 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
     `query` [heads, t, d], scaled, `key` and `value` [kv heads, L, d] -> [t, heads, d].
     """
-    if query.device.type == "cpu":
-        return _causal_in_blocks(query, key, value)
+    return (_causal_in_blocks if query.device.type == "cpu" else _causal_by_torch)(query, key, value)
+
+
+def _causal_by_torch(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """On a GPU, by its flash kernel where the data type has one."""
     found = scaled_dot_product_attention(
         query[None],
         key[None],

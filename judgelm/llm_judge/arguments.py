@@ -156,7 +156,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-tokens",
         type=_at_least(1),
         metavar="N",
-        help="most tokens in one batch; fewer need less memory (default: 16384, on a CPU with scores only 2048)",
+        help="most tokens in one batch; fewer need less memory (default: what the memory holds)",
     )
 
 

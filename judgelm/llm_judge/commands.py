@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from judgelm.console import run_main
-from judgelm.jsonl import Record
 from judgelm.llm_judge.arguments import check_replicas, evaluate_parser, published_parser
 from judgelm.llm_judge.engines import ChosenJudge, choose_judge, choose_model
 from judgelm.llm_judge.evaluation import PathLike, evaluate_files
 from judgelm.llm_judge.judge import JudgeSettings, Order, check_orders
-from judgelm.llm_judge.report import cost_line, counts_line, judgement_table, metrics_table, win_lines
-from judgelm.llm_judge.run import RunFiles, count_records, hash_file, run_judge
+from judgelm.llm_judge.report import MAX_ROWS, cost_line, counts_line, judgement_table, metrics_table, win_lines
+from judgelm.llm_judge.run import Judgements, RunFiles, hash_file, run_judge
 from judgelm.prompt import TASKS
-from judgelm.reading import find_task, read_samples
+from judgelm.reading import Samples, find_task, read_samples
 from judgelm.sample import Sample
 
 
@@ -30,13 +29,13 @@ def judge_command(args: argparse.Namespace) -> None:
     files = RunFiles.in_folder(Path(args.output_dir).expanduser(), orders)
     check_replicas(args)
     chosen = choose_judge(args)
-    records = _judge(args, chosen, task, args.scores_only, samples, files)
-    print(judgement_table(records))
+    found = _judge(args, chosen, task, args.scores_only, samples, files)
+    print(judgement_table({order: each.first(MAX_ROWS) for order, each in found.items()}, len(samples)))
     print()
-    for order, rows in records.items():
-        print(counts_line(order, count_records(rows)))
+    for order, each in found.items():
+        print(counts_line(order, each.counts))
     if chosen.prices:
-        print(cost_line([count_records(rows) for rows in records.values()], chosen.prices))
+        print(cost_line([each.counts for each in found.values()], chosen.prices))
     print(f"written to {', '.join(str(path) for path in files.outputs.values())}")
     _print_note(chosen)
 
@@ -56,16 +55,16 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
                 "judgelm: warning: exchanged, the known answer loses its place and its 10 to the other", file=sys.stderr
             )
         print(f"Output to {args.answer_file}")
-        records = _judge(args, chosen, task, bool(args.if_fast_eval), samples, files, order=order)[order]
-        print(counts_line(order, count_records(records)))
+        found = _judge(args, chosen, task, bool(args.if_fast_eval), samples, files, order=order)[order]
+        print(counts_line(order, found.counts))
         if task == "pair":
-            print(win_lines(records))
+            print(win_lines(found.counts))
         _print_note(chosen)
 
     run_main(command)
 
 
-def _read(args: argparse.Namespace, task: str) -> list[Sample]:
+def _read(args: argparse.Namespace, task: str) -> Samples:
     return read_samples(
         args.question_file,
         task,
@@ -85,7 +84,7 @@ def _judge(
     samples: Sequence[Sample],
     files: RunFiles,
     **more: Any,
-) -> dict[Order, list[Record]]:
+) -> dict[Order, Judgements]:
     described: dict[str, Any] = {
         **chosen.described,
         "question_file_sha256": hash_file(args.question_file),

@@ -51,15 +51,15 @@ def metrics_table(metrics: Metrics) -> str:
     return render_table(("metric", "value"), rows)
 
 
-def judgement_table(records: Mapping[Order, Sequence[Record]], max_rows: int = MAX_ROWS) -> str:
-    """The first judgements of a run, one question a line; both orders side by side where both were judged."""
+def judgement_table(records: Mapping[Order, Sequence[Record]], total: int) -> str:
+    """The first of `total` judgements of a run, one question a line; orders side by side where both were judged."""
     reversed_ = {id_key(record["question_id"]): record for record in records.get("reversed", ())}
     if not records.get("forward"):
-        return _one_order(records["reversed"], "reversed", max_rows)
+        return _one_order(records["reversed"], "reversed", total)
     if not reversed_:
-        return _one_order(records["forward"], "forward", max_rows)
+        return _one_order(records["forward"], "forward", total)
     rows = []
-    for forward in records["forward"][:max_rows]:
+    for forward in records["forward"]:
         other = reversed_.get(id_key(forward["question_id"]))
         same = consistent(_judgement(forward), _judgement(other)) if other else None
         verdict = {True: "yes", False: "NO", None: "?"}[same]
@@ -76,15 +76,12 @@ def judgement_table(records: Mapping[Order, Sequence[Record]], max_rows: int = M
             )
         )
     header = ("id", "question", "forward", "outcome", "reversed", "swapped back", "consistent")
-    return render_table(header, rows) + _more(len(records["forward"]), max_rows)
+    return render_table(header, rows) + _more(total, len(rows))
 
 
-def _one_order(records: Sequence[Record], order: str, max_rows: int) -> str:
-    rows = [
-        (one_line(str(r["question_id"])), _question(r), _scores(r), r["pred_outcome"] or "-")
-        for r in records[:max_rows]
-    ]
-    return render_table(("id", "question", order, "outcome"), rows) + _more(len(records), max_rows)
+def _one_order(records: Sequence[Record], order: str, total: int) -> str:
+    rows = [(one_line(str(r["question_id"])), _question(r), _scores(r), r["pred_outcome"] or "-") for r in records]
+    return render_table(("id", "question", order, "outcome"), rows) + _more(total, len(rows))
 
 
 def _more(total: int, shown: int) -> str:
@@ -106,9 +103,9 @@ def cost_line(counts: Sequence[Mapping[str, int]], prices: tuple[float, float]) 
     return f"cost: {total:.4f} ({prompt} prompt tokens, {generated} generated tokens)"
 
 
-def win_lines(records: Sequence[Record]) -> str:
+def win_lines(counts: Mapping[str, int]) -> str:
     """The two closing lines of the published pair script, its spelling included; an unparsed judgement is no tie."""
-    win, tie, lose = (sum(r["pred_outcome"] == o for r in records) for o in (Outcome.WIN, Outcome.TIE, Outcome.LOSE))
+    win, tie, lose = (counts[outcome] for outcome in (Outcome.WIN, Outcome.TIE, Outcome.LOSE))
     line = "Assistant {}'s reuslts ---> win_num: {}, tie_num: {}, lose_num: {}"
     return f"{line.format(1, win, tie, lose)}\n{line.format(2, lose, tie, win)}"
 

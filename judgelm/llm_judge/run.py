@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -19,11 +19,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from judgelm.jsonl import InputError, Record, dump_line, id_key, id_order, read_json, read_lines, write_text
+from judgelm.jsonl import InputError, Line, LineFile, Record, dump_line, id_key, id_order, read_json, write_text
 from judgelm.llm_judge.judge import ORDERS, PROMPT_TOO_LONG, Judge, Judged, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample
-from judgelm.verdict import ParseState
+from judgelm.verdict import Outcome, ParseState
 
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 
@@ -48,6 +48,18 @@ class RunFiles:
         return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"), (answer_file,))
 
 
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """All judgements of one order."""
+
+    lines: LineFile
+    """sorted by id"""
+    counts: Mapping[str, int]
+
+    def first(self, most: int) -> list[Record]:
+        return [line.record for line in self.lines[:most]]
+
+
 def run_judge(
     load: Callable[[], Judge],
     samples: Sequence[Sample],
@@ -55,8 +67,8 @@ def run_judge(
     files: RunFiles,
     described: Mapping[str, Any],
     model_id: str,
-) -> dict[Order, list[Record]]:
-    """Judge what is not judged yet and return all records of each order, sorted by id.
+) -> dict[Order, Judgements]:
+    """Judge what is not judged yet and return all judgements of each order, sorted by id.
 
     `described` is what else must be the same for a run to be continued: model, files, data type. `load` is called only
     if anything is left to do. Raises InputError where the files belong to another run or cannot be written.
@@ -86,9 +98,9 @@ def run_judge(
                 log.close()
             with suppress(InputError):  # a full disk is told of already
                 describe()
-        records = {order: log.finish() for order, log in logs.items()}
-        _write_run(files, wanted, [*sessions, session], {o: count_records(r) for o, r in records.items()})
-        return records
+        found = {order: log.finish() for order, log in logs.items()}
+        _write_run(files, wanted, [*sessions, session], {order: one.counts for order, one in found.items()})
+        return found
 
 
 def _judge_rest(
@@ -136,15 +148,14 @@ class _Log:
             self._file = self.partial.open("ab", buffering=0)
 
     def _read_keys(self) -> set[str]:
-        return {id_key(record["question_id"]) for record in self._records()}
+        return {key for keys, _ in self._files() for key in keys}
 
-    def _records(self) -> Iterator[Record]:
+    def _files(self) -> Iterator[tuple[list[str], LineFile]]:
+        """The files of this output that hold something, each with its lines' keys."""
         for path in (self.path, self.partial):
             if path.exists() and path.stat().st_size:
-                for line in read_lines(path):
-                    if "question_id" not in line.record:
-                        raise InputError(f"{line.where}: not a judgement (no question_id); remove the file to go on")
-                    yield line.record
+                lines = LineFile(path)
+                yield [_key(line) for line in lines], lines
 
     def append(self, key: str, record: Record) -> None:
         """Write one line and hand it to the operating system, so that a killed process loses nothing."""
@@ -158,13 +169,25 @@ class _Log:
     def close(self) -> None:
         self._file.close()
 
-    def finish(self) -> list[Record]:
+    def finish(self) -> Judgements:
         """Put the sorted file in place, then drop the partial one."""
-        by_key = {id_key(record["question_id"]): record for record in self._records()}
-        records = [by_key[key] for key in sorted(by_key, key=id_order)]
-        write_text(self.path, map(dump_line, records))
+        places = {key: (lines, row) for keys, lines in self._files() for row, key in enumerate(keys)}
+        order = sorted(places, key=id_order)
+        write_text(self.path, (_text_of(*places[key]) for key in order))
         self.partial.unlink(missing_ok=True)
-        return records
+        lines = LineFile(self.path)
+        return Judgements(lines, count_records(line.record for line in lines))
+
+
+def _key(line: Line) -> str:
+    if "question_id" not in line.record:
+        raise InputError(f"{line.where}: not a judgement (no question_id); remove the file to go on")
+    return id_key(line.record["question_id"])
+
+
+def _text_of(lines: LineFile, row: int) -> str:
+    _, raw = next(lines.select_raw([row]))
+    return raw.decode()
 
 
 def _partial(path: Path) -> Path:
@@ -245,19 +268,24 @@ def _write_run(
     write_text(files.run, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
 
 
-def count_records(records: Sequence[Record]) -> dict[str, int]:
+def count_records(records: Iterable[Record]) -> dict[str, int]:
     """How the judgements of one order came out."""
-    counts = {"total": len(records)}
-    for state in ParseState:
-        counts[state.value] = sum(record["pred_parse"] == state for record in records)
-    counts["shortened"] = sum(record["pred_shortened"] is not None for record in records)
-    counts["prompt_too_long"] = sum(record["pred_finish_reason"] == PROMPT_TOO_LONG for record in records)
-    counts["out_of_memory"] = sum(record["pred_finish_reason"] == "out_of_memory" for record in records)
-    counts["refused"] = sum(record["pred_finish_reason"] == "refused" for record in records)
-    counts["length_limit"] = sum(record["pred_finish_reason"] == "length" for record in records)
-    counts["suspicious_markers"] = sum(record["pred_suspicious_markers"] > 0 for record in records)
-    counts["prompt_tokens"] = sum(record["pred_prompt_tokens"] or 0 for record in records)
-    counts["generated_tokens"] = sum(record["pred_tokens"] for record in records)
+    reasons = {"length": "length_limit", PROMPT_TOO_LONG: PROMPT_TOO_LONG} | {
+        r: r for r in ("out_of_memory", "refused")
+    }
+    names = ["total", *ParseState, "shortened", *reasons.values(), *Outcome, "suspicious_markers"]
+    counts = {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
+    for record in records:
+        counts["total"] += 1
+        counts[record["pred_parse"]] += 1
+        counts["shortened"] += record["pred_shortened"] is not None
+        if record["pred_finish_reason"] in reasons:
+            counts[reasons[record["pred_finish_reason"]]] += 1
+        if record["pred_outcome"] is not None:
+            counts[record["pred_outcome"]] += 1
+        counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
+        counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
+        counts["generated_tokens"] += record["pred_tokens"]
     return counts
 
 

@@ -20,7 +20,7 @@ from judgelm.llm_judge.evaluation import evaluate_files
 from judgelm.llm_judge.judge import Judged, Order
 from judgelm.llm_judge.report import metrics_table
 from judgelm.prompt import TASKS, count_markers
-from judgelm.reading import read_samples
+from judgelm.reading import Samples, read_samples
 from judgelm.sample import Sample
 from judgelm.serve.http import describe
 from judgelm.serve.judging import MOST_SAMPLES, JudgementOut, ResultOut, SampleIn, judge_through
@@ -110,7 +110,7 @@ def add_batch_tab(
     stop.click(_stopping(stopping), None, None, show_progress="hidden", queue=False)
 
 
-def _read(questions: str | None, references: str | None, task: str) -> list[Sample]:
+def _read(questions: str | None, references: str | None, task: str) -> Samples:
     if questions is None:
         raise InputError("choose a file of questions and answers first")
     return read_samples(questions, task, reference_file=references)

@@ -19,8 +19,7 @@ from judgelm.serve.protocol import OUR_WORKER, Conversation, ErrorCode, Separato
 log = logging.getLogger(__name__)
 
 _CONTROLLER_TIMEOUT_S = 30
-_SILENCE_S = 300
-"""a worker that sends nothing for so long is given up; a request may wait in its queue"""
+_SILENCE_S = 300.0
 _MOST_CHUNK_BYTES = 4 << 20
 
 
@@ -51,11 +50,15 @@ class Chunk(BaseModel):
 
 
 class Workers:
-    """All workers that one controller knows."""
+    """All workers that one controller knows.
 
-    def __init__(self, controller: str) -> None:
+    Args:
+        silence_s: a worker that sends nothing for so long is given up; a request may wait in its queue.
+    """
+
+    def __init__(self, controller: str, silence_s: float = _SILENCE_S) -> None:
         self.controller = controller
-        timeout = httpx.Timeout(_SILENCE_S, connect=5, pool=None)
+        timeout = httpx.Timeout(silence_s, connect=5, pool=None)
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         # no proxy from the environment: these are our own machines
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)

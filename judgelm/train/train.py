@@ -107,7 +107,6 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         if settings.lora is not None:
             name_base(output, base)
         write_card(output, settings, folder, summary, trainer.state, {**result.metrics, "seconds": seconds})
-    # left to the interpreter's end, gloo's threads abort the process now and then, and a finished training fails
     trainer.accelerator.end_training()
     _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
 
@@ -169,7 +168,26 @@ def _say(*lines: str) -> None:
 
 def main(flash: bool | None = None, lora: bool = False) -> NoReturn:
     """Entry point of the training scripts."""
-    run_main(lambda: train(flash=flash, lora=lora), kept="checkpoints are kept")
+
+    def command() -> None:
+        train(flash=flash, lora=lora)
+        _leave()
+
+    run_main(command, kept="checkpoints are kept")
+
+
+def _leave() -> None:
+    """End one of several processes without a GPU at once.
+
+    The interpreter's own end would wait for nothing more, but gloo's threads abort it now and then on a busy machine,
+    even after the process group is gone, and a finished training would seem to have failed.
+    """
+    import torch
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
