@@ -101,11 +101,9 @@ def ours(model: str, dtype: str, mode: str) -> Way:
 
 def vllm(model: str, dtype: str, mode: str) -> Way:
     """Our vllm engine."""
-    from judgelm.engine.vllm import load_engine
+    from judgelm import Judge
 
-    from judgelm.model import find_model
-
-    return _engine(load_engine(find_model(model), dtype=dtype, device="cpu"), mode)
+    return _engine(Judge.load(model, dtype=dtype, device="cpu", constrained=False, engine="vllm").engine, mode)
 
 
 def _engine(engine: Any, mode: str) -> Way:

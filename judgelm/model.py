@@ -137,8 +137,7 @@ def load_model(
     # code that comes with a model is never run
     settings: dict[str, Any] = {"dtype": getattr(torch, choose_dtype(dtype, device)), "trust_remote_code": False}
     if num_gpus > 1:
-        if torch.cuda.device_count() < num_gpus:
-            raise InputError(f"--num-gpus-per-model {num_gpus}: this machine has {torch.cuda.device_count()} GPUs")
+        check_gpus(num_gpus)
         settings["device_map"] = "auto"
         limit = max_gpu_memory or f"{int(torch.cuda.get_device_properties(0).total_memory * 0.85 / 2**30)}GiB"
         settings["max_memory"] = dict.fromkeys(range(num_gpus), limit)
@@ -187,6 +186,14 @@ def _reason(error: Exception) -> str:
 
 def _has_tokenizer(path: Path) -> bool:
     return any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "tokenizer_config.json"))
+
+
+def check_gpus(num: int) -> None:
+    """Raises InputError where a model is to be spread over more GPUs than there are."""
+    import torch
+
+    if num > max(1, torch.cuda.device_count()):
+        raise InputError(f"--num-gpus-per-model {num}: this machine has {torch.cuda.device_count()} GPUs")
 
 
 def default_device() -> str:

@@ -144,7 +144,9 @@ def _plain_bytes(text: str) -> str:
     return json.dumps(document)
 
 
-def build_model(folder: Path, tokenizer: Any, context: int = 2048, seed: int = 0, tied: bool = False) -> Path:
+def build_model(
+    folder: Path, tokenizer: Any, context: int = 2048, seed: int = 0, tied: bool = False, heads: int = 4
+) -> Path:
     """A random two-layer Llama with its tokenizer, saved as a model folder."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -155,8 +157,8 @@ def build_model(folder: Path, tokenizer: Any, context: int = 2048, seed: int = 0
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
         max_position_embeddings=context,
         initializer_range=0.2,
         bos_token_id=tokenizer.bos_token_id,

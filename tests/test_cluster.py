@@ -19,7 +19,7 @@ from test_commands import as_published, published
 from test_run import judge, judge_args, lasting
 
 from judgelm.jsonl import InputError
-from judgelm.llm_judge import commands
+from judgelm.llm_judge import engines
 from judgelm.llm_judge.cluster import Placement, _cores_each, absolute, load_on_node
 from judgelm.llm_judge.judge import plan_blocks
 from judgelm.model import default_device, find_model
@@ -150,7 +150,7 @@ def test_a_finished_run_starts_no_replica(
     def refuse(*args: Any) -> None:
         raise AssertionError("replicas were made")
 
-    monkeypatch.setattr(commands, "Replicas", refuse)
+    monkeypatch.setattr(engines, "Replicas", refuse)
     assert judge(args_of(model_folder, many, alone, *TWO)) == 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
 from judgelm.engine import Generation, LineScores, OnText, Request, Sampling, block_size
+from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
 from judgelm.engine.packed import Branching, can_pack, use_packed_attention
 from judgelm.engine.padded import PaddedBatch, can_mix
-from judgelm.engine.running import PackedBatch, Row, RunningBatch, read_packed
+from judgelm.engine.running import PackedBatch, RunningBatch, read_packed
 from judgelm.engine.schedule import Room, Schedule, is_out_of_memory
-from judgelm.engine.score_line import LineTree, line_tokens, score_pieces
+from judgelm.engine.score_line import LineTree, line_tokens
 from judgelm.engine.tree import Tree
 from judgelm.jsonl import InputError
-from judgelm.sample import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +34,7 @@ _READING_CPU = 2048
 _REFILL = 4
 
 
-class HFEngine:
+class HFEngine(ContextEngine):
     """A running batch that is filled up as rows finish: without padding where the model's attention can be packed.
 
     Args:
@@ -51,10 +49,9 @@ class HFEngine:
         tokenizer: PreTrainedTokenizerBase,
         batch_tokens: int | None = None,
     ) -> None:
+        super().__init__(tokenizer, find_context_length(model.config))
         self.model = model
-        self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
-        self.context_length = _context_length(model)
         self.packs = can_pack(model)
         if self.packs:
             use_packed_attention(model)
@@ -68,28 +65,7 @@ class HFEngine:
         self.block = block_size(model.device.type)
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
-        self._eos = _eos_ids(model, tokenizer)
-        self._pieces: dict[int, str] | None = None
-
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
-        """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
-        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens))
-
-    def fit_followup(
-        self,
-        sample: Sample,
-        task: str,
-        judgement: str,
-        turns: Sequence[tuple[str, str]],
-        question: str,
-        max_new_tokens: int,
-    ) -> EncodedPrompt:
-        """The prompt of a further question; see `encode_followup`."""
-        most = self._most_prompt_tokens(max_new_tokens)
-        return encode_followup(sample, task, judgement, turns, question, self.tokenizer, most)
-
-    def _most_prompt_tokens(self, max_new_tokens: int) -> int:
-        return self.context_length - min(max_new_tokens, self.context_length // 4)
+        self._eos = find_eos_ids(model.generation_config, tokenizer)
 
     def generate(
         self,
@@ -204,33 +180,3 @@ class HFEngine:
         """An empty batch; `mixed` where rows are to join while others run."""
         parts = (self.model, self.tokenizer, self._eos, self.pieces)
         return PackedBatch(*parts) if self.packs else PaddedBatch(*parts, mixed=mixed)
-
-    def start(self, request: Request, sampling: Sampling) -> Row:
-        """A row that can join a batch. Raises ValueError where the prompt fills the context."""
-        room = self.context_length - len(request.input_ids)
-        if room < 1:
-            raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
-        draw = random.Random(f"{sampling.seed}:{request.seed_key}")
-        return Row(request, sampling, min(sampling.max_new_tokens, room), draw)
-
-    def pieces(self) -> dict[int, str]:
-        """What a score line can be made of; see `score_pieces`."""
-        if self._pieces is None:
-            self._pieces = score_pieces(self.tokenizer)
-        return self._pieces
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, list) else [configured]
-    return sorted({token for token in (*ids, tokenizer.eos_token_id) if token is not None})
-
-
-def _context_length(model: PreTrainedModel) -> int:
-    """Most tokens the model was made for; architectures name it differently."""
-    config = model.config.get_text_config().to_dict()
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        if isinstance(config.get(name), int):
-            length: int = config[name]
-            return length
-    raise InputError(f"a model of type {config['model_type']} does not say how long its context is")

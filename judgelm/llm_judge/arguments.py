@@ -52,9 +52,9 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine",
         default="hf",
-        choices=("hf", "openai"),
-        help="what runs the model; hf: transformers, in this process; openai: a server with OpenAI's API, such as"
-        " judgelm serve, vLLM or a vendor",
+        choices=("hf", "vllm", "openai"),
+        help="what runs the model; hf: transformers, in this process; vllm: vLLM, in this process; openai: a server"
+        " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
     )
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
     _add_input_arguments(parser)
@@ -221,6 +221,7 @@ def published_parser(task: str) -> Parser:
         parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
     parser.set_defaults(scoring="sample", dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
+    parser.set_defaults(engine="hf")
     return parser
 
 

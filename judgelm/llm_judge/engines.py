@@ -52,7 +52,7 @@ def choose_model(args: argparse.Namespace, name: str) -> ChosenJudge:
     folder = find_model(name)
     constrained = folder.name in NOTES if args.constrained is None else args.constrained
     described = {
-        "engine": "hf",
+        "engine": args.engine,
         "model": folder.name,
         "model_fingerprint": folder.fingerprint(),
         "dtype": placement.choose_dtype(args.dtype),
@@ -63,6 +63,7 @@ def choose_model(args: argparse.Namespace, name: str) -> ChosenJudge:
         "num_gpus": placement.gpus_each or 1,
         "max_gpu_memory": args.max_gpu_memory,
         "constrained": constrained,
+        "engine": args.engine,
     }
     load: Callable[[], Judging] = functools.partial(Judge.load, folder, dtype=args.dtype, **held)
     if not placement.alone:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
 from judgelm.encoding import PromptTooLong
 from judgelm.engine import Engine, FinishReason, Generation, Request, Sampling
+from judgelm.engine.loading import LOADERS, Holding
 from judgelm.jsonl import InputError, Record
-from judgelm.model import ModelFolder, find_model, load_model
+from judgelm.model import ModelFolder, find_model
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers, render_prompt
 from judgelm.reading import find_task
 from judgelm.sample import Sample
@@ -193,21 +194,18 @@ class Judge:
         num_gpus: int = 1,
         max_gpu_memory: str | None = None,
         constrained: bool | None = None,
+        engine: str = "hf",
     ) -> Judge:
         """Load a hub id, a local folder, a PEFT adapter or `tiny`, or what `find_model` found of one.
 
         Raises InputError where that cannot be done.
 
         `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
+        `engine` is hf or vllm.
         """
-        from judgelm.engine.hf import HFEngine
-
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
-        model, tokenizer = load_model(
-            folder, dtype=dtype, device=device, num_gpus=num_gpus, max_gpu_memory=max_gpu_memory
-        )
-        engine = HFEngine(model, tokenizer, batch_tokens)
-        return cls(engine, folder, folder.name in NOTES if constrained is None else constrained)
+        loaded = LOADERS[engine](folder, Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory))
+        return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
 
     def judge(
         self,

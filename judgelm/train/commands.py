@@ -8,7 +8,8 @@ from pathlib import Path
 
 from judgelm.encoding import ExampleEncoder
 from judgelm.jsonl import InputError, read_lines
-from judgelm.model import find_model, load_model, load_tokenizer
+from judgelm.merged import write_merged
+from judgelm.model import find_model, load_tokenizer
 from judgelm.train.summary import Summary
 
 
@@ -43,18 +44,14 @@ def check_command(args: argparse.Namespace) -> None:
 
 def merge_command(args: argparse.Namespace) -> None:
     """Write base + adapter as one model folder."""
-    import torch
-
     folder, output = find_model(args.adapter), Path(args.output_dir).expanduser()
     if folder.base is None:
         raise InputError(f"model {folder.name} is no adapter: it needs no merging")
     if output.exists():
         raise InputError(f"{output} exists already: choose another --output-dir")
-    model, tokenizer = load_model(folder, dtype="float32", device="cpu")
     unfinished = output.with_name(f".{output.name}.unfinished")
     try:
-        model.to(getattr(torch, args.dtype)).save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
+        write_merged(folder, unfinished, args.dtype)
         unfinished.rename(output)
     except OSError as error:
         raise InputError(f"{output}: cannot be written ({error.strerror or error})") from None

