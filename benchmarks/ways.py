@@ -101,11 +101,11 @@ def ours(model: str, dtype: str, mode: str) -> Way:
 
 def vllm(model: str, dtype: str, mode: str) -> Way:
     """Our vllm engine."""
-    from judgelm.engine.vllm import load_engine
-
+    from judgelm.engine.loading import Holding
+    from judgelm.engine.vllm import load_vllm
     from judgelm.model import find_model
 
-    return _engine(load_engine(find_model(model), dtype=dtype, device="cpu"), mode)
+    return _engine(load_vllm(find_model(model), Holding(dtype, "cpu")), mode)
 
 
 def _engine(engine: Any, mode: str) -> Way:
