@@ -255,3 +255,18 @@ def test_replicas_that_are_lost_again_and_again_end_the_run(run: Any) -> None:
     assert result.stderr.count("a replica was lost in loading the model and is replaced (") == 2
     assert "error: 3 replicas were lost in loading the model, the last one so: " in result.stderr.splitlines()[-1]
     assert "what was judged is kept" in result.stderr
+
+
+def test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process(
+    model_folder: Path, pairs_file: Path, tmp_path: Path
+) -> None:
+    with started(*args_of(model_folder, pairs_file, tmp_path / "out", *TWO)) as process:
+        driver = psutil.Process(process.pid)
+        wait_for(lambda: any("raylet" in child.name() for child in driver.children()))
+        process.send_signal(signal.SIGINT)
+        children = driver.children(recursive=True)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive

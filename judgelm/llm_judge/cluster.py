@@ -7,8 +7,10 @@ import itertools
 import logging
 import os
 import platform
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -287,13 +289,31 @@ def _joined(placement: Placement) -> Iterator[Any]:
         where = {}
     try:
         try:
-            ray.init(address, **where, **quiet, runtime_env=environment)
+            with _interrupts_wait():
+                ray.init(address, **where, **quiet, runtime_env=environment)
         except (ConnectionError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise InputError(f"Ray cannot be used at {address}: {reason}") from error
         yield ray
     finally:
-        ray.shutdown()
+        with _interrupts_wait():
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Ctrl-C is heard at the end: Ray, starting, may swallow it, and, ending, leave processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if heard:
+        raise KeyboardInterrupt
 
 
 def _check_address(address: str | None) -> str:
