@@ -2,8 +2,8 @@
 
     python -m benchmarks.serve --output benchmarks/serve.json
 
-Same weights (`tiny-base`), float32, greedy, 64 new tokens for each prompt of examples/pairs.jsonl, streamed through
-`/worker_generate_stream`. The two workers take turns, and only one runs at a time. Before that 64 clients send 500
+Same weights (`tiny-base`) and data type, greedy, 64 new tokens for each prompt of examples/pairs.jsonl, streamed
+through `/worker_generate_stream`. The two workers take turns, and only one runs at a time. Before that 64 clients send 500
 requests to our API (the questions alone as prompts, 16 new tokens each), and each answer is compared with the one that
 its prompt got when it was alone.
 """
@@ -35,6 +35,7 @@ from judgelm.llm_judge.run import versions
 from judgelm.model import find_model
 from judgelm.prompt import render_prompt
 from judgelm.reading import read_samples
+from judgelm.serve.launch import SPINS
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "tiny-base"
@@ -64,7 +65,7 @@ def free_port() -> int:
 @contextmanager
 def process(log: Path, port: int, *command: str) -> Iterator[tuple[str, psutil.Process]]:
     """A server and its address; it is there once its port answers."""
-    env = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "LOGDIR": str(log.parent)}
+    env = {"GOMP_SPINCOUNT": SPINS} | os.environ | {"LOGDIR": str(log.parent)}
     with log.open("ab") as output:
         started = subprocess.Popen(
             [sys.executable, *command, "--port", str(port)], stdout=output, stderr=subprocess.STDOUT, env=env, cwd=ROOT
@@ -89,18 +90,19 @@ def process(log: Path, port: int, *command: str) -> Iterator[tuple[str, psutil.P
             started.kill()
 
 
-def ours(log: Path, *flags: str) -> Any:
+def ours(log: Path, dtype: str, *flags: str) -> Any:
     """Our worker."""
     port = free_port()
-    command = ("-m", "judgelm.serve.model_worker", "--model-path", MODEL, "--dtype", "float32", "--device", "cpu")
+    command = ("-m", "judgelm.serve.model_worker", "--model-path", MODEL, "--dtype", dtype, "--device", "cpu")
     return process(log, port, *command, *flags)
 
 
-def theirs(log: Path) -> Any:
+def theirs(log: Path, dtype: str) -> Any:
     """FastChat's worker."""
     port = free_port()
     address = ("--worker-address", f"http://127.0.0.1:{port}", "--no-register", "--host", "127.0.0.1")
-    return process(log, port, FASTCHAT, "--model-path", str(find_model(MODEL).path), "--device", "cpu", *address)
+    model = ("--model-path", str(find_model(MODEL).path), "--dtype", dtype, "--device", "cpu")
+    return process(log, port, FASTCHAT, *model, *address)
 
 
 async def ask_worker(http: httpx.AsyncClient, url: str, prompt: str) -> Answer:
@@ -160,13 +162,13 @@ def summary(answers: list[Answer], seconds: float) -> dict[str, Any]:
     }
 
 
-def compare(prompts: list[str], counts: list[int], rounds: int, folder: Path) -> dict[str, Any]:
+def compare(prompts: list[str], counts: list[int], rounds: int, folder: Path, dtype: str) -> dict[str, Any]:
     """Both workers, in turns."""
     found: dict[str, list[dict[str, Any]]] = {}
     for turn in range(rounds):
         for way, start in (("judgelm", ours), ("fastchat", theirs)):
             flags = ("--no-register",) if way == "judgelm" else ()
-            with start(folder / f"{way}.log", *flags) as (url, _):
+            with start(folder / f"{way}.log", dtype, *flags) as (url, _):
                 asyncio.run(all_of(ask_worker, url, prompts[:1], 1))
                 for count in counts:
                     chosen = [prompts[k % len(prompts)] for k in range(max(count, 4))]
@@ -177,13 +179,13 @@ def compare(prompts: list[str], counts: list[int], rounds: int, folder: Path) ->
     return found
 
 
-def load(prompts: list[str], requests: int, clients: int, folder: Path) -> dict[str, Any]:
+def load(prompts: list[str], requests: int, clients: int, folder: Path, dtype: str) -> dict[str, Any]:
     """Many clients on our API: is each answer that of its own prompt?"""
     port = free_port()
     with process(folder / "controller.log", port, "-m", "judgelm.serve.controller") as (controller, _):
         address = ("--controller-address", controller)
         with (
-            ours(folder / "worker.log", *address) as (_, worker),
+            ours(folder / "worker.log", dtype, *address) as (_, worker),
             process(folder / "api.log", free_port(), "-m", "judgelm.serve.api", *address) as (api, api_process),
         ):
             while httpx.get(api + "/health", trust_env=False).status_code != 200:
@@ -220,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument("--requests", type=int, default=500)
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 8, 32])
@@ -240,9 +243,9 @@ def main() -> None:
     # the model's own chat format: else it has nothing to say
     questions = [f"<|im_start|>user\n{s.question}<|im_end|>\n<|im_start|>assistant\n" for s in samples]
     if not args.short:
-        result["load"] = load(questions, args.requests, args.clients, folder)
+        result["load"] = load(questions, args.requests, args.clients, folder, args.dtype)
         write_text(args.output, json.dumps(result) + "\n")
-    result["compare"] = compare(questions if args.short else prompts, args.at_once, args.rounds, folder)
+    result["compare"] = compare(questions if args.short else prompts, args.at_once, args.rounds, folder, args.dtype)
     write_text(args.output, json.dumps(result) + "\n")
 
 

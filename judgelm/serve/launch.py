@@ -82,6 +82,11 @@ class Parts:
         self.running.clear()
 
 
+SPINS = "1500"
+"""turns that a thread of a worker's matrix products waits for the next one before it sleeps: long enough for those that
+follow at once, too short to keep a core from the other parts (benchmarks/README.md)"""
+
+
 def serve_command(args: argparse.Namespace) -> None:
     """Start everything and wait for Ctrl-C or SIGTERM."""
     if args.workers_only != (args.controller_address is not None):
@@ -136,8 +141,7 @@ def _start_workers(parts: Parts, args: argparse.Namespace, controller: str) -> N
                 flags += [flag, str(value)] if value is not None else []
             if args.batch_tokens is not None:
                 flags += ["--batch-tokens", str(args.batch_tokens)]
-            # threads that wait must not keep the cores from the other parts
-            env = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+            env = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS)}
             if gpus:
                 take = args.num_gpus_per_worker
                 mine = [gpus[(number * take + k) % len(gpus)] for k in range(take)]
