@@ -3,9 +3,9 @@
     python -m benchmarks.serve --output benchmarks/serve.json
 
 Same weights (`tiny-base`) and data type, greedy, 64 new tokens for each prompt of examples/pairs.jsonl, streamed
-through `/worker_generate_stream`. The two workers take turns, and only one runs at a time. Before that 64 clients send 500
-requests to our API (the questions alone as prompts, 16 new tokens each), and each answer is compared with the one that
-its prompt got when it was alone.
+through `/worker_generate_stream`. The two workers take turns, and only one runs at a time. Before that 64 clients send
+500 requests to our API (the questions alone as prompts, 16 new tokens each), and each answer is compared with the one
+that its prompt got when it was alone.
 """
 
 from __future__ import annotations

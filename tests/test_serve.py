@@ -363,7 +363,11 @@ class SlowWorker(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         given = json.loads(self.rfile.read(int(self.headers["content-length"] or 0)) or b"{}")
-        answers = {"/model_details": {"context_length": 2048}, "/count_token": {"count": 9, "error_code": 0}}
+        answers = {
+            "/model_details": {"context_length": 2048},
+            "/count_token": {"count": 9, "error_code": 0},
+            "/worker_get_status": {"model_names": ["slow", "forgetful"], "speed": 1, "queue_length": 0},
+        }
         self.send_response(200)
         self.end_headers()
         if self.path != "/worker_generate_stream":
@@ -417,6 +421,37 @@ def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_
 
         assert asyncio.run(stalled()) == ["8", "the worker went away before the text was complete"]
         slow.shutdown()
+
+
+class ForgetfulWorker(SlowWorker):
+    """Its first connection breaks before a word, as a connection does that was idle for too long."""
+
+    broken = False
+
+    def do_POST(self) -> None:
+        if self.path == "/worker_generate_stream" and not ForgetfulWorker.broken:
+            ForgetfulWorker.broken = True
+            self.rfile.read(int(self.headers["content-length"]))
+            self.close_connection = True
+            return
+        super().do_POST()
+
+
+def test_a_connection_that_breaks_before_a_word_is_tried_again(servers: tuple[Server, Server, Server]) -> None:
+    controller, _, api = servers
+    with ThreadingHTTPServer(("127.0.0.1", 0), ForgetfulWorker) as worker:
+        threading.Thread(target=worker.serve_forever, daemon=True).start()
+        status = {"model_names": ["forgetful"], "speed": 1, "queue_length": 0}
+        address = f"http://127.0.0.1:{worker.server_port}"
+        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        # asked whether they still live, workers say so by their status
+        assert controller.post("/register_worker", body).status_code == 200
+        asking = {"model": "forgetful", "samples": asked(1), "orders": "forward"}
+        response = api.post("/v1/judgements", asking)
+        assert response.status_code == 200, response.text
+        assert response.json()["results"][0]["scores"] == [8, 7]
+        assert ForgetfulWorker.broken
+        worker.shutdown()
 
 
 def test_a_worker_speaks_for_its_own_machine_or_has_the_token(tmp_path: Path) -> None:

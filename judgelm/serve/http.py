@@ -134,7 +134,8 @@ def url_of(host: str, port: int) -> str:
 def run_server(app: Any, listening: socket.socket) -> None:
     """Serve until a signal comes; open streams get a few seconds to end."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    config = uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=3)
+    # clients must give up an idle connection before we do, or one that is taken up again may break
+    config = uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=3, timeout_keep_alive=30)
     uvicorn.Server(config).run(sockets=[listening])
 
 

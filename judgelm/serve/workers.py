@@ -59,7 +59,8 @@ class Workers:
     def __init__(self, controller: str, silence_s: float = _SILENCE_S) -> None:
         self.controller = controller
         timeout = httpx.Timeout(silence_s, connect=5, pool=None)
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        # let go of before a worker closes them, FastChat's after 5 s
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
         # no proxy from the environment: these are our own machines
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
         self._details: dict[str, dict[str, Any]] = {}
@@ -80,19 +81,26 @@ class Workers:
     async def stream(self, model: str, params: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         """Generate; each chunk holds the text so far, and the last one a finish reason.
 
-        A worker that cannot be reached is passed over for another one. Raises WorkerError.
+        A worker that cannot be reached, or goes away before its first word, is passed over for another one. Raises
+        WorkerError.
         """
+        begun = False
         for attempt in range(2):
             address = await self._address(model)
             try:
                 fitted = await self._fit(address, {"model": model, **params})
                 async with contextlib.aclosing(self._stream_from(address, fitted)) as chunks:
                     async for chunk in chunks:
+                        begun = True
                         yield chunk
                 return
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                log.warning("worker %s cannot be reached", address)
+            except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
+                log.warning("worker %s: %s", address, type(error).__name__)
                 await self.refresh()
+                if begun:
+                    raise WorkerError(
+                        "the worker went away before the text was complete", ErrorCode.CONTROLLER_WORKER_TIMEOUT
+                    ) from None
                 if attempt:
                     raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
             except httpx.HTTPError as error:
