@@ -361,12 +361,14 @@ def test_a_worker_that_falls_silent_is_dropped(tmp_path: Path) -> None:
 class SlowWorker(BaseHTTPRequestHandler):
     """A worker in FastChat's protocol that takes its time between words; "stall" makes it too long."""
 
+    name = "slow"
+
     def do_POST(self) -> None:
         given = json.loads(self.rfile.read(int(self.headers["content-length"] or 0)) or b"{}")
         answers = {
             "/model_details": {"context_length": 2048},
             "/count_token": {"count": 9, "error_code": 0},
-            "/worker_get_status": {"model_names": ["slow", "forgetful"], "speed": 1, "queue_length": 0},
+            "/worker_get_status": {"model_names": [self.name], "speed": 1, "queue_length": 0},
         }
         self.send_response(200)
         self.end_headers()
@@ -426,6 +428,7 @@ def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_
 class ForgetfulWorker(SlowWorker):
     """Its first connection breaks before a word, as a connection does that was idle for too long."""
 
+    name = "forgetful"
     broken = False
 
     def do_POST(self) -> None:
@@ -449,7 +452,7 @@ def test_a_connection_that_breaks_before_a_word_is_tried_again(servers: tuple[Se
         asking = {"model": "forgetful", "samples": asked(1), "orders": "forward"}
         response = api.post("/v1/judgements", asking)
         assert response.status_code == 200, response.text
-        assert response.json()["results"][0]["scores"] == [8, 7]
+        assert response.json()["data"][0]["scores"] == [8, 7]
         assert ForgetfulWorker.broken
         worker.shutdown()
 
