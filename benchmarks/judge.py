@@ -51,7 +51,7 @@ class Process:
     def __init__(self, name: str, model: str, mode: str, python: str) -> None:
         way, _, dtype = name.partition(":")
         self.name = name
-        env = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": str(ROOT), "VLLM_LOGGING_LEVEL": "ERROR"}
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [python, "-m", "benchmarks.ways", way, model, dtype or "bfloat16", mode]
         start = time.perf_counter()
         self.process = subprocess.Popen(
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["published:float32", "published", "padded", "ours"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--block", type=int, default=40, help="prompts of a round")
-    parser.add_argument("--slow-block", type=int, help="prompts of a round for `published` and `fastchat`")
+    parser.add_argument("--slow-block", type=int, help="prompts of a round for published, fastchat and llama_cpp")
     parser.add_argument("--both", action="store_true", help="judge every sample in both orders")
     parser.add_argument("--prompt-tokens", type=int, nargs=2, metavar=("LEAST", "MOST"), default=[0, MAX_PROMPT_TOKENS])
     parser.add_argument("--vllm-python", help="interpreter of the environment with vLLM")
@@ -181,7 +181,7 @@ def main() -> None:
     for turn in range(args.rounds):
         peaks.append(matmul_peak("bfloat16"))
         for process in processes:
-            slow = process.name.startswith(("published", "fastchat")) and args.slow_block
+            slow = process.name.startswith(("published", "fastchat", "llama_cpp")) and args.slow_block
             begin = turn * args.block
             part = samples[begin : begin + (args.slow_block if slow else args.block)]
             block = process.judge(prompts_of(part, args.both))
