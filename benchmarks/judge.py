@@ -46,11 +46,18 @@ class Block:
 
 
 class Process:
-    """A way of judging that waits for blocks; `name` is WAY or WAY:DTYPE."""
+    """A way of judging that waits for blocks.
+
+    `name` is WAY, WAY:DTYPE or WAY:DTYPE:both, which is both orders; after an @ stands how many samples of each block
+    it judges.
+    """
 
     def __init__(self, name: str, model: str, mode: str, python: str) -> None:
-        way, _, dtype = name.partition(":")
+        name, _, most = name.partition("@")
+        way, dtype, orders = [*name.split(":"), "", ""][:3]
+        self.most = int(most) if most else None
         self.name = name
+        self.both = orders == "both"
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [python, "-m", "benchmarks.ways", way, model, dtype or "bfloat16", mode]
         start = time.perf_counter()
@@ -96,6 +103,12 @@ def pick_samples(path: str, count: int, tokenizer: Any, least: int = 0, most: in
     if not chosen:
         raise SystemExit(f"{path}: no prompt has {least} to {most} tokens")
     return [chosen[k % len(chosen)] for k in range(count)]
+
+
+def with_long_reference(sample: Sample) -> Sample:
+    """With a reference as long as both answers are without the question: what both orders share is half the prompt."""
+    answers = " ".join(sample.answers)
+    return sample.with_reference(answers[: max(0, len(answers) - len(sample.question))])
 
 
 def prompts_of(samples: list[Sample], both: bool) -> list[str]:
@@ -153,11 +166,15 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="folder of the model, an adapter merged into it")
     parser.add_argument("--output", required=True, help="raw numbers and summary, JSON")
     parser.add_argument("--mode", choices=tuple(MODES), default="scores")
-    parser.add_argument("--ways", nargs="+", default=["published:float32", "published", "padded", "ours"])
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        metavar="WAY[:DTYPE[:both]][@N]",
+        default=["published:float32@10", "published@10", "padded", "ours"],
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--block", type=int, default=40, help="prompts of a round")
-    parser.add_argument("--slow-block", type=int, help="prompts of a round for published, fastchat and llama_cpp")
-    parser.add_argument("--both", action="store_true", help="judge every sample in both orders")
+    parser.add_argument("--references", action="store_true", help="question and reference are half of every prompt")
     parser.add_argument("--prompt-tokens", type=int, nargs=2, metavar=("LEAST", "MOST"), default=[0, MAX_PROMPT_TOKENS])
     parser.add_argument("--vllm-python", help="interpreter of the environment with vLLM")
     parser.add_argument("--llama-python", help="interpreter of the environment with llama.cpp")
@@ -165,6 +182,8 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     samples = pick_samples(args.data, args.rounds * args.block, tokenizer, *args.prompt_tokens)
+    if args.references:
+        samples = [with_long_reference(sample) for sample in samples]
     pythons = {"vllm": args.vllm_python, "llama_cpp": args.llama_python}
     processes = [
         Process(
@@ -181,10 +200,9 @@ def main() -> None:
     for turn in range(args.rounds):
         peaks.append(matmul_peak("bfloat16"))
         for process in processes:
-            slow = process.name.startswith(("published", "fastchat", "llama_cpp")) and args.slow_block
             begin = turn * args.block
-            part = samples[begin : begin + (args.slow_block if slow else args.block)]
-            block = process.judge(prompts_of(part, args.both))
+            part = samples[begin : begin + min(args.block, process.most or args.block)]
+            block = process.judge(prompts_of(part, process.both))
             block.samples = len(part)
             blocks[process.name].append(block)
             print(f"{turn + 1}/{args.rounds} {process.name}: {block.samples / block.seconds:.3f} samples/s", flush=True)

@@ -10,6 +10,7 @@ folder, and a second start goes on there.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import subprocess
@@ -28,6 +29,8 @@ from judgelm.verdict import Judgement, Outcome
 TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
 LABELS = {1: Outcome.WIN, 0: Outcome.TIE, 2: Outcome.LOSE}
 SHOWN = ("agreement", "agreement_reversed", "precision", "recall", "f1", "consistency", "bias_first", "bias_second")
+CALIBRATED = ("agreement_both_orders", "brier", "calibration_error")
+"""of the mean of both orders"""
 
 
 def read_set(path: Path, limit: int, excluded: set[str]) -> list[Record]:
@@ -69,30 +72,41 @@ def longer(row: Record) -> Outcome:
     return Outcome.from_scores(len(row["answer1_body"]), len(row["answer2_body"]))
 
 
-def by_model(model: str, rows: list[Record], work: Path) -> Metrics:
-    """Judge with the command that users run, then evaluate."""
+def by_model(model: str, rows: list[Record], work: Path, scoring: str) -> Metrics:
+    """Judge with the command that users run, then evaluate; a greedy verdict counts as certain."""
     questions = work / "rows.jsonl"
     # the teacher's text stays out of what is judged: it is joined again below
     write_lines(questions, [{k: v for k, v in row.items() if k not in ("text", "score")} for row in rows])
-    output = work / Path(model).name
+    output = work / f"{Path(model).name}-{scoring}"
     command = [sys.executable, "-m", "judgelm", "judge", "--model", model, "--question-file", str(questions)]
-    command += ["--output-dir", str(output), "--scores-only", "--temperature", "0", "--constrained"]
+    command += ["--output-dir", str(output), "--scores-only", "--scoring", scoring, "--constrained"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    texts = {
-        order: {line.record["question_id"]: line.record["pred_text"] for line in read_lines(output / f"{order}.jsonl")}
+    judged = {
+        order: {line.record["question_id"]: line.record for line in read_lines(output / f"{order}.jsonl")}
         for order in ("forward", "reversed")
     }
-    return measure(
-        [JudgedPair(texts["forward"][r["question_id"]], texts["reversed"][r["question_id"]], r["text"]) for r in rows]
-    )
+    pairs = []
+    for row in rows:
+        forward, back = (judged[order][row["question_id"]] for order in ("forward", "reversed"))
+        pairs.append(
+            JudgedPair(forward["pred_text"], back["pred_text"], row["text"], outcomes(forward), outcomes(back))
+        )
+    return measure(pairs)
+
+
+def outcomes(record: Record) -> dict[Outcome, float]:
+    """P(win), P(tie), P(lose) of a judgement."""
+    given = record.get("pred_probabilities", {record["pred_outcome"]: 1.0})
+    return {outcome: given.get(outcome.value, 0.0) for outcome in Outcome}
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """All sets and judges as Markdown, in per cent."""
-    lines = ["| rows | judge | " + " | ".join(SHOWN) + " |", "|---|---|" + "---|" * len(SHOWN)]
+    shown = (*SHOWN, *CALIBRATED)
+    lines = ["| rows | judge | " + " | ".join(shown) + " |", "|---|---|" + "---|" * len(shown)]
     for name, result in results.items():
         for judge, metrics in result["judges"].items():
-            cells = [f"{100 * metrics[key]:.1f}" for key in SHOWN]
+            cells = [f"{100 * metrics[key]:.1f}" if key in metrics else "" for key in shown]
             lines.append(f"| {name} ({result['rows']}) | {judge} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -101,6 +115,7 @@ def main() -> None:
     """Measure, then write raw numbers and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["tiny", "tiny-base"])
+    parser.add_argument("--scorings", nargs="+", default=["greedy"], choices=("greedy", "expected"))
     parser.add_argument("--teacher", nargs="*", type=Path, default=[])
     parser.add_argument("--votes", nargs="*", type=Path, default=[])
     parser.add_argument("--training-rows", nargs="*", type=Path, default=[], help="rows whose questions are left out")
@@ -126,8 +141,8 @@ def main() -> None:
             "outcomes": {str(outcome): count for outcome, count in outcomes.items()},
             "judges": judges,
         }
-        for model in args.models:
-            judges[Path(model).name] = by_model(model, rows, args.work / path.stem)
+        for model, scoring in itertools.product(args.models, args.scorings):
+            judges[f"{Path(model).name}, {scoring}"] = by_model(model, rows, args.work / path.stem, scoring)
             write_text(args.output, json.dumps(report, indent=1) + "\n")
             print(table(results), flush=True)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+QUANTIZATIONS = ("int8",)
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SAMPLED_BYTES = 1 << 20
@@ -120,11 +121,13 @@ def load_model(
     device: str | None = None,
     num_gpus: int = 1,
     max_gpu_memory: str | None = None,
+    quantization: str | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load weights and tokenizer, ready to generate; an adapter is merged into its base.
 
     `dtype` auto is bfloat16 where the hardware computes in it, else float16 on a GPU and float32 on a CPU. With
     `num_gpus` above 1 layers are spread by accelerate's device map, at most `max_gpu_memory` ("37GiB") on each.
+    `quantization` int8 keeps the weights of linear layers in 8 bits, by torchao.
     """
     import torch
     from safetensors import SafetensorError
@@ -163,7 +166,27 @@ def load_model(
                 model = add_adapter(model, folder).merge_and_unload()
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(f"model {folder.name}: cannot be loaded ({_reason(error)})") from error
+    if quantization is not None:
+        quantize(model, quantization)
     return model.eval(), tokenizer
+
+
+def quantize(model: PreTrainedModel, name: str) -> None:
+    """Weights of all linear layers but the output embedding as int8, with a scale for each row, in place.
+
+    Raises InputError for another name, or where torchao is missing.
+    """
+    if name not in QUANTIZATIONS:
+        raise InputError(f"unknown quantization {name!r}, expected one of {', '.join(QUANTIZATIONS)}")
+    try:
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+    except ImportError:
+        raise InputError(f"--quantization {name} needs torchao: pip install 'judgelm[quantization]'") from None
+    from torch.nn import Linear
+
+    # often it is the input embedding too
+    kept = model.get_output_embeddings()
+    quantize_(model, Int8WeightOnlyConfig(), lambda module, _: isinstance(module, Linear) and module is not kept)
 
 
 def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = False) -> PeftModel:

@@ -415,3 +415,19 @@ def test_context_is_never_overrun(tmp_path: Path) -> None:
         total = generation.num_prompt_tokens + generation.num_tokens
         assert total <= 700
         assert generation.finish_reason == "stop" or total == 700
+
+
+def test_weights_in_8_bits_take_less_memory_and_write_much_the_same(model_folder: Path) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed here")
+    plain = load_engine(model_folder)
+    small = HFEngine(*load_model(find_model(str(model_folder)), dtype="float32", device="cpu", quantization="int8"))
+    asked = requests(plain, 12)
+    sampling = Sampling(max_new_tokens=8, stop=("\n",), constrained=True)
+    whole, quantized = (by_key(engine.generate(asked, sampling)) for engine in (plain, small))
+    assert {Judgement.parse(generation.text).state for generation in quantized.values()} == {ParseState.OK}
+    lines = ["8 7\n", "7 8\n"]
+    one, other = ({s.key: s.log_probs for s in engine.score(asked, lines)} for engine in (plain, small))
+    for key in whole:
+        assert one[key] == pytest.approx(other[key], abs=0.3)
+    with pytest.raises(InputError, match="unknown quantization 'int3', expected one of int8"):
+        load_model(find_model(str(model_folder)), device="cpu", quantization="int3")

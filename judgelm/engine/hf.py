@@ -174,7 +174,7 @@ class HFEngine(ContextEngine):
         total = sum(torch.cuda.get_device_properties(device).total_memory for device in devices)
         # the rest is for the activations of a reading, and for slots while they are enlarged
         free = int(total * 0.8 - self.model.get_memory_footprint())
-        return max(self.context_length, free * 3 // 4 // per_token)
+        return max(self.context_length, free // 2 // per_token)
 
     def open_batch(self, mixed: bool = False) -> RunningBatch:
         """An empty batch; `mixed` where rows are to join while others run."""

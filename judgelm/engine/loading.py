@@ -18,6 +18,7 @@ class Holding:
     batch_tokens: int | None = None
     num_gpus: int = 1
     max_gpu_memory: str | None = None
+    quantization: str | None = None
 
 
 def _load_hf(folder: ModelFolder, holding: Holding) -> Engine:
@@ -29,6 +30,7 @@ def _load_hf(folder: ModelFolder, holding: Holding) -> Engine:
         device=holding.device,
         num_gpus=holding.num_gpus,
         max_gpu_memory=holding.max_gpu_memory,
+        quantization=holding.quantization,
     )
     return HFEngine(model, tokenizer, holding.batch_tokens)
 

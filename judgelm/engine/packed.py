@@ -95,8 +95,11 @@ class KeyValues:
         values = self._values.get(index)
         slots, capacity = (0, 0) if values is None else (values.shape[0], values.shape[2])
         if len(self.lengths) > slots or length > capacity:
-            slots = max(slots, len(self.lengths))
-            capacity = max(capacity, -(-length // _CAPACITY_STEP) * _CAPACITY_STEP)
+            # more than is needed now, as all that is there must be copied
+            if len(self.lengths) > slots:
+                slots = len(self.lengths) * 3 // 2
+            if length > capacity:
+                capacity = -(-(length + length // 8) // _CAPACITY_STEP) * _CAPACITY_STEP
             heads, _, width = like.shape
             for store, shape in ((self._keys, (width, capacity)), (self._values, (capacity, width))):
                 # zeros: what no row has written must not be NaN, which no mask can hide

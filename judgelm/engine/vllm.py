@@ -74,6 +74,8 @@ def _check(holding: Holding, device: str) -> str:
         raise InputError("--engine vllm: this vLLM finds no device that it is made for")
     if holding.device is not None and holding.device != device:
         raise InputError(f"--device {holding.device}: this vLLM is made for {device}")
+    if holding.quantization is not None:
+        raise InputError("--quantization is for --engine hf: vLLM takes models that are quantized already")
     if holding.max_gpu_memory is not None:
         raise InputError("--max-gpu-memory is for --engine hf: vLLM takes nine tenths of each GPU")
     check_gpus(holding.num_gpus)

@@ -12,6 +12,7 @@ from judgelm.console import Parser
 from judgelm.jsonl import InputError
 from judgelm.llm_judge.cluster import Placement
 from judgelm.llm_judge.judge import SCORINGS
+from judgelm.model import QUANTIZATIONS
 from judgelm.preprocess import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.prompt import TASKS
 
@@ -153,6 +154,11 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "bfloat16", "float16", "float32"),
         help="of the weights; auto: bfloat16 where the hardware computes in it",
     )
+    parser.add_argument(
+        "--quantization",
+        choices=QUANTIZATIONS,
+        help="keep the weights of linear layers in 8 bits: half the memory of bfloat16 (needs torchao)",
+    )
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     parser.add_argument(
         "--batch-tokens",
@@ -220,7 +226,9 @@ def published_parser(task: str) -> Parser:
     if task == "multi":
         parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
-    parser.set_defaults(scoring="sample", dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None)
+    parser.set_defaults(
+        scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None
+    )
     parser.set_defaults(engine="hf")
     return parser
 

@@ -19,7 +19,15 @@ from judgelm.tiny import NOTES
 
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 KEY_VARIABLE = "OPENAI_API_KEY"
-_OF_A_MODEL = ("device", "batch_tokens", "num_gpus_total", "num_replicas", "ray_address", "max_gpu_memory")
+_OF_A_MODEL = (
+    "device",
+    "batch_tokens",
+    "num_gpus_total",
+    "num_replicas",
+    "ray_address",
+    "max_gpu_memory",
+    "quantization",
+)
 _OF_A_SERVER = ("base_url", "api_key_variable", "requests_per_minute", "request_fields", "price_per_million_tokens")
 """flags that mean nothing to the other engine; None where they are not given"""
 
@@ -56,12 +64,14 @@ def choose_model(args: argparse.Namespace, name: str) -> ChosenJudge:
         "model": folder.name,
         "model_fingerprint": folder.fingerprint(),
         "dtype": placement.choose_dtype(args.dtype),
+        "quantization": args.quantization,
     }
     held: dict[str, Any] = {
         "device": args.device,
         "batch_tokens": args.batch_tokens,
         "num_gpus": placement.gpus_each or 1,
         "max_gpu_memory": args.max_gpu_memory,
+        "quantization": args.quantization,
         "constrained": constrained,
         "engine": args.engine,
     }

@@ -193,6 +193,7 @@ class Judge:
         batch_tokens: int | None = None,
         num_gpus: int = 1,
         max_gpu_memory: str | None = None,
+        quantization: str | None = None,
         constrained: bool | None = None,
         engine: str = "hf",
     ) -> Judge:
@@ -204,7 +205,8 @@ class Judge:
         `engine` is hf or vllm.
         """
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
-        loaded = LOADERS[engine](folder, Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory))
+        holding = Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
+        loaded = LOADERS[engine](folder, holding)
         return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
 
     def judge(

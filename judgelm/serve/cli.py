@@ -163,6 +163,7 @@ def chat(args: argparse.Namespace) -> None:
         batch_tokens=args.batch_tokens,
         num_gpus=args.num_gpus,
         max_gpu_memory=args.max_gpu_memory,
+        quantization=args.quantization,
     )
     settings = JudgeSettings(args.task, False, args.temperature, args.max_new_tokens, constrained=judge.constrained)
     while True:

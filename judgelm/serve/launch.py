@@ -137,7 +137,8 @@ def _start_workers(parts: Parts, args: argparse.Namespace, controller: str) -> N
             port = _port(args.worker_host, 0)
             flags = ["--model-path", model, "--host", args.worker_host, "--port", str(port)]
             flags += ["--controller-address", controller, "--num-gpus", str(args.num_gpus_per_worker)]
-            for flag, value in (("--device", args.device), ("--dtype", args.dtype)):
+            wanted = (("--device", args.device), ("--dtype", args.dtype), ("--quantization", args.quantization))
+            for flag, value in wanted:
                 flags += [flag, str(value)] if value is not None else []
             if args.batch_tokens is not None:
                 flags += ["--batch-tokens", str(args.batch_tokens)]

@@ -448,6 +448,7 @@ def serve_worker(args: argparse.Namespace) -> None:
         device=args.device,
         num_gpus=args.num_gpus,
         max_gpu_memory=args.max_gpu_memory,
+        quantization=args.quantization,
         batch_tokens=args.batch_tokens,
     )
     log.info("loaded %s: %s", folder.name, dict(judge.engine.description))
