@@ -190,7 +190,7 @@ def main() -> None:
             name,
             args.gguf if name.startswith("llama_cpp") else args.model,
             args.mode,
-            pythons.get(name.partition(":")[0]) or sys.executable,
+            pythons.get(name.partition("@")[0].partition(":")[0]) or sys.executable,
         )
         for name in args.ways
     ]

@@ -16,7 +16,7 @@ from judgelm.engine.padded import PaddedBatch, can_mix
 from judgelm.engine.running import PackedBatch, RunningBatch, read_packed
 from judgelm.engine.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.score_line import LineTree, line_tokens
-from judgelm.engine.tree import Tree
+from judgelm.engine.tree import Tree, common_length
 from judgelm.jsonl import InputError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ _READING = 16384
 _READING_CPU = 2048
 """more at once do not fit a processor's cache, and are read more slowly"""
 _REFILL = 4
+_FAMILY = 5
+"""prompts that have more than this part of their tokens in common are read side by side"""
 
 
 class HFEngine(ContextEngine):
@@ -88,10 +90,19 @@ class HFEngine(ContextEngine):
                     yield row.generation
 
     def _in_order(self, requests: Sequence[Request]) -> list[Request]:
-        """Prompts that begin alike side by side; where they are padded those of like length."""
-        if self.packs:
-            return sorted(requests, key=lambda request: request.input_ids)
-        return sorted(requests, key=lambda request: -len(request.input_ids))
+        """Prompts that have much in common side by side, else those of like length; the longest first."""
+        if not self.packs:
+            return sorted(requests, key=lambda request: -len(request.input_ids))
+        families: list[list[Request]] = []
+        for request in sorted(requests, key=lambda request: request.input_ids):
+            shared = common_length(families[-1][-1].input_ids, request.input_ids) if families else 0
+            if shared * _FAMILY > len(request.input_ids):
+                families[-1].append(request)
+            else:
+                families.append([request])
+        # like lengths together, as rows that are attended in one product should not wait for a longer one
+        families.sort(key=lambda family: -max(len(request.input_ids) for request in family))
+        return [request for family in families for request in family]
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
         """See `Engine.score`: one forward pass over a prompt and all that its lines can begin with.

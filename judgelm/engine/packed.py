@@ -26,6 +26,8 @@ PACKED = "judgelm_rows"
 _QUERIES = 128
 """queries of one matrix product on a CPU; more would compute more above the diagonal"""
 _CAPACITY_STEP = 256
+_ROWS_CPU = 8
+"""rows whose keys are attended in one product on a CPU, as far as the longest of them"""
 
 
 def can_pack(model: PreTrainedModel) -> bool:
@@ -201,13 +203,19 @@ class Step:
     def __init__(self, store: KeyValues, counts: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
         self.store = store
         self.num = max(counts)
-        starts = torch.tensor(store.lengths)[:, None]
-        self.positions = (starts + torch.arange(self.num)).to(device)
+        self.positions = (torch.tensor(store.lengths)[:, None] + torch.arange(self.num)).to(device)
         """[B, num]"""
         self.longest = max(store.lengths) + self.num
         hidden = torch.arange(self.longest, device=device) > self.positions[:, :, None]
         self.mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
         """[B, num, longest]"""
+        together = _ROWS_CPU if device.type == "cpu" else len(counts)
+        starts = range(0, len(counts), together)
+        self.groups = [
+            (slice(start, start + together), max(store.lengths[start : start + together]) + self.num)
+            for start in starts
+        ]
+        """slots that are attended together, and how far"""
         self._slots = torch.arange(len(counts), device=device)[:, None]
         store.lengths = [length + count for length, count in zip(store.lengths, counts, strict=True)]
 
@@ -223,10 +231,13 @@ class Step:
         # the query heads of one kv head as rows of one product
         groups = heads // kv_heads
         folded = query.view(kv_heads, groups, batch, num, width).permute(2, 0, 1, 3, 4)
-        scores = folded.reshape(batch, kv_heads, groups * num, width) @ keys[:batch, ..., : self.longest]
-        scores.view(batch, kv_heads, groups, num, self.longest).add_(mask[:, None, None])
-        found = torch.softmax(scores, dim=-1) @ values[:batch, :, : self.longest]
-        found = found.view(batch, kv_heads, groups, num, width).permute(0, 3, 1, 2, 4)
+        folded = folded.reshape(batch, kv_heads, groups * num, width)
+        parts = []
+        for rows, longest in self.groups:
+            scores = folded[rows] @ keys[:batch][rows, ..., :longest]
+            scores.view(-1, kv_heads, groups, num, longest).add_(mask[rows, None, None, :, :longest])
+            parts.append(torch.softmax(scores, dim=-1) @ values[:batch][rows, :, :longest])
+        found = torch.cat(parts).view(batch, kv_heads, groups, num, width).permute(0, 3, 1, 2, 4)
         return found.reshape(batch * num, heads, width)
 
 
