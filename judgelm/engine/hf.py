@@ -11,7 +11,7 @@ import torch
 
 from judgelm.engine import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
-from judgelm.engine.packed import Branching, can_pack, use_packed_attention
+from judgelm.engine.packed import Branching, KeyValues, can_pack, use_packed_attention
 from judgelm.engine.padded import PaddedBatch, can_mix
 from judgelm.engine.running import PackedBatch, RunningBatch, read_packed
 from judgelm.engine.schedule import Room, Schedule, is_out_of_memory
@@ -67,6 +67,8 @@ class HFEngine(ContextEngine):
         self.block = block_size(model.device.type)
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
+        self._spare: KeyValues | None = None
+        """of the last block, empty, for the next one"""
         self._eos = find_eos_ids(model.generation_config, tokenizer)
 
     def generate(
@@ -80,7 +82,8 @@ class HFEngine(ContextEngine):
         """See `Engine.generate`. Out of memory halves the batch and goes on, with a warning."""
         if all(request.key in done for request in requests):
             return
-        schedule = self.schedule(self.room())
+        store, self._spare = self._spare, None
+        schedule = self.schedule(self.room(), store=store)
         schedule.waiting.extend(self.start(request, sampling) for request in self._in_order(requests))
         while schedule.waiting or schedule.batch.rows:
             for row in schedule.advance(schedule.admit()):
@@ -88,6 +91,8 @@ class HFEngine(ContextEngine):
                     on_text(row.request.key, row.generation.text if row.generation else row.text)
                 if row.generation is not None and row.request.key not in done:
                     yield row.generation
+        if isinstance(schedule.batch, PackedBatch):
+            self._spare = schedule.batch.store
 
     def _in_order(self, requests: Sequence[Request]) -> list[Request]:
         """Prompts that have much in common side by side, else those of like length; the longest first."""
@@ -159,10 +164,11 @@ class HFEngine(ContextEngine):
             for request, part in zip(requests, logits.chunk(len(requests)), strict=True)
         ]
 
-    def schedule(self, room: Room, fair: bool = False) -> Schedule:
-        """An empty schedule; see there."""
+    def schedule(self, room: Room, fair: bool = False, store: KeyValues | None = None) -> Schedule:
+        """An empty schedule; its first batch keeps keys and values in `store`, if one is given."""
         mixed = self.can_mix and (fair or self.packs)
-        return Schedule(lambda: self.open_batch(mixed), room, mixed, fair)
+        stores = [] if store is None else [store]
+        return Schedule(lambda: self.open_batch(mixed, stores.pop() if stores else None), room, mixed, fair)
 
     def room(self) -> Room:
         """How much this machine takes at once."""
@@ -187,7 +193,9 @@ class HFEngine(ContextEngine):
         free = int(total * 0.8 - self.model.get_memory_footprint())
         return max(self.context_length, free // 2 // per_token)
 
-    def open_batch(self, mixed: bool = False) -> RunningBatch:
+    def open_batch(self, mixed: bool = False, store: KeyValues | None = None) -> RunningBatch:
         """An empty batch; `mixed` where rows are to join while others run."""
         parts = (self.model, self.tokenizer, self._eos, self.pieces)
-        return PackedBatch(*parts) if self.packs else PaddedBatch(*parts, mixed=mixed)
+        if self.packs:
+            return PackedBatch(*parts, store=store or KeyValues())
+        return PaddedBatch(*parts, mixed=mixed)

@@ -118,10 +118,7 @@ class KeyValues:
             return
         moves = [(to, slot) for to, slot in enumerate(slots) if to != slot]
         self.lengths = [self.lengths[slot] for slot in slots]
-        if not self.lengths:
-            self._keys.clear()
-            self._values.clear()
-            return
+        # memory that is there already is taken up again: to touch new memory takes longer than to fill it
         if not moves:
             return
         to, origin = (list(column) for column in zip(*moves, strict=True))

@@ -175,22 +175,22 @@ class PackedBatch(RunningBatch):
     they generate.
     """
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, *args: Any, store: KeyValues) -> None:
         super().__init__(*args)
-        self._store = KeyValues()
+        self.store = store
 
     def _read(self, rows: Sequence[Row]) -> torch.Tensor:
         tree = Tree([row.input_ids for row in rows])
         for row in rows:
             row.num_read = len(row.request.input_ids) + len(row.tokens)
-        pack = Reading(tree, self._store)
+        pack = Reading(tree, self.store)
         ends = torch.tensor([leaf.end - 1 for leaf in tree.leaves], device=self.device)
         positions = torch.tensor(tree.position_ids, device=self.device)
         return read_packed(self.model, torch.tensor(tree.input_ids, device=self.device), positions, ends, pack)
 
     def _next(self) -> torch.Tensor:
         unread = [row.tokens[row.num_read - len(row.request.input_ids) :] for row in self.rows]
-        step = Step(self._store, [len(tokens) for tokens in unread], self.device, self.model.dtype)
+        step = Step(self.store, [len(tokens) for tokens in unread], self.device, self.model.dtype)
         filled = [tokens + tokens[-1:] * (step.num - len(tokens)) for tokens in unread]
         for row, tokens in zip(self.rows, unread, strict=True):
             row.num_read += len(tokens)
@@ -217,7 +217,7 @@ class PackedBatch(RunningBatch):
         gaps = sorted(set(range(len(order))) - set(stay))
         placed = dict(zip(gaps, last, strict=True))
         order = [placed.get(index, index) for index in range(len(order))]
-        self._store.keep(order)
+        self.store.keep(order)
         return order
 
 
