@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -257,8 +258,12 @@ def test_a_file_is_checked_judged_and_measured(visit: Callable[..., Visitor], tm
     bad.write_text(json.dumps({"question_id": 1, "question_body": 5}) + "\n", encoding="utf-8")
     visitor = visit()
     visitor.choose("Batch")
-    visitor.page.set_input_files("#batch-file input", bad)
-    visitor.until(lambda: "bad.jsonl" in visitor.text("batch-file"))
+    # on a busy machine the page may not listen yet
+    for _ in range(5):
+        visitor.page.set_input_files("#batch-file input", bad)
+        with contextlib.suppress(AssertionError):
+            visitor.until(lambda: "bad.jsonl" in visitor.text("batch-file"), 10)
+            break
     visitor.click("batch-check")
     visitor.until(lambda: visitor.value("batch-status").startswith("bad.jsonl:1"))
     visitor.page.click("#batch-file button[aria-label='Remove this file'], #batch-file button[aria-label='Clear']")

@@ -140,7 +140,7 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(
     result = run("-m", "judgelm", *arguments, preexec_fn=limit_file_size)
     assert result.returncode == 2, result.stderr
     last = result.stderr.strip().splitlines()[-1]
-    assert "ed.jsonl.partial: cannot be written (File too large); what was judged is kept" in last
+    assert ".jsonl.partial: cannot be written (File too large); what was judged is kept" in last
     partial = (tmp_path / "forward.jsonl.partial").read_bytes()
     assert 1 < partial.count(b"\n") < 60
     assert judge(arguments) == 0

@@ -86,7 +86,14 @@ class Workers:
         """
         begun = False
         for attempt in range(2):
-            address = await self._address(model)
+            try:
+                address = await self._address(model)
+            except WorkerError:
+                if not attempt:
+                    raise
+                raise WorkerError(
+                    f"the worker went away, and no other serves {model}", ErrorCode.CONTROLLER_WORKER_TIMEOUT
+                ) from None
             try:
                 fitted = await self._fit(address, {"model": model, **params})
                 async with contextlib.aclosing(self._stream_from(address, fitted)) as chunks:
