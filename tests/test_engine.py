@@ -202,6 +202,9 @@ def test_out_of_memory_halves_the_batch_and_goes_on_with_a_warning(model_folder:
     assert str(warned[0].message) == "out of memory with 7 prompts at once, going on with half"
     assert found == expected
     assert 1 <= limited.failed <= 4
+    # the next block begins with what was learnt
+    assert engine.batch_tokens is not None
+    assert engine.batch_tokens < 8000
 
 
 # D22 of docs/differences.md

@@ -83,7 +83,8 @@ class HFEngine(ContextEngine):
         if all(request.key in done for request in requests):
             return
         store, self._spare = self._spare, None
-        schedule = self.schedule(self.room(), store=store)
+        room = self.room()
+        schedule = self.schedule(room, store=store)
         schedule.waiting.extend(self.start(request, sampling) for request in self._in_order(requests))
         while schedule.waiting or schedule.batch.rows:
             for row in schedule.advance(schedule.admit()):
@@ -91,6 +92,9 @@ class HFEngine(ContextEngine):
                     on_text(row.request.key, row.generation.text if row.generation else row.text)
                 if row.generation is not None and row.request.key not in done:
                     yield row.generation
+        if schedule.room.tokens < room.tokens:
+            # memory was short, and would be for the next block too
+            self.batch_tokens = schedule.room.tokens
         if isinstance(schedule.batch, PackedBatch):
             self._spare = schedule.batch.store
 
