@@ -99,6 +99,16 @@ class Visitor:
             tab = self.page.locator(".overflow-dropdown button", has_text=re.compile(f"^{title}$"))
         tab.first.click()
 
+    def upload(self, name: str, path: Path) -> None:
+        """Offer a file until the page has it: a busy page may not listen yet, or take it late."""
+        field = self.page.locator(f"#{name} input")
+        for _ in range(6):
+            if field.count():
+                field.set_input_files(path)
+            with contextlib.suppress(AssertionError):
+                return self.until(lambda: path.name in self.text(name), 20)
+        raise AssertionError(f"{path.name} was not taken: {self.text(name)}")
+
     def until(self, ready: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not ready():
@@ -258,18 +268,12 @@ def test_a_file_is_checked_judged_and_measured(visit: Callable[..., Visitor], tm
     bad.write_text(json.dumps({"question_id": 1, "question_body": 5}) + "\n", encoding="utf-8")
     visitor = visit()
     visitor.choose("Batch")
-    # on a busy machine the page may not listen yet
-    for _ in range(5):
-        visitor.page.set_input_files("#batch-file input", bad)
-        with contextlib.suppress(AssertionError):
-            visitor.until(lambda: "bad.jsonl" in visitor.text("batch-file"), 10)
-            break
+    visitor.upload("batch-file", bad)
     visitor.click("batch-check")
     visitor.until(lambda: visitor.value("batch-status").startswith("bad.jsonl:1"))
     visitor.page.click("#batch-file button[aria-label='Remove this file'], #batch-file button[aria-label='Clear']")
-    visitor.page.set_input_files("#batch-file input", good)
-    visitor.page.set_input_files("#batch-teacher input", good)
-    visitor.until(lambda: "pairs.jsonl" in visitor.text("batch-teacher"))
+    visitor.upload("batch-file", good)
+    visitor.upload("batch-teacher", good)
     visitor.click("batch-check")
     visitor.until(lambda: "6 samples" in visitor.value("batch-status"))
     visitor.click("batch-go")
@@ -289,8 +293,7 @@ def test_a_file_that_is_stopped_gives_what_was_judged(visit: Callable[..., Visit
     path = write_jsonl(tmp_path / "many.jsonl", [{"question_id": k, **row} for k in range(400)])
     visitor = visit()
     visitor.choose("Batch")
-    visitor.page.set_input_files("#batch-file input", path)
-    visitor.until(lambda: "many.jsonl" in visitor.text("batch-file"))
+    visitor.upload("batch-file", path)
     visitor.click("batch-go")
     visitor.until(lambda: re.match("[1-9][0-9]* of 400 judged", visitor.value("batch-status")) is not None)
     visitor.click("batch-stop")
