@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ QUANTIZATIONS = ("int8",)
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SAMPLED_BYTES = 1 << 20
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""options of glibc's mallopt(3)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,20 @@ def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def keep_freed_memory() -> None:
+    """Let freed tensors' memory be used again by this process, not go back to Linux, which hands it out page by page.
+
+    glibc gives large blocks back at once; to take them anew for every layer's output may cost more than to compute it
+    (benchmarks/README.md). Does nothing with another C library.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        for option, most in ((_M_TRIM_THRESHOLD, 2**31 - 1), (_M_MMAP_THRESHOLD, 2**30)):
+            library.mallopt(option, most)
+
+
 def load_model(
     folder: ModelFolder,
     *,
@@ -136,6 +154,8 @@ def load_model(
     if num_gpus > 1 and device is not None:
         raise InputError(f"--device {device} cannot be chosen with --num-gpus-per-model {num_gpus}")
     device = device or default_device()
+    if device == "cpu":
+        keep_freed_memory()
     weights = folder.base.path if folder.base else folder.path
     # code that comes with a model is never run
     settings: dict[str, Any] = {"dtype": getattr(torch, choose_dtype(dtype, device)), "trust_remote_code": False}

@@ -146,8 +146,8 @@ class LineTree:
 
     def log_probs(self, logits: torch.Tensor) -> list[float]:
         """Of each line, from the logits [1 + N, V] at the prompt's end and at the nodes."""
-        # on [1 + N, V] a log_softmax would be as large as the logits
-        normaliser = logits.double().logsumexp(dim=-1)
+        # in single precision: in double this sum over the vocabulary took longer than a small model
+        normaliser = logits.float().logsumexp(dim=-1).double()
         places, tokens = (
             torch.tensor([step[part] for line in self.steps for step in line], device=logits.device) for part in (0, 1)
         )
