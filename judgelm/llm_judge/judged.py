@@ -1,0 +1,234 @@
+"""Judgement files and a truth, joined by question_id: what metrics, ranking and report are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judgelm.distribution import likeliest
+from judgelm.jsonl import InputError, Line, index_by_id, read_lines, require
+from judgelm.prompt import TASKS
+from judgelm.sample import question_key
+from judgelm.verdict import Judgement, Outcome, ParseState
+
+LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
+"""the labels of people: which answer is better, 0 for neither"""
+RULES = ("agree", "scores", "probabilities")
+"""how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One order's judgement, as of the answers in the order of the file: a reversed one is exchanged back."""
+
+    text: str
+    state: ParseState
+    scores: tuple[float, float] | None
+    """those that were written; with scoring `expected` the likeliest line's"""
+    probabilities: Mapping[Outcome, float] | None = None
+    expected_scores: tuple[float, float] | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return None if self.scores is None else Outcome.from_scores(*self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a teacher or people say of the pair."""
+
+    outcome: Outcome
+    scores: tuple[float, float] | None = None
+    votes: tuple[Outcome, ...] = ()
+    """of single annotators"""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSample:
+    """A question with two answers, its judgements in the orders that were judged, and the truth where there is one."""
+
+    key: str
+    question: str
+    answers: tuple[str, str]
+    models: tuple[str | None, str | None]
+    category: str | None
+    forward: Reading | None
+    reversed: Reading | None
+    truth: Truth | None = None
+
+    @property
+    def cluster(self) -> str:
+        """Samples of the same question are not independent: intervals draw whole questions."""
+        return question_key(self.question)
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        return tuple(reading for reading in (self.forward, self.reversed) if reading is not None)
+
+    @property
+    def outcomes(self) -> Mapping[Outcome, float] | None:
+        """Mean probabilities of the orders judged; None without scoring `expected`."""
+        given = [reading.probabilities for reading in self.readings]
+        if not given or any(each is None for each in given):
+            return None
+        return {outcome: sum(each[outcome] for each in given if each) / len(given) for outcome in Outcome}
+
+    @property
+    def scores(self) -> tuple[float, float] | None:
+        """Mean scores of the orders judged, expected ones where there are; None if one has none."""
+        given = [reading.expected_scores or reading.scores for reading in self.readings]
+        known = [scores for scores in given if scores is not None]
+        if not given or len(known) < len(given):
+            return None
+        first, second = (sum(column) / len(column) for column in zip(*known, strict=True))
+        return first, second
+
+    @property
+    def consistent(self) -> bool | None:
+        """Whether both orders say the same; None with one order or an unread one."""
+        if self.forward is None or self.reversed is None:
+            return None
+        if self.forward.outcome is None or self.reversed.outcome is None:
+            return None
+        return self.forward.outcome is self.reversed.outcome
+
+    def outcome(self, rule: str = "agree") -> Outcome | None:
+        """One outcome of the orders judged, by one of `RULES`; None if an order could not be read."""
+        if rule == "probabilities":
+            return None if self.outcomes is None else likeliest(dict(self.outcomes))
+        if rule == "scores":
+            return None if self.scores is None else Outcome.from_scores(*self.scores)
+        found = {reading.outcome for reading in self.readings}
+        if not found or None in found:
+            return None
+        return found.pop() if len(found) == 1 else Outcome.TIE
+
+
+def read_folder(folder: str | Path, teacher: str | Path | None = None) -> list[JudgedSample]:
+    """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth."""
+    place = Path(folder).expanduser()
+    paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
+    forward, back = (path if path.exists() else None for path in paths)
+    if forward is None and back is None:
+        raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
+    return read_files(forward, back, teacher)
+
+
+def read_files(
+    forward: str | Path | None, reversed_: str | Path | None = None, teacher: str | Path | None = None
+) -> list[JudgedSample]:
+    """Judgement files joined by question_id, in the order of the first one.
+
+    The truth comes from `teacher` (`text` "s1 s2\\n..", or `label` 1 first, 2 second, 0 tie, null none), else from
+    `label` in the judgements. Rows without a readable truth have None. Raises InputError for a double id, an id that
+    one file has and another lacks, and a file of the other order.
+    """
+    files = {order: path for order, path in (("forward", forward), ("reversed", reversed_)) if path is not None}
+    if not files:
+        raise ValueError("no judgement file is given")
+    lines = {order: index_by_id(read_lines(path)) for order, path in files.items()}
+    teacher_lines = index_by_id(read_lines(teacher)) if teacher is not None else None
+    first = next(iter(lines))
+    for order, by_id in lines.items():
+        for key, line in by_id.items():
+            find_line(lines[first], key, files[first], line, f"{first} judgement")
+            check_order(line, order)
+    samples = []
+    for key, line in lines[first].items():
+        both = {
+            order: find_line(by_id, key, files[order], line, f"{order} judgement") for order, by_id in lines.items()
+        }
+        source = line if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
+        samples.append(_sample(key, both, read_truth(source, teacher is not None)))
+    return samples
+
+
+def _sample(key: str, lines: Mapping[str, Line], truth: Truth | None) -> JudgedSample:
+    readings = {order: _reading(line, exchanged=order == "reversed") for order, line in lines.items()}
+    order, line = next(iter(lines.items()))
+    # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
+    sides = (1, 2) if order == "forward" else (2, 1)
+    first, second = (str(line.record.get(f"answer{side}_body", "")) for side in sides)
+    model1, model2 = (line.record.get(f"answer{side}_model_id") for side in sides)
+    category = line.record.get("category", line.record.get("subset"))
+    return JudgedSample(
+        key,
+        str(line.record.get("question_body", "")),
+        (first, second),
+        (model1, model2),
+        None if category is None else str(category),
+        readings.get("forward"),
+        readings.get("reversed"),
+        truth,
+    )
+
+
+def _reading(line: Line, exchanged: bool) -> Reading:
+    text = judgement_text(line)
+    judgement = Judgement.parse(text)
+    scores: Any = judgement.scores
+    probabilities = read_probabilities(line)
+    expected: Any = line.record.get("pred_expected_scores")
+    expected = None if expected is None else (float(expected[0]), float(expected[1]))
+    if exchanged:
+        scores, expected = (None if pair is None else pair[::-1] for pair in (scores, expected))
+        if probabilities is not None:
+            probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
+    return Reading(text, judgement.state, scores, probabilities, expected)
+
+
+def read_truth(line: Line, needed: bool = True) -> Truth | None:
+    """The truth in a teacher's or a labelled row; None where it has none that can be read.
+
+    Raises InputError where the row is `needed` to have one and has neither field, or one of the wrong kind.
+    """
+    record = line.record
+    if "label" in record:
+        label = record["label"]
+        votes = record.get("annotators") or []
+        for vote in (*([] if label is None else [label]), *votes):
+            if vote not in LABELS or isinstance(vote, bool):
+                raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {vote!r}")
+        return None if label is None else Truth(LABELS[label], None, tuple(LABELS[vote] for vote in votes))
+    if "text" not in record and not needed:
+        return None
+    scores: Any = Judgement.parse(require(line, "text", str)).scores
+    return None if scores is None else Truth(Outcome.from_scores(*scores), scores)
+
+
+def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, what: str) -> Line:
+    """The line of that id; raises InputError that names both files."""
+    if key not in index:
+        raise InputError(f"{path} has no {what} for question_id {key} (needed by {needed_by.where})")
+    return index[key]
+
+
+def judgement_text(line: Line) -> str:
+    """Prefill and generation, without white space around, as the original wrote its files; those have no task."""
+    task = TASKS.get(line.record.get("pred_task", "pair"))
+    if task is None or task.name == "multi":
+        raise InputError(f"{line.where}: evaluation compares two answers, found task {line.record['pred_task']!r}")
+    text: str = require(line, "pred_text", str)
+    return (task.prefill + text).strip() if "pred_task" in line.record else text
+
+
+def read_probabilities(line: Line) -> dict[Outcome, float] | None:
+    """The probabilities that scoring `expected` wrote down."""
+    if line.record.get("pred_probabilities") is None:
+        return None
+    given = Line(require(line, "pred_probabilities", dict), line.path, line.number)
+    return {outcome: float(require(given, outcome.value, (int, float))) for outcome in Outcome}
+
+
+def check_order(line: Line, order: str) -> None:
+    """Raises InputError where a judgement is of the other order."""
+    found = line.record.get("pred_order", order)
+    if found != order:
+        raise InputError(f"{line.where}: expected a {order} judgement, found a {found} one (are the files exchanged?)")
+
+
+def labelled(samples: Sequence[JudgedSample]) -> list[JudgedSample]:
+    """Those with a truth."""
+    return [sample for sample in samples if sample.truth is not None]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_jsonl
+
+from judgelm.jsonl import InputError
+from judgelm.llm_judge.judged import read_files, read_folder
+from judgelm.verdict import Outcome
+
+FORWARD = {"question_id": 1, "question_body": "Why?", "answer1_body": "a", "answer2_body": "b", "pred_text": "9 4"}
+NAMES = {"answer1_model_id": "m1", "answer2_model_id": "m2"}
+
+
+def reversed_of(record: dict[str, Any], text: str) -> dict[str, Any]:
+    exchanged = {"answer1_body": record["answer2_body"], "answer2_body": record["answer1_body"]}
+    return record | exchanged | {"pred_text": text, "pred_order": "reversed"}
+
+
+def test_a_reversed_judgement_is_read_as_of_the_answers_in_the_file(tmp_path: Path) -> None:
+    forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD | NAMES | {"label": 1, "annotators": [1, 1, 0]}])
+    write_jsonl(tmp_path / "reversed.jsonl", [reversed_of(FORWARD, "3 8\nSecond.")])
+    (sample,) = read_folder(tmp_path)
+    assert sample.reversed is not None
+    assert sample.reversed.scores == (8, 3)
+    assert sample.consistent is True
+    assert sample.outcome("agree") is sample.outcome("scores") is Outcome.WIN
+    assert sample.scores == (8.5, 3.5)
+    assert sample.outcome("probabilities") is None
+    assert sample.truth is not None
+    assert sample.truth.votes == (Outcome.WIN, Outcome.WIN, Outcome.TIE)
+    forward.unlink()
+    (alone,) = read_folder(tmp_path)
+    assert alone.answers == ("a", "b")
+    assert alone.outcome() is Outcome.WIN
+
+
+def test_contradicting_orders_are_a_tie_unless_scores_or_probabilities_decide(tmp_path: Path) -> None:
+    def expected(win: float, tie: float, lose: float) -> dict[str, Any]:
+        return {"pred_probabilities": {"win": win, "tie": tie, "lose": lose}, "pred_expected_scores": [5, 5]}
+
+    forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD | expected(0.9, 0.0, 0.1)])
+    back = write_jsonl(tmp_path / "back.jsonl", [reversed_of(FORWARD, "6 5") | expected(0.6, 0.1, 0.3)])
+    (sample,) = read_files(forward, back)
+    assert sample.outcome("agree") is Outcome.TIE
+    assert sample.outcome("scores") is Outcome.TIE
+    assert sample.outcome("probabilities") is Outcome.WIN
+    assert sample.outcomes == pytest.approx({Outcome.WIN: 0.6, Outcome.TIE: 0.05, Outcome.LOSE: 0.35})
+
+
+def test_an_unread_order_leaves_no_outcome(tmp_path: Path) -> None:
+    forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD])
+    back = write_jsonl(tmp_path / "back.jsonl", [reversed_of(FORWARD, "none of them")])
+    (sample,) = read_files(forward, back)
+    assert sample.outcome() is sample.scores is sample.consistent is None
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ({"question_id": 1, "label": 3}, r"teacher\.jsonl:1: expected label 1, 2 or 0 \(tie\), found 3"),
+        ({"question_id": 2, "label": 1}, "has no teacher judgement for question_id 1"),
+        ({"question_id": 1}, "text"),
+    ],
+)
+def test_a_wrong_truth_names_its_place(tmp_path: Path, teacher: dict[str, Any], message: str) -> None:
+    forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD])
+    with pytest.raises(InputError, match=message):
+        read_files(forward, None, write_jsonl(tmp_path / "teacher.jsonl", [teacher]))
