@@ -111,9 +111,17 @@ def bootstrap(
 
 
 def percentiles(drawn: Floats, num_clusters: int) -> tuple[float | None, float | None]:
-    """The middle 95 %; None for fewer than two clusters or where nothing is defined."""
+    """The middle 95 % of what was drawn; None for fewer than two clusters or where nothing is defined.
+
+    With few clusters somewhat more than the middle 95 %, as much as a t interval is wider than a normal one, since
+    plain percentiles would cover too seldom (the expanded percentile interval of Hesterberg 2015, section 5.2).
+    """
+    from scipy.stats import norm, t
+
     known = drawn[~np.isnan(drawn)]
     if num_clusters < 2 or not len(known):
         return None, None
-    found: Any = np.percentile(known, [50 * (1 - LEVEL), 100 - 50 * (1 - LEVEL)])
+    n = num_clusters
+    tail = norm.cdf(t.ppf((1 - LEVEL) / 2, n - 1) * (n / (n - 1)) ** 0.5)
+    found: Any = np.quantile(known, [tail, 1 - tail])
     return float(found[0]), float(found[1])
