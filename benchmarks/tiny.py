@@ -77,9 +77,12 @@ def by_model(model: str, rows: list[Record], work: Path, scoring: str) -> Metric
     questions = work / "rows.jsonl"
     # the teacher's text stays out of what is judged: it is joined again below
     write_lines(questions, [{k: v for k, v in row.items() if k not in ("text", "score")} for row in rows])
-    output = work / f"{Path(model).name}-{scoring}"
+    output = work / f"{Path(model).name}-{scoring.replace(':', '-')}"
     command = [sys.executable, "-m", "judgelm", "judge", "--model", model, "--question-file", str(questions)]
-    command += ["--output-dir", str(output), "--scores-only", "--scoring", scoring, "--constrained"]
+    way, _, quantization = scoring.partition(":")
+    command += ["--output-dir", str(output), "--scores-only", "--scoring", way, "--constrained"]
+    if quantization:
+        command += ["--quantization", quantization]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     judged = {
         order: {line.record["question_id"]: line.record for line in read_lines(output / f"{order}.jsonl")}
@@ -115,7 +118,7 @@ def main() -> None:
     """Measure, then write raw numbers and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["tiny", "tiny-base"])
-    parser.add_argument("--scorings", nargs="+", default=["greedy"], choices=("greedy", "expected"))
+    parser.add_argument("--scorings", nargs="+", default=["greedy"], metavar="SCORING[:QUANTIZATION]")
     parser.add_argument("--teacher", nargs="*", type=Path, default=[])
     parser.add_argument("--votes", nargs="*", type=Path, default=[])
     parser.add_argument("--training-rows", nargs="*", type=Path, default=[], help="rows whose questions are left out")
