@@ -10,7 +10,10 @@ from judgelm.jsonl import InputError, Line, read_lines
 
 
 def read_rows(path: Path) -> list[Line]:
-    """Each row with its place, in a list or a Parquet file the number of the row. Raises InputError for anything else."""
+    """Each row with its place: in a list or a Parquet file the number of the row.
+
+    Raises InputError for anything else.
+    """
     if path.suffix == ".parquet":
         return _number(_read_parquet(path), path)
     if path.suffix == ".json":

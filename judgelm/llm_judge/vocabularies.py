@@ -10,7 +10,7 @@ from judgelm.jsonl import InputError
 from judgelm.verdict import Outcome
 
 FIRST, TIE, SECOND = Outcome.WIN, Outcome.TIE, Outcome.LOSE
-_TIES = {word: TIE for word in ("tie", "draw", "equal", "both", "neither")}
+_TIES = dict.fromkeys(("tie", "draw", "equal", "both", "neither"), TIE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Vocabulary:
 
 
 VOCABULARIES = {
-    "sign": Vocabulary("1 first, 0 tie, -1 second", {"1": FIRST, "0": TIE, "-1": SECOND}),
+    "sign": Vocabulary("1 first, 0 or Tie tie, -1 second", {"1": FIRST, "0": TIE, "-1": SECOND, **_TIES}),
     "number": Vocabulary("1 first, 2 second, Tie or 0 tie", {"1": FIRST, "2": SECOND, "0": TIE, **_TIES}),
     "from-zero": Vocabulary(
         "0 first, 1 second, 2 or Tie tie", {"0": FIRST, "1": SECOND, "2": TIE, **_TIES}, sure_sign="0"
@@ -53,10 +53,11 @@ VOCABULARIES = {
 
 
 def normal_form(verdict: Any) -> str:
-    """A verdict as a word: [[A]] is A, 1.0 is 1, case and white space do not matter."""
+    """A verdict as a word: of its first line: [[A]] is A, 1.0 is 1, case and white space do not matter."""
     if isinstance(verdict, bool) or not isinstance(verdict, str | int | float):
         return ""
-    word = "".join(str(verdict).split()).strip("[]").casefold().replace("≻", ">")
+    first_line = str(verdict).strip().split("\n")[0]
+    word = "".join(first_line.split()).strip("[]").casefold()
     try:
         number = float(word)
     except ValueError:
@@ -64,8 +65,8 @@ def normal_form(verdict: Any) -> str:
     return str(int(number)) if number.is_integer() else str(number)
 
 
-def find_vocabulary(words: Iterable[str], where: str) -> Vocabulary:
-    """The vocabulary of a whole file from its verdicts' normal forms.
+def find_vocabulary(words: Iterable[str], where: str) -> str:
+    """The name of a whole file's vocabulary, from its verdicts' normal forms.
 
     It has every word that any vocabulary has; other words are nobody's, and unparsed. Raises InputError where none has
     all, and where several have and mean different things by them.
@@ -81,7 +82,7 @@ def find_vocabulary(words: Iterable[str], where: str) -> Vocabulary:
     meanings = {tuple(each.read(word) for word in sorted(known)) for each in fitting.values()}
     if len(meanings) > 1:
         raise InputError(f"{where}: the verdicts {shown} can be read in more than one way; {ways}")
-    return next(iter(fitting.values()))
+    return next(iter(fitting))
 
 
 def _fits(vocabulary: Vocabulary, known: Collection[str]) -> bool:
