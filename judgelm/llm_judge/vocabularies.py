@@ -10,6 +10,7 @@ from judgelm.jsonl import InputError
 from judgelm.verdict import Outcome
 
 FIRST, TIE, SECOND = Outcome.WIN, Outcome.TIE, Outcome.LOSE
+FROM_ZERO = "from-zero"
 _TIES = dict.fromkeys(("tie", "draw", "equal", "both", "neither"), TIE)
 
 
@@ -21,8 +22,6 @@ class Vocabulary:
     words: Mapping[str, Outcome]
     scores: bool = False
     """numbers from 1.0 (the first is better) to 2.0 (the second is)"""
-    sure_sign: str | None = None
-    """detected only in a file that has this word"""
 
     def read(self, word: str) -> Outcome | None:
         """None for a word it does not have."""
@@ -39,21 +38,19 @@ class Vocabulary:
 VOCABULARIES = {
     "sign": Vocabulary("1 first, 0 or Tie tie, -1 second", {"1": FIRST, "0": TIE, "-1": SECOND, **_TIES}),
     "number": Vocabulary("1 first, 2 second, Tie or 0 tie", {"1": FIRST, "2": SECOND, "0": TIE, **_TIES}),
-    "from-zero": Vocabulary(
-        "0 first, 1 second, 2 or Tie tie", {"0": FIRST, "1": SECOND, "2": TIE, **_TIES}, sure_sign="0"
-    ),
+    FROM_ZERO: Vocabulary("0 first, 1 second, 2 or Tie tie", {"0": FIRST, "1": SECOND, "2": TIE, **_TIES}),
     "letter": Vocabulary("A, B, C for a tie, in brackets or not", {"a": FIRST, "b": SECOND, "c": TIE, **_TIES}),
     "comparison": Vocabulary(
         "A>B, A>>B, A=B, B>A, B>>A, in brackets or not",
         {"a>b": FIRST, "a>>b": FIRST, "a=b": TIE, "b=a": TIE, "b>a": SECOND, "b>>a": SECOND}
         | {"a<b": SECOND, "a<<b": SECOND, "b<a": FIRST, "b<<a": FIRST, **_TIES},
     ),
-    "score": Vocabulary("a number from 1.0, first, to 2.0, second; 1.5 is a tie", {}, scores=True),
+    "score": Vocabulary("a number from 1.0, first, to 2.0, second; 1.5 is a tie", _TIES, scores=True),
 }
 
 
 def normal_form(verdict: Any) -> str:
-    """A verdict as a word: of its first line: [[A]] is A, 1.0 is 1, case and white space do not matter."""
+    """A verdict's first line as a word: [[A]] is A, 1.0 is 1, case and white space do not matter."""
     if isinstance(verdict, bool) or not isinstance(verdict, str | int | float):
         return ""
     first_line = str(verdict).strip().split("\n")[0]
@@ -72,7 +69,7 @@ def find_vocabulary(words: Iterable[str], where: str) -> str:
     all, and where several have and mean different things by them.
     """
     known = {word for word in words if any(each.read(word) is not None for each in VOCABULARIES.values())}
-    fitting = {name: each for name, each in VOCABULARIES.items() if _fits(each, known)}
+    fitting = {name: each for name, each in VOCABULARIES.items() if _fits(name, known)}
     shown = ", ".join(sorted(known)[:8])
     ways = f"say which with --vocabulary {'|'.join(fitting or VOCABULARIES)}"
     if not known:
@@ -85,7 +82,9 @@ def find_vocabulary(words: Iterable[str], where: str) -> str:
     return next(iter(fitting))
 
 
-def _fits(vocabulary: Vocabulary, known: Collection[str]) -> bool:
-    if vocabulary.sure_sign is not None and vocabulary.sure_sign not in known:
+def _fits(name: str, known: Collection[str]) -> bool:
+    # a 2 is the second answer, as in this project's labels, unless a user says otherwise; without one, a 0 may be a tie
+    # or the first answer
+    if name == FROM_ZERO and ("0" not in known or "2" in known):
         return False
-    return all(vocabulary.read(word) is not None for word in known)
+    return all(VOCABULARIES[name].read(word) is not None for word in known)
