@@ -17,6 +17,7 @@ from judgelm.llm_judge.arguments import (
     add_merge_arguments,
     add_prompt_arguments,
 )
+from judgelm.llm_judge.benchmark_command import add_arguments as add_benchmark_arguments
 from judgelm.llm_judge.judge import check_orders
 from judgelm.prompt import render_prompt
 from judgelm.reading import find_task, read_samples
@@ -49,6 +50,16 @@ def build_parser() -> Parser:
     )
     add_evaluate_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    benchmark = add(
+        "benchmark",
+        "measure a judge, or verdicts, on a benchmark",
+        "Judge a public benchmark or your own labelled pairs and compare with the labels; or score verdicts that are"
+        " there already. Tables with 95 % intervals; the last line of the output is one JSON object. After any"
+        " interruption the same command goes on where it stopped.",
+    )
+    add_benchmark_arguments(benchmark)
+    benchmark.set_defaults(run=_benchmark)
 
     train = add(
         "train",
@@ -111,6 +122,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     from judgelm.llm_judge.commands import evaluate_command
 
     evaluate_command(args)
+
+
+def _benchmark(args: argparse.Namespace) -> None:
+    from judgelm.llm_judge.benchmark_command import run
+
+    run(args)
 
 
 def _prompt(args: argparse.Namespace) -> None:

@@ -44,6 +44,15 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm judge`."""
+    _add_input_arguments(parser)
+    parser.add_argument(
+        "--output-dir", required=True, metavar="DIR", help="gets forward.jsonl, reversed.jsonl, run.json"
+    )
+    add_judging_arguments(parser)
+
+
+def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say who judges and how, whatever is judged."""
     parser.add_argument(
         "--model",
         default="tiny",
@@ -58,10 +67,6 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
     )
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
-    _add_input_arguments(parser)
-    parser.add_argument(
-        "--output-dir", required=True, metavar="DIR", help="gets forward.jsonl, reversed.jsonl, run.json"
-    )
     parser.add_argument(
         "--orders",
         choices=("forward", "reversed", "both"),

@@ -25,10 +25,10 @@ def judge_command(args: argparse.Namespace) -> None:
     """`judgelm judge`: judge a file into a folder, then say what came of it."""
     task = find_task(args.task).name
     orders = check_orders(args.orders or ("both" if task == "pair" else "forward"), task)
-    samples = _read(args, task)[: args.limit]
+    samples = read_questions(args, task)[: args.limit]
     files = RunFiles.in_folder(Path(args.output_dir).expanduser(), orders)
     chosen = choose_judge(args)
-    found = _judge(args, chosen, task, args.scores_only, samples, files)
+    found = judge_samples(args, chosen, task, args.scores_only, samples, files)
     print(judgement_table({order: each.first(MAX_ROWS) for order, each in found.items()}, len(samples)))
     print()
     for order, each in found.items():
@@ -36,7 +36,7 @@ def judge_command(args: argparse.Namespace) -> None:
     if chosen.prices:
         print(cost_line([each.counts for each in found.values()], chosen.prices))
     print(f"written to {', '.join(str(path) for path in files.outputs.values())}")
-    _print_note(chosen)
+    print_note(chosen)
 
 
 def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -46,23 +46,24 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
         args = published_parser(task).parse_args(argv)
         order: Order = "reversed" if args.if_reverse_answers else "forward"
         files = RunFiles.for_answer_file(Path(args.answer_file).expanduser(), order)
-        samples = _read(args, task)
+        samples = read_questions(args, task)
         chosen = choose_model(args, args.model_path)
         if order == "reversed" and TASKS[task].prefill:
             print(
                 "judgelm: warning: exchanged, the known answer loses its place and its 10 to the other", file=sys.stderr
             )
         print(f"Output to {args.answer_file}")
-        found = _judge(args, chosen, task, bool(args.if_fast_eval), samples, files, order=order)[order]
+        found = judge_samples(args, chosen, task, bool(args.if_fast_eval), samples, files, order=order)[order]
         print(counts_line(order, found.counts))
         if task == "pair":
             print(win_lines(found.counts))
-        _print_note(chosen)
+        print_note(chosen)
 
     run_main(command)
 
 
-def _read(args: argparse.Namespace, task: str) -> Samples:
+def read_questions(args: argparse.Namespace, task: str) -> Samples:
+    """The samples that the flags ask for."""
     return read_samples(
         args.question_file,
         task,
@@ -74,7 +75,7 @@ def _read(args: argparse.Namespace, task: str) -> Samples:
     )
 
 
-def _judge(
+def judge_samples(
     args: argparse.Namespace,
     chosen: ChosenJudge,
     task: str,
@@ -83,6 +84,7 @@ def _judge(
     files: RunFiles,
     **more: Any,
 ) -> dict[Order, Judgements]:
+    """Judge samples of `args.question_file` with the judge that was chosen; `more` must be the same to go on too."""
     described: dict[str, Any] = {
         **chosen.described,
         "question_file_sha256": hash_file(args.question_file),
@@ -96,7 +98,8 @@ def _judge(
     return run_judge(chosen.load, samples, settings, files, described, args.model_id or Path(chosen.name).name)
 
 
-def _print_note(chosen: ChosenJudge) -> None:
+def print_note(chosen: ChosenJudge) -> None:
+    """What a user of this judge must know, where there is something."""
     if chosen.note:
         print(f"note: {chosen.note}")
 

@@ -1,0 +1,488 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import write_jsonl
+from test_run import judge as command
+
+from judgelm.jsonl import InputError, Line
+from judgelm.llm_judge.benchmark_files import find_files
+from judgelm.llm_judge.benchmark_metrics import measure, measure_grades
+from judgelm.llm_judge.benchmark_sets import BENCHMARKS, majority
+from judgelm.llm_judge.predictions import predicted_samples, read_predictions
+from judgelm.llm_judge.vocabularies import VOCABULARIES, find_vocabulary, normal_form
+from judgelm.verdict import Outcome
+
+
+def write_json(path: Path, document: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def read(name: str, *paths: Path) -> Any:
+    """The one part's records, and what was dropped."""
+    names = list(BENCHMARKS[name].homes)
+    files = dict(zip(names, paths, strict=False)) if names else {path.name: path for path in paths}
+    found = BENCHMARKS[name].read(files)
+    (part,) = found.parts
+    return part.records, found.dropped
+
+
+def pandalm_row(idx: int, *votes: int, more: str = "") -> dict[str, Any]:
+    names = {f"annotator{k}": vote for k, vote in enumerate(votes, start=1)}
+    texts = {"instruction": f"Do {idx}.", "input": more, "response1": f"one {idx}", "response2": f"two {idx}"}
+    return {"idx": idx, "motivation_app": "Maps", "cmp_key": "a_b", **texts, **names}
+
+
+def pair(number: int, label: int | None, category: str = "easy") -> dict[str, Any]:
+    return {
+        "question_id": number,
+        "question_body": f"Question {number}?",
+        "answer1_body": f"The answer is {number}.",
+        "answer2_body": f"It is {2 * number}.",
+        "label": label,
+        "category": category,
+    }
+
+
+def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return document
+
+
+def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of a command that ends with exit code 2."""
+    capsys.readouterr()
+    assert command(arguments) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judgelm: fetching")]
+    return line
+
+
+def test_pandalm_takes_the_majority_of_three_and_counts_rows_without_one(tmp_path: Path) -> None:
+    rows = [pandalm_row(0, 1, 1, 2), pandalm_row(1, 0, 2, 0, more="3 + 4"), pandalm_row(2, 0, 1, 2)]
+    records, dropped = read("pandalm", write_json(tmp_path / "testset-v1.json", rows))
+    assert [(r["question_id"], r["label"], r["annotators"]) for r in records] == [(0, 1, [1, 1, 2]), (1, 0, [0, 2, 0])]
+    assert [r["question_body"] for r in records] == ["Do 0.", "Do 1.\n3 + 4"]
+    assert (records[0]["answer1_body"], records[0]["answer2_body"], records[0]["category"]) == (
+        "one 0",
+        "two 0",
+        "Maps",
+    )
+    assert dropped == {"no majority": 1}
+
+
+@pytest.mark.parametrize(("votes", "label"), [([1], 1), ([1, 2], None), ([2, 2, 0, 1], None), ([0, 0, 0, 1], 0)])
+def test_a_majority_is_more_than_half(votes: list[int], label: int | None) -> None:
+    assert majority(votes) == label
+
+
+def test_judgebench_llmbar_and_autoj_are_read_in_their_own_words(tmp_path: Path) -> None:
+    fields = {"question": "Why?", "response_A": "a", "response_B": "b", "response_model": "gpt", "source": "mmlu"}
+    path = write_jsonl(tmp_path / "bench.jsonl", [fields | {"pair_id": "x1", "label": "B>A"}])
+    (record,), _ = read("judgebench", path)
+    assert (record["question_id"], record["label"], record["category"]) == ("x1", 2, "mmlu")
+    assert record["answer1_model_id"] == record["answer2_model_id"] == "gpt"
+    row = {"input": "Why?", "output_1": "a", "output_2": "b", "label": 1}
+    path = write_json(tmp_path / "Natural" / "dataset.json", [row, row | {"label": 2}])
+    records, _ = read("llmbar", path)
+    assert [(r["question_id"], r["label"], r["category"]) for r in records] == [
+        ("Natural-0", 1, "Natural"),
+        ("Natural-1", 2, "Natural"),
+    ]
+    rows = [{"prompt": "Why?", "response 1": "a", "response 2": "b", "scenario": "chat", "label": k} for k in (0, 1, 2)]
+    records, _ = read("autoj", write_jsonl(tmp_path / "autoj.jsonl", rows))
+    assert [(r["question_id"], r["label"], r["category"]) for r in records] == [
+        (0, 1, "chat"),
+        (1, 2, "chat"),
+        (2, 0, "chat"),
+    ]
+
+
+def vote(winner: str, models: str = "mn", question: int = 81, turn: int = 1) -> dict[str, Any]:
+    talks = [
+        [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": f"by {m}"}, {"role": "user"}]
+        for m in models
+    ]
+    sides = {"model_a": models[0], "model_b": models[1], "conversation_a": talks[0], "conversation_b": talks[1]}
+    return {"question_id": question, "winner": winner, "judge": "expert_1", "turn": turn, **sides}
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
+def test_mt_bench_votes_on_a_pair_are_counted_together_in_either_order(tmp_path: Path, ending: str) -> None:
+    rows = [
+        vote("model_a"),
+        vote("model_b", "nm"),
+        vote("tie"),
+        vote("model_b", turn=2),
+        vote("model_a", question=125),
+        vote("model_a", "nm", question=125),
+    ]
+    path = tmp_path / f"human{ending}"
+    if ending == ".parquet":
+        from pyarrow import Table, parquet
+
+        parquet.write_table(Table.from_pylist(rows), path)
+    elif ending == ".json":
+        write_json(path, rows)
+    else:
+        write_jsonl(path, rows)
+    (record,), dropped = read("mt-bench-human", path)
+    assert (record["question_id"], record["label"], record["annotators"]) == ("81-m-n", 1, [1, 1, 0])
+    assert (record["question_body"], record["answer1_body"], record["answer2_body"]) == ("Why?", "by m", "by n")
+    assert record["category"] == "writing"
+    assert dropped == {"second turn": 1, "no majority": 1}
+
+
+def test_pairs_keep_their_ids_unless_one_is_missing_or_double(tmp_path: Path) -> None:
+    records, dropped = read("pairs", write_jsonl(tmp_path / "a.jsonl", [pair(7, 1), pair(8, None), pair(9, 0)]))
+    assert [(r["question_id"], r["label"]) for r in records] == [(7, 1), (9, 0)]
+    assert dropped == {"no label": 1}
+    records, _ = read("pairs", write_jsonl(tmp_path / "b.jsonl", [pair(7, 1), pair(7, 2)]))
+    assert [(r["question_id"], r["source_id"]) for r in records] == [(0, 7), (1, 7)]
+    for row, message in (
+        (pair(1, 3), "b.jsonl:1: expected label 1, 2 or 0"),
+        ({**pair(1, 1), "answer2_body": 5}, "b.jsonl:1: field 'answer2_body' must be str"),
+        ({"question_body": "?", "answer1_body": "", "answer2_body": ""}, "field 'label' is missing"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read("pairs", write_jsonl(tmp_path / "b.jsonl", [row]))
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["1", "0", "-1"], "sign"),
+        (["1", "2", "Tie"], "number"),
+        (["0", "1", "2"], "number"),
+        (["A", "[[B]]", "C"], "letter"),
+        (["A>B", "[[B>>A]]", "A=B"], "comparison"),
+        (["1.0", "1.5", "2.0"], "score"),
+        (["1.01", "1.99"], "score"),
+        (["-1", "banana"], "sign"),
+    ],
+)
+def test_a_vocabulary_is_found_for_the_whole_file(words: list[str], name: str) -> None:
+    assert find_vocabulary(map(normal_form, words), "file") == name
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["0", "1"],
+            "file: the verdicts 0, 1 can be read in more than one way; say which with --vocabulary sign|number",
+        ),
+        (["-1", "2"], "file: no vocabulary has all of these verdicts: -1, 2; say which with --vocabulary"),
+        (["banana", ""], "file: no verdict that can be read"),
+    ],
+)
+def test_a_file_that_no_vocabulary_or_several_fit_needs_the_flag(words: list[str], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        find_vocabulary(words, "file")
+    assert message in str(error.value)
+
+
+VERDICTS = {
+    "sign": ([1, "0", -1], "banana"),
+    "number": (["1", "Tie", 2], "3"),
+    "from-zero": ([0, 2, 1], "-1"),
+    "letter": (["[[A]]", "c", "B"], "D"),
+    "comparison": (["A>>B", "A=B", "[[B>A]]"], "A?B"),
+    "score": ([1.2, 1.5, "1.9"], "2.5"),
+}
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(name: str, tmp_path: Path) -> None:
+    words, odd = VERDICTS[name]
+    rows = [{"question_id": k, "verdict": verdict} for k, verdict in enumerate([*words, odd, words[0]])]
+    path = write_jsonl(tmp_path / "verdicts.jsonl", rows)
+    predictions = read_predictions(path, name)
+    assert [predictions.reading(str(k)).outcome for k in range(4)] == [Outcome.WIN, Outcome.TIE, Outcome.LOSE, None]
+    assert predictions.unparsed == 1
+    # labels: right, right, wrong, unparsed, wrong, and a row without a verdict
+    labels = [1, 0, 1, 1, 2, 1]
+    records = [pair(k, label) for k, label in enumerate(labels)]
+    measured = measure(predicted_samples(records, predictions, path))
+    assert (measured["rows"], measured["unparsed"]) == (5, 1)
+    assert measured["agreement"]["value"] == 2 / 5
+    assert measured["agreement"]["low"] <= 2 / 5 <= measured["agreement"]["high"]
+    assert measured["accuracy"] == 2 / 5
+    assert "consistency" not in measured
+
+
+def test_accuracy_counts_an_unparsed_verdict_as_a_tie_and_agreement_as_wrong(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": "A"}, {"question_id": 1, "verdict": "?"}])
+    measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path))
+    assert (measured["agreement"]["value"], measured["accuracy"]) == (0.5, 1.0)
+    assert measured["precision"] == measured["recall"] == measured["f1"] == 1.0
+    assert measured["by_category"] == {"easy": {"value": 1.0, "rows": 1}, "hard": {"value": 0.0, "rows": 1}}
+
+
+def test_pandalm_predictions_are_scored_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [pandalm_row(0, 1, 1, 2), pandalm_row(1, 0, 0, 2), pandalm_row(2, 0, 1, 2), pandalm_row(3, 2, 2, 2)]
+    data = write_json(tmp_path / "testset-v1.json", rows)
+    results = [1, "Tie", 2, "1\nThe first is better."]
+    found = [{"idx": k, "instruction": "", "gpt_result": result} for k, result in enumerate(results)]
+    predictions = write_json(tmp_path / "gpt.json", found)
+    output = tmp_path / "out"
+    arguments = ["benchmark", "pandalm", "--data", str(data), "--predictions", str(predictions)]
+    assert command([*arguments, "--output-dir", str(output)]) == 0
+    report = last_json(capsys)
+    assert report == json.loads((output / "benchmark.json").read_text())
+    assert report["metrics"]["pandalm"]["agreement"]["value"] == pytest.approx(2 / 3)
+    assert report["dropped"] == {"no majority": 1}
+    assert report["files"]["testset-v1.json"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    assert report["predictions"]["sha256"] == hashlib.sha256(predictions.read_bytes()).hexdigest()
+    assert report["predictions"]["vocabulary"] == "number"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Any]:
+    """A server of files, which counts what it is asked for."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            asked.append(self.path)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def move(name: str, homes: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BENCHMARKS, name, replace(BENCHMARKS[name], homes=homes))
+
+
+def test_a_benchmark_is_fetched_once_and_kept(
+    home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, url, asked = home
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("JUDGELM_CACHE", raising=False)
+    served = write_json(folder / "set.json", [pandalm_row(0, 1, 1, 2)])
+    move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
+    verdicts = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": 1}])
+    for _ in range(2):
+        assert command(["benchmark", "pandalm", "--predictions", str(verdicts)]) == 0
+    kept = tmp_path / "cache" / "judgelm" / "benchmarks" / "pandalm" / "testset-v1.json"
+    assert kept.read_bytes() == served.read_bytes()
+    assert len(asked) == 1
+    report = last_json(capsys)
+    assert report["files"]["testset-v1.json"]["sha256"] == hashlib.sha256(served.read_bytes()).hexdigest()
+    assert report["homes"] == {"testset-v1.json": f"{url}/set.json"}
+    assert [path.name for path in kept.parent.iterdir()] == ["testset-v1.json"]
+
+
+def test_of_an_archive_one_file_is_kept(home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, url, _ = home
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("mm-vet/images/v1_0.png", b"image")
+        archive.writestr("mm-vet/mm-vet.json", '{"v1_0": {}}')
+    (folder / "mm-vet.zip").write_bytes(packed.getvalue())
+    move("mm-vet", {"mm-vet.json": f"{url}/mm-vet.zip"}, monkeypatch)
+    assert find_files("mm-vet", None)["mm-vet.json"].read_text() == '{"v1_0": {}}'
+
+
+def test_the_hubs_mirror_is_used_where_one_is_named(home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, url, _ = home
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", f"{url}/")
+    for address in BENCHMARKS["judgelm-val"].homes.values():
+        write_jsonl(folder / address.removeprefix("https://huggingface.co/"), [{"question_id": 1}])
+    assert all(path.is_file() for path in find_files("judgelm-val", None).values())
+
+
+def test_what_cannot_be_fetched_ends_in_one_line_that_names_data(
+    home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, url, _ = home
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    verdicts = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": 1}])
+    for address, reason in ((f"{url}/nothing.json", "404"), ("http://127.0.0.1:9/x.json", "refused")):
+        move("pandalm", {"testset-v1.json": address}, monkeypatch)
+        line = fails(["benchmark", "pandalm", "--predictions", str(verdicts)], capsys)
+        assert address in line
+        assert reason in line
+        assert "--data PATH takes a copy" in line
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_folder_must_hold_what_a_benchmark_needs(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "judgelm_val_5k.jsonl", [{}])
+    with pytest.raises(InputError, match=r"needs judgelm_val_5k_gpt4\.jsonl and judgelm_val"):
+        find_files("judgelm-val", str(tmp_path))
+    natural = write_json(tmp_path / "Natural" / "dataset.json", [])
+    assert find_files("llmbar", str(tmp_path)) == {"Natural/dataset.json": natural}
+    assert find_files("llmbar", str(natural)) == {"dataset.json": natural}
+
+
+def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_jsonl(tmp_path / "pairs.jsonl", [pair(0, 1), pair(1, 2)])
+    verdicts = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": 0}, {"question_id": 1, "verdict": 1}])
+    strange = write_jsonl(tmp_path / "s.jsonl", [{"question_id": 70, "verdict": "A"}])
+    double = write_jsonl(tmp_path / "d.jsonl", [{"question_id": 0, "verdict": "A"}] * 2)
+    pairs = ["benchmark", "pairs", "--data", str(data)]
+    for arguments, message in (
+        (["benchmark", "nothing"], "unknown benchmark 'nothing', expected one of judgelm-val, pandalm"),
+        (["benchmark", "pairs", "--predictions", str(verdicts)], "--data FILE names your pairs"),
+        (["benchmark", "pairs", "--data", "gone.jsonl", "--predictions", str(verdicts)], "gone.jsonl: no such file"),
+        (pairs, "--output-dir DIR is needed"),
+        ([*pairs, "--vocabulary", "sign"], "--vocabulary says how --predictions FILE is read"),
+        ([*pairs, "--predictions", str(verdicts)], "say which with --vocabulary"),
+        ([*pairs, "--predictions", str(strange)], "none of its ids is one of the data's (0, 1, ..)"),
+        ([*pairs, "--predictions", str(double)], "d.jsonl:2: question_id 0 stands in the file already"),
+        ([*pairs, "--answers", "x", "--output-dir", "y"], "--answers is for mm-vet"),
+        (["benchmark", "mm-vet", "--predictions", str(verdicts)], "mm-vet has no verdicts to score"),
+    ):
+        assert message in fails(arguments, capsys)
+    assert command([*pairs, "--predictions", str(verdicts), "--vocabulary", "from-zero"]) == 0
+    assert last_json(capsys)["metrics"]["pairs"]["agreement"]["value"] == 1.0
+
+
+def quick(model: Path, output: Path, *more: str) -> list[str]:
+    fixed = ["--model", str(model), "--output-dir", str(output), "--device", "cpu", "--scores-only", "--constrained"]
+    return [*fixed, "--scoring", "expected", *more]
+
+
+def test_a_judge_is_measured_and_the_same_command_goes_on(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [pair(k, (1, 2, 0)[k % 3], "even" if k % 2 == 0 else "odd") for k in range(6)]
+    data = write_jsonl(tmp_path / "pairs.jsonl", rows)
+    output = tmp_path / "out"
+    arguments = ["benchmark", "pairs", "--data", str(data), *quick(model_folder, output)]
+    assert command([*arguments, "--limit", "2"]) == 0
+    assert last_json(capsys)["metrics"]["pairs"]["rows"] == 2
+    assert command(arguments) == 0
+    captured = capsys.readouterr()
+    assert "4 of 12 judgements are there already" in captured.err
+    report = json.loads(captured.out.splitlines()[-1])
+    measured = report["metrics"]["pairs"]
+    assert sorted(path.name for path in output.iterdir() if not path.name.startswith(".")) == [
+        "benchmark.json",
+        "forward.jsonl",
+        "questions.jsonl",
+        "reversed.jsonl",
+        "run.json",
+    ]
+    forward, back = (
+        [json.loads(line) for line in (output / f"{order}.jsonl").read_text().splitlines()]
+        for order in ("forward", "reversed")
+    )
+    says = {1: "win", 2: "lose", 0: "tie"}
+    right = [record["pred_outcome"] == says[record["label"]] for record in forward]
+    assert measured["agreement"]["value"] == pytest.approx(sum(right) / 6)
+    turned = {"win": "lose", "lose": "win", "tie": "tie"}
+    same = [f["pred_outcome"] == turned[b["pred_outcome"]] for f, b in zip(forward, back, strict=True)]
+    assert measured["consistency"]["value"] == pytest.approx(sum(same) / 6)
+    shift = measured["bias_first"]["value"] + measured["bias_second"]["value"]
+    assert shift == pytest.approx(1 - measured["consistency"]["value"])
+    assert set(measured["by_category"]) == {"even", "odd"}
+    assert "agreement_probabilities" in measured
+    write_jsonl(data, rows[:5])
+    assert "questions.jsonl is of other data" in fails(arguments, capsys)
+
+
+def test_the_papers_four_runs_stand_beside_the_published_numbers(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "val"
+    samples = [{name: value for name, value in pair(k, None).items() if name != "label"} for k in range(3)]
+    write_jsonl(folder / "judgelm_val_5k.jsonl", samples)
+    plain, informed = ["9 1\nwhy", "1 9", "oops"], ["1 9", "5 5", "9 1"]
+    for name, texts in (("gpt4", plain), ("gpt4_with_reference", informed)):
+        rows = [{"question_id": k, "text": text} for k, text in enumerate(texts)]
+        write_jsonl(folder / f"judgelm_val_5k_{name}.jsonl", rows)
+    references = [{"question_id": k, "reference": {"text": f"reference {k}"}} for k in range(3)]
+    write_jsonl(folder / "judgelm_val_5k_references.jsonl", references)
+    output = tmp_path / "out"
+    assert command(["benchmark", "judgelm-val", "--data", str(folder), *quick(model_folder, output)]) == 0
+    out = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "JudgeLM-7B (published) with reference 84.08 75.92 82.55 78.28 84.46 5k" in lines
+    assert "JudgeLM-33B (published) without reference 89.03 80.97 84.76 82.64 91.36 5k" in lines
+    report = json.loads(out.splitlines()[-1])
+    assert report["dropped"] == {"teacher unparsed, without_reference": 1, "teacher unparsed, with_reference": 0}
+    assert len(report["files"]) == 4
+    for part, rows, labels in (("without_reference", 2, [1, 2, None]), ("with_reference", 3, [2, 0, 1])):
+        judged = [json.loads(line) for line in (output / part / "forward.jsonl").read_text().splitlines()]
+        assert [record["label"] for record in judged] == labels
+        assert [record.get("reference") for record in judged] == [
+            f"reference {k}" if part == "with_reference" else None for k in range(3)
+        ]
+        measured = report["metrics"][part]
+        assert measured["rows"] == measured["published"]["total_num"] == rows
+        assert measured["published"]["agreement"] == pytest.approx(measured["agreement"]["value"])
+        assert (output / part / "reversed.jsonl").exists()
+
+
+def mmvet_files(tmp_path: Path) -> list[str]:
+    truth = {
+        f"v1_{k}": {
+            "imagename": f"v1_{k}.png",
+            "question": f"What {k}?",
+            "answer": f"{k}",
+            "capability": list("ab"[k:]),
+        }
+        for k in range(2)
+    }
+    grades = {"v1_0": {"model": "gpt-4", "score": [1.0, 0.5]}, "v1_1": 0.25}
+    paths = [
+        write_json(tmp_path / name, document)
+        for name, document in (
+            ("mm-vet.json", truth),
+            ("answers.json", {"v1_0": "zero", "v1_1": "one"}),
+            ("grades.json", grades),
+        )
+    ]
+    flags = ("--data", "--answers", "--grades")
+    return [text for flag, path in zip(flags, paths, strict=True) for text in (flag, str(path))]
+
+
+def test_mm_vet_grades_a_vision_models_answers_beside_given_grades(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    arguments = ["benchmark", "mm-vet", *mmvet_files(tmp_path), *quick(model_folder, output)]
+    assert command(arguments) == 0
+    measured = last_json(capsys)["metrics"]["mm-vet"]
+    judged = [json.loads(line) for line in (output / "forward.jsonl").read_text().splitlines()]
+    ours = [record["pred_scores"][1] / 10 for record in judged]
+    assert [record["grade"] for record in judged] == [0.75, 0.25]
+    assert measured["grade"]["value"] == pytest.approx(sum(ours) / 2)
+    assert measured["grade_given"] == pytest.approx(0.5)
+    assert measured["difference"] == pytest.approx((abs(ours[0] - 0.75) + abs(ours[1] - 0.25)) / 2)
+    assert {name: group["rows"] for name, group in measured["by_category"].items()} == {"a": 1, "b": 2}
+    without = [text for text in arguments if text != "--answers" and not text.endswith("answers.json")]
+    assert "--answers FILE names them" in fails(without, capsys)
+
+
+def test_a_grade_that_cannot_be_read_is_counted_and_left_out() -> None:
+    rows = [{"question": "Q", "pred_task": "mmvet", "pred_text": text, "grade": 1.0} for text in (" 5", " 8", "?")]
+    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)])
+    assert (measured["rows"], measured["unparsed"]) == (3, 1)
+    assert measured["grade"]["value"] == pytest.approx(0.65)
+    assert measured["difference"] == pytest.approx(0.35)
+    assert "correlation" not in measured
