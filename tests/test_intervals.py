@@ -45,10 +45,11 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     draw = np.random.default_rng(3)
     clusters = [str(k // 5) for k in range(500)]
     covered = 0
-    for seed in range(600):
+    for seed in range(1000):
         chance = draw.beta(2, 1, 100).repeat(5)
         found = ratio(draw.random(500) < chance, clusters, resamples=400, seed=seed)
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= 2 / 3 <= found.high
-    assert 0.93 <= covered / 600 <= 0.97
+    # percentiles of 100 clusters cover a little too seldom: 94 % in 4,000 trials
+    assert 0.92 <= covered / 1000 <= 0.97

@@ -30,7 +30,7 @@ def test_a_reversed_judgement_is_read_as_of_the_answers_in_the_file(tmp_path: Pa
     assert sample.scores == (8.5, 3.5)
     assert sample.outcome("probabilities") is None
     assert sample.truth is not None
-    assert sample.truth.votes == (Outcome.WIN, Outcome.WIN, Outcome.TIE)
+    assert sample.votes == (Outcome.WIN, Outcome.WIN, Outcome.TIE)
     forward.unlink()
     (alone,) = read_folder(tmp_path)
     assert alone.answers == ("a", "b")
