@@ -43,7 +43,8 @@ def kappa(cells: Floats) -> Floats:
     total = table.sum(axis=(-1, -2))
     observed = table[..., range(UNREAD), range(UNREAD)].sum(axis=-1) / total
     by_chance = (table.sum(axis=-1) * table.sum(axis=-2)[..., :UNREAD]).sum(axis=-1) / total**2
-    return (observed - by_chance) / (1 - by_chance)
+    beyond: Floats = (observed - by_chance) / (1 - by_chance)
+    return beyond
 
 
 def class_scores(cells: Floats) -> tuple[Floats, Floats, Floats]:
@@ -65,7 +66,8 @@ def macro(cells: Floats, which: int) -> Floats:
     """Mean over the classes that are said or true of precision (0), recall (1) or F1 (2), as scikit-learn has it."""
     scores = class_scores(cells)[which]
     known = ~np.isnan(scores)
-    return np.where(known, scores, 0).sum(axis=-1) / known.sum(axis=-1)
+    mean: Floats = np.where(known, scores, 0).sum(axis=-1) / known.sum(axis=-1)
+    return mean
 
 
 def count_votes(votes: Sequence[Sequence[Outcome]]) -> Floats:
@@ -88,9 +90,17 @@ def alpha(counts: Floats) -> Statistic:
         of_class = sums[..., 1:]
         total = of_class.sum(axis=-1)
         differing = total**2 - (of_class**2).sum(axis=-1)
-        return 1 - (total - 1) * (total - sums[..., 0]) / differing
+        agreed: Floats = 1 - (total - 1) * (total - sums[..., 0]) / differing
+        return agreed
 
     return Statistic(columns, formula, int((voters > 1).sum()))
+
+
+def library_alpha(counts: Floats) -> float:
+    """The same number from the library krippendorff, which cannot weight samples and so gives no interval."""
+    import krippendorff
+
+    return float(krippendorff.alpha(value_counts=counts.astype(np.int64), level_of_measurement="nominal"))
 
 
 def annotator_with_another(counts: Floats) -> Statistic:
@@ -113,4 +123,5 @@ def annotator_with_the_majority(counts: Floats) -> Statistic:
         decided = (counts[:, place] > 0) & (others > 1) & (rest.max(axis=1) > others / 2)
         asked += counts[:, place] * decided
         agreeing += counts[:, place] * (decided & (rest.argmax(axis=1) == place))
-    return quotient(agreeing / np.maximum(asked, 1), asked > 0)
+    # a mean of shares of samples would be too low: where one of three differs, only that one is asked
+    return quotient(agreeing, asked)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from judgelm.console import run_main
 from judgelm.llm_judge.arguments import evaluate_parser, published_parser
 from judgelm.llm_judge.engines import ChosenJudge, choose_judge, choose_model
-from judgelm.llm_judge.evaluation import PathLike, evaluate_files
+from judgelm.llm_judge.evaluation import evaluate_files
 from judgelm.llm_judge.judge import JudgeSettings, Order, check_orders
 from judgelm.llm_judge.report import MAX_ROWS, cost_line, counts_line, judgement_table, metrics_table, win_lines
 from judgelm.llm_judge.run import Judgements, RunFiles, hash_file, run_judge

@@ -1,4 +1,4 @@
-"""Rank correlations of scores, from a table of how often each pair of scores occurs: ties are many, and cost nothing."""
+"""Rank correlations of scores, from a table of how often each pair of scores occurs: most are ties."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def spearman(table: Floats) -> float:
 
 def _centred_ranks(counts: Floats) -> Floats:
     """Mean rank of each score, less the mean of all."""
-    return counts.cumsum() - counts / 2 - counts.sum() / 2
+    ranks: Floats = counts.cumsum() - counts / 2 - counts.sum() / 2
+    return ranks
 
 
 def kendall(table: Floats) -> float:

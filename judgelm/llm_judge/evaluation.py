@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from judgelm.jsonl import InputError, LineFile
-from judgelm.llm_judge.judged import JudgedSample, Reading, read_files
+from judgelm.llm_judge.judged import JudgedSample, PathLike, Reading, read_files
 from judgelm.llm_judge.metrics import JudgedPair, Metrics, evaluate_pairs
 from judgelm.verdict import Outcome
-
-PathLike = str | os.PathLike[str]
 
 
 def evaluate_files(forward: PathLike, reversed_: PathLike | None = None, teacher: PathLike | None = None) -> Metrics:
@@ -21,9 +18,7 @@ def evaluate_files(forward: PathLike, reversed_: PathLike | None = None, teacher
     return evaluate_samples(read_files(forward, reversed_, teacher), forward, teacher)
 
 
-def evaluate_samples(
-    samples: Sequence[JudgedSample], forward: PathLike, teacher: PathLike | None = None
-) -> Metrics:
+def evaluate_samples(samples: Sequence[JudgedSample], forward: PathLike, teacher: PathLike | None = None) -> Metrics:
     """Metrics of what was read from these files. Without `teacher` the truth is what the judgements bring along."""
     has_truth = teacher is not None or any(sample.truth for sample in samples)
     try:
@@ -41,10 +36,10 @@ def _pair(sample: JudgedSample, has_truth: bool) -> JudgedPair:
     back = sample.reversed
     return JudgedPair(
         forward=sample.forward.text,
-        reversed=back and back.text,
+        reversed=back.text if back else None,
         teacher=(sample.teacher or "") if has_truth else None,
         forward_outcomes=sample.forward.probabilities,
-        reversed_outcomes=back and _of_the_exchanged(back),
+        reversed_outcomes=_of_the_exchanged(back) if back else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from judgelm.verdict import Judgement, Outcome, ParseState
 
 LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
 """the labels of people: which answer is better, 0 for neither"""
+PathLike = str | os.PathLike[str]
 RULES = ("agree", "scores", "probabilities")
 """how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
 
@@ -108,7 +110,7 @@ class JudgedSample:
         return found.pop() if len(found) == 1 else Outcome.TIE
 
 
-def read_folder(folder: str | Path, teacher: str | Path | None = None) -> list[JudgedSample]:
+def read_folder(folder: PathLike, teacher: PathLike | None = None) -> list[JudgedSample]:
     """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth."""
     place = Path(folder).expanduser()
     paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
@@ -119,13 +121,13 @@ def read_folder(folder: str | Path, teacher: str | Path | None = None) -> list[J
 
 
 def read_files(
-    forward: str | Path | None, reversed_: str | Path | None = None, teacher: str | Path | None = None
+    forward: PathLike | None, reversed_: PathLike | None = None, teacher: PathLike | None = None
 ) -> list[JudgedSample]:
     """Judgement files joined by question_id, in the order of the first one.
 
     The truth comes from `teacher` (`text` "s1 s2\\n..", or `label` 1 first, 2 second, 0 tie, null none), else from
-    `label` or `text` in the judgements. Rows without a readable truth have None. Raises InputError for a double id, an id that
-    one file has and another lacks, and a file of the other order.
+    `label` or `text` in the judgements. Rows without a readable truth have None. Raises InputError for a double id, an
+    id that one file has and another lacks, and a file of the other order.
     """
     files = {order: path for order, path in (("forward", forward), ("reversed", reversed_)) if path is not None}
     if not files:
