@@ -9,6 +9,7 @@ import numpy as np
 from judgelm.jsonl import InputError, Record
 from judgelm.llm_judge.intervals import RESAMPLES, estimates, quotient
 from judgelm.llm_judge.judged import JudgedSample
+from judgelm.verdict import Outcome
 
 
 def compare(
@@ -25,16 +26,18 @@ def compare(
     order is missing, or where there is no truth.
     """
     pairs = _join(first, second, names)
-    right = np.array([[_right(sample, name) for sample, name in zip(pair, names, strict=True)] for pair in pairs])
+    said = [[_outcome(sample, name) for sample, name in zip(pair, names, strict=True)] for pair in pairs]
+    truths = [one.truth.outcome for one, _ in pairs if one.truth]
+    right = np.array([[outcome is truth for outcome in both] for both, truth in zip(said, truths, strict=True)])
     ours, theirs = right[:, 0], right[:, 1]
-    same = [one.forward and two.forward and one.forward.outcome is two.forward.outcome for one, two in pairs]
+    same = [one is two and one is not None for one, two in said]
     everyone = np.ones(len(pairs))
     found = estimates(
         {
             "first": quotient(ours, everyone),
             "second": quotient(theirs, everyone),
             "difference": quotient(theirs.astype(float) - ours, everyone),
-            "same_outcome": quotient(np.array(same, dtype=bool), everyone),
+            "same_outcome": quotient(same, everyone),
         },
         [one.cluster for one, _ in pairs],
         resamples,
@@ -83,7 +86,7 @@ def _join(
     return found
 
 
-def _right(sample: JudgedSample, name: str) -> bool:
-    if sample.forward is None or sample.truth is None:
+def _outcome(sample: JudgedSample, name: str) -> Outcome | None:
+    if sample.forward is None:
         raise InputError(f"{name} has no forward judgement for question_id {sample.key}")
-    return sample.forward.outcome is sample.truth.outcome
+    return sample.forward.outcome
