@@ -205,24 +205,27 @@ def ratio_of(statistic: Statistic) -> float:
     return float(statistic.formula(statistic.columns.sum(axis=0)))
 
 
-def test_alpha_is_the_hand_worked_one_of_krippendorffs_paper() -> None:
-    """Krippendorff 2011, section C: four observers, twelve units, nominal 0.743; values 1, 2, 3 and those of 4, 5 left
-    out would change it, so the three most frequent of a like table are checked against the library instead.
-    """
-    a = [1, 2, 3, 3, 2, 1, 3, 1, 2, 0, 0, 0]
-    b = [1, 2, 3, 3, 2, 2, 3, 1, 2, 0, 0, 3]
-    c = [0, 3, 3, 3, 2, 3, 3, 2, 2, 0, 1, 0]
-    d = [1, 2, 3, 3, 2, 1, 3, 1, 2, 0, 1, 0]
-    labels = {1: WIN, 2: TIE, 3: LOSE}
-    votes = count_votes([[labels[vote] for vote in unit if vote] for unit in zip(a, b, c, d, strict=True)])
-    oracle = krippendorff.alpha(
-        [[vote or math.nan for vote in rater] for rater in (a, b, c, d)], level_of_measurement="nominal"
-    )
-    assert ratio_of(alpha(votes)) == pytest.approx(oracle)
-    # by hand: two raters, units WW, WL, LL: coincidences WW 2, LL 2, WL 1 + 1; alpha = 1 - 5 (6 - 4) / (36 - 9 - 9)
+def test_alpha_is_worked_by_hand_and_that_of_the_library_where_votes_are_missing() -> None:
+    # units WW, WL, LL: coincidences WW 2, LL 2, WL and LW 1 each; alpha = 1 - (6 - 1) (6 - 4) / (36 - 9 - 9)
     small = count_votes([[WIN, WIN], [WIN, LOSE], [LOSE, LOSE]])
     assert ratio_of(alpha(small)) == pytest.approx(1 - 5 * 2 / 18)
-    assert math.isnan(ratio_of(alpha(count_votes([[WIN], [TIE]])))) or alpha(count_votes([[WIN], [TIE]])).count == 0
+    raters = [
+        [1, 2, 3, 3, 2, 1, 3, 1, 2, 0, 0, 0],
+        [1, 2, 3, 3, 2, 2, 3, 1, 2, 0, 0, 3],
+        [0, 3, 3, 3, 2, 3, 3, 2, 2, 0, 1, 0],
+        [1, 2, 3, 3, 2, 1, 3, 1, 2, 0, 1, 0],
+    ]
+    labels = {1: WIN, 2: TIE, 3: LOSE}
+    votes = count_votes([[labels[vote] for vote in unit if vote] for unit in zip(*raters, strict=True)])
+    oracle = krippendorff.alpha(
+        [[vote or math.nan for vote in rater] for rater in raters], level_of_measurement="nominal"
+    )
+    assert ratio_of(alpha(votes)) == pytest.approx(oracle)
+
+
+def test_annotators_who_never_differ_have_no_alpha() -> None:
+    assert "alpha" not in summarize([sample(1, None, None, WIN, votes=[WIN, WIN])])["rates"]
+    assert "alpha" not in summarize([sample(1, None, None, WIN, votes=[WIN])])["rates"]
 
 
 def test_annotators_agree_with_each_other_and_with_the_rest() -> None:
