@@ -1,8 +1,8 @@
-"""How long `judgelm evaluate` takes for 100,000 judgements, and for twice as many: seconds and memory of the whole command, start included.
+"""How long `judgelm evaluate` takes for 100,000 judgements, and for twice as many.
 
     python -m benchmarks.evaluate --output benchmarks/evaluate.json
 
-The judgements are drawn by a fixed seed: both orders, with probabilities and expected scores, a teacher's scores and
+Seconds and memory are those of the whole command, start included. The judgements are drawn by a fixed seed: both orders, with probabilities and expected scores, a teacher's scores and
 three annotators' votes, five pairs a question. So all that the command can compute is computed.
 """
 
