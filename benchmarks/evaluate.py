@@ -2,8 +2,9 @@
 
     python -m benchmarks.evaluate --output benchmarks/evaluate.json
 
-Seconds and memory are those of the whole command, start included. The judgements are drawn by a fixed seed: both orders, with probabilities and expected scores, a teacher's scores and
-three annotators' votes, five pairs a question. So all that the command can compute is computed.
+Seconds and memory are those of the whole command, start included. The judgements are drawn by a fixed seed: both
+orders, with probabilities and expected scores, a teacher's scores and three annotators' votes, five pairs a question.
+So all that the command can compute is computed.
 """
 
 from __future__ import annotations
