@@ -167,7 +167,7 @@ def _sample(key: str, lines: Mapping[str, Line], source: Line, needed: bool) -> 
         readings.get("reversed"),
         read_truth(source, needed),
         _teacher_text(source),
-        tuple(_labelled_outcome(source, vote) for vote in source.record.get("annotators") or ()),
+        _read_votes(source),
     )
 
 
@@ -203,6 +203,12 @@ def _labelled_outcome(line: Line, label: Any) -> Outcome:
     if isinstance(label, bool) or label not in list(LABELS):
         raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {label!r}")
     return LABELS[label]
+
+
+def _read_votes(line: Line) -> tuple[Outcome, ...]:
+    if line.record.get("annotators") is None:
+        return ()
+    return tuple(_labelled_outcome(line, vote) for vote in require(line, "annotators", list))
 
 
 def _teacher_text(line: Line) -> str | None:

@@ -29,7 +29,8 @@ from judgelm.llm_judge.agreement import (
 )
 from judgelm.llm_judge.calibration import Confidences, brier, calibration_error, reliability
 from judgelm.llm_judge.correlation import correlate, kendall, spearman
-from judgelm.llm_judge.intervals import RESAMPLES, Estimate, Floats, Statistic, estimates, quotient, ratio
+from judgelm.llm_judge.groups import by_category, by_gap, by_group, by_length
+from judgelm.llm_judge.intervals import RESAMPLES, Estimate, Floats, Statistic, estimates, quotient
 from judgelm.llm_judge.judged import JudgedSample, Reading
 from judgelm.verdict import Outcome
 
@@ -58,14 +59,6 @@ RATE_LABELS = {
 }
 NO_SHARES = ("kappa", "alpha", "mae", "spearman", "kendall", "brier")
 """rates that are not said in per cent"""
-_GAPS = ((0.0, "0"), (1.0, "up to 1"), (2.0, "up to 2"), (4.0, "up to 4"), (np.inf, "more than 4"))
-_LENGTHS = (
-    (1 / 2, "answer 1 less than half as long"),
-    (1 / 1.1, "answer 1 shorter"),
-    (1.1, "about equal (within 10 %)"),
-    (2.0, "answer 1 longer"),
-    (np.inf, "answer 1 more than twice as long"),
-)
 _MANY = 20_000
 _RANK_RESAMPLES_OF_MANY = 200
 
@@ -85,6 +78,12 @@ class _Coded:
     @property
     def labelled(self) -> Mask:
         return np.asarray(self.truth != MISSING)
+
+    @property
+    def right(self) -> Floats:
+        """1 and 0 for a forward judgement that agrees with the truth or not, NaN where either is missing."""
+        judged = self.labelled & (self.forward != MISSING)
+        return np.where(judged, self.truth == self.forward, np.nan)
 
     @property
     def both(self) -> Mask:
@@ -117,6 +116,7 @@ def summarize(samples: Sequence[JudgedSample], resamples: int = RESAMPLES, seed:
     if "alpha" in found:
         found["alpha"] = replace(found["alpha"], value=library_alpha(votes))
     found |= _rank_correlations(coded, resamples, seed)
+    grouped = {"by_gap": by_gap(samples), "by_length": by_length(samples), "by_category": by_category(samples)}
     return {
         "samples": len(samples),
         "labelled": int(coded.labelled.sum()),
@@ -124,7 +124,7 @@ def summarize(samples: Sequence[JudgedSample], resamples: int = RESAMPLES, seed:
         "rates": {name: found[name].to_record() for name in RATE_LABELS if name in found},
         "unparsed": _unparsed(coded, found),
         **_class_tables(cells),
-        **{name: _by_group(coded, groups, resamples, seed) for name, groups in _groups(coded).items()},
+        **{name: by_group(coded.right, groups, coded.clusters, resamples, seed) for name, groups in grouped.items()},
         "reliability": reliability(given),
     }
 
@@ -244,50 +244,3 @@ def _class_tables(cells: Floats) -> Record:
             for k, outcome in enumerate(OUTCOMES)
         },
     }
-
-
-Groups = Sequence[tuple[int, str] | None]
-"""which group each sample is in: its place among the groups, and its name; None for no group"""
-
-
-def _groups(coded: _Coded) -> dict[str, Groups]:
-    """By score gap, by length of the answers, and by category."""
-    lengths = [(len(first), len(second)) for first, second in (sample.answers for sample in coded.samples)]
-    ratios = [first / second if second else np.inf for first, second in lengths]
-    return {
-        "by_gap": _gaps(coded),
-        "by_length": [
-            _first_at_least(_LENGTHS, value) if any(pair) else None for value, pair in zip(ratios, lengths, strict=True)
-        ],
-        "by_category": [None if sample.category is None else (0, sample.category) for sample in coded.samples],
-    }
-
-
-def _gaps(coded: _Coded) -> Groups:
-    """By the teacher's scores, or where it gave none, as people do, by the judge's own."""
-    samples = coded.samples
-    if any(sample.truth and sample.truth.scores for sample in samples):
-        whose, scores = "teacher's", [sample.truth.scores if sample.truth else None for sample in samples]
-    else:
-        whose, scores = "judge's", [sample.forward.scores if sample.forward else None for sample in samples]
-    placed = [None if pair is None else _first_at_least(_GAPS, abs(pair[0] - pair[1])) for pair in scores]
-    return [each and (each[0], f"{whose} gap {each[1]}") for each in placed]
-
-
-def _first_at_least(bounds: Sequence[tuple[float, str]], value: float) -> tuple[int, str]:
-    return next((place, name) for place, (bound, name) in enumerate(bounds) if value <= bound)
-
-
-def _by_group(coded: _Coded, groups: Groups, resamples: int, seed: int) -> list[Record] | None:
-    """Agreement in each group, its own questions drawn; None where there are no groups, or no truth."""
-    members: dict[tuple[int, str], list[int]] = {}
-    for place in np.flatnonzero(coded.labelled & (coded.forward != MISSING)).tolist():
-        if (group := groups[place]) is not None:
-            members.setdefault(group, []).append(place)
-    right = coded.truth == coded.forward
-    found = []
-    for group in sorted(members, key=lambda group: (group[0], -len(members[group]), group[1])):
-        places = members[group]
-        agreed = ratio(right[places], [coded.clusters[place] for place in places], resamples=resamples, seed=seed)
-        found.append({"label": group[1], "agreement": agreed.to_record()})
-    return found or None
