@@ -30,7 +30,7 @@ def test_a_reversed_judgement_is_read_as_of_the_answers_in_the_file(tmp_path: Pa
     assert sample.scores == (8.5, 3.5)
     assert sample.outcome("probabilities") is None
     assert sample.truth is not None
-    assert sample.truth.votes == (Outcome.WIN, Outcome.WIN, Outcome.TIE)
+    assert sample.votes == (Outcome.WIN, Outcome.WIN, Outcome.TIE)
     forward.unlink()
     (alone,) = read_folder(tmp_path)
     assert alone.answers == ("a", "b")
@@ -61,6 +61,8 @@ def test_an_unread_order_leaves_no_outcome(tmp_path: Path) -> None:
     ("teacher", "message"),
     [
         ({"question_id": 1, "label": 3}, r"teacher\.jsonl:1: expected label 1, 2 or 0 \(tie\), found 3"),
+        ({"question_id": 1, "label": 1, "annotators": [1, "2"]}, r"teacher\.jsonl:1: expected label 1, 2 or 0"),
+        ({"question_id": 1, "label": 1, "annotators": 2}, r"field 'annotators' must be list, found int"),
         ({"question_id": 2, "label": 1}, "has no teacher judgement for question_id 1"),
         ({"question_id": 1}, "text"),
     ],

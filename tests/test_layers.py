@@ -50,9 +50,9 @@ HEAVY_AT_THE_TOP: dict[str, set[str]] = {
 ANYWHERE = {
     "peft": {"model.py", "train/model.py"},
     "sklearn": {"llm_judge/metrics.py"},
-    "scipy": {"llm_judge/intervals.py"},
+    "scipy": {"llm_judge/comparison.py", "llm_judge/intervals.py"},
     "evalica": set(),
-    "krippendorff": set(),
+    "krippendorff": {"llm_judge/agreement.py"},
     "huggingface_hub": {"model.py", "train/dataset.py"},
     "datasets": {"train/dataset.py"},
     "gradio": {"serve/ui.py", "serve/batch_tab.py", "serve/gradio_web_server_judgelm.py"},

@@ -179,7 +179,8 @@ def test_published_eval_script_ends_with_one_json_object(run: Any, tmp_path: Pat
     assert {name: metrics[name] for name in PUBLISHED} == pytest.approx(
         published_metrics([("8 7\nx", "9 1", "1 9"), ("3 9", "4 3", "4 3"), ("?", "1 1", "1 1")]), abs=1e-12
     )
-    assert "agreement with the teacher" in script.stdout
+    assert "agreement with the truth" in script.stdout
+    assert "accuracy (published rule: unparsed = tie)" in script.stdout
     ours = run("-m", "judgelm", "evaluate", "--teacher", teacher, "--forward", forward, "--reversed", reversed_)
     assert ours.stdout == script.stdout
 

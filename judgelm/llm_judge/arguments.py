@@ -270,15 +270,22 @@ def evaluate_parser() -> Parser:
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm evaluate`."""
-    parser.add_argument("--forward", required=True, metavar="FILE", help="judgements in forward order")
+    parser.add_argument(
+        "folder", nargs="?", metavar="DIR", help="folder that judgelm judge wrote (or --forward and --reversed)"
+    )
+    parser.add_argument("--forward", metavar="FILE", help="judgements in forward order, where no folder is given")
     parser.add_argument(
         "--reversed", metavar="FILE", help="judgements with answers 1 and 2 exchanged: gives consistency and bias"
     )
     parser.add_argument(
         "--teacher",
         metavar="FILE",
-        help="teacher judgements (question_id, text): gives agreement, precision, recall, F1",
+        help="teacher judgements (question_id, text), or people's labels (question_id, label: 1, 2 or 0 for a tie;"
+        " annotators: a list of labels): gives agreement, precision, recall, F1 (default: what the judged rows bring"
+        " along)",
     )
+    parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
+    parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:

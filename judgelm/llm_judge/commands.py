@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from judgelm.console import run_main
+from judgelm.jsonl import InputError, write_text
 from judgelm.llm_judge.arguments import evaluate_parser, published_parser
+from judgelm.llm_judge.comparison import compare
 from judgelm.llm_judge.engines import ChosenJudge, choose_judge, choose_model
-from judgelm.llm_judge.evaluation import PathLike, evaluate_files
+from judgelm.llm_judge.evaluation import evaluate_samples
 from judgelm.llm_judge.judge import JudgeSettings, Order, check_orders
+from judgelm.llm_judge.judged import PathLike, read_files, read_folder
+from judgelm.llm_judge.metrics import PUBLISHED, Metrics
 from judgelm.llm_judge.report import MAX_ROWS, cost_line, counts_line, judgement_table, metrics_table, win_lines
 from judgelm.llm_judge.run import Judgements, RunFiles, hash_file, run_judge
+from judgelm.llm_judge.summary import RATE_LABELS, summarize
+from judgelm.llm_judge.summary_tables import comparison_table, summary_tables
 from judgelm.prompt import TASKS
 from judgelm.reading import Samples, find_task, read_samples
 from judgelm.sample import Sample
@@ -106,7 +112,25 @@ def print_note(chosen: ChosenJudge) -> None:
 
 def evaluate_command(args: argparse.Namespace) -> None:
     """`judgelm evaluate`."""
-    print_metrics(args.forward, args.reversed, args.teacher)
+    if (args.folder is None) == (args.forward is None):
+        raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
+    if args.folder is not None and args.reversed is not None:
+        raise InputError("--reversed goes with --forward; of a folder both orders are read")
+    name = args.folder or args.forward
+    if args.folder is None:
+        samples = read_files(args.forward, args.reversed, args.teacher)
+    else:
+        samples = read_folder(args.folder, args.teacher)
+    metrics = evaluate_samples(samples, name, args.teacher)
+    summary = summarize(samples)
+    print(summary_tables(summary))
+    if args.against is not None:
+        names = (str(name), str(args.against))
+        summary["against"] = compare(samples, read_folder(args.against, args.teacher), names)
+        print(f"\n{comparison_table(summary['against'], names)}")
+    print_metrics(metrics, args.teacher)
+    if args.output is not None:
+        write_text(args.output, json.dumps(summary, indent=1) + "\n")
 
 
 def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -114,18 +138,19 @@ def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
 
     def command() -> None:
         args = evaluate_parser().parse_args(argv)
-        print_metrics(
-            args.sequential_pred_answer_file_path, args.reversed_pred_answer_file_path, args.gt_answer_file_path
-        )
+        forward, teacher = args.sequential_pred_answer_file_path, args.gt_answer_file_path
+        samples = read_files(forward, args.reversed_pred_answer_file_path, teacher)
+        metrics = evaluate_samples(samples, forward, teacher)
+        print(summary_tables(summarize(samples)))
+        print_metrics(metrics, teacher)
 
     run_main(command)
 
 
-def print_metrics(forward: PathLike, reversed_: PathLike | None, teacher: PathLike | None) -> None:
-    """A table, and as the last line one JSON object."""
-    metrics = evaluate_files(forward, reversed_, teacher)
+def print_metrics(metrics: Metrics, teacher: PathLike | None) -> None:
+    """The published metrics and counts as a table, and as the last line one JSON object."""
     if metrics.get("not_judged"):
         print(f"judgelm: {metrics['not_judged']} rows of {teacher} have no judgement and do not count", file=sys.stderr)
-    print(metrics_table(metrics))
-    print()
+    said_already = {*RATE_LABELS, "agreement_both_orders"} - set(PUBLISHED)
+    print(f"\n{metrics_table({name: value for name, value in metrics.items() if name not in said_already})}\n")
     sys.stdout.write(json.dumps(metrics) + "\n")

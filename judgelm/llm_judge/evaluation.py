@@ -1,14 +1,13 @@
-"""Judgement files -> joined pairs -> metrics."""
+"""Judgement files -> joined samples -> the published metrics."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 
-from judgelm.jsonl import InputError, index_by_id, read_lines, require
-from judgelm.llm_judge.judged import check_order, find_line, judgement_text, read_probabilities
+from judgelm.jsonl import InputError, LineFile
+from judgelm.llm_judge.judged import JudgedSample, PathLike, Reading, read_files
 from judgelm.llm_judge.metrics import JudgedPair, Metrics, evaluate_pairs
-
-PathLike = str | os.PathLike[str]
+from judgelm.verdict import Outcome
 
 
 def evaluate_files(forward: PathLike, reversed_: PathLike | None = None, teacher: PathLike | None = None) -> Metrics:
@@ -16,30 +15,34 @@ def evaluate_files(forward: PathLike, reversed_: PathLike | None = None, teacher
 
     Raises InputError for a double id, for an id that one file has and another lacks, and where nothing can be read.
     """
-    forward_by_id = index_by_id(read_lines(forward))
-    reversed_by_id = index_by_id(read_lines(reversed_)) if reversed_ is not None else None
-    teacher_by_id = index_by_id(read_lines(teacher)) if teacher is not None else None
-    if reversed_by_id is not None:
-        for key, line in reversed_by_id.items():
-            find_line(forward_by_id, key, forward, line, "forward judgement")
-            check_order(line, "reversed")
-    pairs = []
-    for key, line in forward_by_id.items():
-        check_order(line, "forward")
-        back = None if reversed_by_id is None else find_line(reversed_by_id, key, reversed_, line, "reversed judgement")
-        truth = None if teacher_by_id is None else find_line(teacher_by_id, key, teacher, line, "teacher judgement")
-        pair = JudgedPair(
-            forward=judgement_text(line),
-            reversed=back and judgement_text(back),
-            teacher=truth and require(truth, "text", str),
-            forward_outcomes=read_probabilities(line),
-            reversed_outcomes=back and read_probabilities(back),
-        )
-        pairs.append(pair)
+    return evaluate_samples(read_files(forward, reversed_, teacher), forward, teacher)
+
+
+def evaluate_samples(samples: Sequence[JudgedSample], forward: PathLike, teacher: PathLike | None = None) -> Metrics:
+    """Metrics of what was read from these files. Without `teacher` the truth is what the judgements bring along."""
+    has_truth = teacher is not None or any(sample.truth for sample in samples)
     try:
-        metrics = evaluate_pairs(pairs)
+        metrics = evaluate_pairs([_pair(sample, has_truth) for sample in samples])
     except ValueError as error:
         raise InputError(f"{teacher or forward}: {error}") from None
-    if teacher_by_id is not None:
-        metrics["not_judged"] = len(teacher_by_id.keys() - forward_by_id.keys())
+    if teacher is not None:
+        metrics["not_judged"] = len(LineFile(teacher)) - len(samples)
     return metrics
+
+
+def _pair(sample: JudgedSample, has_truth: bool) -> JudgedPair:
+    if sample.forward is None:
+        raise ValueError("there is no forward judgement to evaluate")
+    back = sample.reversed
+    return JudgedPair(
+        forward=sample.forward.text,
+        reversed=back.text if back else None,
+        teacher=(sample.teacher or "") if has_truth else None,
+        forward_outcomes=sample.forward.probabilities,
+        reversed_outcomes=_of_the_exchanged(back) if back else None,
+    )
+
+
+def _of_the_exchanged(reading: Reading) -> dict[Outcome, float] | None:
+    given = reading.probabilities
+    return None if given is None else {outcome: given[outcome.swapped()] for outcome in Outcome}

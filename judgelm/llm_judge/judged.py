@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from judgelm.verdict import Judgement, Outcome, ParseState
 
 LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
 """the labels of people: which answer is better, 0 for neither"""
+PathLike = str | os.PathLike[str]
 RULES = ("agree", "scores", "probabilities")
 """how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
 
@@ -41,8 +43,6 @@ class Truth:
 
     outcome: Outcome
     scores: tuple[float, float] | None = None
-    votes: tuple[Outcome, ...] = ()
-    """of single annotators"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,15 @@ class JudgedSample:
     forward: Reading | None
     reversed: Reading | None
     truth: Truth | None = None
+    teacher: str | None = None
+    """the truth as text, read or not: the published metrics read it by a rule of their own"""
+    votes: tuple[Outcome, ...] = ()
+    """of single annotators, also where they have no majority and so no truth"""
 
     @property
     def cluster(self) -> str:
-        """Samples of the same question are not independent: intervals draw whole questions."""
-        return question_key(self.question)
+        """Samples of the same question are not independent: intervals draw whole questions. Without one, the id."""
+        return question_key(self.question) or self.key
 
     @property
     def readings(self) -> tuple[Reading, ...]:
@@ -106,7 +110,7 @@ class JudgedSample:
         return found.pop() if len(found) == 1 else Outcome.TIE
 
 
-def read_folder(folder: str | Path, teacher: str | Path | None = None) -> list[JudgedSample]:
+def read_folder(folder: PathLike, teacher: PathLike | None = None) -> list[JudgedSample]:
     """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth."""
     place = Path(folder).expanduser()
     paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
@@ -117,13 +121,13 @@ def read_folder(folder: str | Path, teacher: str | Path | None = None) -> list[J
 
 
 def read_files(
-    forward: str | Path | None, reversed_: str | Path | None = None, teacher: str | Path | None = None
+    forward: PathLike | None, reversed_: PathLike | None = None, teacher: PathLike | None = None
 ) -> list[JudgedSample]:
     """Judgement files joined by question_id, in the order of the first one.
 
     The truth comes from `teacher` (`text` "s1 s2\\n..", or `label` 1 first, 2 second, 0 tie, null none), else from
-    `label` in the judgements. Rows without a readable truth have None. Raises InputError for a double id, an id that
-    one file has and another lacks, and a file of the other order.
+    `label` or `text` in the judgements. Rows without a readable truth have None. Raises InputError for a double id, an
+    id that one file has and another lacks, and a file of the other order.
     """
     files = {order: path for order, path in (("forward", forward), ("reversed", reversed_)) if path is not None}
     if not files:
@@ -141,11 +145,11 @@ def read_files(
             order: find_line(by_id, key, files[order], line, f"{order} judgement") for order, by_id in lines.items()
         }
         source = line if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
-        samples.append(_sample(key, both, read_truth(source, teacher is not None)))
+        samples.append(_sample(key, both, source, teacher is not None))
     return samples
 
 
-def _sample(key: str, lines: Mapping[str, Line], truth: Truth | None) -> JudgedSample:
+def _sample(key: str, lines: Mapping[str, Line], source: Line, needed: bool) -> JudgedSample:
     readings = {order: _reading(line, exchanged=order == "reversed") for order, line in lines.items()}
     order, line = next(iter(lines.items()))
     # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
@@ -161,7 +165,9 @@ def _sample(key: str, lines: Mapping[str, Line], truth: Truth | None) -> JudgedS
         None if category is None else str(category),
         readings.get("forward"),
         readings.get("reversed"),
-        truth,
+        read_truth(source, needed),
+        _teacher_text(source),
+        _read_votes(source),
     )
 
 
@@ -186,16 +192,31 @@ def read_truth(line: Line, needed: bool = True) -> Truth | None:
     """
     record = line.record
     if "label" in record:
-        label = record["label"]
-        votes = record.get("annotators") or []
-        for vote in (*([] if label is None else [label]), *votes):
-            if vote not in LABELS or isinstance(vote, bool):
-                raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {vote!r}")
-        return None if label is None else Truth(LABELS[label], None, tuple(LABELS[vote] for vote in votes))
+        return None if record["label"] is None else Truth(_labelled_outcome(line, record["label"]))
     if "text" not in record and not needed:
         return None
     scores: Any = Judgement.parse(require(line, "text", str)).scores
     return None if scores is None else Truth(Outcome.from_scores(*scores), scores)
+
+
+def _labelled_outcome(line: Line, label: Any) -> Outcome:
+    if isinstance(label, bool) or label not in list(LABELS):
+        raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {label!r}")
+    return LABELS[label]
+
+
+def _read_votes(line: Line) -> tuple[Outcome, ...]:
+    if line.record.get("annotators") is None:
+        return ()
+    return tuple(_labelled_outcome(line, vote) for vote in require(line, "annotators", list))
+
+
+def _teacher_text(line: Line) -> str | None:
+    """A label becomes the shortest judgement that says the same; empty for a label of null."""
+    if "label" in line.record:
+        return {1: "2 1", 2: "1 2", 0: "1 1", None: ""}[line.record["label"]]
+    text = line.record.get("text")
+    return text if isinstance(text, str) else None
 
 
 def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, what: str) -> Line:

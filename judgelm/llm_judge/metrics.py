@@ -10,6 +10,11 @@ from judgelm.distribution import both_orders, likeliest
 from judgelm.verdict import Judgement, Outcome, ParseState, published_scores
 
 Metrics = dict[str, float | int]
+PUBLISHED = (
+    *("accuracy", "precision", "recall", "f1", "consistency"),
+    *("perfer_before_rate", "perfer_after_rate", "delta_bias", "total_bias", "total_num"),
+)
+"""keys of the paper's script, by its rule: an unparsed judgement is a tie"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,415 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import krippendorff
+import numpy as np
+import pytest
+from conftest import write_jsonl
+from scipy.stats import kendalltau, spearmanr
+from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
+from statsmodels.stats.contingency_tables import mcnemar
+from test_run import judge
+
+from judgelm.jsonl import InputError
+from judgelm.llm_judge.agreement import alpha, annotator_with_another, annotator_with_the_majority, count_votes
+from judgelm.llm_judge.comparison import compare
+from judgelm.llm_judge.correlation import correlate, kendall, spearman
+from judgelm.llm_judge.intervals import Statistic, bootstrap
+from judgelm.llm_judge.judged import JudgedSample, Reading, Truth
+from judgelm.llm_judge.metrics import JudgedPair, evaluate_pairs
+from judgelm.llm_judge.summary import RATE_LABELS, summarize
+from judgelm.verdict import Judgement, Outcome
+
+WIN, TIE, LOSE = Outcome
+Scores = tuple[float, float]
+
+
+def reading(scores: Scores | None, probabilities: Sequence[float] | None = None) -> Reading:
+    """Of the answers in the order of the file; the text is what the judge would have written then."""
+    text = "no idea" if scores is None else f"{scores[0]:g} {scores[1]:g}"
+    given = None if probabilities is None else dict(zip(Outcome, probabilities, strict=True))
+    return Reading(text, Judgement.parse(text).state, scores, given)
+
+
+def sample(
+    key: int,
+    forward: Reading | None,
+    back: Reading | None = None,
+    truth: Scores | Outcome | None = None,
+    question: str | None = None,
+    answers: tuple[str, str] = ("a", "b"),
+    category: str | None = None,
+    votes: Sequence[Outcome] = (),
+) -> JudgedSample:
+    known = truth
+    if isinstance(truth, tuple):
+        known = Truth(Outcome.from_scores(*truth), truth)
+    elif truth is not None:
+        known = Truth(truth)
+    asked = f"question {key}" if question is None else question
+    return JudgedSample(str(key), asked, answers, (None, None), category, forward, back, known, None, tuple(votes))
+
+
+def value(summary: dict[str, Any], name: str) -> float:
+    return float(summary["rates"][name]["value"])
+
+
+@pytest.fixture(scope="module")
+def many() -> list[JudgedSample]:
+    """400 samples of 200 questions whose judge is often right, with unread judgements, probabilities and votes."""
+    draw = np.random.default_rng(5)
+
+    def judged(truth: Scores) -> Reading:
+        if draw.random() < 0.05:
+            return reading(None)
+        first, second = (float(np.clip(round(score + draw.normal(0, 1.5)), 1, 10)) for score in truth)
+        return reading((first, second), draw.dirichlet([2, 1, 2]).tolist())
+
+    found = []
+    for key in range(400):
+        truth = float(draw.integers(1, 11)), float(draw.integers(1, 11))
+        votes = draw.choice(list(Outcome), size=draw.integers(0, 5)).tolist()
+        length = ("x" * int(draw.integers(1, 40)), "y" * int(draw.integers(1, 40)))
+        found.append(
+            sample(key, judged(truth), judged(truth), truth, f"Q{key // 2}", length, "ab"[key % 2], map(Outcome, votes))
+        )
+    return found
+
+
+def test_a_judge_worked_by_hand() -> None:
+    samples = [
+        sample(1, reading((9, 2)), reading((8, 3)), (8, 4)),
+        sample(2, reading((5, 5)), reading((4, 6)), (3, 6)),
+        sample(3, reading(None), reading((2, 2)), (7, 7)),
+        sample(4, reading((2, 9)), reading((7, 6)), (4, 8)),
+    ]
+    summary = summarize(samples)
+    assert (summary["samples"], summary["labelled"], summary["questions"]) == (4, 4, 4)
+    # right: 1 and 4 forward; 1, 2 and 3 reversed; 1 where both must say so (2 and 4 contradict, 3 is unread)
+    assert value(summary, "agreement") == 2 / 4
+    assert value(summary, "agreement_reversed") == 3 / 4
+    assert value(summary, "agreement_both") == 1 / 4
+    # mean scores: 8.5 2.5, 4.5 5.5, none, 4.5 7.5
+    assert value(summary, "agreement_scores") == 3 / 4
+    assert "agreement_probabilities" not in summary["rates"]
+    assert value(summary, "consistency") == 1 / 4
+    # shown first, answer 1 gets 5 5, and shown second 4 6; then 2 9 and 7 6
+    assert (value(summary, "bias_first"), value(summary, "bias_second")) == (1 / 4, 1 / 4)
+    assert value(summary, "unparsed") == 1 / 8
+    assert value(summary, "mae") == pytest.approx((1 + 2 + 2 + 1 + 2 + 1) / 6)
+    assert {name: summary["unparsed"][name]["value"] for name in ("as_tie", "as_error", "excluded")} == {
+        "as_tie": 3 / 4,
+        "as_error": 2 / 4,
+        "excluded": 2 / 3,
+    }
+    assert summary["unparsed"]["count"] == 1
+    assert summary["confusion"] == {
+        "win": {"win": 1, "tie": 0, "lose": 0, "unparsed": 0},
+        "tie": {"win": 0, "tie": 0, "lose": 0, "unparsed": 1},
+        "lose": {"win": 0, "tie": 1, "lose": 1, "unparsed": 0},
+    }
+    assert summary["classes"]["lose"] == {"precision": 1, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
+    assert summary["reliability"] is None
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+def test_without_truth_or_a_second_order_nothing_is_made_up() -> None:
+    summary = summarize([sample(1, reading((8, 2))), sample(2, reading(None))])
+    assert list(summary["rates"]) == ["unparsed"]
+    for name in ("unparsed", "confusion", "classes", "by_gap", "by_length", "by_category", "reliability"):
+        assert summary[name] is None
+    with pytest.raises(ValueError, match="no sample"):
+        summarize([])
+
+
+def test_rates_are_those_of_the_metrics_that_were_there_before(many: list[JudgedSample]) -> None:
+    readable = [each for each in many if each.outcomes is not None]
+    pairs = [
+        JudgedPair(
+            each.forward.text,
+            " ".join(each.reversed.text.split()[::-1]),
+            f"{each.truth.scores[0]:g} {each.truth.scores[1]:g}",
+            each.forward.probabilities,
+            {outcome: each.reversed.probabilities[outcome.swapped()] for outcome in Outcome},
+        )
+        for each in readable
+        if each.forward and each.reversed and each.truth and each.truth.scores
+    ]
+    old, new = evaluate_pairs(pairs), summarize(readable, resamples=10)
+    names = {"agreement_both_orders": "agreement_probabilities"}
+    for name in ("agreement", "bias_first", "bias_second", "brier", "calibration_error", "agreement_both_orders"):
+        assert value(new, names.get(name, name)) == pytest.approx(old[name]), name
+    # all are read here, so the published rule says the same
+    for name in ("precision", "recall", "f1", "consistency"):
+        assert value(new, name) == pytest.approx(old[name]), name
+
+
+def test_kappa_and_classes_are_those_of_scikit_learn(many: list[JudgedSample]) -> None:
+    truth = [each.truth.outcome.value for each in many if each.truth]
+    said = [str(each.forward.outcome or "unread") for each in many if each.forward]
+    summary = summarize(many, resamples=50)
+    assert value(summary, "kappa") == pytest.approx(cohen_kappa_score(truth, said))
+    outcomes = [outcome.value for outcome in Outcome]
+    table = precision_recall_fscore_support(truth, said, labels=outcomes, zero_division=0)
+    for place, outcome in enumerate(outcomes):
+        row = summary["classes"][outcome]
+        found = row["precision"], row["recall"], row["f1"], row["support"]
+        assert found == pytest.approx(tuple(column[place] for column in table))
+    for name, column in zip(("precision", "recall", "f1"), table, strict=False):
+        assert value(summary, name) == pytest.approx(np.mean(column))
+
+
+def test_an_interval_of_kappa_is_that_of_weighted_scikit_learn(many: list[JudgedSample]) -> None:
+    truth = [each.truth.outcome.value for each in many if each.truth]
+    said = [str(each.forward.outcome or "unread") for each in many if each.forward]
+    found = summarize(many, resamples=60, seed=4)["rates"]["kappa"]
+    slow = bootstrap(
+        lambda weights: float(cohen_kappa_score(truth, said, sample_weight=weights)),
+        [each.cluster for each in many],
+        resamples=60,
+        seed=4,
+    )
+    assert found == pytest.approx(slow.to_record())
+
+
+def test_rank_correlations_are_those_of_scipy(many: list[JudgedSample]) -> None:
+    pairs = [
+        (ours, theirs)
+        for each in many
+        if each.forward and each.forward.scores and each.truth and each.truth.scores
+        for ours, theirs in zip(each.forward.scores, each.truth.scores, strict=True)
+    ]
+    summary = summarize(many, resamples=20)
+    assert value(summary, "spearman") == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
+    assert value(summary, "kendall") == pytest.approx(kendalltau(*zip(*pairs, strict=True)).statistic)
+    assert value(summary, "mae") == pytest.approx(np.mean([abs(a - b) for a, b in pairs]))
+
+
+def test_a_resample_is_ranked_as_if_its_samples_were_written_out() -> None:
+    draw = np.random.default_rng(6)
+    first, second, weights = draw.integers(1, 6, 40), draw.integers(1, 6, 40), draw.integers(0, 4, 40)
+    table = np.zeros((5, 5))
+    np.add.at(table, (first - 1, second - 1), weights)
+    written = first.repeat(weights), second.repeat(weights)
+    assert spearman(table) == pytest.approx(spearmanr(*written).statistic)
+    assert kendall(table) == pytest.approx(kendalltau(*written).statistic)
+    assert correlate(spearman, np.ones(3), np.arange(3.0), ["a", "b", "c"], 10, 0) is None
+
+
+def ratio_of(statistic: Statistic) -> float:
+    return float(statistic.formula(statistic.columns.sum(axis=0)))
+
+
+def test_alpha_is_worked_by_hand_and_that_of_the_library_where_votes_are_missing() -> None:
+    # units WW, WL, LL: coincidences WW 2, LL 2, WL and LW 1 each; alpha = 1 - (6 - 1) (6 - 4) / (36 - 9 - 9)
+    small = count_votes([[WIN, WIN], [WIN, LOSE], [LOSE, LOSE]])
+    assert ratio_of(alpha(small)) == pytest.approx(1 - 5 * 2 / 18)
+    raters = [
+        [1, 2, 3, 3, 2, 1, 3, 1, 2, 0, 0, 0],
+        [1, 2, 3, 3, 2, 2, 3, 1, 2, 0, 0, 3],
+        [0, 3, 3, 3, 2, 3, 3, 2, 2, 0, 1, 0],
+        [1, 2, 3, 3, 2, 1, 3, 1, 2, 0, 1, 0],
+    ]
+    labels = {1: WIN, 2: TIE, 3: LOSE}
+    votes = count_votes([[labels[vote] for vote in unit if vote] for unit in zip(*raters, strict=True)])
+    oracle = krippendorff.alpha(
+        [[vote or math.nan for vote in rater] for rater in raters], level_of_measurement="nominal"
+    )
+    assert ratio_of(alpha(votes)) == pytest.approx(oracle)
+
+
+def test_annotators_who_never_differ_have_no_alpha() -> None:
+    assert "alpha" not in summarize([sample(1, None, None, WIN, votes=[WIN, WIN])])["rates"]
+    assert "alpha" not in summarize([sample(1, None, None, WIN, votes=[WIN])])["rates"]
+
+
+def test_annotators_agree_with_each_other_and_with_the_rest() -> None:
+    votes = count_votes([[WIN, WIN, WIN], [WIN, WIN, LOSE], [TIE, LOSE, WIN], [TIE]])
+    assert ratio_of(annotator_with_another(votes)) == pytest.approx((1 + 1 / 3 + 0) / 3)
+    # in the second only the third annotator faces a majority, and differs
+    assert ratio_of(annotator_with_the_majority(votes)) == pytest.approx(3 / 4)
+    random_votes = np.random.default_rng(7).choice(list(Outcome), size=(20_000, 3))
+    assert ratio_of(annotator_with_the_majority(count_votes([list(map(Outcome, row)) for row in random_votes]))) == (
+        pytest.approx(1 / 3, abs=0.01)
+    )
+
+
+def test_votes_without_a_majority_count_among_the_annotators(many: list[JudgedSample]) -> None:
+    contested = [sample(1, reading((8, 2)), None, None, votes=[WIN, LOSE]), sample(2, reading((8, 2)), None, WIN)]
+    assert summarize(contested)["rates"]["human_agreement"]["value"] == 0
+    summary = summarize(many, resamples=20)
+    units = [[list(Outcome).index(vote) for vote in each.votes] + [math.nan] * (4 - len(each.votes)) for each in many]
+    oracle = krippendorff.alpha(np.array(units).T, level_of_measurement="nominal")
+    assert value(summary, "alpha") == pytest.approx(oracle)
+    assert value(summary, "alpha") == pytest.approx(ratio_of(alpha(count_votes([each.votes for each in many]))))
+
+
+def test_reliability_says_how_often_each_confidence_is_right() -> None:
+    rows = [((0.7, 0.2, 0.1), WIN), ((0.75, 0.25, 0), LOSE), ((0.1, 0, 0.9), LOSE), ((0.5, 0, 0.5), TIE)]
+    summary = summarize([sample(k, reading((8, 2), p), None, truth) for k, (p, truth) in enumerate(rows)])
+    found = [(row["low"], row["confidence"], row["right"], row["count"]) for row in summary["reliability"]]
+    # two outcomes that share the highest probability are a tie
+    assert found == [
+        (0.5, 0.5, 1.0, 1),
+        (0.7, pytest.approx(0.725), 0.5, 2),
+        (0.9, 0.9, 1.0, 1),
+    ]
+    assert value(summary, "calibration_error") == pytest.approx((0.5 + 2 * 0.225 + 0.1) / 4)
+
+
+def test_agreement_by_group_adds_up(many: list[JudgedSample]) -> None:
+    summary = summarize(many, resamples=50)
+    for name in ("by_gap", "by_length", "by_category"):
+        rows = [row["agreement"] for row in summary[name]]
+        assert sum(row["count"] for row in rows) == 400
+        agreed = sum(row["value"] * row["count"] for row in rows)
+        assert agreed / 400 == pytest.approx(value(summary, "agreement"))
+    assert [row["label"] for row in summary["by_gap"]][:2] == ["teacher's gap 0", "teacher's gap up to 1"]
+    people = summarize([sample(1, reading((8, 5)), None, WIN, answers=("long" * 9, ""))])
+    assert [row["label"] for row in people["by_gap"]] == ["judge's gap up to 4"]
+    assert [row["label"] for row in people["by_length"]] == ["answer 1 more than twice as long"]
+
+
+def test_every_rate_has_a_label_an_interval_around_it_and_the_same_value_again(many: list[JudgedSample]) -> None:
+    summary = summarize(many, resamples=200)
+    assert set(summary["rates"]) == set(RATE_LABELS)
+    for name, rate in summary["rates"].items():
+        assert rate["low"] <= rate["high"], name
+        # resampling can only make calibration look worse
+        assert name == "calibration_error" or rate["low"] <= rate["value"] <= rate["high"], name
+    assert summarize(many, resamples=200) == summary
+
+
+def test_samples_without_a_question_are_independent() -> None:
+    alone = [sample(k, reading((8, 2)), None, WIN if k % 2 else LOSE, question="") for k in range(20)]
+    summary = summarize(alone)
+    assert summary["questions"] == 20
+    assert summary["rates"]["agreement"]["low"] is not None
+
+
+def test_two_judges_are_compared_on_the_same_samples(many: list[JudgedSample]) -> None:
+    draw = np.random.default_rng(8)
+    other = [
+        sample(int(each.key), reading(each.truth.scores if draw.random() < 0.8 else None), None, each.truth.scores)
+        for each in many
+        if each.truth
+    ]
+    mine = [sample(int(each.key), each.forward, None, each.truth and each.truth.scores) for each in many]
+    found = compare(mine, other[::-1])
+    table = [[found["both"], found["only_first"]], [found["only_second"], found["neither"]]]
+    assert found["p"] == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert sum(map(sum, table)) == found["samples"] == 400
+    assert found["first"]["value"] == value(summarize(mine, resamples=1), "agreement")
+    assert found["difference"]["value"] == pytest.approx(found["second"]["value"] - found["first"]["value"])
+    assert found["difference"]["low"] < found["difference"]["value"] < found["difference"]["high"]
+    alike = compare(mine, mine)
+    assert (alike["p"], alike["difference"]["low"], alike["difference"]["high"]) == (1, 0, 0)
+    # two unread judgements do not say the same
+    assert alike["same_outcome"]["value"] == pytest.approx(
+        sum(each.forward is not None and each.forward.outcome is not None for each in mine) / 400
+    )
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ([], "second has no judgement for question_id 1"),
+        (
+            [sample(1, reading((1, 2)), None, WIN), sample(2, reading((1, 2)))],
+            "first has no judgement for question_id 2",
+        ),
+        ([sample(1, reading((1, 2)), None, LOSE)], "have different truths for question_id 1"),
+        ([sample(1, reading((1, 2)), None, WIN, answers=("b", "a"))], "have different answers for question_id 1"),
+        ([sample(1, None, reading((1, 2)), WIN)], "second has no forward judgement for question_id 1"),
+    ],
+)
+def test_other_samples_cannot_be_compared(other: list[JudgedSample], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        compare([sample(1, reading((2, 1)), None, WIN)], other, ("first", "second"))
+
+
+def test_without_truth_there_is_nothing_to_compare_by() -> None:
+    with pytest.raises(InputError, match="no truth"):
+        compare([sample(1, reading((2, 1)))], [sample(1, reading((2, 1)))])
+
+
+def write_run(folder: Path, texts: Sequence[tuple[str, str]], labels: Sequence[int | None] | None) -> Path:
+    """As `judgelm judge` writes it; texts of the reversed order speak of the exchanged answers."""
+    for place, order in enumerate(("forward", "reversed")):
+        bodies = ["left", "right"][:: 1 if order == "forward" else -1]
+        records: list[dict[str, Any]] = [
+            {
+                "question_id": key,
+                "question_body": f"Question {key}?",
+                **{f"answer{side}_body": body for side, body in enumerate(bodies, start=1)},
+                "pred_text": text[place],
+                "pred_order": order,
+                "pred_task": "pair",
+            }
+            for key, text in enumerate(texts)
+        ]
+        for record, label in zip(records, labels or (), strict=False):
+            record["label"] = label
+        write_jsonl(folder / f"{order}.jsonl", records)
+    return folder
+
+
+def test_evaluate_reads_a_folder_with_labels_of_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = [("9 1", "1 9"), ("2 8", "8 2"), ("5 5", "4 6"), ("7 3", "6 4")]
+    folder = write_run(tmp_path / "a", texts, [1, 2, 0, None])
+    output = tmp_path / "out" / "summary.json"
+    assert judge(["evaluate", str(folder), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    last = json.loads(printed.splitlines()[-1])
+    # the row without a majority is dropped, as one whose teacher cannot be read
+    assert (last["accuracy"], last["total_num"], last["dropped_teacher"]) == (1.0, 3, 1)
+    assert "agreement with the truth" in printed
+    assert "agreement by length of the answers" in printed
+    summary = json.loads(output.read_text(encoding="utf-8"))
+    assert (summary["samples"], summary["labelled"]) == (4, 3)
+    assert summary["rates"]["consistency"]["value"] == 2 / 4
+
+    teacher = [{"question_id": key, "label": 2, "annotators": [2, 2, 1]} for key in range(5)]
+    labels = write_jsonl(tmp_path / "labels.jsonl", teacher)
+    assert judge(["evaluate", str(folder), "--teacher", str(labels)]) == 0
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["accuracy"], last["not_judged"]) == (1 / 4, 1)
+
+
+def test_evaluate_compares_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_run(tmp_path / "a", [("9 1", "1 9"), ("2 8", "8 2")], [1, 1])
+    second = write_run(tmp_path / "b", [("9 1", "1 9"), ("8 2", "2 8")], [1, 1])
+    output = tmp_path / "summary.json"
+    assert judge(["evaluate", str(first), "--against", str(second), "--output", str(output)]) == 0
+    printed = capsys.readouterr().out
+    assert "difference (second - first)" in printed
+    assert "agreement" in json.loads(printed.splitlines()[-1])
+    against = json.loads(output.read_text(encoding="utf-8"))["against"]
+    assert (against["only_first"], against["only_second"], against["p"]) == (0, 1, 1.0)
+
+
+def test_mistakes_of_evaluate_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "a", [("9 1", "1 9")], None)
+    other = write_run(tmp_path / "b", [("9 1", "1 9"), ("1 1", "1 1")], None)
+    (tmp_path / "c").mkdir()
+    (folder / "reversed.jsonl").rename(tmp_path / "c" / "reversed.jsonl")
+    wrong = write_jsonl(tmp_path / "wrong.jsonl", [{"question_id": 0, "label": "left"}])
+    for arguments, message in (
+        ([], "takes either a folder"),
+        ([str(folder), "--forward", str(wrong)], "takes either a folder"),
+        ([str(folder), "--reversed", str(wrong)], "--reversed goes with --forward"),
+        ([str(tmp_path)], "no forward.jsonl or reversed.jsonl there"),
+        ([str(tmp_path / "c")], "there is no forward judgement"),
+        ([str(folder), "--teacher", str(wrong)], "wrong.jsonl:1: expected label 1, 2 or 0 (tie), found 'left'"),
+        ([str(folder), "--against", str(other)], "has no judgement for question_id 1"),
+        ([str(folder), "--against", str(folder)], "there is no truth"),
+    ):
+        assert judge(["evaluate", *arguments]) == 2, arguments
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
