@@ -18,6 +18,7 @@ from judgelm.llm_judge.arguments import (
     add_prompt_arguments,
 )
 from judgelm.llm_judge.judge import check_orders
+from judgelm.llm_judge.report_command import add_arguments as add_report_arguments
 from judgelm.prompt import render_prompt
 from judgelm.reading import find_task, read_samples
 from judgelm.serve.arguments import add_serve_arguments
@@ -49,6 +50,16 @@ def build_parser() -> Parser:
     )
     add_evaluate_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    report = add(
+        "report",
+        "write a page about a judged folder",
+        "Write one HTML page about a folder of judgelm judge, which needs no network, and the same numbers in Markdown:"
+        " agreement, position, calibration, and the samples to read. The folder's audit.json and ranking.json are shown"
+        " too where there are any.",
+    )
+    add_report_arguments(report)
+    report.set_defaults(run=_report)
 
     train = add(
         "train",
@@ -111,6 +122,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     from judgelm.llm_judge.commands import evaluate_command
 
     evaluate_command(args)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from judgelm.llm_judge import report_command
+
+    report_command.run(args)
 
 
 def _prompt(args: argparse.Namespace) -> None:
