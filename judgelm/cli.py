@@ -54,7 +54,7 @@ def build_parser() -> Parser:
     report = add(
         "report",
         "write a page about a judged folder",
-        "Write one HTML page about a folder of judgelm judge, which needs no network, and the same numbers in Markdown:"
+        "Write one HTML page about D, a folder of judgelm judge, that needs no network, and the same in Markdown:"
         " agreement, position, calibration, and the samples to read. The folder's audit.json and ranking.json are shown"
         " too where there are any.",
     )

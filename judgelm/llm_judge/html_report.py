@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from judgelm.jsonl import Record, one_line
 from judgelm.llm_judge import pictures
@@ -29,6 +29,9 @@ MOST_SAMPLES = 200
 TEMPLATES = Path(__file__).parent / "templates"
 _MOST_TEXT = 8000
 """characters of a text that the page shows"""
+_MOST_NAME = 200
+"""characters of a name"""
+_MOST_BARS = 30
 _MOST_MODELS = 16
 """models in the picture of the ranking"""
 _NUMBERS = {"kappa", "mae", "spearman", "kendall", "brier", "alpha"}
@@ -87,7 +90,7 @@ def build_context(
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
     """All that the templates show, in words and pictures; for arguments see `build_page`."""
-    rates = {name: rate for name, rate in (summary.get("rates") or {}).items() if rate is not None}
+    rates = {name: rate for name, rate in (summary.get("rates") or {}).items() if _is_known(rate)}
     words = {name: (labels or {}).get(name, name.replace("_", " ")) for name in rates}
     context = {
         "title": title,
@@ -149,6 +152,11 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
+def _is_known(estimate: Record | None) -> TypeGuard[Record]:
+    """Whether an estimate is there: what could not be measured is null, or has a value that is."""
+    return estimate is not None and estimate.get("value") is not None
+
+
 def _row(name: str, estimate: Record, label: str) -> Row:
     share = name not in _NUMBERS
     return Row(label, _said(estimate["value"], share), _interval(estimate, share), estimate.get("count"))
@@ -181,7 +189,7 @@ def _unparsed(summary: Record) -> dict[str, Any] | None:
     given = summary.get("unparsed")
     if not given:
         return None
-    rows = [_row(name, given[name], words) for name, words in _UNPARSED.items() if given.get(name)]
+    rows = [_row(name, given[name], words) for name, words in _UNPARSED.items() if _is_known(given.get(name))]
     return {"count": given["count"], "rows": rows}
 
 
@@ -225,10 +233,14 @@ def _groups(summary: Record) -> list[dict[str, Any]]:
     }
     found = []
     for name, title in titles.items():
-        known = [one for one in summary.get(name) or [] if one.get("agreement")]
+        known = [one for one in summary.get(name) or [] if _is_known(one.get("agreement"))]
         if known:
-            rows = [_row(name, one["agreement"], str(one["label"])) for one in known]
-            marks = [_mark(f"{one['label']} (n = {one['agreement']['count']})", one["agreement"]) for one in known[:30]]
+            labels = [_cut(str(one["label"]), _MOST_NAME) for one in known]
+            rows = [_row(name, one["agreement"], label) for label, one in zip(labels, known, strict=True)]
+            marks = [
+                _mark(f"{label} (n = {one['agreement']['count']})", one["agreement"])
+                for label, one in zip(labels[:_MOST_BARS], known, strict=False)
+            ]
             found.append({"title": title, "rows": rows, "picture": pictures.bars(marks, f"Agreement. {title}")})
     return found
 
@@ -292,7 +304,7 @@ def _audit(audit: Record | None) -> dict[str, Any] | None:
         return None
     checks = []
     for check in audit["checks"]:
-        effect, unit = check.get("effect"), str(check.get("unit") or "")
+        effect, unit = check.get("effect") if _is_known(check.get("effect")) else None, str(check.get("unit") or "")
         checks.append(
             {
                 "title": str(check.get("title") or check["name"]),
@@ -303,6 +315,7 @@ def _audit(audit: Record | None) -> dict[str, Any] | None:
                 "threshold": "" if check.get("threshold") is None else _measured(check["threshold"], unit),
                 "verdict": str(check["verdict"]),
                 "note": str(check.get("note") or ""),
+                "examples": ", ".join(str(example) for example in check.get("examples") or ()),
             }
         )
     order = ("pass", "fail", "unclear", "not measured")
@@ -332,12 +345,13 @@ def _ranking(ranking: Record | None) -> dict[str, Any] | None:
         {
             "name": str(model["name"]),
             "judged": model["judged"],
-            "win_rate": _row("", model["win_rate"], ""),
+            "win_rate": _row("", model["win_rate"], "") if _is_known(model["win_rate"]) else Row("", "", "", None),
             **{name: _strength(model.get(name)) for name in ("bradley_terry", "elo")},
         }
         for model in ranking["models"]
     ]
-    marks = [_mark(str(model["name"]), model["win_rate"]) for model in ranking["models"][:_MOST_MODELS]]
+    shown = ranking["models"][:_MOST_MODELS]
+    marks = [_mark(str(model["name"]), model["win_rate"]) for model in shown if _is_known(model["win_rate"])]
     return {
         "rule": str(ranking.get("rule") or ""),
         "length_controlled": bool(ranking.get("length_controlled")),
@@ -345,13 +359,14 @@ def _ranking(ranking: Record | None) -> dict[str, Any] | None:
         "unread": ranking.get("unread"),
         "models": models,
         "pairs": [_pair(pair) for pair in ranking["pairs"]],
+        "told_apart": sum(pair.get("told_apart") is True for pair in ranking["pairs"]),
         "win_rates": pictures.dots(marks, "Win rates with their 95 % intervals") if marks else None,
-        "matrix": _matrix([str(model["name"]) for model in ranking["models"]][:_MOST_MODELS], ranking["pairs"]),
+        "matrix": _matrix([str(model["name"]) for model in shown], ranking["pairs"]),
     }
 
 
 def _strength(estimate: Record | None) -> Row:
-    if estimate is None:
+    if not _is_known(estimate):
         return Row("", "", "", None)
     digits = 0 if abs(estimate["value"]) >= 100 else 2
     bounds = [estimate.get("low"), estimate.get("high")]
@@ -371,7 +386,7 @@ def _pair(pair: Record) -> dict[str, Any]:
         **{name: str(pair[name]) for name in ("first", "second")},
         **{name: pair[name] for name in ("wins", "ties", "losses")},
         "win_rate": "" if rate is None else _said(rate),
-        "told_apart": {True: "yes", False: "no"}.get(pair.get("told_apart"), "?"),
+        "told_apart": {True: "yes", False: "no", None: "?"}[pair.get("told_apart")],
         "more_needed": pair.get("more_needed"),
     }
 
@@ -402,11 +417,14 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
     truth = sample.truth
     outcome = sample.outcome()
     return {
-        "id": sample.key,
+        "id": _cut(sample.key, _MOST_NAME),
         "question": _cut(sample.question),
         "short": _cut(one_line(sample.question), 120),
-        "category": sample.category,
-        "answers": [(model, _cut(text)) for model, text in zip(sample.models, sample.answers, strict=True)],
+        "category": sample.category and _cut(sample.category, _MOST_NAME),
+        "answers": [
+            (model and _cut(str(model), _MOST_NAME), _cut(text))
+            for model, text in zip(sample.models, sample.answers, strict=True)
+        ],
         "truth": "" if truth is None else _WORDS[truth.outcome.value],
         "truth_scores": "" if truth is None or truth.scores is None else _pair_of(truth.scores),
         "outcome": "unread" if outcome is None else _WORDS[outcome.value],
@@ -423,15 +441,15 @@ def _judgement(reading: Reading | None) -> dict[str, str] | None:
     scores = reading.expected_scores or reading.scores
     likely = reading.probabilities or {}
     return {
-        "scores": "unread" if scores is None else _pair_of(scores),
+        "scores": "unread" if scores is None else _pair_of(scores, reading.expected_scores is not None),
         "outcome": "unread" if reading.outcome is None else _WORDS[reading.outcome.value],
         "probabilities": ", ".join(f"{_WORDS[each.value]} {100 * likely[each]:.0f} %" for each in Outcome if likely),
         "text": _cut(reading.text),
     }
 
 
-def _pair_of(scores: tuple[float, float]) -> str:
-    return " : ".join(f"{round(score, 1):g}" for score in scores)
+def _pair_of(scores: tuple[float, float], expected: bool = False) -> str:
+    return " : ".join(f"{score:.1f}" if expected else f"{score:g}" for score in scores)
 
 
 def _cut(text: str, most: int = _MOST_TEXT) -> str:

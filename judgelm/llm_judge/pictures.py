@@ -151,10 +151,10 @@ def _rows(marks: Sequence[Mark], title: str, low: float, high: float, bars: bool
 
     parts = []
     for row, mark in enumerate(marks):
-        y = row * _ROW + 30
-        room = max(8, 58 - len(mark.words))
-        parts.append(_text(_MARGIN, y - 12, _short(mark.label, room), "", mark.label))
-        parts.append(_text(WIDTH - _MARGIN, y - 12, mark.words, "end soft"))
+        y = row * _ROW + 31
+        room = max(8, 62 - len(mark.words))
+        parts.append(_text(_MARGIN, y - 13, _short(mark.label, room), "", mark.label))
+        parts.append(_text(WIDTH - _MARGIN, y - 13, mark.words, "end soft"))
         parts.append(_line(_MARGIN, y, WIDTH - _MARGIN, y, "track"))
         if bars:
             parts.append(_line(_MARGIN, y, place(mark.value), y, "bar"))
@@ -162,7 +162,7 @@ def _rows(marks: Sequence[Mark], title: str, low: float, high: float, bars: bool
             parts.append(_line(place(mark.low), y, place(mark.high), y, "whisker" if bars else "interval"))
         if not bars:
             parts.append(f'<circle class="dot" cx="{place(mark.value):.1f}" cy="{y}" r="5"/>')
-    bottom = len(marks) * _ROW + 22
+    bottom = len(marks) * _ROW + 24
     for value in (low, (low + high) / 2, high):
         end = {low: "", high: "end"}.get(value, "middle")
         said = f"{100 * value:.0f} %" if (low, high) == (0, 1) else f"{value:g}"

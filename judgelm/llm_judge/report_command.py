@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from judgelm.jsonl import InputError, Record, read_json, write_text
 from judgelm.llm_judge.html_report import MOST_SAMPLES, build_context, render_markdown, render_page
 from judgelm.llm_judge.judged import read_folder
 
-_LISTS = {"audit.json": ("checks",), "ranking.json": ("models", "pairs"), "run.json": ()}
-"""files of a judged folder that a report can do without, and the lists they must have"""
+_FILES: dict[str, dict[str, tuple[str, ...]]] = {
+    "audit.json": {"checks": ("name", "verdict")},
+    "ranking.json": {"models": ("name", "judged", "win_rate"), "pairs": ("first", "second", "wins", "ties", "losses")},
+    "run.json": {},
+}
+"""files of a judged folder that a report can do without: the lists they must have, and the fields of their objects"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     samples = read_folder(folder, args.teacher)
-    audit, ranking, described = (_read(folder / name, lists) for name, lists in _LISTS.items())
+    audit, ranking, described = (_read(folder / name, lists) for name, lists in _FILES.items())
     from judgelm.llm_judge.summary import RATE_LABELS, summarize  # type: ignore[import-not-found,unused-ignore]
 
     context = build_context(
@@ -73,14 +78,17 @@ def run(args: argparse.Namespace) -> None:
     print(f"written to {page} and {text}")
 
 
-def _read(path: Path, lists: Sequence[str]) -> Record | None:
+def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
     """A JSON file of the folder, None where it is not there; InputError where it is not what it should be."""
     if not path.exists():
         return None
     record = read_json(path)
-    for name in lists:
+    for name, fields in lists.items():
         if not isinstance(record.get(name), list) or not all(isinstance(each, dict) for each in record[name]):
             raise InputError(f"{path}: expected a list of objects under {name!r}")
+        for each, field in itertools.product(record[name], fields):
+            if field not in each:
+                raise InputError(f"{path}: field {field!r} is missing in one of {name!r}")
     return record
 
 
