@@ -106,10 +106,10 @@ RANKING: dict[str, Any] = {
         {
             "first": "m1",
             "second": HOSTILE,
-            "wins": 15,
-            "ties": 2,
+            "wins": 15.25,
+            "ties": 2.0,
             "losses": 3,
-            "win_rate": 0.8,
+            "win_rate": estimate(0.8125, 0.4, 0.9),
             "told_apart": False,
             "more_needed": 23,
         }

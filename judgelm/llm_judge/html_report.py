@@ -43,8 +43,8 @@ _MISSING = {
     "confusion": ("Agreement with a truth", "judgelm report D --teacher FILE"),
     "position": ("Position", "judgelm judge .. --orders both"),
     "reliability": ("Calibration", "judgelm judge .. --scoring expected, with a truth"),
-    "audit": ("Bias card", "judgelm audit"),
-    "ranking": ("Ranking", "judgelm rank"),
+    "audit": ("Bias card", "judgelm audit .. --output-dir D"),
+    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
     "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
 }
 """a section and which command gives what it needs"""
@@ -374,18 +374,12 @@ def _strength(estimate: Record | None) -> Row:
     return Row("", f"{estimate['value']:.{digits}f}", interval, estimate.get("count"))
 
 
-def _rate_of(pair: Record) -> float | None:
-    """A pair's win rate, which is a number or an estimate."""
-    rate = pair.get("win_rate")
-    return rate["value"] if isinstance(rate, dict) else rate
-
-
 def _pair(pair: Record) -> dict[str, Any]:
-    rate = _rate_of(pair)
+    rate = pair.get("win_rate")
     return {
         **{name: str(pair[name]) for name in ("first", "second")},
-        **{name: pair[name] for name in ("wins", "ties", "losses")},
-        "win_rate": "" if rate is None else _said(rate),
+        **{name: f"{round(pair[name], 1):g}" for name in ("wins", "ties", "losses")},
+        "win_rate": _row("", rate, "") if _is_known(rate) else Row("", "", "", None),
         "told_apart": {True: "yes", False: "no", None: "?"}[pair.get("told_apart")],
         "more_needed": pair.get("more_needed"),
     }
@@ -397,8 +391,8 @@ def _matrix(names: Sequence[str], pairs: Sequence[Record]) -> str | None:
         return None
     rates: dict[tuple[str, str], float] = {}
     for pair in pairs:
-        rate = _rate_of(pair)
-        if rate is not None:
+        if _is_known(pair.get("win_rate")):
+            rate = pair["win_rate"]["value"]
             rates[pair["first"], pair["second"]], rates[pair["second"], pair["first"]] = rate, 1 - rate
     cells = [[_beats(row, column, rates.get((row, column))) for column in names] for row in names]
     numbered = [f"{place} {name}" for place, name in enumerate(names, start=1)]

@@ -9,7 +9,9 @@ from html import escape
 WIDTH = 440
 """of every picture, so that its text is readable on a phone"""
 _MARGIN = 12
-_ROW = 40
+_ROW = 42
+_WORDS = 136
+"""room for a number and its interval"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +146,17 @@ class _Frame:
 
 
 def _rows(marks: Sequence[Mark], title: str, low: float, high: float, bars: bool) -> str:
-    span = (high - low) or 1
+    span, right = high - low, WIDTH - _MARGIN - _WORDS
 
     def place(value: float) -> float:
-        return _MARGIN + (WIDTH - 2 * _MARGIN) * min(1, max(0, (value - low) / span))
+        return _MARGIN + (right - _MARGIN) * min(1, max(0, (value - low) / span))
 
     parts = []
     for row, mark in enumerate(marks):
         y = row * _ROW + 31
-        room = max(8, 62 - len(mark.words))
-        parts.append(_text(_MARGIN, y - 13, _short(mark.label, room), "", mark.label))
-        parts.append(_text(WIDTH - _MARGIN, y - 13, mark.words, "end soft"))
-        parts.append(_line(_MARGIN, y, WIDTH - _MARGIN, y, "track"))
+        parts.append(_text(_MARGIN, y - 13, _short(mark.label, 62), "", mark.label))
+        parts.append(_text(WIDTH - _MARGIN, y + 4, mark.words, "end soft"))
+        parts.append(_line(_MARGIN, y, right, y, "track"))
         if bars:
             parts.append(_line(_MARGIN, y, place(mark.value), y, "bar"))
         if mark.low is not None and mark.high is not None:
