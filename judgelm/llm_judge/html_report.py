@@ -32,7 +32,7 @@ _MOST_TEXT = 8000
 _MOST_NAME = 200
 """characters of a name"""
 _MOST_BARS = 30
-_MOST_MODELS = 16
+_MOST_MODELS = 12
 """models in the picture of the ranking"""
 _NUMBERS = {"kappa", "mae", "spearman", "kendall", "brier", "alpha"}
 """rates that are no shares"""
@@ -359,6 +359,7 @@ def _ranking(ranking: Record | None) -> dict[str, Any] | None:
         "unread": ranking.get("unread"),
         "models": models,
         "pairs": [_pair(pair) for pair in ranking["pairs"]],
+        "pictured": len(shown),
         "told_apart": sum(pair.get("told_apart") is True for pair in ranking["pairs"]),
         "win_rates": pictures.dots(marks, "Win rates with their 95 % intervals") if marks else None,
         "matrix": _matrix([str(model["name"]) for model in shown], ranking["pairs"]),

@@ -10,7 +10,7 @@ WIDTH = 440
 """of every picture, so that its text is readable on a phone"""
 _MARGIN = 12
 _ROW = 42
-_WORDS = 136
+_WORDS = 158
 """room for a number and its interval"""
 
 
@@ -48,14 +48,14 @@ def heat_map(
     rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell]], title: str, corner: str = ""
 ) -> str:
     """Named rows and columns; `corner` says which is which."""
-    left, top, height = 120, 44, 40 if len(rows) <= 6 else 26
+    left, top, height = 130, 44, 40 if len(rows) <= 6 else 26
     width = (WIDTH - left - _MARGIN) / max(1, len(columns))
     parts = [_text(_MARGIN, 16, corner, "soft")]
     for column, name in enumerate(columns):
         parts.append(_text(left + (column + 0.5) * width, top - 8, _short(name, int(width // 7)), "middle", name))
     for row, (name, line) in enumerate(zip(rows, cells, strict=True)):
         y = top + row * height
-        parts.append(_text(left - 8, y + height / 2 + 4, _short(name, 16), "end", name))
+        parts.append(_text(left - 8, y + height / 2 + 4, _short(name, 15), "end", name))
         for column, cell in enumerate(line):
             x = left + column * width
             strength = 0 if cell.share is None else 0.06 + 0.5 * min(1, max(0, cell.share))
