@@ -19,6 +19,7 @@ from judgelm.llm_judge.arguments import (
 )
 from judgelm.llm_judge.benchmark_command import add_arguments as add_benchmark_arguments
 from judgelm.llm_judge.judge import check_orders
+from judgelm.llm_judge.report_command import add_arguments as add_report_arguments
 from judgelm.prompt import render_prompt
 from judgelm.reading import find_task, read_samples
 from judgelm.serve.arguments import add_serve_arguments
@@ -60,6 +61,16 @@ def build_parser() -> Parser:
     )
     add_benchmark_arguments(benchmark)
     benchmark.set_defaults(run=_benchmark)
+
+    report = add(
+        "report",
+        "write a page about a judged folder",
+        "Write one HTML page about D, a folder of judgelm judge, that needs no network, and the same in Markdown:"
+        " agreement, position, calibration, and the samples to read. The folder's audit.json and ranking.json are shown"
+        " too where there are any.",
+    )
+    add_report_arguments(report)
+    report.set_defaults(run=_report)
 
     train = add(
         "train",
@@ -128,6 +139,12 @@ def _benchmark(args: argparse.Namespace) -> None:
     from judgelm.llm_judge.benchmark_command import run
 
     run(args)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from judgelm.llm_judge import report_command
+
+    report_command.run(args)
 
 
 def _prompt(args: argparse.Namespace) -> None:

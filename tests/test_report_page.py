@@ -1,0 +1,386 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from conftest import write_jsonl
+
+from judgelm.jsonl import InputError
+from judgelm.llm_judge import pictures
+from judgelm.llm_judge.disagreement import distance, kinds, largest
+from judgelm.llm_judge.html_report import build_context, build_page, render_markdown
+from judgelm.llm_judge.judged import JudgedSample, Reading, Truth
+from judgelm.llm_judge.report_command import run as run_report
+from judgelm.verdict import Outcome, ParseState
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+HOSTILE = (
+    "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
+    " </title></svg> [x](javascript:alert(1)) | \u202e {{ 7 * 7 }} \ud800"
+)
+
+
+def estimate(value: float, low: float | None = None, high: float | None = None, count: int = 4) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "count": count}
+
+
+RATES = {
+    "agreement": estimate(0.7512, 0.61, 0.8499),
+    "consistency": estimate(0.5),
+    "bias_first": estimate(0.25, 0.1, 0.4),
+    "bias_second": {"value": None, "low": None, "high": None, "count": 0},
+    "kappa": estimate(0.4321, 0.3, 0.6),
+    "unparsed": None,
+}
+SUMMARY: dict[str, Any] = {
+    "samples": 4,
+    "labelled": 4,
+    "questions": 3,
+    "rates": RATES,
+    "unparsed": {"as_tie": estimate(0.3), "as_error": estimate(0.2), "excluded": estimate(0.4), "count": 1},
+    "confusion": {
+        "win": {"win": 11, "tie": 2, "lose": 3, "unparsed": 1},
+        "tie": {"win": 0, "tie": 0, "lose": 0, "unparsed": 0},
+        "lose": {"win": 4, "tie": 5, "lose": 67, "unparsed": 0},
+    },
+    "classes": {"win": {"precision": 0.733, "recall": 0.647, "f1": 0.6875, "support": 17}},
+    "by_gap": [{"label": "1 to 2", "agreement": estimate(0.811, 0.7, 0.9)}, {"label": "0", "agreement": None}],
+    "by_length": [],
+    "by_category": [{"label": HOSTILE, "agreement": estimate(0.5)}],
+    "reliability": [
+        {"low": 0.4, "high": 0.5, "confidence": 0.47, "right": 0.555, "count": 9},
+        {"low": 0.5, "high": 0.6, "confidence": None, "right": None, "count": 0},
+    ],
+}
+AUDIT: dict[str, Any] = {
+    "judge": HOSTILE,
+    "settings": {},
+    "checks": [
+        {
+            "name": "length",
+            "title": "Length",
+            "what": "how much more often the longer answer is preferred",
+            "effect": estimate(0.125, 0.08, 0.17, 60),
+            "unit": "share",
+            "threshold": 0.1,
+            "verdict": "unclear",
+            "note": HOSTILE,
+            "examples": [3, HOSTILE],
+        },
+        {
+            "name": "own",
+            "title": "Self-preference",
+            "what": "",
+            "effect": {"value": None, "low": None, "high": None, "count": 0},
+            "unit": "share",
+            "threshold": 0.1,
+            "verdict": "not measured",
+            "note": None,
+            "examples": [],
+        },
+    ],
+}
+RANKING: dict[str, Any] = {
+    "rule": "agree",
+    "length_controlled": True,
+    "judgements": 40,
+    "unread": 3,
+    "models": [
+        {
+            "name": "m1",
+            "judged": 20,
+            "win_rate": estimate(0.812, 0.7, 0.9),
+            "bradley_terry": None,
+            "elo": estimate(1101),
+        },
+        {"name": HOSTILE, "judged": 20, "win_rate": estimate(0.188), "bradley_terry": estimate(-1.5), "elo": None},
+    ],
+    "pairs": [
+        {
+            "first": "m1",
+            "second": HOSTILE,
+            "wins": 15.25,
+            "ties": 2.0,
+            "losses": 3,
+            "win_rate": estimate(0.8125, 0.4, 0.9),
+            "told_apart": False,
+            "more_needed": 23,
+        }
+    ],
+}
+RUN: dict[str, Any] = {
+    "settings": {"model": HOSTILE, "model_id": "tiny", "temperature": 0.2, "prompt_fingerprint": "a1" * 32},
+    "finished": False,
+    "counts": {"forward": {"total": 4}},
+    "sessions": [{"started": 1795539171.2, "judged": 4, "versions": {"torch": "2.13.0"}, "seconds": 7.1}],
+    "machine": {"cpus": 2},
+}
+
+
+def reading(first: float, second: float, text: str = "Because.") -> Reading:
+    return Reading(f"{first:g} {second:g}\n{text}", ParseState.OK, (first, second))
+
+
+UNREAD = Reading("I cannot say.", ParseState.FAILED, None)
+
+
+def sample(
+    key: str, forward: Reading | None, back: Reading | None, truth: Truth | None = None, text: str = "plain"
+) -> JudgedSample:
+    return JudgedSample(
+        key, f"Question {key}: {text}", (f"one {text}", f"two {text}"), ("m1", text), text, forward, back, truth
+    )
+
+
+def samples() -> list[JudgedSample]:
+    win = Truth(Outcome.WIN, (9, 2))
+    return [
+        sample("right", reading(9, 2), reading(8, 3), win),
+        sample("wrong", reading(2, 9, HOSTILE), reading(3, 8), win, HOSTILE),
+        sample("flipped", reading(7, 6), reading(6, 7), win),
+        sample("unread", UNREAD, reading(8, 7), Truth(Outcome.LOSE)),
+    ]
+
+
+def page(**given: Any) -> str:
+    everything = {"summary": SUMMARY, "audit": AUDIT, "ranking": RANKING, "run": RUN, "title": HOSTILE}
+    return build_page(samples(), **(everything | given))
+
+
+def markdown() -> str:
+    return render_markdown(build_context(samples(), SUMMARY, AUDIT, RANKING, RUN, HOSTILE))
+
+
+def test_every_number_of_the_summary_is_on_the_page_and_in_the_markdown() -> None:
+    html, text = page(labels={"agreement": "agreement, forward"}), markdown()
+    numbers = ["75.1 %", "61.0 to 85.0", "50.0 %", "0.432", "0.300 to 0.600", "67", "73.3 %", "81.1 %", "55.5 %"]
+    numbers += [
+        "12.5 %",
+        "8.0 to 17.0",
+        "10.0 %",
+        "81.2 %",
+        "1101",
+        "-1.50",
+        "23",
+        "2.13.0",
+        "30.0 %",
+        "20.0 %",
+        "40.0 %",
+    ]
+    for number in numbers:
+        assert number in html, number
+        assert number in text, number
+    assert "agreement, forward" in html
+    assert "The run is not finished." in html
+    assert "a1a1a1a1a1a1…" in html
+    assert "bias second" not in html
+
+
+def test_hostile_texts_stay_text() -> None:
+    html, text = page(), markdown()
+    assert html.count("<script") == html.count("</script>") == 1
+    assert "<img" not in html
+    assert "{{ 7 * 7 }}" in html
+    assert "&lt;/script&gt;&lt;script&gt;" in html
+    assert "\u202e" in html
+    assert "<" not in text
+    assert "\u202e" not in text
+    assert "\\[x\\](javascript" in text
+    assert re.search(r"(?<!\\)\| \|? ?\\\| ", text) is None
+    html.encode()
+    text.encode()
+
+
+def test_rows_of_a_markdown_table_have_as_many_cells_as_its_head() -> None:
+    def cells(line: str) -> int:
+        return len(re.sub(r"\\\|", "", line).strip().strip("|").split("|"))
+
+    lines = markdown().split("\n")
+    heads = [place for place, line in enumerate(lines) if line.startswith("|--")]
+    assert len(heads) > 8
+    for head in heads:
+        place = head - 1
+        while lines[place].startswith("|"):
+            assert cells(lines[place]) == cells(lines[head]), lines[place]
+            place += 1
+        assert place > head + 1, lines[head - 1]
+
+
+def test_the_page_loads_nothing() -> None:
+    plain = [sample("1", reading(9, 2), reading(8, 3), Truth(Outcome.WIN, (9, 2)))]
+    html = build_page(plain, SUMMARY | {"by_category": []}, None, None, None, "A judge")
+    assert "http://" not in html
+    assert "https://" not in html
+    assert re.search(r"\b(src|srcset|poster|action)\s*=", html) is None
+    assert re.search(r"url\(|@import", html) is None
+    assert set(re.findall(r'href="(.)', html)) == {"#"}
+    assert "default-src 'none'" in html
+
+
+def test_pictures_are_well_formed_and_have_titles() -> None:
+    html = page()
+    drawn = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    assert len(drawn) == 10
+    for one in drawn:
+        root = ElementTree.fromstring(one)
+        assert root.attrib["role"] == "img"
+        assert root[0].tag == "title"
+        assert root[0].text
+
+
+def test_a_value_stands_where_it_belongs() -> None:
+    drawn = ElementTree.fromstring(pictures.dots([pictures.Mark("a", "25 %", 0.25, 0.0, 0.5)], "t"))
+    dot = next(part for part in drawn if part.tag == "circle")
+    track, interval = (part.attrib for part in drawn if part.tag == "line")
+    start, width = float(track["x1"]), float(track["x2"]) - float(track["x1"])
+    assert float(dot.attrib["cx"]) == pytest.approx(start + width / 4)
+    assert float(interval["x2"]) == pytest.approx(start + width / 2)
+
+
+def test_a_section_without_data_is_absent_and_says_which_command_gives_it() -> None:
+    html = build_page([sample("1", reading(1, 2), None)], {"samples": 1, "labelled": 0, "rates": {}})
+    for section in ("agreement", "position", "calibration", "bias", "ranking", "settings"):
+        assert f'id="{section}"' not in html
+        assert f'href="#{section}"' not in html
+    for command in ("--teacher FILE", "--orders both", "--scoring expected", "judgelm audit", "judgelm rank"):
+        assert command in html
+    assert 'id="missing"' not in page()
+
+
+def test_samples_are_listed_by_their_distance_from_the_truth() -> None:
+    found = {each.key: (distance(each), kinds(each)) for each in samples()}
+    assert found == {
+        "right": (1, []),
+        "wrong": (13, ["wrong"]),
+        "flipped": (7, ["wrong", "flipped"]),
+        "unread": (0.5, ["unread"]),
+    }
+    assert [each.key for each in largest(samples(), 2)] == ["wrong", "flipped"]
+    assert distance(sample("1", reading(9, 2), reading(2, 9))) == 14
+    assert distance(sample("1", reading(9, 2), None, Truth(Outcome.WIN))) == 0
+    assert distance(sample("1", reading(9, 2), None, Truth(Outcome.TIE))) == 7
+
+
+def test_a_big_run_gives_a_small_page_that_says_so() -> None:
+    long = "word " * 5000
+    many = [sample(str(k), reading(1 + k % 9, 5), None, text=long) for k in range(500)]
+    html = build_page(many, {"samples": 500, "labelled": 0, "rates": {}}, most=20)
+    assert html.count('<details class="sample"') == 20
+    assert "20 of 500 samples with the largest disagreement" in html
+    assert "more characters)" in html
+    assert len(html) < 1_500_000
+
+
+def judged_folder(folder: Path) -> Path:
+    record = {"question_id": 1, "question_body": "Why?", "answer1_body": "a", "answer2_body": "b", "pred_text": "9 4"}
+    write_jsonl(folder / "forward.jsonl", [record | {"label": 1}])
+    return folder
+
+
+def report(folder: Path, output: Path | None = None) -> None:
+    run_report(SimpleNamespace(folder=str(folder), teacher=None, output=output, most_samples=5))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("audit.json", "{", r"audit\.json: not JSON"),
+        ("audit.json", "[]", r"audit\.json: expected a JSON object, found list"),
+        ("audit.json", '{"checks": 3}', r"audit\.json: expected a list of objects under 'checks'"),
+        ("audit.json", '{"checks": [{"name": "x"}]}', r"audit\.json: .*'verdict'"),
+        ("ranking.json", '{"models": []}', r"ranking\.json: expected a list of objects under 'pairs'"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, message: str) -> None:
+    judged_folder(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(InputError, match=message):
+        report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_command_answers_a_mistake_in_one_line(tmp_path: Path, run: Callable[..., Any]) -> None:
+    for args, message in (
+        ((tmp_path / "none",), "no such folder"),
+        ((tmp_path,), "no forward.jsonl or reversed.jsonl there"),
+        ((tmp_path, "--output", tmp_path / "x.txt"), "expected a name that ends in .html"),
+        ((tmp_path, "--most-samples", "-1"), "expected 0 or more"),
+    ):
+        result = run("-m", "judgelm", "report", *args)
+        assert (result.returncode, result.stdout) == (2, "")
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judged_folder(tmp_path / "D")
+    (tmp_path / "D" / "audit.json").write_text(json.dumps(AUDIT))
+    report(tmp_path / "D")
+    assert 'id="bias"' in (tmp_path / "D" / "report.html").read_text(encoding="utf-8")
+    report(tmp_path / "D", tmp_path / "out" / "page.html")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["page.html", "page.md"]
+    assert "page.html and" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if BROWSER is None:
+        pytest.skip("no chromium on this machine")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def opened(request: pytest.FixtureRequest, browser: Any, tmp_path: Path) -> Iterator[Any]:
+    """The page of all sections in a browser without network; anything on its console fails the test."""
+    path = tmp_path / "report.html"
+    path.write_text(page(), encoding="utf-8")
+    context = browser.new_context(color_scheme=request.param, offline=True)
+    shown, said = context.new_page(), []
+    shown.on("console", lambda message: said.append(message.text))
+    shown.on("pageerror", lambda error: said.append(str(error)))
+    shown.on("request", lambda asked: said.append(asked.url) if asked.url != path.as_uri() else None)
+    shown.goto(path.as_uri())
+    yield shown
+    context.close()
+    assert said == []
+
+
+def test_the_page_works_in_a_browser(opened: Any) -> None:
+    assert opened.title() != "broken"
+    assert opened.locator("script").count() == 1
+    assert opened.locator("img").count() == 0
+    assert opened.inner_text("#count") == "4 of 4"
+    opened.fill("#search", "QUESTION wrong")
+    assert opened.inner_text("#count") == "1 of 4"
+    assert opened.locator(".sample:visible").count() == 1
+    opened.click(".sample:visible summary")
+    assert "onerror=" in opened.inner_text(".sample:visible .judgement .text >> nth=0")
+    opened.fill("#search", "no such word")
+    assert opened.locator(".sample:visible").count() == 0
+    opened.fill("#search", "")
+    opened.select_option("#kind", "flipped")
+    assert opened.inner_text("#count") == "1 of 4"
+    opened.click("#open")
+    assert opened.inner_text(".sample[open] .question") == "Question flipped: plain"
+
+
+def test_the_page_follows_the_colour_scheme_and_fits_a_phone(opened: Any) -> None:
+    dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    ink = "getComputedStyle(document.body).color"
+    assert opened.evaluate(ink) == ("rgb(231, 233, 238)" if dark else "rgb(27, 31, 39)")
+    opened.emulate_media(media="print")
+    assert opened.evaluate(ink) == "rgb(27, 31, 39)"
+    opened.emulate_media(media="screen")
+    opened.set_viewport_size({"width": 360, "height": 740})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 360
