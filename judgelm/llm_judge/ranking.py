@@ -156,10 +156,10 @@ class _Field:
     """[n, 3], of the pair's first model"""
 
     @property
-    def credits(self) -> Floats:
+    def points(self) -> Floats:
         """What each comparison gives its first model, a tie being one half [n]."""
-        credits: Floats = self.outcomes[:, 0] + self.outcomes[:, 1] / 2
-        return credits
+        points: Floats = self.outcomes[:, 0] + self.outcomes[:, 1] / 2
+        return points
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +226,7 @@ def _make_field(comparisons: Sequence[Comparison], length_control: bool) -> _Fie
         pair_of.ravel(),
         cell_of.ravel(),
         cells[:, 0],
-        cells[:, 1] * _LENGTH_STEP,
+        (cells[:, 1] * _LENGTH_STEP).astype(np.float64),
         question_of,
         num_questions,
         np.array([each.outcomes for each in comparisons], dtype=np.float64),
@@ -243,18 +243,18 @@ def length_differences(lengths: Floats) -> Floats:
 
 
 def _by_question(field: _Field) -> Any:
-    """Credits of the first and of the second model: a sparse matrix [questions, 2 K]."""
+    """Points of the first and of the second model: a sparse matrix [questions, 2 K]."""
     from scipy.sparse import csr_matrix
 
     num_cells = len(field.cell_pairs)
-    credits = np.concatenate([field.credits, 1 - field.credits])
+    points = np.concatenate([field.points, 1 - field.points])
     columns = np.concatenate([field.cell_of, field.cell_of + num_cells])
     rows = np.tile(field.question_of, 2)
-    return csr_matrix((credits, (rows, columns)), shape=(field.num_questions, 2 * num_cells))
+    return csr_matrix((points, (rows, columns)), shape=(field.num_questions, 2 * num_cells))
 
 
 def _fit(sums: Floats, field: _Field, length_control: bool, near: _Fit | None = None) -> _Fit:
-    """Ratings and win rates from credits [2 K]: counted win rates, or with length control those at equal length.
+    """Ratings and win rates from points [2 K]: counted win rates, or with length control those at equal length.
 
     `near` is a fit to begin at.
     """
@@ -288,16 +288,10 @@ def bradley_terry(matrix: Floats, virtual_tie: float = 0.0) -> Floats:
     first, second = (side.tolist() for side in np.nonzero(wins))
     weights = wins[first, second].tolist()
     winners = [Winner.X] * len(first)
-    index = _index(len(matrix))
-    found = fit(first, second, winners, index=index, weights=weights, tolerance=1e-8, limit=20_000)
-    log_odds: Floats = np.log(found.scores.reindex(index).to_numpy())
-    return log_odds - log_odds.mean()
-
-
-def _index(count: int) -> Any:
-    import pandas as pd
-
-    return pd.RangeIndex(count)
+    scores = fit(first, second, winners, weights=weights, tolerance=1e-8, limit=20_000).scores.to_dict()
+    log_odds: Floats = np.log([scores[model] for model in range(len(matrix))])
+    centred: Floats = log_odds - log_odds.mean()
+    return centred
 
 
 def _length_controlled(
@@ -341,7 +335,7 @@ def _elo_ratings(field: _Field, counts: NDArray[np.uint8], length_effect: float,
     advantages = _POINTS * length_effect * field.cell_lengths[field.cell_of]
     return elo(
         field.pairs[field.pair_of][order],
-        field.credits[order],
+        field.points[order],
         weights,
         field.question_of[order],
         len(field.names),
@@ -350,19 +344,20 @@ def _elo_ratings(field: _Field, counts: NDArray[np.uint8], length_effect: float,
 
 
 def elo(
-    sides: Ints, credits: Floats, weights: NDArray[Any], questions: Ints, num_models: int, advantages: Floats
+    sides: Ints, points: Floats, weights: NDArray[Any], questions: Ints, num_models: int, advantages: Floats
 ) -> Floats:
     """Elo ratings [M, R] after judgements one after another, from `MEAN` on, for R ways to weigh them at once.
 
-    sides [n, 2], credits [n], weights [questions, R], advantages [n] in points. A weight multiplies K. (evalica's
-    weights multiply what was scored, but not what was expected; so drawings and probabilities cannot go in there.)
+    sides [n, 2], points [n], weights [questions, R], advantages [n] on the scale of ratings. A weight multiplies K.
+    (evalica's weights multiply what was scored, but not what was expected: neither drawings nor probabilities can go
+    in there.)
     """
     ratings = np.full((num_models, weights.shape[1]), MEAN)
-    for (first, second), credit, question, advantage in zip(
-        sides.tolist(), credits.tolist(), questions.tolist(), advantages.tolist(), strict=True
+    for (first, second), point, question, advantage in zip(
+        sides.tolist(), points.tolist(), questions.tolist(), advantages.tolist(), strict=True
     ):
         difference = ratings[first] - ratings[second] + advantage
-        moved = ELO_K * weights[question] * (credit - 1 / (1 + np.exp(difference / -_POINTS)))
+        moved = ELO_K * weights[question] * (point - 1 / (1 + np.exp(difference / -_POINTS)))
         ratings[first] += moved
         ratings[second] -= moved
     return ratings
@@ -445,8 +440,8 @@ def _count_groups(matrix: Floats, connection: str) -> tuple[int, Ints]:
 def _notes(field: _Field, whole: _Fit, length_control: bool) -> tuple[str, ...]:
     matrix = np.zeros((len(field.names), len(field.names)))
     first, second = field.pairs[field.pair_of].T
-    np.add.at(matrix, (first, second), field.credits)
-    np.add.at(matrix, (second, first), 1 - field.credits)
+    np.add.at(matrix, (first, second), field.points)
+    np.add.at(matrix, (second, first), 1 - field.points)
     notes = []
     count, groups = _count_groups(matrix, "weak")
     if count > 1:
