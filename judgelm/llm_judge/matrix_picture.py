@@ -51,12 +51,12 @@ def matrix_svg(ranking: Ranking) -> str:
             f'<tspan class="quiet" dx="8">{place + 1}</tspan><title>{escape(name)}</title></text>'
         )
         parts += [
-            _cell(cells.get((name, other)), f"{name} against {other}", left + column * (_CELL_WIDTH + _GAP), y)
+            _cell(cells.get((name, other)), name, other, left + column * (_CELL_WIDTH + _GAP), y)
             for column, other in enumerate(names)
         ]
     bottom = top + len(names) * (_CELL_HEIGHT + _GAP) + 14
     parts.append(f'<text class="quiet" x="8" y="{bottom}">{escape(CAPTION)}</text>')
-    colours = f"blue: the row wins, orange: it loses; ~ in italics: {UNSURE}"
+    colours = f"blue: the row wins, orange: it loses; ~ in italics: {UNSURE}; a dot: never met"
     parts.append(f'<text class="quiet" x="8" y="{bottom + 20}">{escape(colours)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
 
@@ -81,19 +81,20 @@ def _cells(ranking: Ranking) -> Mapping[tuple[str, str], tuple[float, RankedPair
     return found
 
 
-def _cell(cell: tuple[float, RankedPair] | None, who: str, x: float, y: float) -> str:
+def _cell(cell: tuple[float, RankedPair] | None, name: str, other: str, x: float, y: float) -> str:
     box = f'x="{x:.1f}" y="{y:.1f}" width="{_CELL_WIDTH}" height="{_CELL_HEIGHT}" rx="4"'
+    centre = f'x="{x + _CELL_WIDTH / 2:.1f}" y="{y + _CELL_HEIGHT / 2:.1f}" text-anchor="middle"'
     if cell is None:
-        return f'<rect class="empty" {box}/>'
+        never_met = "" if name == other else f'<text class="quiet" {centre}>·</text>'
+        return f'<rect class="empty" {box}/>{never_met}'
     rate, pair = cell
     kind = "won" if rate >= 0.5 else "lost"
     look = "" if pair.told_apart else ' class="unsure"'
     # 0.85 at most: the text stays readable on it in both colours
     return (
-        f"<g><title>{escape(who)}: {100 * rate:.1f} % of {pair.win_rate.count}</title>"
+        f"<g><title>{escape(name)} against {escape(other)}: {100 * rate:.1f} % of {pair.win_rate.count}</title>"
         f'<rect class="{kind}" fill-opacity="{0.08 + 1.1 * abs(rate - 0.5):.2f}" {box}/>'
-        f'<text{look} x="{x + _CELL_WIDTH / 2:.1f}" y="{y + _CELL_HEIGHT / 2:.1f}" text-anchor="middle">'
-        f"{_said(cell, '')}</text></g>"
+        f"<text{look} {centre}>{_said(cell, '')}</text></g>"
     )
 
 

@@ -159,7 +159,7 @@ def _undecided(ranking: Ranking) -> str:
             pair.second,
             str(pair.win_rate.count),
             _with_interval(pair.win_rate, 100, 1),
-            "no number would do" if pair.more_needed is None else f"{pair.more_needed}",
+            "even: no number would do" if pair.more_needed is None else f"{pair.more_needed}",
         )
         for pair in pairs[:MAX_PAIRS]
     ]
