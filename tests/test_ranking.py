@@ -224,7 +224,9 @@ def test_groups_that_never_met_are_named() -> None:
 
 
 def test_one_question_gives_ratings_without_intervals() -> None:
-    model = rank(bouts("a", "b", [TIE])).models[0]
+    ranking = rank(bouts("a", "b", [TIE]))
+    assert any("1 questions only" in note for note in ranking.notes)
+    model = ranking.models[0]
     assert (model.bradley_terry.value, model.bradley_terry.low) == (1000, None)
 
 

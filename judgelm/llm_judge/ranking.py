@@ -35,6 +35,7 @@ _LENGTH_STEP = 0.04
 """differences of length are rounded to it, so that judgements can be added up"""
 _LENGTH_PRIOR = 0.01
 """one over the variance of the length's effect beforehand: keeps it finite where the longer answer always wins"""
+_FEW_QUESTIONS = 20
 _POINTS = SCALE / math.log(10)
 """rating points for one unit of log odds"""
 
@@ -457,6 +458,8 @@ def _notes(field: _Field, whole: _Fit, length_control: bool) -> tuple[str, ...]:
         notes.append(
             f"so that all ratings are finite, each pair of models got {VIRTUAL_TIE:g} of a tie more than was judged"
         )
+    if field.num_questions < _FEW_QUESTIONS:
+        notes.append(f"there are {field.num_questions} questions only: too few for intervals to be relied on")
     if length_control:
         odds = math.exp(whole.length_effect * math.tanh(1))
         notes.append(f"an answer longer by one standard deviation has {odds:.2f} times the odds to win, all else equal")
