@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import dump_line
+from judgelm.llm_judge import arena_command, rank_command
 from judgelm.llm_judge.arguments import (
     add_check_arguments,
     add_evaluate_arguments,
@@ -71,6 +72,24 @@ def build_parser() -> Parser:
     )
     add_report_arguments(report)
     report.set_defaults(run=_report)
+
+    rank = add(
+        "rank",
+        "rank many models from pairwise judgements",
+        "Win rates, Bradley-Terry and Elo ratings with their intervals, who wins against whom, and which models cannot"
+        " be told apart yet. Ratings: 400 points more are odds of ten to one, the mean is 1000.",
+    )
+    rank_command.add_arguments(rank)
+    rank.set_defaults(run=rank_command.run)
+
+    arena = add(
+        "arena",
+        "judge many models' answers in pairs and rank them",
+        "Make pairs from the answer files of two or more models, judge them in both orders and rank the models. After"
+        " any interruption the same command goes on where it stopped.",
+    )
+    arena_command.add_arguments(arena)
+    arena.set_defaults(run=arena_command.run)
 
     train = add(
         "train",

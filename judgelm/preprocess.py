@@ -22,6 +22,12 @@ def combine_answers(answer_files: Sequence[PathLike]) -> list[Record]:
     """
     if not 2 <= len(answer_files) <= MAX_ANSWERS:
         raise InputError(f"expected 2 to {MAX_ANSWERS} answer files, found {len(answer_files)}")
+    indexes = index_answers(answer_files)
+    return [combine_lines([index[key] for index in indexes]) for key in indexes[0]]
+
+
+def index_answers(answer_files: Sequence[PathLike]) -> list[dict[str, Line]]:
+    """Each file's answers by id; raises InputError where a file lacks a question, or has one more than the first."""
     indexes = [index_by_id(read_lines(path)) for path in answer_files]
     first = indexes[0]
     for path, index in zip(answer_files[1:], indexes[1:], strict=True):
@@ -29,10 +35,11 @@ def combine_answers(answer_files: Sequence[PathLike]) -> list[Record]:
             raise InputError(f"{path} has no answer for question_id {key} (needed by {first[key].where})")
         for key in index.keys() - first.keys():
             raise InputError(f"{answer_files[0]} has no answer for question_id {key} (needed by {index[key].where})")
-    return [_combine([index[key] for index in indexes]) for key in first]
+    return indexes
 
 
-def _combine(lines: Sequence[Line]) -> Record:
+def combine_lines(lines: Sequence[Line]) -> Record:
+    """One judge sample of a question's answers; raises InputError where they answer different questions."""
     first = lines[0]
     question = require(first, "question_body", str)
     for line in lines[1:]:

@@ -36,7 +36,7 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--answer-num",
-        type=_at_least(2),
+        type=at_least(2),
         metavar="N",
         help="task multi: how many answers of each sample (default: all it has)",
     )
@@ -44,15 +44,26 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm judge`."""
+    add_model_arguments(parser)
     _add_input_arguments(parser)
     parser.add_argument(
         "--output-dir", required=True, metavar="DIR", help="gets forward.jsonl, reversed.jsonl, run.json"
     )
+    add_orders_argument(parser)
     add_judging_arguments(parser)
 
 
-def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that say who judges and how, whatever is judged."""
+def add_orders_argument(parser: argparse.ArgumentParser) -> None:
+    """In which orders two answers are shown."""
+    parser.add_argument(
+        "--orders",
+        choices=("forward", "reversed", "both"),
+        help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
+    )
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say who judges."""
     parser.add_argument(
         "--model",
         default="tiny",
@@ -67,11 +78,10 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
     )
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
-    parser.add_argument(
-        "--orders",
-        choices=("forward", "reversed", "both"),
-        help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
-    )
+
+
+def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how it judges, and where it runs."""
     parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
     parser.add_argument(
         "--scoring",
@@ -82,7 +92,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
         " the probability of each outcome, needs --engine hf or vllm, and no reasons come with it",
     )
     parser.add_argument(
-        "--limit", type=_at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
+        "--limit", type=at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
     )
     _add_generation_arguments(parser)
     parser.add_argument(
@@ -120,7 +130,7 @@ def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
         " set)",
     )
     group.add_argument(
-        "--max-concurrency", type=_at_least(1), default=16, metavar="N", help="most requests under way at once"
+        "--max-concurrency", type=at_least(1), default=16, metavar="N", help="most requests under way at once"
     )
     group.add_argument(
         "--requests-per-minute",
@@ -167,7 +177,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     parser.add_argument(
         "--batch-tokens",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="most tokens in one batch; fewer need less memory (default: what the memory holds)",
     )
@@ -176,21 +186,21 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_generation_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=_from_zero, default=0.2, metavar="T", help="of the sampling; 0 is greedy")
     parser.add_argument(
-        "--max-new-token", type=_at_least(1), default=2048, metavar="N", help="most tokens of a judgement"
+        "--max-new-token", type=at_least(1), default=2048, metavar="N", help="most tokens of a judgement"
     )
     parser.add_argument(
-        "--num-gpus-per-model", type=_at_least(1), default=1, metavar="N", help="GPUs over which one model is spread"
+        "--num-gpus-per-model", type=at_least(1), default=1, metavar="N", help="GPUs over which one model is spread"
     )
     parser.add_argument(
         "--num-gpus-total",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="all GPUs: one replica of the model for each --num-gpus-per-model of them (default: those of one model;"
         " with --device cpu both flags say nothing)",
     )
     parser.add_argument(
         "--num-replicas",
-        type=_at_least(1),
+        type=at_least(1),
         metavar="N",
         help="replicas of the model, which share the work; on a CPU each has its share of the cores (default:"
         " --num-gpus-total / --num-gpus-per-model, on a CPU 1)",
@@ -229,7 +239,7 @@ def published_parser(task: str) -> Parser:
             help="1: exchange answers 1 and 2",
         )
     if task == "multi":
-        parser.add_argument("--answer-num", type=_at_least(2), default=2, help="answers of each sample")
+        parser.add_argument("--answer-num", type=at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
     parser.set_defaults(
         scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None
@@ -295,7 +305,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokenizer", metavar="MODEL", help="count tokens as this model would: hub id, local folder or tiny-base"
     )
     parser.add_argument(
-        "--model-max-length", type=_at_least(1), default=2048, metavar="N", help="most tokens of an example"
+        "--model-max-length", type=at_least(1), default=2048, metavar="N", help="most tokens of an example"
     )
     parser.add_argument("--validation-file", metavar="FILE", help="training rows on which a judge will be measured")
     for name, default, what in (
@@ -326,7 +336,9 @@ def none_or_text(value: str) -> str | None:
     return None if value == "None" else value
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from `least` on."""
+
     def parse(value: str) -> int:
         number = int(value)
         if number < least:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.jsonl import InputError, LineFile, dump_line, write_text
-from judgelm.llm_judge.arguments import add_judging_arguments
+from judgelm.llm_judge.arguments import add_judging_arguments, add_model_arguments, add_orders_argument
 from judgelm.llm_judge.benchmark_files import find_benchmark, find_files
 from judgelm.llm_judge.benchmark_sets import ANSWERS, BENCHMARKS, GRADES, Benchmark, Files, Labelled, Part
 from judgelm.llm_judge.judge import check_orders
@@ -57,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='mm-vet: grades from 0 to 1 to compare with, {"v1_0": 0.5, ..}, lists of runs, or GPT-4\'s files',
     )
+    add_model_arguments(parser)
+    add_orders_argument(parser)
     add_judging_arguments(parser)
 
 

@@ -31,6 +31,11 @@ def judge_command(args: argparse.Namespace) -> None:
     """`judgelm judge`: judge a file into a folder, then say what came of it."""
     task = find_task(args.task).name
     orders = check_orders(args.orders or ("both" if task == "pair" else "forward"), task)
+    judge_into_folder(args, task, orders)
+
+
+def judge_into_folder(args: argparse.Namespace, task: str, orders: Sequence[Order]) -> None:
+    """Judge `args.question_file` into `args.output_dir`, and print what came of it."""
     samples = read_questions(args, task)[: args.limit]
     files = RunFiles.in_folder(Path(args.output_dir).expanduser(), orders)
     chosen = choose_judge(args)

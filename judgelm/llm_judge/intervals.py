@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 LEVEL = 0.95
 RESAMPLES = 1000
+_DEVIATIONS = 1.959964
+"""of a normal distribution, within which 95 % lie"""
 _DRAWN_AT_ONCE = 4_000_000
 """counts in memory at a time"""
 
@@ -37,6 +39,19 @@ def wilson(successes: int, count: int) -> Estimate:
         raise ValueError("a share of nothing")
     found = binomtest(successes, count).proportion_ci(LEVEL, method="wilson")
     return Estimate(successes / count, float(found.low), float(found.high), count)
+
+
+def share_interval(share: float, count: int) -> tuple[float | None, float | None]:
+    """Wilson's interval of a share in which ties count a half, so that `share * count` need not be whole.
+
+    With ties it is wider than need be. None for a share of nothing.
+    """
+    if not count:
+        return None, None
+    square = _DEVIATIONS**2 / count
+    middle = (share + square / 2) / (1 + square)
+    half = (square * share * (1 - share) + square**2 / 4) ** 0.5 / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def cluster_indices(clusters: Sequence[str]) -> tuple[NDArray[np.int64], int]:

@@ -1,0 +1,114 @@
+"""`judgelm arena`: answer files of many models -> all pairs, judged in both orders, and a ranking."""
+
+from __future__ import annotations
+
+import argparse
+import random
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+from judgelm.jsonl import InputError, Line, Record, dump_line, require, write_text
+from judgelm.llm_judge.arguments import add_judging_arguments, add_model_arguments, at_least
+from judgelm.llm_judge.judge import ORDERS
+from judgelm.llm_judge.judged import read_folder
+from judgelm.llm_judge.rank_command import add_ranking_arguments, describe, rank_samples, write_ranking
+from judgelm.preprocess import combine_lines, index_answers
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm arena`."""
+    parser.add_argument(
+        "--answers",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="a file for each model: question_id, question_body, text, and maybe model (default: the file's name)",
+    )
+    parser.add_argument(
+        "--pairs-per-question",
+        type=at_least(1),
+        metavar="N",
+        help="judge only N pairs of models for each question, drawn by --seed (default: all)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        required=True,
+        metavar="DIR",
+        help="gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, ranking.json, ranking.svg",
+    )
+    add_ranking_arguments(parser)
+    add_model_arguments(parser)
+    add_judging_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Pair, judge what is not judged yet, and rank."""
+    from judgelm.llm_judge.commands import judge_into_folder
+
+    if args.outcomes == "soft" and args.scoring != "expected":
+        raise InputError("--outcomes soft needs --scoring expected, which gives probabilities")
+    folder = Path(args.output_dir).expanduser()
+    questions = folder / "questions.jsonl"
+    _keep_questions(questions, make_pairs(args.answers, args.pairs_per_question, args.seed))
+    judging = argparse.Namespace(
+        **vars(args),
+        question_file=questions,
+        reference_file=None,
+        answer_num=None,
+        question_begin=None,
+        question_end=None,
+    )
+    judge_into_folder(judging, "pair", ORDERS["both"])
+    ranking = rank_samples(read_folder(folder), args)
+    print(f"\n{describe(ranking)}")
+    write_ranking(ranking, folder)
+
+
+def make_pairs(answer_files: Sequence[str], pairs_per_question: int | None = None, seed: int = 0) -> list[Record]:
+    """A judge sample for each question and pair of models; the id 17/1-3 is question 17, files 1 and 3.
+
+    Raises InputError where the files do not answer the same questions, or two are of one model.
+    """
+    if len(answer_files) < 2:
+        raise InputError(f"an arena needs two or more answer files, found {len(answer_files)}")
+    indexes = index_answers(answer_files)
+    names = [_model_name(path, index) for path, index in zip(answer_files, indexes, strict=True)]
+    for one, other in combinations(range(len(names)), 2):
+        if names[one] == names[other]:
+            raise InputError(f"{answer_files[one]} and {answer_files[other]} are both of model {names[one]}")
+    records = []
+    for key in indexes[0]:
+        for one, other in _draw(key, len(names), pairs_per_question, seed):
+            record = combine_lines([indexes[one][key], indexes[other][key]])
+            models = {"answer1_model_id": names[one], "answer2_model_id": names[other]}
+            records.append(record | models | {"question_id": f"{key}/{one + 1}-{other + 1}"})
+    return records
+
+
+def _draw(key: str, num_models: int, most: int | None, seed: int) -> list[tuple[int, int]]:
+    pairs = list(combinations(range(num_models), 2))
+    if most is None or most >= len(pairs):
+        return pairs
+    return sorted(random.Random(f"{seed}:{key}").sample(pairs, most))
+
+
+def _model_name(path: str, index: Mapping[str, Line]) -> str:
+    """The name in the file, else the file's own."""
+    first, *rest = index.values()
+    name: str = Path(path).stem if first.record.get("model") is None else require(first, "model", str)
+    for line in rest:
+        if line.record.get("model") != first.record.get("model"):
+            raise InputError(
+                f"{line.where}: model is {line.record.get('model')!r}, in line {first.number}"
+                f" {first.record.get('model')!r} (expected one model a file)"
+            )
+    return name
+
+
+def _keep_questions(path: Path, records: Sequence[Record]) -> None:
+    """Write the pairs; raises InputError where other ones are there, whose judgements could not be told from these."""
+    text = "".join(map(dump_line, records))
+    if path.exists() and path.read_bytes() != text.encode():
+        raise InputError(f"{path} holds other pairs: name another folder, or remove this one")
+    write_text(path, text)

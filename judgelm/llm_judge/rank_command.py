@@ -1,0 +1,168 @@
+"""`judgelm rank`: judgements of many models' answers -> a ranking."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from judgelm.jsonl import InputError, write_text
+from judgelm.llm_judge.judged import JudgedSample, read_files, read_folder
+from judgelm.llm_judge.report import render_table
+from judgelm.verdict import Outcome
+
+if TYPE_CHECKING:
+    from judgelm.llm_judge.intervals import Estimate
+    from judgelm.llm_judge.ranking import Comparison, Ranking
+
+MAX_PAIRS = 20
+"""pairs not told apart that are printed"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm rank`."""
+    parser.add_argument(
+        "--judgements",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="folders that judgelm judge wrote, or single files in forward order; the records name the models in"
+        " answer1_model_id and answer2_model_id",
+    )
+    parser.add_argument("--output-dir", metavar="DIR", help="gets ranking.json and ranking.svg")
+    add_ranking_arguments(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of the intervals and of the order in which Elo reads")
+
+
+def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how judgements become a ranking."""
+    parser.add_argument(
+        "--outcomes",
+        choices=("hard", "soft"),
+        default="hard",
+        help="hard: a win where both orders agree, a tie where they contradict; soft: the mean probabilities of win,"
+        " tie and loss, which --scoring expected gives",
+    )
+    parser.add_argument(
+        "--length-control",
+        action="store_true",
+        help="take out what the answers' lengths do: ratings, and win rates at equal length, by logistic regression",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Rank, print, and write where a folder is given."""
+    samples = [sample for place in args.judgements for sample in _read(place)]
+    ranking = rank_samples(samples, args)
+    print(describe(ranking))
+    if args.output_dir:
+        write_ranking(ranking, Path(args.output_dir).expanduser())
+
+
+def _read(place: str) -> list[JudgedSample]:
+    """Judgements with both models' names; raises InputError that names the first without."""
+    samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
+    for sample in samples:
+        for side, model in enumerate(sample.models, start=1):
+            if not isinstance(model, str) or not model:
+                raise InputError(
+                    f"{place}: question_id {sample.key} has no answer{side}_model_id, without which nobody can be"
+                    " ranked"
+                )
+        if sample.models[0] == sample.models[1]:
+            raise InputError(f"{place}: question_id {sample.key} compares {sample.models[0]} with itself")
+    return samples
+
+
+def rank_samples(samples: Sequence[JudgedSample], args: argparse.Namespace) -> Ranking:
+    """The ranking that the flags ask for. Raises InputError where nothing can be ranked from."""
+    from judgelm.llm_judge.ranking import rank
+
+    found = [_comparison(sample, args.outcomes) for sample in samples]
+    comparisons = [each for each in found if each is not None]
+    if not comparisons and args.outcomes == "soft":
+        raise InputError("no judgement has probabilities: --outcomes soft needs those that --scoring expected gives")
+    if not comparisons:
+        raise InputError("no judgement has scores that can be read: there is nothing to rank from")
+    unread = len(found) - len(comparisons)
+    return rank(comparisons, args.outcomes, unread, args.length_control, seed=args.seed)
+
+
+def _comparison(sample: JudgedSample, rule: str) -> Comparison | None:
+    """None where a score line could not be read."""
+    from judgelm.llm_judge.ranking import Comparison
+
+    first, second = sample.models
+    chances = sample.outcomes if rule == "soft" else _certain(sample.outcome("agree"))
+    if first is None or second is None or chances is None:
+        return None
+    lengths = (len(sample.answers[0]), len(sample.answers[1]))
+    outcomes = (chances[Outcome.WIN], chances[Outcome.TIE], chances[Outcome.LOSE])
+    return Comparison(first, second, outcomes, sample.cluster or sample.key, lengths)
+
+
+def _certain(outcome: Outcome | None) -> Mapping[Outcome, float] | None:
+    return None if outcome is None else {each: float(each is outcome) for each in Outcome}
+
+
+def write_ranking(ranking: Ranking, folder: Path) -> None:
+    """ranking.json and ranking.svg."""
+    from judgelm.llm_judge.matrix_picture import matrix_svg
+
+    write_text(folder / "ranking.json", json.dumps(ranking.to_record(), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "ranking.svg", matrix_svg(ranking))
+    print(f"written to {folder / 'ranking.json'}, {folder / 'ranking.svg'}")
+
+
+def describe(ranking: Ranking) -> str:
+    """The ranking for a terminal: models, matrix, and the pairs that cannot be told apart yet."""
+    from judgelm.llm_judge.matrix_picture import matrix_text
+
+    rows = [
+        (
+            str(place),
+            model.name,
+            str(model.judged),
+            _with_interval(model.win_rate, 100, 1),
+            _with_interval(model.bradley_terry, 1, 0),
+            _with_interval(model.elo, 1, 0),
+        )
+        for place, model in enumerate(ranking.models, start=1)
+    ]
+    length = ", at equal length" if ranking.length_controlled else ""
+    header = ("", "model", "judged", f"win rate %{length}", "Bradley-Terry", "Elo")
+    said = f"{ranking.judgements} judgements, {ranking.unread} unread and left out; outcomes {ranking.rule}"
+    parts = [render_table(header, rows), said, *(f"note: {note}" for note in ranking.notes), ""]
+    return "\n".join([*parts, matrix_text(ranking), "", _undecided(ranking)])
+
+
+def _with_interval(estimate: Estimate, factor: float, places: int) -> str:
+    value, *bounds = (
+        None if number is None else f"{factor * number:.{places}f}"
+        for number in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({bounds[0]} to {bounds[1]})" if None not in bounds else f"{value}"
+
+
+def _undecided(ranking: Ranking) -> str:
+    pairs = sorted(
+        (pair for pair in ranking.pairs if not pair.told_apart),
+        key=lambda pair: float("inf") if pair.more_needed is None else pair.more_needed,
+    )
+    if not pairs:
+        return "all pairs that met can be told apart"
+    rows = [
+        (
+            pair.first,
+            pair.second,
+            str(pair.win_rate.count),
+            _with_interval(pair.win_rate, 100, 1),
+            "even: no number would do" if pair.more_needed is None else f"{pair.more_needed}",
+        )
+        for pair in pairs[:MAX_PAIRS]
+    ]
+    table = render_table(("not told apart", "", "judged", "win rate %", "more needed at this rate"), rows)
+    rest = len(pairs) - len(rows)
+    return table + (f"\n({rest} more pairs)" if rest else "")

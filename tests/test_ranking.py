@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import json
+import math
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import evalica
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from conftest import write_jsonl
+from scipy.optimize import minimize
+
+from judgelm.cli import main
+from judgelm.jsonl import InputError
+from judgelm.llm_judge.arena_command import make_pairs
+from judgelm.llm_judge.matrix_picture import matrix_svg, matrix_text
+from judgelm.llm_judge.ranking import ELO_K, Comparison, Ranking, elo, more_needed, rank
+
+WIN, TIE, LOSE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
+POINTS = 400 / math.log(10)
+
+
+def bouts(first: str, second: str, outcomes: list[tuple[float, float, float]], tag: str = "") -> list[Comparison]:
+    return [Comparison(first, second, outcome, f"{tag}q{k}") for k, outcome in enumerate(outcomes)]
+
+
+def drawn(
+    strengths: dict[str, float], questions: int, seed: int, tie: float = 0.0, length_effect: float = 0.0
+) -> list[Comparison]:
+    """All pairs of models on each question, by Bradley-Terry, with a share of ties and an effect of lengths."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for k in range(questions):
+        lengths = {name: int(draw.integers(50, 1000)) for name in strengths}
+        for first in strengths:
+            for second in strengths:
+                if first < second:
+                    longer = length_effect * (lengths[first] - lengths[second]) / 400
+                    chance = 1 / (1 + math.exp(strengths[second] - strengths[first] - longer))
+                    outcome = TIE if draw.random() < tie else (WIN if draw.random() < chance else LOSE)
+                    found.append(Comparison(first, second, outcome, f"q{k}", (lengths[first], lengths[second])))
+    return found
+
+
+def ratings(ranking: Ranking, kind: str = "bradley_terry") -> dict[str, float]:
+    return {model.name: getattr(model, kind).value for model in ranking.models}
+
+
+def oracle(comparisons: list[Comparison], names: list[str]) -> np.ndarray[Any, Any]:
+    """Log odds by statsmodels: a binomial regression on aggregated rows, one model's strength being 0."""
+    wins = np.zeros((len(names), len(names)))
+    for each in comparisons:
+        one, other = names.index(each.first), names.index(each.second)
+        wins[one, other] += each.outcomes[0] + each.outcomes[1] / 2
+        wins[other, one] += each.outcomes[2] + each.outcomes[1] / 2
+    pairs = [(i, j) for i in range(len(names)) for j in range(i) if wins[i, j] + wins[j, i]]
+    design = np.array([[(k == i) - (k == j) for k in range(1, len(names))] for i, j in pairs], dtype=float)
+    counts = np.array([[wins[i, j], wins[j, i]] for i, j in pairs])
+    strengths = np.append(0, sm.GLM(counts, design, family=sm.families.Binomial()).fit().params)
+    return strengths - strengths.mean()
+
+
+def test_two_models_have_the_rating_that_their_odds_say() -> None:
+    """Three wins and a loss: odds 3, so 400 log10(3) = 190.85 points between them, around 1000."""
+    ranking = rank(bouts("b", "a", [WIN, WIN, WIN, LOSE]))
+    assert ratings(ranking) == pytest.approx({"b": 1095.42, "a": 904.58}, abs=0.01)
+    assert [model.name for model in ranking.models] == ["b", "a"]
+
+
+def test_win_rates_count_a_tie_as_half() -> None:
+    comparisons = [*bouts("a", "b", [WIN, TIE, LOSE, WIN]), *bouts("c", "a", [TIE, TIE]), *bouts("b", "c", [LOSE, WIN])]
+    ranking = rank(comparisons)
+    rates = {model.name: (model.win_rate.value, model.judged) for model in ranking.models}
+    assert rates == {"a": (3.5 / 6, 6), "b": (2.5 / 6, 6), "c": (2 / 4, 4)}
+    pairs = {(pair.first, pair.second): pair for pair in ranking.pairs}
+    assert (pairs["a", "b"].wins, pairs["a", "b"].ties, pairs["a", "b"].losses) == (2, 1, 1)
+    assert pairs["a", "b"].win_rate.value == 2.5 / 4
+    assert len(pairs) == 3
+
+
+def test_bradley_terry_is_that_of_a_binomial_regression() -> None:
+    names = ["a", "b", "c", "d", "e"]
+    comparisons = drawn(dict(zip(names, [1, 0.5, 0, -0.2, -1.5], strict=True)), 40, seed=1, tie=0.2)
+    found = ratings(rank(comparisons, resamples=10))
+    expected = 1000 + POINTS * oracle(comparisons, names)
+    assert [found[name] for name in names] == pytest.approx(expected.tolist(), abs=0.01)
+
+
+def test_probabilities_enter_as_weights() -> None:
+    draw = np.random.default_rng(2)
+    chances = draw.dirichlet([1, 1, 1], 90)
+    sides = [("a", "b"), ("b", "c"), ("c", "a")]
+    comparisons = [Comparison(*sides[k % 3], tuple(each), f"q{k}") for k, each in enumerate(chances.tolist())]
+    ranking = rank(comparisons, "soft", resamples=10)
+    expected = 1000 + POINTS * oracle(comparisons, ["a", "b", "c"])
+    assert [ratings(ranking)[name] for name in "abc"] == pytest.approx(expected.tolist(), abs=0.01)
+    pair = next(each for each in ranking.pairs if {each.first, each.second} == {"a", "b"})
+    assert pair.wins + pair.ties + pair.losses == pytest.approx(30, abs=1e-3)
+
+
+def test_elo_is_evalicas() -> None:
+    """One after another, each judgement once, ties too."""
+    draw = np.random.default_rng(3)
+    sides = np.array([draw.choice(4, 2, replace=False) for _ in range(200)])
+    points = draw.choice([0.0, 0.5, 1.0], 200)
+    found = elo(sides, points, np.ones((1, 1)), np.zeros(200, dtype=np.int64), 4, np.zeros(200))[:, 0]
+    winner = {0.0: evalica.Winner.Y, 0.5: evalica.Winner.Draw, 1.0: evalica.Winner.X}
+    said = evalica.elo(sides[:, 0].tolist(), sides[:, 1].tolist(), [winner[p] for p in points.tolist()], k=ELO_K)
+    assert found.tolist() == pytest.approx([said.scores[model] for model in range(4)])
+
+
+def test_elo_moves_as_worked_by_hand() -> None:
+    """Equals: K / 2 = 2 points for a win. Then 1002 against 998: expected 1 / (1 + 10^(-4 / 400)) = 0.505756."""
+    sides, questions = np.array([[0, 1], [0, 1]]), np.array([0, 1])
+    found = elo(sides, np.array([1.0, 0.0]), np.array([[1, 1], [1, 0]]), questions, 2, np.zeros(2))
+    assert found[:, 1].tolist() == [1002, 998]
+    assert found[:, 0].tolist() == pytest.approx([1002 - 4 * 0.505756, 998 + 4 * 0.505756], abs=1e-4)
+
+
+def test_neither_the_order_of_lines_nor_of_answers_changes_anything() -> None:
+    """Elo depends on the order in which it reads; so that order is drawn from the seed, from sorted judgements."""
+    comparisons = drawn({"a": 1, "b": 0, "c": -1}, 20, seed=4, tie=0.1)
+    other = [Comparison(c.second, c.first, c.outcomes[::-1], c.question, c.lengths[::-1]) for c in comparisons[::-1]]
+    assert rank(comparisons, resamples=50) == rank(other, resamples=50)
+    controlled = rank(comparisons, length_control=True, resamples=50)
+    assert controlled == rank(other, length_control=True, resamples=50)
+    assert ratings(rank(comparisons, resamples=2), "elo") != ratings(rank(comparisons, resamples=2, seed=1), "elo")
+
+
+def test_intervals_of_ratings_cover_the_truth_as_often_as_they_say() -> None:
+    strengths = {"a": 0.8, "b": 0.2, "c": -0.2, "d": -0.8}
+    covered = []
+    for seed in range(100):
+        for model in rank(drawn(strengths, 60, seed), resamples=150, seed=seed).models:
+            interval = model.bradley_terry
+            assert interval.low is not None
+            assert interval.high is not None
+            covered.append(interval.low <= 1000 + POINTS * strengths[model.name] <= interval.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_length_control_recovers_a_planted_preference_for_length() -> None:
+    """Equal models, of which one writes more: by itself it wins, at equal length it does not."""
+    draw = np.random.default_rng(5)
+    comparisons = []
+    for k in range(3000):
+        lengths = (int(draw.normal(900, 300)), int(draw.normal(500, 300)))
+        longer = math.tanh((lengths[0] - lengths[1]) / 583)
+        outcome = WIN if draw.random() < 1 / (1 + math.exp(-1.5 * longer)) else LOSE
+        comparisons.append(Comparison("long", "short", outcome, f"q{k}", lengths))
+    (plain,) = rank(comparisons, resamples=50).pairs
+    controlled = rank(comparisons, length_control=True, resamples=200)
+    (pair,) = controlled.pairs
+    assert plain.win_rate.value > 0.6
+    assert plain.told_apart
+    assert not pair.told_apart
+    rate = pair.win_rate.value if pair.first == "long" else 1 - pair.win_rate.value
+    assert rate == pytest.approx(0.5, abs=0.03)
+    odds = math.exp(1.5 * math.tanh(1))
+    said = float(next(note for note in controlled.notes if "times the odds" in note).split("has ")[1].split(" ")[0])
+    assert said == pytest.approx(odds, rel=0.1)
+
+
+def test_length_control_is_a_logistic_regression() -> None:
+    comparisons = drawn({"a": 1, "b": 0, "c": -0.5}, 150, seed=6, length_effect=1)
+    found = ratings(rank(comparisons, length_control=True, resamples=2))
+    difference = np.array([each.lengths[0] - each.lengths[1] for each in comparisons])
+    longer = np.tanh(difference / np.sqrt(np.mean(difference**2)))
+    design = np.array([[(n == c.first) - (n == c.second) for n in "abc"] for c in comparisons], dtype=float)
+    design = np.column_stack([design, longer])
+    won = np.array([c.outcomes[0] for c in comparisons])
+
+    def loss(weights: np.ndarray[Any, Any]) -> float:
+        odds = design @ weights
+        return float(np.sum(np.logaddexp(0, odds) - won * odds) + weights[:3].sum() ** 2)
+
+    expected = 1000 + POINTS * minimize(loss, np.zeros(4), method="BFGS").x[:3]
+    # lengths are rounded before they are added up
+    assert [found[name] for name in "abc"] == pytest.approx(expected.tolist(), abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("rate", "questions", "more"),
+    [
+        (0.6, 50, 47),  # 1.96^2 / 0.2^2 = 96.04: 97 do
+        (0.4, 50, 47),
+        (0.75, 10, 6),  # 1.96^2 / 0.5^2 = 15.4: 16 do
+        (1.0, 1, 3),
+        (0.6, 500, 1),
+        (0.5, 50, None),
+    ],
+)
+def test_more_needed_is_worked_by_hand(rate: float, questions: int, more: int | None) -> None:
+    assert more_needed(rate, questions) == more
+
+
+def test_as_many_judgements_as_are_said_to_be_needed_do() -> None:
+    """Wilson's interval leaves out one half from the same number on as the formula says."""
+    for wins, count in ((58, 97), (59, 97)):
+        (pair,) = rank(bouts("a", "b", [WIN] * wins + [LOSE] * (count - wins)), resamples=2).pairs
+        assert pair.told_apart is (pair.more_needed == 0)
+        assert pair.told_apart is (more_needed(wins / count, 0) <= count)  # type: ignore[operator]
+
+
+def test_a_model_that_wins_all_gets_a_finite_rating_and_a_note() -> None:
+    ranking = rank([*bouts("best", "b", [WIN] * 5), *bouts("best", "c", [WIN] * 5), *bouts("b", "c", [WIN, LOSE])])
+    assert ranking.models[0].name == "best"
+    assert 1200 < ranking.models[0].bradley_terry.value < 2000
+    assert ranking.models[0].win_rate.value == 1
+    assert ranking.models[0].win_rate.low == pytest.approx(0.566, abs=0.01), "five questions, by Wilson"
+    assert any("best won all" in note and "no finite value" in note for note in ranking.notes)
+    assert any("0.5 of a tie" in note for note in ranking.notes)
+
+
+def test_groups_that_never_met_are_named() -> None:
+    ranking = rank([*bouts("a", "b", [WIN, LOSE]), *bouts("c", "d", [WIN, LOSE, TIE])])
+    assert any("a, b; c, d" in note and "one group only" in note for note in ranking.notes)
+    assert not any("finite value by themselves" in note for note in ranking.notes)
+    assert "." in matrix_text(ranking)
+    assert all(np.isfinite(list(ratings(ranking).values())))
+
+
+def test_one_question_gives_ratings_without_intervals() -> None:
+    ranking = rank(bouts("a", "b", [TIE]))
+    assert any("1 questions only" in note for note in ranking.notes)
+    model = ranking.models[0]
+    assert (model.bradley_terry.value, model.bradley_terry.low) == (1000, None)
+
+
+def test_nothing_and_a_model_against_itself_cannot_be_ranked() -> None:
+    with pytest.raises(ValueError, match="no comparison"):
+        rank([])
+    with pytest.raises(ValueError, match="with itself"):
+        rank(bouts("a", "a", [WIN]))
+
+
+def test_the_matrix_is_whole_in_picture_and_text() -> None:
+    ranking = rank(drawn({"<a & b>": 1, "b": 0, "c": -1}, 30, seed=7), resamples=10)
+    root = ET.fromstring(matrix_svg(ranking))
+    assert root.tag.endswith("svg")
+    assert "prefers-color-scheme: dark" in matrix_svg(ranking)
+    assert "".join(root.itertext()).count(" of 30") == 6
+    rows = matrix_text(ranking).splitlines()
+    assert [row.split()[0] for row in rows[2:5]] == ["1", "2", "3"]
+
+
+def judged(key: int, models: tuple[str | None, str | None], text: str, **more: Any) -> dict[str, Any]:
+    bodies = {"question_body": f"Q{key}", "answer1_body": "x", "answer2_body": "y"}
+    names = {f"answer{side}_model_id": name for side, name in enumerate(models, start=1) if name}
+    return {"question_id": key, **bodies, **names, "pred_text": text, **more}
+
+
+def command(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(each) for each in arguments])
+    return int(ended.value.code or 0)
+
+
+def test_rank_reads_folders_and_files_and_counts_what_it_cannot_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    write_jsonl(folder / "forward.jsonl", [judged(k, ("a", "b"), "9 4") for k in range(3)])
+    back = [judged(k, ("b", "a"), text) for k, text in enumerate(["3 8", "8 3", "none"])]
+    write_jsonl(folder / "reversed.jsonl", back)
+    more = write_jsonl(tmp_path / "more.jsonl", [judged(k, ("a", "c"), "5 5") for k in range(2)])
+    assert command("rank", "--judgements", folder, more, "--output-dir", tmp_path / "out") == 0
+    document = json.loads((tmp_path / "out" / "ranking.json").read_text())
+    assert list(document) == ["rule", "length_controlled", "judgements", "unread", "models", "pairs"]
+    assert (document["rule"], document["length_controlled"]) == ("hard", False)
+    assert (document["judgements"], document["unread"]) == (4, 1)
+    assert set(document["models"][0]) == {"name", "judged", "win_rate", "bradley_terry", "elo"}
+    pair = next(each for each in document["pairs"] if "b" in (each["first"], each["second"]))
+    # both orders agree once and contradict once
+    assert (pair["wins"], pair["ties"], pair["losses"]) == (1, 1, 0)
+    assert set(pair) == {"first", "second", "wins", "ties", "losses", "win_rate", "told_apart", "more_needed"}
+    assert set(pair["win_rate"]) == {"value", "low", "high", "count"}
+    ET.parse(tmp_path / "out" / "ranking.svg")
+    out = capsys.readouterr().out
+    assert "4 judgements, 1 unread and left out; outcomes hard" in out
+    assert "not told apart" in out
+
+
+@pytest.mark.parametrize(
+    ("record", "flags", "said"),
+    [
+        (judged(1, ("a", None), "9 4"), [], "question_id 1 has no answer2_model_id"),
+        (judged(1, ("a", "a"), "9 4"), [], "question_id 1 compares a with itself"),
+        (judged(1, ("a", "b"), "hm"), [], "no judgement has scores that can be read"),
+        (judged(1, ("a", "b"), "9 4"), ["--outcomes", "soft"], "needs those that --scoring expected gives"),
+    ],
+)
+def test_what_cannot_be_ranked_ends_in_one_line(
+    record: dict[str, Any], flags: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_jsonl(tmp_path / "f.jsonl", [record])
+    assert command("rank", "--judgements", path, *flags) == 2
+    assert said in capsys.readouterr().err
+
+
+def answer_files(folder: Path, names: str = "abc", questions: int = 4) -> list[str]:
+    return [
+        str(write_jsonl(folder / f"{name}.jsonl", [answer(k, f"{name} says {k}. ") for k in range(questions)]))
+        for name in names
+    ]
+
+
+def answer(key: int, text: str, **more: Any) -> dict[str, Any]:
+    return {"question_id": key, "question_body": f"What is {key}?", "text": text * (1 + key), **more}
+
+
+def test_pairs_are_all_pairs_or_as_many_as_asked_for_drawn_by_the_seed(tmp_path: Path) -> None:
+    files = answer_files(tmp_path, "abcd")
+    records = make_pairs(files)
+    assert len({record["question_id"] for record in records}) == len(records) == 4 * 6
+    assert records[1]["question_id"] == "0/1-3"
+    assert (records[1]["answer1_model_id"], records[1]["answer2_model_id"]) == ("a", "c")
+    assert records[1]["answer2_body"] == "c says 0. "
+    few = make_pairs(files, 2, seed=1)
+    assert len(few) == 8
+    assert few == make_pairs(files, 2, seed=1) != make_pairs(files, 2, seed=2)
+
+
+def test_answer_files_that_do_not_fit_are_refused_by_id(tmp_path: Path) -> None:
+    files = answer_files(tmp_path, "ab")
+    short = write_jsonl(tmp_path / "short.jsonl", [answer(k, "s") for k in range(3)])
+    with pytest.raises(InputError, match=r"short.jsonl has no answer for question_id 3"):
+        make_pairs([*files, str(short)])
+    same = write_jsonl(tmp_path / "same.jsonl", [answer(k, "s", model="a") for k in range(4)])
+    with pytest.raises(InputError, match=r"a.jsonl and .*same.jsonl are both of model a"):
+        make_pairs([*files, str(same)])
+    mixed = write_jsonl(tmp_path / "mixed.jsonl", [answer(k, "s", model=f"m{k}") for k in range(4)])
+    with pytest.raises(InputError, match=r"mixed.jsonl:2: model is 'm1', in line 1 'm0'"):
+        make_pairs([*files, str(mixed)])
+    with pytest.raises(InputError, match="two or more answer files, found 1"):
+        make_pairs(files[:1])
+
+
+def test_an_arena_judges_ranks_and_goes_on(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    arguments = ["arena", "--answers", *answer_files(tmp_path), "--output-dir", output, "--model", model_folder]
+    arguments += ["--scoring", "expected", "--outcomes", "soft", "--device", "cpu", "--length-control"]
+    assert command(*arguments, "--limit", "5") == 0
+    assert command(*arguments) == 0
+    said = capsys.readouterr()
+    assert "10 of 24 judgements are there already" in said.err
+    assert "12 judgements, 0 unread and left out; outcomes soft" in said.out
+    assert {path.name for path in output.iterdir() if not path.name.startswith(".")} == {
+        *("questions.jsonl", "forward.jsonl", "reversed.jsonl", "run.json", "ranking.json", "ranking.svg")
+    }
+    document = json.loads((output / "ranking.json").read_text())
+    assert document["length_controlled"] is True
+    assert [model["judged"] for model in document["models"]] == [8, 8, 8]
+    assert command(*arguments, "--pairs-per-question", "1") == 2
+    assert "questions.jsonl holds other pairs" in capsys.readouterr().err
+
+
+def test_soft_outcomes_are_refused_before_anything_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    files = answer_files(tmp_path)
+    assert command("arena", "--answers", *files, "--output-dir", output, "--outcomes", "soft") == 2
+    assert "needs --scoring expected" in capsys.readouterr().err
+    assert not output.exists()
