@@ -216,19 +216,19 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
     labels = [1, 0, 1, 1, 2, 1]
     records = [pair(k, label) for k, label in enumerate(labels)]
     measured = measure(predicted_samples(records, predictions, path))
-    assert (measured["rows"], measured["unparsed"]) == (5, 1)
-    assert measured["agreement"]["value"] == 2 / 5
-    assert measured["agreement"]["low"] <= 2 / 5 <= measured["agreement"]["high"]
-    assert measured["accuracy"] == 2 / 5
-    assert "consistency" not in measured
+    assert (measured["samples"], measured["unparsed"]["count"]) == (5, 1)
+    agreement = measured["rates"]["agreement"]
+    assert agreement["value"] == measured["unparsed"]["as_tie"]["value"] == 2 / 5
+    assert agreement["low"] <= 2 / 5 <= agreement["high"]
+    assert "consistency" not in measured["rates"]
 
 
 def test_accuracy_counts_an_unparsed_verdict_as_a_tie_and_agreement_as_wrong(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": "A"}, {"question_id": 1, "verdict": "?"}])
     measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path))
-    assert (measured["agreement"]["value"], measured["accuracy"]) == (0.5, 1.0)
-    assert measured["precision"] == measured["recall"] == measured["f1"] == 1.0
-    assert measured["by_category"] == {"easy": {"value": 1.0, "rows": 1}, "hard": {"value": 0.0, "rows": 1}}
+    assert measured["rates"]["agreement"]["value"] == measured["unparsed"]["as_error"]["value"] == 0.5
+    assert measured["unparsed"]["as_tie"]["value"] == 1.0
+    assert {each["label"]: each["agreement"]["value"] for each in measured["by_category"]} == {"easy": 1.0, "hard": 0.0}
 
 
 def test_pandalm_predictions_are_scored_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,7 +242,7 @@ def test_pandalm_predictions_are_scored_without_a_model(tmp_path: Path, capsys: 
     assert command([*arguments, "--output-dir", str(output)]) == 0
     report = last_json(capsys)
     assert report == json.loads((output / "benchmark.json").read_text())
-    assert report["metrics"]["pandalm"]["agreement"]["value"] == pytest.approx(2 / 3)
+    assert report["metrics"]["pandalm"]["rates"]["agreement"]["value"] == pytest.approx(2 / 3)
     assert report["dropped"] == {"no majority": 1}
     assert report["files"]["testset-v1.json"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
     assert report["predictions"]["sha256"] == hashlib.sha256(predictions.read_bytes()).hexdigest()
@@ -358,7 +358,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     ):
         assert message in fails(arguments, capsys)
     assert command([*pairs, "--predictions", str(verdicts), "--vocabulary", "from-zero"]) == 0
-    assert last_json(capsys)["metrics"]["pairs"]["agreement"]["value"] == 1.0
+    assert last_json(capsys)["metrics"]["pairs"]["rates"]["agreement"]["value"] == 1.0
 
 
 def quick(model: Path, output: Path, *more: str) -> list[str]:
@@ -374,7 +374,7 @@ def test_a_judge_is_measured_and_the_same_command_goes_on(
     output = tmp_path / "out"
     arguments = ["benchmark", "pairs", "--data", str(data), *quick(model_folder, output)]
     assert command([*arguments, "--limit", "2"]) == 0
-    assert last_json(capsys)["metrics"]["pairs"]["rows"] == 2
+    assert last_json(capsys)["metrics"]["pairs"]["samples"] == 2
     assert command(arguments) == 0
     captured = capsys.readouterr()
     assert "4 of 12 judgements are there already" in captured.err
@@ -393,14 +393,14 @@ def test_a_judge_is_measured_and_the_same_command_goes_on(
     )
     says = {1: "win", 2: "lose", 0: "tie"}
     right = [record["pred_outcome"] == says[record["label"]] for record in forward]
-    assert measured["agreement"]["value"] == pytest.approx(sum(right) / 6)
+    assert measured["rates"]["agreement"]["value"] == pytest.approx(sum(right) / 6)
     turned = {"win": "lose", "lose": "win", "tie": "tie"}
     same = [f["pred_outcome"] == turned[b["pred_outcome"]] for f, b in zip(forward, back, strict=True)]
-    assert measured["consistency"]["value"] == pytest.approx(sum(same) / 6)
-    shift = measured["bias_first"]["value"] + measured["bias_second"]["value"]
-    assert shift == pytest.approx(1 - measured["consistency"]["value"])
-    assert set(measured["by_category"]) == {"even", "odd"}
-    assert "agreement_probabilities" in measured
+    assert measured["rates"]["consistency"]["value"] == pytest.approx(sum(same) / 6)
+    shift = measured["rates"]["bias_first"]["value"] + measured["rates"]["bias_second"]["value"]
+    assert shift == pytest.approx(1 - measured["rates"]["consistency"]["value"])
+    assert {each["label"] for each in measured["by_category"]} == {"even", "odd"}
+    assert "agreement_probabilities" in measured["rates"]
     write_jsonl(data, rows[:5])
     assert "questions.jsonl is of other data" in fails(arguments, capsys)
 
@@ -433,8 +433,8 @@ def test_the_papers_four_runs_stand_beside_the_published_numbers(
             f"reference {k}" if part == "with_reference" else None for k in range(3)
         ]
         measured = report["metrics"][part]
-        assert measured["rows"] == measured["published"]["total_num"] == rows
-        assert measured["published"]["agreement"] == pytest.approx(measured["agreement"]["value"])
+        assert measured["samples"] == measured["published"]["total_num"] == rows
+        assert measured["published"]["agreement"] == pytest.approx(measured["rates"]["agreement"]["value"])
         assert (output / part / "reversed.jsonl").exists()
 
 

@@ -182,7 +182,7 @@ def _score_predictions(args: argparse.Namespace, found: Labelled) -> dict[str, A
     for part in found.parts:
         name = part.name or args.name
         samples = predicted_samples(part.records, predictions, path)
-        metrics[name] = measure(samples)
+        metrics[name] = measure(samples, scored=False)
         left[name] = len(part.records) - len(samples)
     _print_metrics(metrics, path.name)
     _print_dropped(found.dropped)
@@ -199,11 +199,12 @@ def _score_predictions(args: argparse.Namespace, found: Labelled) -> dict[str, A
     return {"predictions": described, "metrics": metrics}
 
 
-def _print_metrics(metrics: Mapping[str, Mapping[str, Any]], judge: str) -> None:
-    from judgelm.llm_judge.benchmark_metrics import measured_table, published_table
+def _print_metrics(metrics: Mapping[str, dict[str, Any]], judge: str) -> None:
+    from judgelm.llm_judge.benchmark_metrics import grades_table, published_table
+    from judgelm.llm_judge.summary_tables import summary_tables
 
     for name, measured in metrics.items():
-        print(f"{name}\n{measured_table(measured)}\n")
+        print(f"{name}\n{summary_tables(measured) if 'rates' in measured else grades_table(measured)}\n")
     published = {name: measured["published"] for name, measured in metrics.items() if "published" in measured}
     if published:
         print(f"{published_table(published, judge)}\n")

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from judgelm.jsonl import InputError, Line
-from judgelm.llm_judge.intervals import ratio, ratios
-from judgelm.llm_judge.judged import JudgedSample, Reading, judgement_text, labelled
-from judgelm.llm_judge.metrics import Metrics, classification
+from judgelm.llm_judge.intervals import ratio
+from judgelm.llm_judge.judged import JudgedSample, judgement_text, labelled
+from judgelm.llm_judge.metrics import Metrics
 from judgelm.llm_judge.report import render_table
+from judgelm.llm_judge.summary import OF_SCORES, summarize
 from judgelm.sample import question_key
 from judgelm.verdict import Judgement
 
@@ -31,20 +32,8 @@ PUBLISHED = {
 }
 """of the paper, in per cent, by the published rule (arXiv 2310.17631)"""
 _LABELS = {
-    "rows": "rows with a label",
-    "agreement": "agreement, forward",
-    "agreement_reversed": "agreement, reversed",
-    "agreement_both": "agreement, both orders (a tie where they differ)",
-    "agreement_probabilities": "agreement, mean of both orders' probabilities",
-    "consistency": "consistency under swap",
-    "bias_first": "bias to the first answer",
-    "bias_second": "bias to the second answer",
-    "accuracy": "accuracy (unparsed = tie)",
-    "precision": "precision, macro",
-    "recall": "recall, macro",
-    "f1": "F1, macro",
-    "unparsed": "unparsed, forward",
-    "unparsed_reversed": "unparsed, reversed",
+    "rows": "rows",
+    "unparsed": "unparsed",
     "grade": "mean grade",
     "grade_given": "mean grade that was given",
     "difference": "mean absolute difference",
@@ -54,48 +43,18 @@ Measured = dict[str, Any]
 """numbers, and rates as {value, low, high, count}"""
 
 
-def measure(samples: Sequence[JudgedSample]) -> Measured:
-    """Agreement with the labels, consistency and bias of joined judgements, rates with 95 % intervals.
+def measure(samples: Sequence[JudgedSample], scored: bool = True) -> Measured:
+    """The summary of the rows that have a label; raises InputError where none has.
 
-    Rates are shares of all rows with a label: a judgement without scores agrees with nothing. Raises InputError where
-    no row has a label.
+    `scored` False leaves out what is said of scores: verdicts alone have none.
     """
     kept = labelled(samples)
     if not kept:
         raise InputError("none of the rows judged has a label")
-    forward, back = [sample.forward for sample in kept], [sample.reversed for sample in kept]
-    truths = [sample.truth.outcome for sample in kept if sample.truth is not None]
-    rates: dict[str, list[bool]] = {}
-    found: Measured = {"rows": len(kept)}
-    for ending, readings in (("", forward), ("_reversed", back)):
-        if all(reading is not None for reading in readings):
-            outcomes = [reading.outcome for reading in readings if reading is not None]
-            rates[f"agreement{ending}"] = [o is truth for o, truth in zip(outcomes, truths, strict=True)]
-            found[f"unparsed{ending}"] = sum(outcome is None for outcome in outcomes)
-            if not ending:
-                signs = [0 if outcome is None else outcome.sign for outcome in outcomes]
-                found |= classification([truth.sign for truth in truths], signs)
-    if len(rates) == 2:
-        rates["agreement_both"] = [s.outcome("agree") is truth for s, truth in zip(kept, truths, strict=True)]
-        rates["consistency"] = [sample.consistent is True for sample in kept]
-        shifts = [_shift(f, b) for f, b in zip(forward, back, strict=True)]
-        rates |= {"bias_first": [s > 0 for s in shifts], "bias_second": [s < 0 for s in shifts]}
-    if all(sample.outcomes is not None for sample in kept):
-        rates["agreement_probabilities"] = [
-            s.outcome("probabilities") is truth for s, truth in zip(kept, truths, strict=True)
-        ]
-    clusters = [sample.cluster for sample in kept]
-    columns = {name: (np.asarray(rate, float), np.ones(len(kept))) for name, rate in rates.items()}
-    found |= {name: each.to_record() for name, each in ratios(columns, clusters).items()}
-    main = "agreement" if "agreement" in rates else "agreement_reversed"
-    return found | {"by_category": _by_category([sample.category for sample in kept], rates[main])}
-
-
-def _shift(forward: Reading | None, back: Reading | None) -> int:
-    """How far the answer shown first gains; 0 where an order was not read."""
-    if forward is None or back is None or forward.outcome is None or back.outcome is None:
-        return 0
-    return forward.outcome.sign - back.outcome.sign
+    found = summarize(kept)
+    if not scored:
+        found["rates"] = {name: rate for name, rate in found["rates"].items() if name not in OF_SCORES}
+    return found
 
 
 def _by_category(categories: Sequence[str | None], values: Sequence[float]) -> dict[str, dict[str, float | int]]:
@@ -128,8 +87,8 @@ def measure_grades(lines: Sequence[Line]) -> Measured:
     return found | {"by_category": _by_category(names, grades)}
 
 
-def measured_table(measured: Mapping[str, Any]) -> str:
-    """One number a line, rates in per cent with their intervals; then the categories."""
+def grades_table(measured: Mapping[str, Any]) -> str:
+    """One number a line, grades in per cent; then the capabilities."""
     rows = [(label, _shown(name, measured[name])) for name, label in _LABELS.items() if name in measured]
     for name, group in measured.get("by_category", {}).items():
         rows.append((f"  {name}", f"{100 * group['value']:.2f} %  of {group['rows']}"))

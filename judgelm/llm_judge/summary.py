@@ -59,6 +59,8 @@ RATE_LABELS = {
 }
 NO_SHARES = ("kappa", "alpha", "mae", "spearman", "kendall", "brier")
 """rates that are not said in per cent"""
+OF_SCORES = ("mae", "spearman", "kendall", "agreement_scores")
+"""rates that need scores that mean something, not only a verdict"""
 _MANY = 20_000
 _RANK_RESAMPLES_OF_MANY = 200
 
