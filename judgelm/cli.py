@@ -17,6 +17,7 @@ from judgelm.llm_judge.arguments import (
     add_merge_arguments,
     add_prompt_arguments,
 )
+from judgelm.llm_judge.audit_command import add_arguments as add_audit_arguments
 from judgelm.llm_judge.judge import check_orders
 from judgelm.prompt import render_prompt
 from judgelm.reading import find_task, read_samples
@@ -49,6 +50,16 @@ def build_parser() -> Parser:
     )
     add_evaluate_arguments(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    audit = add(
+        "audit",
+        "measure a judge's biases",
+        "Measure what moves a judge that should not: position, length, format, references, self-preference, injected"
+        " instructions, chance. Each check has an effect, its 95 % interval over questions and a verdict against a"
+        " threshold. Writes audit.json; after any interruption the same command goes on where it stopped.",
+    )
+    add_audit_arguments(audit)
+    audit.set_defaults(run=_audit)
 
     train = add(
         "train",
@@ -111,6 +122,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     from judgelm.llm_judge.commands import evaluate_command
 
     evaluate_command(args)
+
+
+def _audit(args: argparse.Namespace) -> None:
+    from judgelm.llm_judge.audit_command import run
+
+    run(args)
 
 
 def _prompt(args: argparse.Namespace) -> None:
