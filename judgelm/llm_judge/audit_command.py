@@ -62,15 +62,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """`judgelm audit`."""
-    from judgelm.llm_judge.audit import audit, choose_checks
+    from judgelm.llm_judge.audit import choose_checks
     from judgelm.llm_judge.engines import choose_judge
 
-    names = choose_checks(args.only, args.skip)
+    choose_checks(args.only, args.skip)
     args.scoring = args.scoring or ("greedy" if args.engine == "openai" else "expected")
     if args.scoring == "expected" and args.engine == "openai":
         raise InputError("--scoring expected needs --engine hf or vllm")
+    run_audit(args, choose_judge(args))
+
+
+def run_audit(args: argparse.Namespace, chosen: ChosenJudge) -> None:
+    """Audit a judge, write what was found and print it."""
+    from judgelm.llm_judge.audit import audit, choose_checks
+
+    names = choose_checks(args.only, args.skip)
     samples = list(read_samples(args.question_file, reference_file=args.reference_file)[: args.limit])
-    chosen = choose_judge(args)
     name = args.model_id or Path(chosen.name).name
     sources = read_sources(samples, args.question_file, args.teacher, args.self_id or name)
     folder = Path(args.output_dir).expanduser()
