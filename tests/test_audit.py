@@ -367,6 +367,16 @@ def test_the_command_audits_a_model_and_a_second_start_judges_nothing_again(
     ]
 
 
+def test_answers_that_do_not_fit_are_warned_of(
+    model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = [*make_samples(2), Sample(2, "Q", ["word " * 3000, "b"])]
+    questions = write_jsonl(tmp_path / "q.jsonl", [sample.to_record() for sample in samples])
+    assert judge(audit_args(model_folder, questions, tmp_path / "out", "--only", "instruction")) == 0
+    assert "warning: both: in 4 judgements the answers did not fit" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["settings"]["self_id"] == "random-llama"
+
+
 def test_an_interrupted_audit_goes_on(tmp_path: Path) -> None:
     class Interrupted(Planted):
         def score(self, requests: Any, lines: Sequence[str]) -> Any:

@@ -79,6 +79,8 @@ def _changed(name: str, title: str, threshold: float, two_sided: bool = False) -
     perturbation = PERTURBATIONS[name]
     itself = perturbation.against == "itself"
     what = f"{perturbation.what}: {_OF_ITSELF if itself else _OF_ANOTHER}"
+    if two_sided:
+        what += ", or less often"
     measure = effects.beside_itself if itself else effects.beside_other
     probes = (name,) if itself else (PLAIN, name)
     return Check(title, what, threshold, partial(measure, probe=name), probes, two_sided=two_sided)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +80,8 @@ def run_audit(args: argparse.Namespace, chosen: ChosenJudge) -> None:
     names = choose_checks(args.only, args.skip)
     samples = list(read_samples(args.question_file, reference_file=args.reference_file)[: args.limit])
     name = args.model_id or Path(chosen.name).name
-    sources = read_sources(samples, args.question_file, args.teacher, args.self_id or name)
+    args.self_id = args.self_id or name
+    sources = read_sources(samples, args.question_file, args.teacher, args.self_id)
     folder = Path(args.output_dir).expanduser()
     findings = audit(sources, _asked(args, chosen, name, folder), names)
     document = {
@@ -168,7 +170,13 @@ def _asked(args: argparse.Namespace, chosen: ChosenJudge, name: str, folder: Pat
             scoring=args.scoring if in_round.temperature is None else "sample",
         )
         files = RunFiles.in_folder(folder / in_round.name, in_round.orders)
-        run_judge(load, samples, settings, files, described, name)
+        found = run_judge(load, samples, settings, files, described, name)
+        if cut := sum(each.counts["shortened"] for each in found.values()):
+            print(
+                f"judgelm: warning: {in_round.name}: in {cut} judgements the answers did not fit and lost their ends,"
+                " and with them what a check may have added there",
+                file=sys.stderr,
+            )
         return {judged.key: judged for judged in read_folder(folder / in_round.name)}
 
     return ask
