@@ -15,7 +15,7 @@ from test_run import judge
 from judgelm import Judge, Sample
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine import Generation, LineScores
-from judgelm.llm_judge.audit import CHECKS, Check, judge_effect
+from judgelm.llm_judge.audit import CHECKS, Check, choose_checks, judge_effect
 from judgelm.llm_judge.audit_command import add_arguments, run_audit
 from judgelm.llm_judge.engines import ChosenJudge
 from judgelm.llm_judge.intervals import Estimate
@@ -153,7 +153,7 @@ def audit(tmp_path: Path, engine: Planted, records: list[dict[str, Any]], *more:
     add_arguments(parser)
     given = ["--question-file", str(questions), "--output-dir", str(tmp_path / "out"), "--scoring", "expected"]
     args = parser.parse_args([*given, *more])
-    run_audit(args, ChosenJudge(OWN, lambda: Judge(engine), {"model": OWN}))
+    run_audit(args, ChosenJudge(OWN, lambda: Judge(engine), {"model": OWN}), choose_checks(args.only, args.skip))
     document = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert set(document) == {"judge", "settings", "checks"}
     assert document["judge"] == OWN

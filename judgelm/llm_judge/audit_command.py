@@ -17,7 +17,7 @@ from judgelm.sample import Sample
 from judgelm.verdict import Judgement, Outcome
 
 if TYPE_CHECKING:
-    from judgelm.llm_judge.audit import Check, Finding, Round
+    from judgelm.llm_judge.audit import Asked, Check, Finding, Round
     from judgelm.llm_judge.effects import Source
     from judgelm.llm_judge.engines import ChosenJudge
     from judgelm.llm_judge.judged import JudgedSample, Truth
@@ -66,18 +66,17 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.llm_judge.audit import choose_checks
     from judgelm.llm_judge.engines import choose_judge
 
-    choose_checks(args.only, args.skip)
+    names = choose_checks(args.only, args.skip)
     args.scoring = args.scoring or ("greedy" if args.engine == "openai" else "expected")
     if args.scoring == "expected" and args.engine == "openai":
         raise InputError("--scoring expected needs --engine hf or vllm")
-    run_audit(args, choose_judge(args))
+    run_audit(args, choose_judge(args), names)
 
 
-def run_audit(args: argparse.Namespace, chosen: ChosenJudge) -> None:
+def run_audit(args: argparse.Namespace, chosen: ChosenJudge, names: Sequence[str]) -> None:
     """Audit a judge, write what was found and print it."""
-    from judgelm.llm_judge.audit import audit, choose_checks
+    from judgelm.llm_judge.audit import audit
 
-    names = choose_checks(args.only, args.skip)
     samples = list(read_samples(args.question_file, reference_file=args.reference_file)[: args.limit])
     name = args.model_id or Path(chosen.name).name
     args.self_id = args.self_id or name
@@ -146,7 +145,7 @@ def _own_place(sample: Sample, self_id: str) -> int | None:
     return held[0] if len(held) == 1 else None
 
 
-def _asked(args: argparse.Namespace, chosen: ChosenJudge, name: str, folder: Path) -> Any:
+def _asked(args: argparse.Namespace, chosen: ChosenJudge, name: str, folder: Path) -> Asked:
     """The judging function of an audit: each round is a run in a folder of its own, the model is loaded once."""
     from judgelm.llm_judge import perturbations
     from judgelm.llm_judge.judge import JudgeSettings
