@@ -176,7 +176,8 @@ def _asked(args: argparse.Namespace, chosen: ChosenJudge, name: str, folder: Pat
                 " and with them what a check may have added there",
                 file=sys.stderr,
             )
-        return {judged.key: judged for judged in read_folder(folder / in_round.name)}
+        keys = {sample.key for sample in samples}
+        return {judged.key: judged for judged in read_folder(folder / in_round.name, only=keys)}
 
     return ask
 
