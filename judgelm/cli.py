@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import dump_line
-from judgelm.llm_judge import arena_command, rank_command
+from judgelm.llm_judge import arena_command, audit_command, benchmark_command, rank_command, report_command
 from judgelm.llm_judge.arguments import (
     add_check_arguments,
     add_evaluate_arguments,
@@ -18,9 +18,7 @@ from judgelm.llm_judge.arguments import (
     add_merge_arguments,
     add_prompt_arguments,
 )
-from judgelm.llm_judge.benchmark_command import add_arguments as add_benchmark_arguments
 from judgelm.llm_judge.judge import check_orders
-from judgelm.llm_judge.report_command import add_arguments as add_report_arguments
 from judgelm.prompt import render_prompt
 from judgelm.reading import find_task, read_samples
 from judgelm.serve.arguments import add_serve_arguments
@@ -60,8 +58,8 @@ def build_parser() -> Parser:
         " there already. Tables with 95 % intervals; the last line of the output is one JSON object. After any"
         " interruption the same command goes on where it stopped.",
     )
-    add_benchmark_arguments(benchmark)
-    benchmark.set_defaults(run=_benchmark)
+    benchmark_command.add_arguments(benchmark)
+    benchmark.set_defaults(run=benchmark_command.run)
 
     report = add(
         "report",
@@ -70,8 +68,8 @@ def build_parser() -> Parser:
         " agreement, position, calibration, and the samples to read. The folder's audit.json and ranking.json are shown"
         " too where there are any.",
     )
-    add_report_arguments(report)
-    report.set_defaults(run=_report)
+    report_command.add_arguments(report)
+    report.set_defaults(run=report_command.run)
 
     rank = add(
         "rank",
@@ -90,6 +88,16 @@ def build_parser() -> Parser:
     )
     arena_command.add_arguments(arena)
     arena.set_defaults(run=arena_command.run)
+
+    audit = add(
+        "audit",
+        "measure a judge's biases",
+        "Measure what moves a judge that should not: position, length, format, references, self-preference, injected"
+        " instructions, chance. Each check has an effect, its 95 % interval over questions and a verdict against a"
+        " threshold. Writes audit.json; after any interruption the same command goes on where it stopped.",
+    )
+    audit_command.add_arguments(audit)
+    audit.set_defaults(run=audit_command.run)
 
     train = add(
         "train",
@@ -152,18 +160,6 @@ def _evaluate(args: argparse.Namespace) -> None:
     from judgelm.llm_judge.commands import evaluate_command
 
     evaluate_command(args)
-
-
-def _benchmark(args: argparse.Namespace) -> None:
-    from judgelm.llm_judge.benchmark_command import run
-
-    run(args)
-
-
-def _report(args: argparse.Namespace) -> None:
-    from judgelm.llm_judge import report_command
-
-    report_command.run(args)
 
 
 def _prompt(args: argparse.Namespace) -> None:

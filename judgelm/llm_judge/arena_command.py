@@ -9,7 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from judgelm.jsonl import InputError, Line, Record, dump_line, require, write_text
-from judgelm.llm_judge.arguments import add_judging_arguments, add_model_arguments, at_least
+from judgelm.llm_judge.arguments import add_judging_arguments, add_model_arguments, add_scores_only_argument, at_least
 from judgelm.llm_judge.judge import ORDERS
 from judgelm.llm_judge.judged import read_folder
 from judgelm.llm_judge.rank_command import add_ranking_arguments, describe, rank_samples, write_ranking
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_ranking_arguments(parser)
     add_model_arguments(parser)
+    add_scores_only_argument(parser)
     add_judging_arguments(parser)
 
 

@@ -27,18 +27,22 @@ def add_prompt_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = "; ".join(f"{task.name}: {task.help}" for task in TASKS.values())
     parser.add_argument("--task", default="pair", metavar="TASK", help=f"what is judged ({tasks})")
-    parser.add_argument("--question-file", required=True, metavar="FILE", help="judge samples, JSON Lines")
-    parser.add_argument(
-        "--reference-file",
-        type=none_or_text,
-        metavar="FILE",
-        help="reference answers shown to the judge, joined on question_id",
-    )
+    add_file_arguments(parser)
     parser.add_argument(
         "--answer-num",
         type=at_least(2),
         metavar="N",
         help="task multi: how many answers of each sample (default: all it has)",
+    )
+
+
+def add_file_arguments(
+    parser: argparse.ArgumentParser, references: str = "reference answers shown to the judge"
+) -> None:
+    """Flags that name questions and references."""
+    parser.add_argument("--question-file", required=True, metavar="FILE", help="judge samples, JSON Lines")
+    parser.add_argument(
+        "--reference-file", type=none_or_text, metavar="FILE", help=f"{references}, joined on question_id"
     )
 
 
@@ -50,6 +54,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
         "--output-dir", required=True, metavar="DIR", help="gets forward.jsonl, reversed.jsonl, run.json"
     )
     add_orders_argument(parser)
+    add_scores_only_argument(parser)
     add_judging_arguments(parser)
 
 
@@ -60,6 +65,11 @@ def add_orders_argument(parser: argparse.ArgumentParser) -> None:
         choices=("forward", "reversed", "both"),
         help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
     )
+
+
+def add_scores_only_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether reasons are wanted."""
+    parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,16 +90,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
 
 
-def add_judging_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags that say how it judges, and where it runs."""
-    parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
+def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None = "sample", default: str = "") -> None:
+    """Flags that say how it judges, and where it runs; `default` tells what `scoring` None means."""
     parser.add_argument(
         "--scoring",
-        default="sample",
+        default=scoring,
         choices=tuple(SCORINGS),
         help="; ".join(f"{name}: {what}" for name, what in SCORINGS.items())
         + ". expected gives the expected scores and"
-        " the probability of each outcome, needs --engine hf or vllm, and no reasons come with it",
+        " the probability of each outcome, needs --engine hf or vllm, and no reasons come with it" + default,
     )
     parser.add_argument(
         "--limit", type=at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.jsonl import InputError, LineFile, dump_line, write_text
-from judgelm.llm_judge.arguments import add_judging_arguments, add_model_arguments, add_orders_argument
+from judgelm.llm_judge.arguments import (
+    add_judging_arguments,
+    add_model_arguments,
+    add_orders_argument,
+    add_scores_only_argument,
+)
 from judgelm.llm_judge.benchmark_files import find_benchmark, find_files
 from judgelm.llm_judge.benchmark_sets import ANSWERS, BENCHMARKS, GRADES, Benchmark, Files, Labelled, Part
 from judgelm.llm_judge.judge import check_orders
@@ -59,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_model_arguments(parser)
     add_orders_argument(parser)
+    add_scores_only_argument(parser)
     add_judging_arguments(parser)
 
 

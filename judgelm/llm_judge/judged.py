@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,18 +110,26 @@ class JudgedSample:
         return found.pop() if len(found) == 1 else Outcome.TIE
 
 
-def read_folder(folder: PathLike, teacher: PathLike | None = None) -> list[JudgedSample]:
-    """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth."""
+def read_folder(
+    folder: PathLike, teacher: PathLike | None = None, only: Collection[str] | None = None
+) -> list[JudgedSample]:
+    """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth.
+
+    `only` are the keys of the rows that matter: an interrupted run may have left others in one order alone.
+    """
     place = Path(folder).expanduser()
     paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
     forward, back = (path if path.exists() else None for path in paths)
     if forward is None and back is None:
         raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
-    return read_files(forward, back, teacher)
+    return read_files(forward, back, teacher, only)
 
 
 def read_files(
-    forward: PathLike | None, reversed_: PathLike | None = None, teacher: PathLike | None = None
+    forward: PathLike | None,
+    reversed_: PathLike | None = None,
+    teacher: PathLike | None = None,
+    only: Collection[str] | None = None,
 ) -> list[JudgedSample]:
     """Judgement files joined by question_id, in the order of the first one.
 
@@ -133,6 +141,8 @@ def read_files(
     if not files:
         raise ValueError("no judgement file is given")
     lines = {order: index_by_id(read_lines(path)) for order, path in files.items()}
+    if only is not None:
+        lines = {order: {key: by_id[key] for key in by_id if key in only} for order, by_id in lines.items()}
     teacher_lines = index_by_id(read_lines(teacher)) if teacher is not None else None
     first = next(iter(lines))
     for order, by_id in lines.items():
