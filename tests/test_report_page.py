@@ -295,6 +295,11 @@ def report(folder: Path, output: Path | None = None) -> None:
         ("audit.json", "[]", r"audit\.json: expected a JSON object, found list"),
         ("audit.json", '{"checks": 3}', r"audit\.json: expected a list of objects under 'checks'"),
         ("audit.json", '{"checks": [{"name": "x"}]}', r"audit\.json: .*'verdict'"),
+        (
+            "audit.json",
+            '{"checks": [{"name": "x", "verdict": "pass", "effect": {"value": "much"}}]}',
+            r"audit\.json: 'effect' in one of 'checks' is no estimate",
+        ),
         ("ranking.json", '{"models": []}', r"ranking\.json: expected a list of objects under 'pairs'"),
     ],
 )

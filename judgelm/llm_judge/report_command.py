@@ -17,6 +17,8 @@ _FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "run.json": {},
 }
 """files of a judged folder that a report can do without: the lists they must have, and the fields of their objects"""
+_ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo")
+"""fields of those objects that are a number with its interval, or null"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,7 +92,18 @@ def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
         for each, field in itertools.product(record[name], fields):
             if field not in each:
                 raise InputError(f"{path}: field {field!r} is missing in one of {name!r}")
+        for each, field in itertools.product(record[name], _ESTIMATES):
+            if not _is_estimate(each.get(field)):
+                raise InputError(f"{path}: {field!r} in one of {name!r} is no estimate with value, low and high")
     return record
+
+
+def _is_estimate(found: object) -> bool:
+    if found is None:
+        return True
+    if not isinstance(found, dict) or "value" not in found:
+        return False
+    return all(found.get(end) is None or isinstance(found[end], int | float) for end in ("value", "low", "high"))
 
 
 def _title(folder: Path, described: Record | None) -> str:
