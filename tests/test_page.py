@@ -100,13 +100,16 @@ class Visitor:
         tab.first.click()
 
     def upload(self, name: str, path: Path) -> None:
-        """Offer a file until the page has it: a busy page may not listen yet, or take it late."""
+        """Offer a file until the page has it: a busy page may not listen yet, or take it late.
+
+        The page may break the line between a file's name and its ending.
+        """
         field = self.page.locator(f"#{name} input")
         for _ in range(6):
             if field.count():
                 field.set_input_files(path)
             with contextlib.suppress(AssertionError):
-                return self.until(lambda: path.name in self.text(name), 20)
+                return self.until(lambda: path.name in "".join(self.text(name).split()), 20)
         raise AssertionError(f"{path.name} was not taken: {self.text(name)}")
 
     def until(self, ready: Callable[[], bool], seconds: float = 60) -> None:
