@@ -15,7 +15,7 @@ from conftest import write_jsonl
 from judgelm.jsonl import InputError
 from judgelm.llm_judge import pictures
 from judgelm.llm_judge.disagreement import distance, kinds, largest
-from judgelm.llm_judge.html_report import build_context, build_page, render_markdown
+from judgelm.llm_judge.html_report import build_context, render_markdown, render_page
 from judgelm.llm_judge.judged import JudgedSample, Reading, Truth
 from judgelm.llm_judge.report_command import run as run_report
 from judgelm.verdict import Outcome, ParseState
@@ -25,6 +25,10 @@ HOSTILE = (
     "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
     " </title></svg> [x](javascript:alert(1)) | \u202e {{ 7 * 7 }} \ud800"
 )
+
+
+def page_of(*args: Any, **settings: Any) -> str:
+    return render_page(build_context(*args, **settings))
 
 
 def estimate(value: float, low: float | None = None, high: float | None = None, count: int = 4) -> dict[str, Any]:
@@ -70,6 +74,7 @@ AUDIT: dict[str, Any] = {
             "effect": estimate(0.125, 0.08, 0.17, 60),
             "unit": "share",
             "threshold": 0.1,
+            "two_sided": True,
             "verdict": "unclear",
             "note": HOSTILE,
             "examples": [3, HOSTILE],
@@ -151,7 +156,7 @@ def samples() -> list[JudgedSample]:
 
 def page(**given: Any) -> str:
     everything = {"summary": SUMMARY, "audit": AUDIT, "ranking": RANKING, "run": RUN, "title": HOSTILE}
-    return build_page(samples(), **(everything | given))
+    return page_of(samples(), **(everything | given))
 
 
 def markdown() -> str:
@@ -163,6 +168,7 @@ def test_every_number_of_the_summary_is_on_the_page_and_in_the_markdown() -> Non
     numbers = ["75.1 %", "61.0 to 85.0", "50.0 %", "0.432", "0.300 to 0.600", "67", "73.3 %", "81.1 %", "55.5 %"]
     numbers += [
         "12.5 %",
+        "threshold ±10.0 %",
         "8.0 to 17.0",
         "10.0 %",
         "81.2 %",
@@ -215,7 +221,7 @@ def test_rows_of_a_markdown_table_have_as_many_cells_as_its_head() -> None:
 
 def test_the_page_loads_nothing() -> None:
     plain = [sample("1", reading(9, 2), reading(8, 3), Truth(Outcome.WIN, (9, 2)))]
-    html = build_page(plain, SUMMARY | {"by_category": []}, None, None, None, "A judge")
+    html = page_of(plain, SUMMARY | {"by_category": []}, None, None, None, "A judge")
     assert "http://" not in html
     assert "https://" not in html
     assert re.search(r"\b(src|srcset|poster|action)\s*=", html) is None
@@ -245,7 +251,7 @@ def test_a_value_stands_where_it_belongs() -> None:
 
 
 def test_a_section_without_data_is_absent_and_says_which_command_gives_it() -> None:
-    html = build_page([sample("1", reading(1, 2), None)], {"samples": 1, "labelled": 0, "rates": {}})
+    html = page_of([sample("1", reading(1, 2), None)], {"samples": 1, "labelled": 0, "rates": {}})
     for section in ("agreement", "position", "calibration", "bias", "ranking", "settings"):
         assert f'id="{section}"' not in html
         assert f'href="#{section}"' not in html
@@ -271,7 +277,7 @@ def test_samples_are_listed_by_their_distance_from_the_truth() -> None:
 def test_a_big_run_gives_a_small_page_that_says_so() -> None:
     long = "word " * 5000
     many = [sample(str(k), reading(1 + k % 9, 5), None, text=long) for k in range(500)]
-    html = build_page(many, {"samples": 500, "labelled": 0, "rates": {}}, most=20)
+    html = page_of(many, {"samples": 500, "labelled": 0, "rates": {}}, most=20)
     assert html.count('<details class="sample"') == 20
     assert "20 of 500 samples with the largest disagreement" in html
     assert "more characters)" in html

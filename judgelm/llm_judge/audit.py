@@ -173,6 +173,7 @@ class Finding:
             "effect": self.effect.to_record() if self.effect else nothing,
             "unit": "share",
             "threshold": self.check.threshold,
+            "two_sided": self.check.two_sided,
             "verdict": self.verdict,
             "note": self.note,
             "examples": list(self.examples),

@@ -59,24 +59,6 @@ class Row:
     count: int | None
 
 
-def build_page(
-    samples: Sequence[JudgedSample],
-    summary: Record,
-    audit: Record | None = None,
-    ranking: Record | None = None,
-    run: Record | None = None,
-    title: str = "A judge",
-    *,
-    labels: Mapping[str, str] | None = None,
-    most: int = MOST_SAMPLES,
-) -> str:
-    """The page: `summary` as `summary.summarize` gives it, the others as their files hold them, None without.
-
-    `labels` are words for the summary's rates; `most` samples are shown to be read.
-    """
-    return render_page(build_context(samples, summary, audit, ranking, run, title, labels=labels, most=most))
-
-
 def build_context(
     samples: Sequence[JudgedSample],
     summary: Record,
@@ -88,7 +70,11 @@ def build_context(
     labels: Mapping[str, str] | None = None,
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
-    """All that the templates show, in words and pictures; for arguments see `build_page`."""
+    """All that the templates show, in words and pictures.
+
+    `summary` is as `summary.summarize` gives it, the others are as their files hold them, None without. `labels` are
+    words for the summary's rates; `most` samples are shown to be read.
+    """
     rates = {name: rate for name, rate in (summary.get("rates") or {}).items() if _is_known(rate)}
     words = {name: (labels or {}).get(name, name.replace("_", " ")) for name in rates}
     context = {
@@ -311,7 +297,7 @@ def _audit(audit: Record | None) -> dict[str, Any] | None:
                 "effect": _measured(effect["value"], unit) if effect else "",
                 "interval": _bounds(effect, unit) if effect else "",
                 "count": effect.get("count") if effect else None,
-                "threshold": "" if check.get("threshold") is None else _measured(check["threshold"], unit),
+                "threshold": _threshold(check, unit),
                 "verdict": str(check["verdict"]),
                 "note": str(check.get("note") or ""),
                 "examples": ", ".join(str(example) for example in check.get("examples") or ()),
@@ -321,6 +307,12 @@ def _audit(audit: Record | None) -> dict[str, Any] | None:
     counts = Counter(check["verdict"] for check in checks)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
     return {"judge": str(audit.get("judge") or ""), "checks": checks, "counts": said}
+
+
+def _threshold(check: Record, unit: str) -> str:
+    if check.get("threshold") is None:
+        return ""
+    return ("±" if check.get("two_sided") else "") + _measured(check["threshold"], unit)
 
 
 def _measured(value: Any, unit: str) -> str:
