@@ -165,7 +165,7 @@ def _unpack(path: Path) -> IO[bytes] | None:
         return None if source is file else source
 
 
-def _copy(source: IO[bytes], target: IO[bytes], path: Path) -> None:
+def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], path: Path) -> None:
     """Copy all and go back to the start; raises InputError for more than there is room for."""
     most = min(_MOST_UNPACKED, shutil.disk_usage(tempfile.gettempdir()).free // 2)
     while block := source.read(1 << 20):

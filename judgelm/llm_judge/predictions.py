@@ -159,6 +159,7 @@ def predicted_samples(
         if predictions.rows != count:
             raise InputError(
                 f"{path}: {predictions.rows} verdicts without ids, which go by row, but the data has {count} rows"
+                " (--data names the file that they are of)"
             )
         keys = list(map(str, places))
     samples = [
