@@ -371,6 +371,15 @@ def test_verdicts_without_ids_go_by_row(tmp_path: Path, capsys: pytest.CaptureFi
     assert "4 verdicts without ids, which go by row, but the data has 5 rows" in fails(arguments, capsys)
 
 
+def test_votes_that_are_counted_together_need_verdicts_with_ids(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "human.jsonl", [vote("model_a")])
+    found = BENCHMARKS["mt-bench-human"].read({"human.parquet": data})
+    path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": "A"}])
+    (part,) = found.parts
+    with pytest.raises(InputError, match=r"v.jsonl: verdicts need a question_id, as the data's samples are made of"):
+        predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
+
+
 def test_verdicts_by_row_skip_rows_without_a_label(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "p.jsonl", [pair(k, label) for k, label in enumerate((1, None, 2))])
     found = BENCHMARKS["pairs"].read({"p.jsonl": data})
