@@ -376,7 +376,7 @@ def test_votes_that_are_counted_together_need_verdicts_with_ids(tmp_path: Path) 
     found = BENCHMARKS["mt-bench-human"].read({"human.parquet": data})
     path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": "A"}])
     (part,) = found.parts
-    with pytest.raises(InputError, match=r"v.jsonl: verdicts need a question_id, as the data's samples are made of"):
+    with pytest.raises(InputError, match=r"v.jsonl: verdicts need a question_id, as the data's samples are of"):
         predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
 
 

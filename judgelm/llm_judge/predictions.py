@@ -157,7 +157,7 @@ def predicted_samples(
     keys = [id_key(record["question_id"]) for record in records]
     if predictions.rows is not None:
         if len(places) < len(records):
-            raise InputError(f"{path}: verdicts need a question_id, as the data's samples are made of several rows each")
+            raise InputError(f"{path}: verdicts need a question_id, as the data's samples are of several rows each")
         if predictions.rows != count:
             raise InputError(
                 f"{path}: {predictions.rows} verdicts without ids, which go by row, but the data has {count} rows"
