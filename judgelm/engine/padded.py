@@ -41,7 +41,12 @@ class PaddedBatch(RunningBatch):
         input_ids = torch.tensor([[pad] * (length - len(ids)) + ids for ids in prompts], device=self.device)
         mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], device=self.device)
         cache = DynamicCache() if self.mixed else DynamicCache(config=self.model.config)
-        logits = self._forward(input_ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        kinds = []
+        for row, prompt, places in zip(rows, prompts, positions.tolist(), strict=True):
+            row.num_read = len(prompt)
+            kinds.append(self.rope.kinds(len(row.request.input_ids), len(prompt), places))
+        logits = self._forward(input_ids, mask, positions, cache, kinds)
         if self.rows:
             cache, mask = _put_together(self._cache, self._mask, cache, mask)
         self._cache, self._mask = cache, mask
@@ -50,21 +55,31 @@ class PaddedBatch(RunningBatch):
     def _next(self) -> torch.Tensor:
         input_ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._mask.device)
         positions = self._mask.sum(-1, keepdim=True)
+        kinds = []
+        for row in self.rows:
+            kinds.append(self.rope.kinds(row.num_read, row.num_read + 1, [row.num_read]))
+            row.num_read += 1
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
-        return self._forward(input_ids, self._mask, positions, self._cache)
+        return self._forward(input_ids, self._mask, positions, self._cache, kinds)
 
     def _forward(
-        self, input_ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
+        self,
+        input_ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        cache: DynamicCache,
+        kinds: Sequence[Sequence[int]],
     ) -> torch.Tensor:
         """Logits of the last position: [B, V], float32."""
         extra = {"position_ids": positions, "logits_to_keep": 1}
-        output = self.model(
-            input_ids=input_ids,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            **{name: value for name, value in extra.items() if name in self._takes},
-        )
+        with self.rope.told(kinds):
+            output = self.model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+                **{name: value for name, value in extra.items() if name in self._takes},
+            )
         logits: torch.Tensor = output.logits[:, -1].float()
         return logits
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.utils import is_flash_attn_2_available
 
+from judgelm.engine.context import find_context_length
 from judgelm.jsonl import InputError, one_line, read_json, write_text
 from judgelm.model import ModelFolder, add_adapter
 from judgelm.tiny import quiet_progress
@@ -58,8 +59,11 @@ def configure(folder: ModelFolder, settings: Settings) -> tuple[Any, str | None]
         config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise InputError(f"model {folder.name}: config.json cannot be used ({one_line(str(error))})") from None
-    wanted, context = settings.training.model_max_length, getattr(config, "max_position_embeddings", None)
-    if context is None or wanted <= context:
+    wanted = settings.training.model_max_length
+    if getattr(config, "max_position_embeddings", None) is None:
+        return config, None
+    context = find_context_length(config)
+    if wanted <= context:
         return config, None
     rope = getattr(config, "rope_parameters", None)
     if not rope or rope.get("rope_type") != "default":
