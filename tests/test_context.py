@@ -59,7 +59,7 @@ def test_longrope_states_the_stretched_length() -> None:
 def test_a_context_that_cannot_be_is_one_line(length: int) -> None:
     config = AutoConfig.for_model("llama")
     config.max_position_embeddings = length
-    with pytest.raises(InputError, match="max_position_embeddings is the context's length, a whole number from 1 on"):
+    with pytest.raises(InputError, match="max_position_embeddings: expected a whole number of tokens from 1 on"):
         find_context_length(config)
 
 

@@ -13,7 +13,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from judgelm.distribution import line_text, score_lines
 from judgelm.encoding import decode_after, encode_prompt
 from judgelm.engine import Request, Sampling
-from judgelm.engine.context import find_context_length
 from judgelm.engine.hf import HFEngine
 from judgelm.engine.score_line import line_tokens
 
@@ -68,9 +67,7 @@ def config(kind: str) -> Any:
     sizes |= {"max_position_embeddings": CONTEXT, "rope_parameters": rope}
     if kind == "llama longrope":
         return AutoConfig.for_model("llama", **sizes)
-    return AutoConfig.for_model(
-        "phi3", original_max_position_embeddings=border(), sliding_window=KINDS[kind], **sizes
-    )
+    return AutoConfig.for_model("phi3", original_max_position_embeddings=border(), sliding_window=KINDS[kind], **sizes)
 
 
 def model(kind: str) -> Any:

@@ -78,7 +78,7 @@ def find_context_length(config: PretrainedConfig) -> int:
         length = settings.get(name)
         if length is not None:
             if type(length) is not int or not 1 <= length <= _LONGEST:
-                raise InputError(f"config.json: {name} is the context's length, a whole number from 1 on, found {length}")
+                raise InputError(f"config.json: {name}: expected a whole number of tokens from 1 on, found {length}")
             return _stretched(length, settings.get("rope_parameters"))
     raise InputError(f"a model of type {settings['model_type']} does not say how long its context is")
 

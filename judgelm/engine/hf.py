@@ -11,10 +11,10 @@ import torch
 
 from judgelm.engine import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
-from judgelm.engine.packed import Branching, KeyValues, can_pack, use_packed_attention
-from judgelm.engine.padded import PaddedBatch, can_mix
+from judgelm.engine.packed import Branching, KeyValues, can_pack, read_packed, use_packed_attention
+from judgelm.engine.padded import PaddedBatch, can_mix, check_cache, knows_padding
 from judgelm.engine.rope import LengthRope
-from judgelm.engine.running import PackedBatch, RunningBatch, read_packed, tree_kinds
+from judgelm.engine.running import PackedBatch, RunningBatch, tree_kinds
 from judgelm.engine.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.score_line import LineTree, line_tokens
 from judgelm.engine.tree import Tree, common_length
@@ -55,9 +55,9 @@ class HFEngine(ContextEngine):
         super().__init__(tokenizer, find_context_length(model.config))
         self.model = model
         self.batch_tokens = batch_tokens
-        self.packs = can_pack(model, self.context_length)
-        if self.packs:
-            use_packed_attention(model)
+        self.packs = can_pack(model, self.context_length) and use_packed_attention(model)
+        if not self.packs:
+            check_cache(model)
         self.description: Mapping[str, str | int] = {
             "engine": "hf",
             "dtype": str(model.dtype).removeprefix("torch."),
@@ -177,7 +177,7 @@ class HFEngine(ContextEngine):
         return found
 
     def _read_branching(self, texts: Sequence[tuple[list[int], int]], tree: LineTree) -> Iterator[torch.Tensor]:
-        """Of each prompt, with the length that its text will have, the logits at its end and at the nodes [1 + N, V]."""
+        """Of each prompt, with the length that its text will have, the logits at its end and the nodes [1 + N, V]."""
         device = self.model.get_input_embeddings().weight.device
         nums, lengths = [len(ids) for ids, _ in texts], [length for _, length in texts]
         kinds = [self.rope.kind_of_prompt(num, length) for num, length in zip(nums, lengths, strict=True)]
@@ -207,7 +207,8 @@ class HFEngine(ContextEngine):
         cpu = self.model.device.type == "cpu"
         tokens = self.batch_tokens or self._tokens_in_memory()
         reading = min(tokens, _READING_CPU if cpu else _READING) if self.packs else tokens
-        return Room(_MOST_ROWS_CPU if cpu else _MOST_ROWS, tokens, reading, _REFILL)
+        rows = _MOST_ROWS_CPU if cpu else _MOST_ROWS
+        return Room(rows if self.packs or knows_padding(self.model) else 1, tokens, reading, _REFILL)
 
     def _tokens_in_memory(self) -> int:
         """How many tokens' keys and values there is memory for."""

@@ -44,11 +44,51 @@ def can_pack(model: PreTrainedModel, context_length: int) -> bool:
     )
 
 
-def use_packed_attention(model: PreTrainedModel) -> None:
-    """From now on the model takes packs; called without one it computes what it did."""
+def use_packed_attention(model: PreTrainedModel) -> bool:
+    """From now on the model takes packs; called without one it computes what it did.
+
+    False, and nothing has changed, where it turns out that not each of its layers hands its pack to our attention once.
+    """
     AttentionInterface.register(PACKED, packed_attention)
     AttentionMaskInterface.register(PACKED, sdpa_mask)
+    before = model.config._attn_implementation
     model.set_attn_implementation(PACKED)
+    if _hands_packs_over(model):
+        return True
+    model.set_attn_implementation(before)
+    return False
+
+
+@torch.inference_mode()
+def _hands_packs_over(model: PreTrainedModel) -> bool:
+    """Read a token and count: some models lose the pack on its way, attend twice, or have layers of another kind."""
+    pack = _Counter()
+    device = model.get_input_embeddings().weight.device
+    try:
+        read_packed(model, *(torch.zeros(1, dtype=torch.long, device=device) for _ in range(3)), pack)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError):
+        return False
+    layers = model.config.get_text_config().num_hidden_layers
+    return len(pack.layers) >= layers and len(set(pack.layers)) == len(pack.layers)
+
+
+def read_packed(
+    model: PreTrainedModel, input_ids: Tensor, positions: Tensor, ends: Tensor, pack: Reading | Step | _Counter
+) -> Tensor:
+    """One forward pass: `input_ids` and `positions` [T], `ends` [B] -> logits [B, V], float32, of the ends."""
+    output = model(
+        input_ids=input_ids[None],
+        position_ids=positions[None],
+        # any mask of four dimensions, so that none is made
+        attention_mask=input_ids.new_zeros(1, 1, 1, 1),
+        use_cache=False,
+        logits_to_keep=ends,
+        pack=pack,
+    )
+    logits: Tensor = output.logits[0].float()
+    return logits
 
 
 def packed_attention(
@@ -58,7 +98,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    pack: Reading | Step | None = None,
+    pack: Reading | Step | _Counter | None = None,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
@@ -71,6 +111,18 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     assert isinstance(module.layer_idx, int)
     return pack.attend(module.layer_idx, query[0] * scale, key[0], value[0]).unsqueeze(0), None
+
+
+class _Counter:
+    """A pack that notes which layers attended."""
+
+    def __init__(self) -> None:
+        self.layers: list[int] = []
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `Reading.attend`."""
+        self.layers.append(layer)
+        return query.new_zeros(query.shape[1], query.shape[0], value.shape[2])
 
 
 class KeyValues:

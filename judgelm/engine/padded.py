@@ -11,6 +11,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from judgelm.engine.running import Row, RunningBatch
+from judgelm.jsonl import InputError, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,10 +95,32 @@ class PaddedBatch(RunningBatch):
         return list(kept)
 
 
+@torch.inference_mode()
+def check_cache(model: PreTrainedModel) -> None:
+    """Read a token. Raises InputError for a model that cannot keep what it reads in a cache of transformers."""
+    problem: Exception | None = None
+    if "past_key_values" in inspect.signature(model.forward).parameters:
+        token = torch.zeros(1, 1, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+        try:
+            model(input_ids=token, past_key_values=DynamicCache(config=model.config), use_cache=True)
+            return
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+            problem = error
+    reason = "it keeps a state of its own" if problem is None else one_line(str(problem))
+    raise InputError(f"a model of type {model.config.model_type} cannot judge here ({reason})") from problem
+
+
 def can_mix(model: PreTrainedModel) -> bool:
     """Whether the model's cache holds nothing but keys and values, a place a token, so that rows can join and leave."""
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def knows_padding(model: PreTrainedModel) -> bool:
+    """Whether the model's cache is of transformers' common kinds; an architecture's own may take padding for text."""
+    return all(type(layer).__module__ == DynamicCache.__module__ for layer in DynamicCache(config=model.config).layers)
 
 
 def _put_together(

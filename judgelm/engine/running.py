@@ -12,7 +12,7 @@ import torch
 
 from judgelm.encoding import decode_after
 from judgelm.engine import FinishReason, Generation, Request, Sampling
-from judgelm.engine.packed import KeyValues, Reading, Step
+from judgelm.engine.packed import KeyValues, Reading, Step, read_packed
 from judgelm.engine.rope import LengthRope
 from judgelm.engine.score_line import allowed_tokens
 from judgelm.engine.tree import Tree
@@ -242,29 +242,12 @@ class PackedBatch(RunningBatch):
 
 
 def tree_kinds(rope: LengthRope, tree: Tree, nums: Sequence[int], lengths: Sequence[int]) -> list[int]:
-    """The kind of each token of a tree [T]: `nums` are the tokens of each text's prompt, `lengths` those of the text."""
+    """The kind of each token of a tree [T]; `nums` are the tokens of each text's prompt, `lengths` all of its."""
     kinds: list[int] = []
     for segment in tree.segments:
         positions = range(segment.position, segment.position + segment.end - segment.begin)
         kinds += rope.kinds(nums[segment.prompt], lengths[segment.prompt], positions)
     return kinds
-
-
-def read_packed(
-    model: PreTrainedModel, input_ids: torch.Tensor, positions: torch.Tensor, ends: torch.Tensor, pack: Reading | Step
-) -> torch.Tensor:
-    """One forward pass: `input_ids` and `positions` [T], `ends` [B] -> logits [B, V], float32, of the ends."""
-    output = model(
-        input_ids=input_ids[None],
-        position_ids=positions[None],
-        # any mask of four dimensions, so that none is made
-        attention_mask=input_ids.new_zeros(1, 1, 1, 1),
-        use_cache=False,
-        logits_to_keep=ends,
-        pack=pack,
-    )
-    logits: torch.Tensor = output.logits[0].float()
-    return logits
 
 
 def choose_tokens(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
