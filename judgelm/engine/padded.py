@@ -38,7 +38,9 @@ class PaddedBatch(RunningBatch):
             raise ValueError("rows can join only while no others run")
         prompts = [row.input_ids for row in rows]
         length = max(map(len, prompts))
-        pad = self.eos[0] if self.eos else 0
+        # hidden by the mask, but read
+        rows_of_embedding = self.model.get_input_embeddings().weight.shape[0]
+        pad = next((token for token in self.eos if token < rows_of_embedding), 0)
         input_ids = torch.tensor([[pad] * (length - len(ids)) + ids for ids in prompts], device=self.device)
         mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], device=self.device)
         cache = DynamicCache() if self.mixed else DynamicCache(config=self.model.config)
