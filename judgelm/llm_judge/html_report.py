@@ -75,15 +75,16 @@ def build_context(
     `summary` is as `summary.summarize` gives it, the others are as their files hold them, None without. `labels` are
     words for the summary's rates; `most` samples are shown to be read.
     """
-    rates = {name: rate for name, rate in (summary.get("rates") or {}).items() if _is_known(rate)}
-    words = {name: (labels or {}).get(name, name.replace("_", " ")) for name in rates}
+    given = {name: rate for name, rate in (summary.get("rates") or {}).items() if _is_of_samples(rate)}
+    rates = {name: rate for name, rate in given.items() if _is_known(rate)}
+    words = {name: (labels or {}).get(name, name.replace("_", " ")) for name in given}
     context = {
         "title": title,
         "samples": summary.get("samples", len(samples)),
         "labelled": summary.get("labelled", 0),
         "questions": summary.get("questions"),
         "cards": [_row(name, rates[name], words[name]) for name in _CARDS if name in rates],
-        "rates": [_row(name, rate, words[name]) for name, rate in rates.items()],
+        "rates": [_row(name, rate, words[name]) for name, rate in given.items()],
         "rates_picture": _shares_picture(rates, words),
         "unparsed": _unparsed(summary),
         "confusion": _confusion(summary),
@@ -142,12 +143,20 @@ def _is_known(estimate: Record | None) -> TypeGuard[Record]:
     return estimate is not None and estimate.get("value") is not None
 
 
+def _is_of_samples(estimate: Record | None) -> TypeGuard[Record]:
+    """Whether there is an estimate, or samples that leave it undefined."""
+    return estimate is not None and (_is_known(estimate) or bool(estimate.get("count")))
+
+
 def _row(name: str, estimate: Record, label: str) -> Row:
     share = name not in NO_SHARES
     return Row(label, _said(estimate["value"], share), _interval(estimate, share), estimate.get("count"))
 
 
-def _said(value: float, share: bool = True) -> str:
+def _said(value: float | None, share: bool = True) -> str:
+    """In per cent for a share; a dash for what is not defined."""
+    if value is None:
+        return "–"
     return f"{100 * value:.1f} %" if share else f"{value:.3f}"
 
 
