@@ -429,6 +429,41 @@ def test_what_cannot_be_ranked_ends_in_one_line(
     assert said in capsys.readouterr().err
 
 
+def test_models_whose_names_are_numbers_are_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [judged(1, (7, 8), "9 4"), judged(2, ("8", 7), "9 4"), judged(3, (True, 7), "9 4")]  # type: ignore[arg-type]
+    assert command("rank", "--judgements", write_jsonl(tmp_path / "f.jsonl", rows), "--output-dir", tmp_path) == 0
+    document = json.loads((tmp_path / "ranking.json").read_text())
+    assert {model["name"]: model["judged"] for model in document["models"]} == {"7": 3, "8": 2, "true": 1}
+    capsys.readouterr()
+
+
+def test_control_characters_of_names_are_left_out_wherever_they_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Escape sequences, tabs and new lines, turned text, C1 controls, half a surrogate pair."""
+    names = ("\x1b[31mred\t\n\x9b", "B\u202eevil\u200b\ud800")
+    rows = [judged(k, names, "9 4") for k in range(3)]
+    folder = tmp_path / "run"
+    write_jsonl(folder / "forward.jsonl", rows)
+    assert command("rank", "--judgements", folder, "--output-dir", folder) == 0
+    assert command("report", folder) == 0
+    out = capsys.readouterr().out
+    shown = {path.suffix: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    for text in (out, *(shown[suffix] for suffix in (".svg", ".html", ".md", ".json"))):
+        assert "[31mred" in text
+        assert not {*"\x1b\x9b\u202e\u200b"} & {*text}
+    assert "[31mred won all and Bevil lost all" in out
+    ET.fromstring(shown[".svg"])
+    assert [model["name"] for model in json.loads(shown[".json"])["models"]] == list(names)
+
+
+def test_a_graded_answer_beside_the_right_one_is_no_ranking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"question_id": 1, "question": "Q", "answer": "x", "answer1_body": "y", "answer1_model_id": "m"}
+    path = write_jsonl(tmp_path / "f.jsonl", [row | {"pred_task": "mmvet", "pred_text": " 4"}])
+    assert command("rank", "--judgements", path) == 2
+    assert "question_id 1 grades one answer beside the right one" in capsys.readouterr().err
+
+
 def answer_files(folder: Path, names: str = "abc", questions: int = 4) -> list[str]:
     return [
         str(write_jsonl(folder / f"{name}.jsonl", [answer(k, f"{name} says {k}. ") for k in range(questions)]))

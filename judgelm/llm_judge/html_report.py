@@ -31,6 +31,7 @@ _MOST_TEXT = 8000
 """characters of a text that the page shows"""
 _MOST_NAME = 200
 """characters of a name"""
+_KEPT = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 _MOST_BARS = 30
 _MOST_MODELS = 12
 """models in the picture of the ranking"""
@@ -106,7 +107,7 @@ def render_page(context: Mapping[str, Any]) -> str:
     from markupsafe import Markup
 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
-    environment = _environment()
+    environment = _environment(finalize=lambda value: _visible(value) if type(value) is str else value)
     environment.filters["svg"] = Markup
     code = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template("report.html")
@@ -126,6 +127,13 @@ def _environment(**settings: Any) -> Environment:
 
     loader = FileSystemLoader(TEMPLATES)
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, **settings)
+
+
+def _visible(text: str) -> str:
+    """Text without control characters, which could hide or turn what stands beside them. Lines and tabs stay, and the
+    joiners that letters of some scripts need.
+    """
+    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in _KEPT)
 
 
 def _plain(value: object) -> str:
@@ -357,6 +365,7 @@ def _ranking(ranking: Record | None) -> dict[str, Any] | None:
         "length_controlled": bool(ranking.get("length_controlled")),
         "judgements": ranking.get("judgements"),
         "unread": ranking.get("unread"),
+        "notes": [str(note) for note in ranking.get("notes") or ()],
         "models": models,
         "pairs": [_pair(pair) for pair in ranking["pairs"]],
         "pictured": len(shown),
@@ -420,6 +429,7 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
             (model and _cut(str(model), _MOST_NAME), _cut(text))
             for model, text in zip(sample.models, sample.answers, strict=True)
         ],
+        "known_answer": sample.known_answer,
         "truth": "" if truth is None else _WORDS[truth.outcome.value],
         "truth_scores": "" if truth is None or truth.scores is None else _pair_of(truth.scores),
         "outcome": "unread" if outcome is None else _WORDS[outcome.value],

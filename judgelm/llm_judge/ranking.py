@@ -576,9 +576,8 @@ def _notes(field: _Field, length_effect: float, length_control: bool) -> tuple[s
     beaten = np.concatenate([sides[points > 0], sides[points < 1][:, ::-1]])
     if int(_connected(beaten, len(field.names), "strong").max()) + 1 > count:
         notes.append(
-            f"{_unbeaten(field.names, beaten)}: their Bradley-Terry ratings have no finite value by themselves; how far"
-            f" they lie from the others is what the {VIRTUAL_TIE:g} of a tie says that each pair that met got beside"
-            " what was judged"
+            f"{_unbeaten(field.names, beaten)}: their Bradley-Terry ratings have no finite value by themselves; the"
+            f" {VIRTUAL_TIE:g} of a tie that each pair that met gets sets how far they lie from the others"
         )
     if field.num_questions < _FEW_QUESTIONS:
         notes.append(f"there are {field.num_questions} questions only: too few for intervals to be relied on")

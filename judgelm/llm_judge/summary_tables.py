@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from judgelm.jsonl import Record, one_line
+from judgelm.jsonl import Record
 from judgelm.llm_judge.report import MAX_ROWS, render_table
 from judgelm.llm_judge.summary import NO_SHARES, RATE_LABELS
 
@@ -80,6 +80,6 @@ def _per_cent(share: float | None) -> str:
 
 
 def _group_table(label: str, groups: Sequence[Record]) -> str:
-    rows = [(one_line(group["label"]), *_cells(group["agreement"])) for group in groups[:MAX_ROWS]]
+    rows = [(group["label"], *_cells(group["agreement"])) for group in groups[:MAX_ROWS]]
     more = f"\n({len(groups) - MAX_ROWS} more)" if len(groups) > MAX_ROWS else ""
     return render_table((f"agreement by {label}", *_ESTIMATE), rows) + more
