@@ -449,7 +449,7 @@ def test_control_characters_of_names_are_left_out_wherever_they_are_shown(
     assert command("report", folder) == 0
     out = capsys.readouterr().out
     shown = {path.suffix: path.read_text(encoding="utf-8") for path in folder.iterdir()}
-    for text in (out, *(shown[suffix] for suffix in (".svg", ".html", ".md", ".json"))):
+    for text in (out, *(shown[suffix] for suffix in (".svg", ".html", ".md"))):
         assert "[31mred" in text
         assert not {*"\x1b\x9b\u202e\u200b"} & {*text}
     assert "[31mred won all and Bevil lost all" in out

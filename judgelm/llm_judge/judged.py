@@ -145,10 +145,11 @@ def read_files(
     files = {order: path for order, path in (("forward", forward), ("reversed", reversed_)) if path is not None}
     if not files:
         raise ValueError("no judgement file is given")
-    lines = {order: index_by_id(read_lines(path)) for order, path in files.items()}
+    # older versions wrote numbers that are not finite as they came
+    lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in files.items()}
     if only is not None:
         lines = {order: {key: by_id[key] for key in by_id if key in only} for order, by_id in lines.items()}
-    teacher_lines = index_by_id(read_lines(teacher)) if teacher is not None else None
+    teacher_lines = index_by_id(read_lines(teacher, finite=False)) if teacher is not None else None
     first = next(iter(lines))
     for order, by_id in lines.items():
         for key, line in by_id.items():
