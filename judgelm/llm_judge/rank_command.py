@@ -64,7 +64,7 @@ def _read(place: str) -> list[JudgedSample]:
     """Judgements with both models' names; raises InputError that names the first without."""
     samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
     for sample in samples:
-        if sample.known_answer:
+        if sample.known_answer and sample.models[0] is None:
             raise InputError(
                 f"{place}: question_id {sample.key} grades one answer beside the right one: nobody is ranked"
             )
