@@ -384,7 +384,7 @@ def fit_ratings(
             curvature[:, -1, -1] = weight @ field.cell_lengths**2 + _LENGTH_PRIOR
         else:
             curvature[:, -1, -1] = 1
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+        step = np.asarray(np.linalg.solve(curvature, gradient[..., None])[..., 0], dtype=np.float64)
         reach = np.abs(log_odds_of(step)).max(axis=1, keepdims=True)
         found += step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1)
         if reach.max(initial=0) < _CONVERGED:
