@@ -50,6 +50,13 @@ def test_contradicting_orders_are_a_tie_unless_scores_or_probabilities_decide(tm
     assert sample.outcomes == pytest.approx({Outcome.WIN: 0.6, Outcome.TIE: 0.05, Outcome.LOSE: 0.35})
 
 
+def test_probabilities_that_are_none_are_named(tmp_path: Path) -> None:
+    """Half of them would be rated as a loss."""
+    rows = [FORWARD | {"pred_probabilities": {"win": 0.3, "tie": 0.1, "lose": 0.1}}]
+    with pytest.raises(InputError, match=r"forward\.jsonl:1: .* that sum to 1, found 0\.5"):
+        read_files(write_jsonl(tmp_path / "forward.jsonl", rows))
+
+
 MMVET = {
     "question_id": 3,
     "imagename": "v1_3.png",

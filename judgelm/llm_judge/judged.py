@@ -17,6 +17,8 @@ from judgelm.verdict import Judgement, Outcome, ParseState
 
 LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
 """the labels of people: which answer is better, 0 for neither"""
+_SURELY = 1e-3
+"""how far probabilities that were rounded may be from 1"""
 _GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
 """tasks in which answer 1 has its score already"""
 PathLike = str | os.PathLike[str]
@@ -228,6 +230,10 @@ def _reading(line: Line, exchanged: bool) -> Reading:
         scores, expected = (None if pair is None else pair[::-1] for pair in (scores, expected))
         if probabilities is not None:
             probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
+    if probabilities is not None and abs((total := sum(probabilities.values())) - 1) > _SURELY:
+        raise InputError(
+            f"{line.where}: expected 'pred_probabilities' of win, tie and lose that sum to 1, found {total:g}"
+        )
     return Reading(text, judgement.state, scores, probabilities, expected)
 
 
