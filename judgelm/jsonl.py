@@ -443,7 +443,7 @@ def _finite(value: Any) -> Any:
 
 def one_line(text: str) -> str:
     """Text of unknown origin for a terminal: white space folded, control characters left out."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
 
 
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
