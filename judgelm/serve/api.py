@@ -12,7 +12,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import Depends, FastAPI, HTTPException
@@ -22,6 +22,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.routing import Route
 
 from judgelm import __version__
@@ -31,6 +32,7 @@ from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS
 from judgelm.serve.http import App, Guard, Message, Receive, Send, check_url, listen, log_to_stderr, run_server
 from judgelm.serve.judging import ErrorOut, Event, JudgementRequest, ResultOut, check_request, judge_through
 from judgelm.serve.metrics import Metrics
+from judgelm.serve.openai_requests import UnsupportedField
 from judgelm.serve.openai_routes import openai_router
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.workers import Usage, Workers
@@ -51,13 +53,18 @@ _STATUS = {
 _CODES = {
     400: "invalid_request",
     401: "invalid_api_key",
-    404: "model_not_found",
+    404: "not_found",
+    405: "method_not_allowed",
     413: "too_large",
+    415: "not_json",
     422: "invalid_request",
     429: "overloaded",
+    500: "server_error",
     502: "worker_lost",
     503: "no_worker",
 }
+_MOST_MESSAGE = 1000
+"""characters of an error's message"""
 
 # at the top of the module: FastAPI looks for names in annotations there alone
 _BEARER = HTTPBearer(auto_error=False, description=f"needed where the server has {KEYS_VARIABLE}")
@@ -94,7 +101,9 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         version=__version__,
         summary="Judges of language models' answers, and OpenAI-compatible completions.",
         lifespan=lifespan,
-        responses={status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 422, 429, 502, 503)},
+        responses={
+            status: {"model": ErrorResponse} for status in (400, 401, 404, 405, 413, 415, 422, 429, 500, 502, 503)
+        },
     )
     app.add_middleware(Guard)
     app.add_middleware(_Counted, metrics=metrics)
@@ -105,23 +114,34 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         if keys and not sum(hmac.compare_digest(given, key.encode()) for key in keys):
             raise HTTPException(401, "a valid API key is needed: Authorization: Bearer KEY")
 
+    def check_type(request: HTTPRequest) -> None:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if request.method == "POST" and kind != "application/json":
+            raise HTTPException(415, "expected a body of content-type application/json")
+
     @app.exception_handler(WorkerError)
     async def worker_refused(_: HTTPRequest, error: WorkerError) -> JSONResponse:
-        return _error(str(error), _status(error))
+        unknown = error.code == ErrorCode.INVALID_MODEL
+        return _error(str(error), _status(error), *(("model", "model_not_found") if unknown else ()))
 
     @app.exception_handler(InputError)
     async def mistaken(_: HTTPRequest, error: InputError) -> JSONResponse:
         return _error(str(error), 400)
 
-    @app.exception_handler(HTTPException)
-    async def http_error(_: HTTPRequest, error: HTTPException) -> JSONResponse:
-        return _error(str(error.detail), error.status_code)
+    @app.exception_handler(UnsupportedField)
+    async def unsupported(_: HTTPRequest, error: UnsupportedField) -> JSONResponse:
+        return _error(str(error), 400, error.field, "unsupported_parameter")
+
+    @app.exception_handler(AnyHTTPException)
+    async def http_error(_: HTTPRequest, error: AnyHTTPException) -> JSONResponse:
+        return _error(str(error.detail), error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HTTPRequest, error: RequestValidationError) -> JSONResponse:
-        entries = error.errors()[:3]
-        parts = [f"{'.'.join(str(part) for part in entry['loc'][1:]) or 'body'}: {entry['msg']}" for entry in entries]
-        return _error(one_line("; ".join(parts)), 422)
+        found = error.errors()[:3]
+        places = [_place(entry) for entry in found]
+        parts = [f"{place or 'body'}: {_said(entry)}" for place, entry in zip(places, found, strict=True)]
+        return _error("; ".join(parts), 422, places[0])
 
     @app.exception_handler(Exception)
     async def broken(_: HTTPRequest, error: Exception) -> JSONResponse:
@@ -143,14 +163,22 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
     @app.get("/v1/models", dependencies=[Depends(check_key)])
     async def models() -> dict[str, Any]:
         """The judges that are served."""
-        cards = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "judgelm"} for name in await workers.models()
-        ]
-        return {"object": "list", "data": cards}
+        return {"object": "list", "data": [_card(name) for name in await workers.models()]}
+
+    @app.get("/v1/models/{name:path}", dependencies=[Depends(check_key)])
+    async def model(name: str) -> dict[str, Any]:
+        """One of them."""
+        if not name:  # /v1/models/
+            return await models()
+        served = await workers.models()
+        if name not in served:
+            there = ", ".join(served) or "none"
+            raise WorkerError(f"unknown model {name}; models served: {there}", ErrorCode.INVALID_MODEL)
+        return _card(name)
 
     @app.post(
         "/v1/judgements",
-        dependencies=[Depends(check_key)],
+        dependencies=[Depends(check_key), Depends(check_type)],
         response_model=JudgementResponse,
         responses={200: {"content": {"application/x-ndjson": {}}}},
     )
@@ -159,11 +187,11 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         created, id_ = int(time.time()), f"judgement-{uuid.uuid4().hex}"
         # a mistake must be told before a stream begins
         check_request(request)
-        model = await _choose_model(workers, request.model)
-        events = _counting(judge_through(workers, request.model_copy(update={"model": model})), metrics)
+        chosen = await _choose_model(workers, request.model)
+        events = _counting(judge_through(workers, request.model_copy(update={"model": chosen})), metrics)
         if request.stream:
             return StreamingResponse(
-                _ndjson(events, {"id": id_, "model": model, "created": created}),
+                _ndjson(events, {"id": id_, "model": chosen, "created": created}),
                 media_type="application/x-ndjson",
             )
         results: dict[int, ResultOut] = {}
@@ -172,9 +200,9 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
                 if event["event"] == "result":
                     results[event["index"]] = event["result"]
         data = [results[index] for index in sorted(results)]
-        return JudgementResponse(id=id_, created=created, model=model, data=data, usage=_total(data))
+        return JudgementResponse(id=id_, created=created, model=chosen, data=data, usage=_total(data))
 
-    app.include_router(openai_router(workers, metrics), dependencies=[Depends(check_key)])
+    app.include_router(openai_router(workers, metrics), dependencies=[Depends(check_key), Depends(check_type)])
     return app
 
 
@@ -204,18 +232,47 @@ class _Counted:
             raise
         finally:
             route = scope.get("route")
-            self.metrics.requests.labels(route.path if isinstance(route, Route) else "none", status).inc()
+            self.metrics.requests.labels(route.path_format if isinstance(route, Route) else "none", status).inc()
 
 
 def _status(error: WorkerError) -> int:
     return _STATUS.get(ErrorCode(error.code), 500) if error.code in list(ErrorCode) else 500
 
 
-def _error(message: str, status: int) -> JSONResponse:
-    kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
-    body = ErrorResponse(error=ErrorOut(message=message, type=kind, code=_CODES.get(status)))
-    headers = {"Retry-After": "2"} if status == 429 else None
-    return JSONResponse(body.model_dump(), status, headers)
+def _error(
+    message: str,
+    status: int,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The documented body of an error; what a client wrote into its message is one line that UTF-8 can hold."""
+    said, place = (
+        text and one_line(text.encode(errors="replace").decode())[:_MOST_MESSAGE] for text in (message, param)
+    )
+    error = ErrorOut(message=said or "", type=_kind(status), param=place, code=code or _CODES.get(status))
+    retry = {"Retry-After": "2"} if status == 429 else {}
+    return JSONResponse(ErrorResponse(error=error).model_dump(), status, {**(headers or {}), **retry})
+
+
+def _kind(status: int) -> str:
+    return "invalid_request_error" if status < 500 and status != 429 else "server_error"
+
+
+def _place(entry: Mapping[str, Any]) -> str | None:
+    """Where in the body an error is, without pydantic's words for the branches of a union; None for all of it."""
+    if entry["type"] == "json_invalid":
+        return None
+    parts = [str(part) for part in entry["loc"][1:]]
+    return ".".join(part for part in parts if part != "str" and not {"-", "["} & set(part)) or None
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    return "expected JSON" if entry["type"] == "json_invalid" else str(entry["msg"]).removeprefix("Value error, ")
+
+
+def _card(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "judgelm"}
 
 
 def _total(data: Sequence[ResultOut]) -> Usage:
@@ -259,15 +316,28 @@ async def _ndjson(events: AsyncGenerator[Event, None], head: dict[str, Any]) -> 
                     event = event | {"result": event["result"].model_dump()}
                 yield json.dumps(event) + "\n"
     except WorkerError as error:
-        said = {"message": str(error), "code": _CODES.get(_status(error))}
-        yield json.dumps({"event": "error", "error": said}) + "\n"
+        status = _status(error)
+        said = ErrorOut(message=str(error), type=_kind(status), code=_CODES.get(status))
+        yield json.dumps({"event": "error", "error": said.model_dump()}) + "\n"
         return
     yield json.dumps({"event": "done", **head, "usage": _total(results).model_dump()}) + "\n"
 
 
 def read_keys() -> list[str]:
-    """The API keys of the environment."""
-    return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    """The API keys of the environment; none where the variable is empty or not there.
+
+    Raises InputError where it is set and holds no key, which would leave the API open, or one that no header can carry.
+    """
+    given = os.environ.get(KEYS_VARIABLE, "")
+    keys = [key.strip() for key in given.split(",") if key.strip()]
+    if given and not keys:
+        raise InputError(
+            f"{KEYS_VARIABLE}: expected keys, separated by commas, found none (leave it empty for no keys)"
+        )
+    for number, key in enumerate(keys, start=1):
+        if not key.isascii() or not key.isprintable():
+            raise InputError(f"{KEYS_VARIABLE}: key {number} has characters that no HTTP header can carry")
+    return keys
 
 
 def build_parser() -> Parser:
