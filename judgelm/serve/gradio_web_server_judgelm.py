@@ -155,7 +155,17 @@ def create_app(
 class OwnRoutes:
     """ASGI middleware: what gradio has and this page does not need is not there; old uploads go as new ones come."""
 
-    _NOT_HERE = ("process_recording", "deep_link", "proxy=", "file=http", "run-history", "runs", "openapi.json", "mcp")
+    _NOT_HERE = (
+        "process_recording",
+        "deep_link",
+        "proxy=",
+        "file=http",
+        "file/http",
+        "run-history",
+        "runs",
+        "openapi.json",
+        "mcp",
+    )
 
     def __init__(self, app: App, uploads: Path) -> None:
         self.app = app
