@@ -9,7 +9,6 @@ import contextlib
 import hmac
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
@@ -27,19 +26,22 @@ from starlette.routing import Route
 from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError, one_line
-from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS
-from judgelm.serve.http import App, Guard, Message, Receive, Send, check_url, listen, log_to_stderr, run_server
+from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS, add_allowed_hosts
+from judgelm.serve.guard import App, Guard, Hosts, Message, Receive, Send, read_hosts
+from judgelm.serve.http import check_url, listen, log_to_stderr, read_secret, run_server
 from judgelm.serve.judging import ErrorOut, Event, JudgementRequest, ResultOut, check_request, judge_through
 from judgelm.serve.metrics import Metrics
 from judgelm.serve.openai_routes import openai_router
-from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
 from judgelm.serve.workers import Usage, Workers
 
 log = logging.getLogger(__name__)
 
 KEYS_VARIABLE = "JUDGELM_API_KEYS"
 """environment variable: with it, a request must carry one of these keys, which commas separate"""
-_STATUS = {
+_NEED_KEY = "a valid API key is needed: Authorization: Bearer KEY"
+_STATUS: dict[int, int] = {
+    TOO_LARGE: 413,
     ErrorCode.VALIDATION_TYPE_ERROR: 400,
     ErrorCode.CONTEXT_OVERFLOW: 400,
     ErrorCode.INVALID_MODEL: 404,
@@ -80,7 +82,7 @@ class ErrorResponse(BaseModel):
     error: ErrorOut
 
 
-def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
+def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = None) -> FastAPI:
     """The API in front of a controller."""
     workers, metrics = Workers(controller), Metrics()
 
@@ -96,14 +98,23 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         lifespan=lifespan,
         responses={status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 422, 429, 502, 503)},
     )
-    app.add_middleware(Guard)
+
+    def is_key(given: str) -> bool:
+        # all are compared, so that the time tells nothing
+        return bool(sum(hmac.compare_digest(given.encode(), key.encode()) for key in keys))
+
+    def admit(path: str, authorization: str) -> str | None:
+        scheme, _, given = authorization.partition(" ")
+        wanted = bool(keys) and path.startswith("/v1/")
+        return _NEED_KEY if wanted and not (scheme.lower() == "bearer" and is_key(given.strip())) else None
+
+    app.add_middleware(Guard, hosts=hosts, admit=admit)
     app.add_middleware(_Counted, metrics=metrics)
 
     def check_key(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        given = sent.credentials.encode() if sent else b""
-        # all are compared, so that the time tells nothing
-        if keys and not sum(hmac.compare_digest(given, key.encode()) for key in keys):
-            raise HTTPException(401, "a valid API key is needed: Authorization: Bearer KEY")
+        # the guard has looked already, before it read the body; this is for /docs, and for a route elsewhere
+        if keys and not is_key(sent.credentials if sent else ""):
+            raise HTTPException(401, _NEED_KEY)
 
     @app.exception_handler(WorkerError)
     async def worker_refused(_: HTTPRequest, error: WorkerError) -> JSONResponse:
@@ -130,10 +141,13 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """Whether judgements can be had: the controller answers and knows a worker."""
+        """Whether judgements can be had: the controller answers and knows a worker. It is "degraded" while a worker is
+        missing that went away without a word.
+        """
         if not await workers.models():
             raise WorkerError("no worker is there", ErrorCode.CONTROLLER_NO_WORKER)
-        return {"status": "ok", "version": __version__}
+        missing = await workers.missing()
+        return {"status": "degraded" if missing else "ok", "version": __version__, "missing": missing}
 
     @app.get("/metrics")
     async def show_metrics() -> Response:
@@ -208,7 +222,7 @@ class _Counted:
 
 
 def _status(error: WorkerError) -> int:
-    return _STATUS.get(ErrorCode(error.code), 500) if error.code in list(ErrorCode) else 500
+    return _STATUS.get(error.code, 500)
 
 
 def _error(message: str, status: int) -> JSONResponse:
@@ -266,8 +280,8 @@ async def _ndjson(events: AsyncGenerator[Event, None], head: dict[str, Any]) -> 
 
 
 def read_keys() -> list[str]:
-    """The API keys of the environment."""
-    return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    """The API keys of the environment. Raises InputError where the variable is set and holds none."""
+    return [key.strip() for key in (read_secret(KEYS_VARIABLE) or "").split(",") if key.strip()]
 
 
 def build_parser() -> Parser:
@@ -281,6 +295,7 @@ def build_parser() -> Parser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=API_PORT, help="port to listen on")
     parser.add_argument("--controller-address", default=CONTROLLER_ADDRESS, help="the controller's address")
+    add_allowed_hosts(parser)
     return parser
 
 
@@ -291,7 +306,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         args = build_parser().parse_args(argv)
         log_to_stderr()
         controller = check_url(args.controller_address, "--controller-address")
-        run_server(create_app(controller, read_keys()), listen(args.host, args.port))
+        app = create_app(controller, read_keys(), read_hosts(args.allowed_hosts, args.host))
+        run_server(app, listen(args.host, args.port), proxied=True)
 
     run_main(command, kept="the API has ended")
 

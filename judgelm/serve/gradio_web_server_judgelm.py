@@ -18,12 +18,17 @@ import httpx
 
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError
-from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT
-from judgelm.serve.http import Guard, check_url, listen, log_to_stderr
+from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT, add_allowed_hosts
+from judgelm.serve.guard import Guard, read_hosts
+from judgelm.serve.http import bypass_proxies, check_url, listen, log_to_stderr, tame_uvicorn
 
 log = logging.getLogger(__name__)
 
 _MOST_BODY_BYTES = 32 << 20
+_MOST_TOTAL_BYTES = 256 << 20
+_UPLOAD_S = 600
+_SHARED = "*.gradio.live"
+"""where gradio's tunnel shows the page"""
 _MOST_UPLOAD = "20mb"
 
 
@@ -55,6 +60,7 @@ def build_parser() -> Parser:
         help="refuse texts that OpenAI's moderation flags; they are sent there, with the key in OPENAI_API_KEY",
     )
     parser.add_argument("--log-dir", default="logs", metavar="FOLDER", help="where votes.jsonl gets its lines")
+    add_allowed_hosts(parser)
     return parser
 
 
@@ -105,7 +111,10 @@ def serve_page(args: argparse.Namespace) -> None:
     controller = check_url(args.controller_url, "--controller-url")
     logins = read_logins(args.gradio_auth_path) if args.gradio_auth_path else None
     moderate = moderator() if args.moderate else None
+    hosts = read_hosts([*args.allowed_hosts, *([_SHARED] if args.share else [])], args.host)
     listen(args.host, args.port).close()  # one clear line where the port is taken
+    bypass_proxies(args.host)
+    tame_uvicorn()
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
     import gradio as gr
@@ -120,7 +129,7 @@ def serve_page(args: argparse.Namespace) -> None:
     page = Page(Workers(controller), Path(args.log_dir), reload_models, moderate, args.concurrency_count)
     blocks = build_page(page)
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    guard = Middleware(Guard, _MOST_BODY_BYTES, total=_MOST_TOTAL_BYTES, hosts=hosts, json_only=False, body_s=_UPLOAD_S)
     blocks.launch(
         server_name=args.host,
         server_port=args.port,
@@ -132,7 +141,7 @@ def serve_page(args: argparse.Namespace) -> None:
         footer_links=[],
         max_file_size=_MOST_UPLOAD,
         show_error=False,
-        app_kwargs={"middleware": [Middleware(Guard, limit=_MOST_BODY_BYTES)]},
+        app_kwargs={"middleware": [guard]},
     )
 
 

@@ -82,19 +82,9 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(request: ChatRequest) -> Any:
         """OpenAI's chat completion, in the model's own chat format."""
-        conversation = await workers.conversation(request.model)
-        for message in request.messages:
-            if message.role == "system":
-                conversation.set_system_message(message.text)
-            else:
-                role = conversation.roles[0 if message.role == "user" else 1]
-                conversation.append_message(role, message.text)
-        conversation.append_message(conversation.roles[1], None)
+        messages = [{"role": message.role, "content": message.text} for message in request.messages]
         most = request.max_completion_tokens or request.max_tokens
-        params = _sampling_params(request, most) | {"prompt": conversation.get_prompt()}
-        own = conversation.stop_str
-        params["stop"] = [*params["stop"], *([own] if isinstance(own, str) else own or [])]
-        params["stop_token_ids"] = conversation.stop_token_ids or []
+        params = _sampling_params(request, most) | {"messages": messages}
         return await _complete(workers, metrics, request, [params], _ChatForm(request.model))
 
     @router.post("/v1/completions")
