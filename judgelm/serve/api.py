@@ -9,7 +9,6 @@ import contextlib
 import hmac
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
@@ -28,20 +27,23 @@ from starlette.routing import Route
 from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError, one_line
-from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS
-from judgelm.serve.http import App, Guard, Message, Receive, Send, check_url, listen, log_to_stderr, run_server
+from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS, add_allowed_hosts
+from judgelm.serve.guard import App, Guard, Hosts, Message, Receive, Send, read_hosts
+from judgelm.serve.http import check_url, listen, log_to_stderr, read_secret, run_server
 from judgelm.serve.judging import ErrorOut, Event, JudgementRequest, ResultOut, check_request, judge_through
 from judgelm.serve.metrics import Metrics
 from judgelm.serve.openai_requests import UnsupportedField
 from judgelm.serve.openai_routes import openai_router
-from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
 from judgelm.serve.workers import Usage, Workers
 
 log = logging.getLogger(__name__)
 
 KEYS_VARIABLE = "JUDGELM_API_KEYS"
 """environment variable: with it, a request must carry one of these keys, which commas separate"""
-_STATUS = {
+_NEED_KEY = "a valid API key is needed: Authorization: Bearer KEY"
+_STATUS: dict[int, int] = {
+    TOO_LARGE: 413,
     ErrorCode.VALIDATION_TYPE_ERROR: 400,
     ErrorCode.CONTEXT_OVERFLOW: 400,
     ErrorCode.INVALID_MODEL: 404,
@@ -87,7 +89,7 @@ class ErrorResponse(BaseModel):
     error: ErrorOut
 
 
-def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
+def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = None) -> FastAPI:
     """The API in front of a controller."""
     workers, metrics = Workers(controller), Metrics()
 
@@ -105,19 +107,23 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
             status: {"model": ErrorResponse} for status in (400, 401, 404, 405, 413, 415, 422, 429, 500, 502, 503)
         },
     )
-    app.add_middleware(Guard)
+
+    def is_key(given: str) -> bool:
+        # all are compared, so that the time tells nothing
+        return bool(sum(hmac.compare_digest(given.encode(), key.encode()) for key in keys))
+
+    def admit(path: str, authorization: str) -> str | None:
+        scheme, _, given = authorization.partition(" ")
+        wanted = bool(keys) and path.startswith("/v1/")
+        return _NEED_KEY if wanted and not (scheme.lower() == "bearer" and is_key(given.strip())) else None
+
+    app.add_middleware(Guard, hosts=hosts, admit=admit)
     app.add_middleware(_Counted, metrics=metrics)
 
     def check_key(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        given = sent.credentials.encode() if sent else b""
-        # all are compared, so that the time tells nothing
-        if keys and not sum(hmac.compare_digest(given, key.encode()) for key in keys):
-            raise HTTPException(401, "a valid API key is needed: Authorization: Bearer KEY")
-
-    def check_type(request: HTTPRequest) -> None:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if request.method == "POST" and kind != "application/json":
-            raise HTTPException(415, "expected a body of content-type application/json")
+        # the guard has looked already, before it read the body; this is for /docs, and for a route elsewhere
+        if keys and not is_key(sent.credentials if sent else ""):
+            raise HTTPException(401, _NEED_KEY)
 
     @app.exception_handler(WorkerError)
     async def worker_refused(_: HTTPRequest, error: WorkerError) -> JSONResponse:
@@ -150,10 +156,13 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """Whether judgements can be had: the controller answers and knows a worker."""
+        """Whether judgements can be had: the controller answers and knows a worker. It is "degraded" while a worker is
+        missing that went away without a word.
+        """
         if not await workers.models():
             raise WorkerError("no worker is there", ErrorCode.CONTROLLER_NO_WORKER)
-        return {"status": "ok", "version": __version__}
+        missing = await workers.missing()
+        return {"status": "degraded" if missing else "ok", "version": __version__, "missing": missing}
 
     @app.get("/metrics")
     async def show_metrics() -> Response:
@@ -178,7 +187,7 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
 
     @app.post(
         "/v1/judgements",
-        dependencies=[Depends(check_key), Depends(check_type)],
+        dependencies=[Depends(check_key)],
         response_model=JudgementResponse,
         responses={200: {"content": {"application/x-ndjson": {}}}},
     )
@@ -202,7 +211,7 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         data = [results[index] for index in sorted(results)]
         return JudgementResponse(id=id_, created=created, model=chosen, data=data, usage=_total(data))
 
-    app.include_router(openai_router(workers, metrics), dependencies=[Depends(check_key), Depends(check_type)])
+    app.include_router(openai_router(workers, metrics), dependencies=[Depends(check_key)])
     return app
 
 
@@ -236,7 +245,7 @@ class _Counted:
 
 
 def _status(error: WorkerError) -> int:
-    return _STATUS.get(ErrorCode(error.code), 500) if error.code in list(ErrorCode) else 500
+    return _STATUS.get(error.code, 500)
 
 
 def _error(
@@ -324,20 +333,8 @@ async def _ndjson(events: AsyncGenerator[Event, None], head: dict[str, Any]) -> 
 
 
 def read_keys() -> list[str]:
-    """The API keys of the environment; none where the variable is empty or not there.
-
-    Raises InputError where it is set and holds no key, which would leave the API open, or one that no header can carry.
-    """
-    given = os.environ.get(KEYS_VARIABLE, "")
-    keys = [key.strip() for key in given.split(",") if key.strip()]
-    if given and not keys:
-        raise InputError(
-            f"{KEYS_VARIABLE}: expected keys, separated by commas, found none (leave it empty for no keys)"
-        )
-    for number, key in enumerate(keys, start=1):
-        if not key.isascii() or not key.isprintable():
-            raise InputError(f"{KEYS_VARIABLE}: key {number} has characters that no HTTP header can carry")
-    return keys
+    """The API keys of the environment. Raises InputError where the variable is set and holds none."""
+    return [key.strip() for key in (read_secret(KEYS_VARIABLE) or "").split(",") if key.strip()]
 
 
 def build_parser() -> Parser:
@@ -351,6 +348,7 @@ def build_parser() -> Parser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=API_PORT, help="port to listen on")
     parser.add_argument("--controller-address", default=CONTROLLER_ADDRESS, help="the controller's address")
+    add_allowed_hosts(parser)
     return parser
 
 
@@ -361,7 +359,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         args = build_parser().parse_args(argv)
         log_to_stderr()
         controller = check_url(args.controller_address, "--controller-address")
-        run_server(create_app(controller, read_keys()), listen(args.host, args.port))
+        app = create_app(controller, read_keys(), read_hosts(args.allowed_hosts, args.host))
+        run_server(app, listen(args.host, args.port), proxied=True)
 
     run_main(command, kept="the API has ended")
 

@@ -24,14 +24,19 @@ from starlette.responses import PlainTextResponse
 
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError, one_line
-from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT
-from judgelm.serve.http import App, Guard, Receive, Send, check_url, listen, log_to_stderr, run_server
+from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT, add_allowed_hosts
+from judgelm.serve.guard import App, Guard, Hosts, Receive, Send, read_hosts
+from judgelm.serve.http import check_url, listen, log_to_stderr, run_server
 from judgelm.serve.page_files import private_folder, remove_old
 from judgelm.serve.page_settings import Moderate
 
 log = logging.getLogger(__name__)
 
 _MOST_BODY_BYTES = 32 << 20
+_MOST_TOTAL_BYTES = 256 << 20
+_UPLOAD_S = 600
+_SHARED = "*.gradio.live"
+"""where gradio's tunnel shows the page"""
 _MOST_UPLOAD = "20mb"
 
 
@@ -63,6 +68,7 @@ def build_parser() -> Parser:
         help="refuse texts that OpenAI's moderation flags; they are sent there, with the key in OPENAI_API_KEY",
     )
     parser.add_argument("--log-dir", default="logs", metavar="FOLDER", help="where votes.jsonl gets its lines")
+    add_allowed_hosts(parser)
     return parser
 
 
@@ -109,7 +115,11 @@ async def _refuse_download(*_: object, **__: object) -> NoReturn:
 
 
 def create_app(
-    args: argparse.Namespace, folder: Path, logins: list[tuple[str, str]] | None, moderate: Moderate | None
+    args: argparse.Namespace,
+    folder: Path,
+    hosts: Hosts,
+    logins: list[tuple[str, str]] | None,
+    moderate: Moderate | None,
 ) -> FastAPI:
     """The page as an app whose files are in `folder`; gradio reads some of its settings when it is first imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -133,7 +143,8 @@ def create_app(
     app.add_middleware(OwnRoutes, uploads=folder / "uploads")
     # gradio's own rule lets the pages of other sites read this one
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    app.add_middleware(Guard, limit=_MOST_BODY_BYTES)
+    limits = {"limit": _MOST_BODY_BYTES, "total": _MOST_TOTAL_BYTES, "body_s": _UPLOAD_S}
+    app.add_middleware(Guard, **limits, hosts=hosts, json_only=False)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,
@@ -203,12 +214,13 @@ def serve_page(args: argparse.Namespace) -> None:
     args.controller_url = check_url(args.controller_url, "--controller-url")
     logins = read_logins(args.gradio_auth_path) if args.gradio_auth_path else None
     moderate = moderator() if args.moderate else None
+    hosts = read_hosts([*args.allowed_hosts, *([_SHARED] if args.share else [])], args.host)
     listening = listen(args.host, args.port)
     with private_folder() as folder:
-        app = create_app(args, folder, logins, moderate)
+        app = create_app(args, folder, hosts, logins, moderate)
         if args.share:
             _share(listening)
-        run_server(app, listening)
+        run_server(app, listening, proxied=True)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -155,19 +155,14 @@ class ChatRequest(_Completion):
             message.check_rest(f"messages.{index}.")
 
     @property
-    def system(self) -> str | None:
-        """All that system and developer say, in one text; None where there is none."""
+    def turns(self) -> list[tuple[Literal["system", "user", "assistant"], str]]:
+        """All that system and developer say as the first turn, then the others'; what a tool gave is the user's."""
         said = [message.text for message in self.messages if message.role in ("system", "developer")]
-        return "\n".join(said) if said else None
-
-    @property
-    def turns(self) -> list[tuple[Literal["user", "assistant"], str]]:
-        """The others' turns; what a tool gave back is said by the user."""
-        return [
-            ("assistant" if message.role == "assistant" else "user", message.text)
-            for message in self.messages
-            if message.role not in ("system", "developer")
-        ]
+        turns: list[tuple[Literal["system", "user", "assistant"], str]] = [("system", "\n".join(said))] if said else []
+        for message in self.messages:
+            if message.role not in ("system", "developer"):
+                turns.append(("assistant" if message.role == "assistant" else "user", message.text))
+        return turns
 
 
 class CompletionRequest(_Completion):

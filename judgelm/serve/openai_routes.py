@@ -30,17 +30,9 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
     async def chat(request: ChatRequest) -> Any:
         """OpenAI's chat completion, in the model's own chat format."""
         request.check_rest()
-        conversation = await workers.conversation(request.model)
-        if request.system is not None:
-            conversation.set_system_message(request.system)
-        for speaker, text in request.turns:
-            conversation.append_message(conversation.roles[0 if speaker == "user" else 1], text)
-        conversation.append_message(conversation.roles[1], None)
+        messages = [{"role": speaker, "content": text} for speaker, text in request.turns]
         most = request.max_completion_tokens or request.max_tokens
-        params = _sampling_params(request, most) | {"prompt": conversation.get_prompt()}
-        own = conversation.stop_str
-        params["stop"] = [*params["stop"], *([own] if isinstance(own, str) else own or [])]
-        params["stop_token_ids"] = conversation.stop_token_ids or []
+        params = _sampling_params(request, most) | {"messages": messages}
         return await _complete(workers, metrics, request, [params], _ChatForm(request.model))
 
     @router.post("/v1/completions")

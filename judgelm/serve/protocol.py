@@ -57,6 +57,10 @@ class WorkerError(Exception):
         self.code = code
 
 
+TOO_LARGE = 41300
+"""an error code of ours: a body that a worker does not take"""
+
+
 def error_body(message: str, code: int) -> dict[str, Any]:
     """How a worker says that it could not."""
     return {"text": message, "error_code": int(code)}
