@@ -57,14 +57,12 @@ def add_batch_tab(
     """Into the tab that is open; results are written under `folder`."""
     gr.Markdown(
         "A JSON Lines file, as `judgelm judge` takes: `question_id`, `question_body`, `answer1_body`, `answer2_body`."
-        " With a file of teacher judgements the metrics are shown too."
+        f" It may have {_MOST_SAMPLES:,} rows. With a file of teacher judgements the metrics are shown too."
     )
     with gr.Row():
-        questions = gr.File(label="Questions and answers (JSONL)", file_types=[".jsonl"], elem_id="batch-file")
-        references = gr.File(label="References (JSONL, may be left away)", file_types=[".jsonl"], elem_id="batch-refs")
-        teacher = gr.File(
-            label="Teacher judgements (JSONL, may be left away)", file_types=[".jsonl"], elem_id="batch-teacher"
-        )
+        questions = gr.File(label="Questions and answers", file_types=[".jsonl"], elem_id="batch-file")
+        references = gr.File(label="References (optional)", file_types=[".jsonl"], elem_id="batch-refs")
+        teacher = gr.File(label="Teacher judgements (optional)", file_types=[".jsonl"], elem_id="batch-teacher")
     with gr.Row():
         task = gr.Dropdown(
             [(f"{spec.name}: {spec.help}", spec.name) for spec in TASKS.values()],
@@ -79,7 +77,7 @@ def add_batch_tab(
     status = gr.Textbox(label="State", lines=1, max_lines=6, interactive=False, elem_id="batch-status")
     table = gr.Dataframe(
         headers=_HEADERS,
-        column_widths=["12%", "38%", "10%", "10%", "12%", "18%"],
+        column_widths=["110px", "360px", "100px", "100px", "120px", "200px"],
         datatype="str",
         interactive=False,
         wrap=True,

@@ -39,6 +39,7 @@ CSS = (
 .gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
 .title h1 { margin-bottom: .1rem; }
 footer { display: none !important; }
+label:has(> .icon-button-wrapper) > span { max-width: calc(100% - 2rem); }
 """
 )
 _BETWEEN_STEPS_S = 0.1
@@ -216,7 +217,7 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
             picture = gr.HTML(elem_id=f"{slug}-picture")
             with gr.Row():
                 forward = _judgement_box("Judgement", f"{slug}-forward")
-                reversed_ = _judgement_box("Judgement, answers 1 and 2 exchanged", f"{slug}-reversed", visible=False)
+                reversed_ = _judgement_box("Answers exchanged", f"{slug}-reversed", visible=False)
             with gr.Row():
                 votes = [
                     gr.Button(text, size="sm", min_width=80, elem_id=f"{slug}-{kind}")
