@@ -220,6 +220,8 @@ def serve_page(args: argparse.Namespace) -> None:
         app = create_app(args, folder, hosts, logins, moderate)
         if args.share:
             _share(listening)
+        # an address of the page names its visitor's session
+        logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
         run_server(app, listening, proxied=True)
 
 
