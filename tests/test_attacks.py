@@ -502,7 +502,7 @@ def params(**given: Any) -> dict[str, Any]:
         ("model_details", {"context_length": -1}),
         ("model_details", {"context_length": True, "judgelm": 1}),
         ("count_token", {"count": 10**400}),
-        ("count_token", {"count": "9"}),
+        ("count_token", {"count": "nine"}),
         ("worker_get_conv_template", {"conv": CONV | {"roles": ["U"]}}),
         ("worker_get_conv_template", {"conv": CONV | {"sep": "x" * 10_000}}),
         ("worker_get_conv_template", {"conv": CONV | {"sep_style": 10**30}}),

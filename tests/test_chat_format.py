@@ -71,7 +71,7 @@ def test_without_a_template_and_for_the_released_judges_a_chat_is_vicunas() -> N
 
 def test_a_template_that_refuses_says_why_in_one_line() -> None:
     chat = choose_format("model", tokenizer(), None)
-    with pytest.raises(ValueError, match="refuses these messages: system first, please$"):
+    with pytest.raises(ValueError, match=r"refuses these messages: system first, please$"):
         chat.render([CHAT[1], CHAT[0]])
 
 
@@ -90,7 +90,7 @@ def test_a_template_that_refuses_says_why_in_one_line() -> None:
 )
 def test_a_template_that_does_not_work_is_left_out_or_an_error_of_one_line(template: str) -> None:
     assert isinstance(choose_format("auto", tokenizer(template), None), ConversationFormat)
-    with pytest.raises(InputError, match="^--chat-format model: [^\n]{10,500}$"):
+    with pytest.raises(InputError, match=r"^--chat-format model: [^\n]{10,500}$"):
         choose_format("model", tokenizer(template), None)
 
 
@@ -210,6 +210,6 @@ def test_texts_that_may_fit_are_read_as_they_are() -> None:
     text = LONG[:200_000]
     assert count_tokens(text, made, 512) == len(encode(text, made))
     assert not exceeds([text], made, 512)
-    assert abs(count_tokens(LONG, made, 512) - len(encode(LONG, made))) <= 2 * 40
+    assert abs(count_tokens(LONG, made, 512) - len(encode(LONG, made))) <= 40
     sample = replace(make_samples(1)[0], answers=(text, "b"))
     assert cut_answers(sample, made, 512) == (sample, (0, 0))
