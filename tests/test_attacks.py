@@ -413,14 +413,19 @@ def test_what_a_worker_says_of_itself_is_bounded(status: dict[str, Any]) -> None
         assert said(url, "/get_worker_address", {"model": "m"}) == {"address": "http://127.0.0.1:2"}
 
 
+TOO_LARGE = b"too large"
+
+
 class Strange(BaseHTTPRequestHandler):
     """A worker whose every answer is that of `answers`, or without an end."""
 
     answers: ClassVar[dict[str, bytes]] = {}
+    bodies: ClassVar[dict[str, bytes]] = {}
+    """what was sent there last"""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"] or 0))
-        self.send_response(200)
+        self.bodies[self.path] = self.rfile.read(int(self.headers["content-length"] or 0))
+        self.send_response(413 if self.answers.get(self.path) == TOO_LARGE else 200)
         self.end_headers()
         with contextlib.suppress(OSError):
             self.wfile.write(self.answers.get(self.path, b"{}"))
@@ -537,3 +542,32 @@ def test_what_comes_from_a_worker_is_bounded(place: str, answer: Any) -> None:
         with strange(**encoded(answers | {place: answer})) as worker, pytest.raises(WorkerError) as refused:
             through(url, worker, chat)
         assert len(str(refused.value)) < 3000
+
+
+def test_each_text_goes_to_a_worker_once_and_its_413_is_the_clients() -> None:
+    from judgelm.engine import Sampling
+    from judgelm.sample import Sample
+    from judgelm.serve.api import create_app
+    from judgelm.serve.workers import judgement_params
+
+    asked = judgement_params(Sample("1", "2 + 2?", ("ALPHA", "BETA")), "pair", Sampling(max_new_tokens=9))
+    place = "/worker_generate_stream"
+    with controller() as url:
+        for details, held, left_out in (
+            ({"context_length": 2048, "judgelm": "0.1.0", "chat": True}, "sample", "prompt"),
+            ({"context_length": 2048, "judgelm": "0.1.0"}, "sample", "prompt"),
+            ({"context_length": 2048}, "prompt", "sample"),
+        ):
+            answers = {"model_details": json.dumps(details).encode(), "count_token": b'{"count": 9}'}
+            with strange(**answers, worker_generate_stream=json.dumps(CHUNK).encode() + b"\0") as worker:
+                assert through(url, worker, asked).text == "8 7"
+                body = json.loads(Strange.bodies[place])
+                assert held in body
+                assert left_out not in body
+                assert Strange.bodies[place].count(b"ALPHA") == 1
+                said(url, "/deregister_worker", {"worker_name": worker})
+    answers = {"model_details": b'{"context_length": 2048, "judgelm": "x"}', "worker_generate_stream": TOO_LARGE}
+    with controller() as url, served(create_app(url)) as api, strange(**answers) as worker:
+        assert register(url, worker).status_code == 200
+        body = {"model": "m", "samples": [{"question": "2 + 2?", "answers": ["a", "b"]}]}
+        assert code_of(post(api + "/v1/judgements", json.dumps(body).encode())) == (413, "too_large")

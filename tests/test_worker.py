@@ -1,14 +1,17 @@
-"""Chats in the model's own format, and prompts that are too long for any model, at a worker in this process."""
+"""A worker in this process: its chat format, prompts too long for any model, and its goodbye."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from conftest import build_model, make_samples, train_byte_tokenizer
+from test_attacks import controller, said, served
 
 from judgelm.encoding import encode, encode_prompt
 from judgelm.jsonl import InputError
@@ -213,3 +216,47 @@ def test_texts_that_may_fit_are_read_as_they_are() -> None:
     assert abs(count_tokens(LONG, made, 512) - len(encode(LONG, made))) <= 40
     sample = replace(make_samples(1)[0], answers=(text, "b"))
     assert cut_answers(sample, made, 512) == (sample, (0, 0))
+
+
+def test_a_worker_that_ends_is_forgotten_at_once(judge: Judge, worker: Any) -> None:
+    from judgelm.serve.model_worker import ModelWorker
+
+    with controller() as url:
+        ending = ModelWorker(judge, worker.batcher, url, "http://127.0.0.1:9", ["m"])
+        ending.init_heart_beat()
+        end = time.monotonic() + 30
+        while said(url, "/list_models")["models"] != ["m"]:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        ending.stop_heart_beat()
+        assert said(url, "/list_models")["models"] == []
+        assert said(url, "/list_missing_models")["models"] == []
+
+
+def test_a_body_that_the_api_takes_is_taken_by_its_workers(judge: Judge, worker: Any) -> None:
+    from judgelm.serve.api import create_app as create_api
+    from judgelm.serve.guard import MOST_BODY_BYTES
+    from judgelm.serve.model_worker import ModelWorker, create_app
+
+    answers = ["4 " * 999_000, "5 " * 999_000]
+    body = {"samples": [{"question": "2 + 2?", "answers": answers, "reference": "4 " * 999_000}], "orders": "forward"}
+    body |= {"max_new_tokens": 4, "temperature": 0}
+    with controller() as url, served(create_api(url)) as api:
+        ours = ModelWorker(judge, worker.batcher, url, "http://127.0.0.1:9", ["m"])
+        with served(create_app(ours, register=False)) as address:
+            ours.worker_addr = address
+            ours.register_to_controller()
+            # 6 MB, which is refused for what it is and not for its size
+            found = httpx.post(api + "/v1/judgements", json=body, trust_env=False, timeout=120)
+            assert found.status_code == 200, found.text
+            assert found.json()["data"][0]["error"]["code"] == "prompt_too_long"
+            body["samples"] = [{"question": "2 + 2?", "answers": answers}]
+            found = httpx.post(api + "/v1/judgements", json=body, trust_env=False, timeout=120)
+            assert found.status_code == 200, found.text
+            assert min(found.json()["data"][0]["judgements"][0]["shortened"]) > 400_000
+            prompt = {"model": "m", "prompt": "4 " * 999_000}
+            answer = httpx.post(api + "/v1/completions", json=prompt, trust_env=False, timeout=120)
+            assert answer.status_code == 400
+            assert "more than 512 tokens" in answer.json()["error"]["message"]
+            answer = httpx.post(api + "/v1/judgements", content=b" " * (MOST_BODY_BYTES + 1), trust_env=False)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
