@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx
@@ -286,6 +287,51 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
     for value, keys in (("", []), ("one, two,\n", ["one", "two"])):
         monkeypatch.setenv("JUDGELM_API_KEYS", value)
         assert read_keys() == keys
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "warned"), [("0.0.0.0", "", True), ("0.0.0.0", "t", False), ("127.0.0.1", "", False)]
+)
+def test_a_controller_beyond_this_machine_without_a_token_says_so(
+    host: str, token: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from judgelm.serve import controller as module
+
+    monkeypatch.setenv("JUDGELM_REGISTRATION_TOKEN", token)
+    monkeypatch.setattr(module, "run_server", lambda _, listening: listening.close())
+    with pytest.raises(SystemExit) as ended, caplog.at_level(logging.WARNING):
+        module.main(["--host", host, "--port", "0"])
+    assert ended.value.code == 0
+    assert [record.message.count("without a token") for record in caplog.records] == [1] * warned
+
+
+def test_a_token_that_is_none_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from judgelm.serve import api, controller
+
+    for module, variable in ((controller, "JUDGELM_REGISTRATION_TOKEN"), (api, "JUDGELM_API_KEYS")):
+        monkeypatch.setenv(variable, " , ")
+        with pytest.raises(SystemExit) as ended:
+            module.main(["--port", "0"])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert [line for line in said if "error" in line] == [
+            f"judgelm: error: {variable} is set, but holds nothing that can be sent in a header; unset it to go without"
+        ]
+
+
+@pytest.mark.parametrize("model", [".", "..", "./", "tiny", "a/b", "x/y/"])
+def test_a_model_is_served_under_a_name(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from judgelm.serve.arguments import served_name
+
+    (tmp_path / "judge" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "judge" / "here")
+    right = {".": "here", "..": "judge", "./": "here", "tiny": "tiny", "a/b": "b", "x/y/": "y"}
+    assert served_name(model) == right[model]
+    for bad in ("/", "a/x\ny", "a/" + "x" * 201):
+        with pytest.raises(InputError, match="expected a folder with a name"):
+            served_name(bad)
 
 
 def test_a_line_of_the_log_is_one_line_whatever_was_sent() -> None:

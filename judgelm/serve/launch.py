@@ -18,8 +18,8 @@ from types import FrameType
 import httpx
 
 from judgelm.jsonl import InputError, one_line
-from judgelm.serve.arguments import served_name
-from judgelm.serve.http import ask, check_url, is_loopback, listen, url_of
+from judgelm.serve.arguments import OPEN_CONTROLLER, TOKEN_VARIABLE, served_name
+from judgelm.serve.http import ask, check_url, is_loopback, is_private, listen, read_secret, url_of
 
 _START_S = 600
 """loading a large model takes minutes"""
@@ -159,7 +159,10 @@ def serve_command(args: argparse.Namespace) -> None:
 
 
 def _start_controller(parts: Parts, args: argparse.Namespace) -> str:
-    port = _port(args.controller_host, args.controller_port)
+    with listen(args.controller_host, args.controller_port) as listening:
+        port = listening.getsockname()[1]
+        if not is_private(listening) and not read_secret(TOKEN_VARIABLE):
+            print(OPEN_CONTROLLER, file=sys.stderr)
     flags = ["--host", args.controller_host, "--port", str(port), *_hosts(args)]
     parts.start("controller", "controller", *flags)
     return url_of(args.controller_host, port)

@@ -13,8 +13,6 @@ import sys
 from types import ModuleType
 from typing import Any
 
-TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
-"""environment variable: with it, a controller registers only workers that send the same"""
 OUR_WORKER = "judgelm"
 """a field of /model_details: this worker takes samples and shortens answers itself"""
 CONVERSATION = "vicuna_v1.1"
