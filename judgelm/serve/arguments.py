@@ -8,6 +8,12 @@ from pathlib import Path
 from judgelm.jsonl import InputError
 from judgelm.llm_judge.arguments import add_device_arguments
 
+TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
+"""environment variable: with it, a controller registers only workers that send the same"""
+OPEN_CONTROLLER = (
+    "the controller listens beyond this machine without a token: whoever reaches it can register a worker of their own"
+    f" and is sent texts to judge; set {TOKEN_VARIABLE}"
+)
 CONTROLLER_PORT = 21001
 WORKER_PORT = 21002
 API_PORT = 21003

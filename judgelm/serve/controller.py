@@ -28,7 +28,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError, one_line
-from judgelm.serve.arguments import CONTROLLER_PORT, add_allowed_hosts
+from judgelm.serve.arguments import CONTROLLER_PORT, OPEN_CONTROLLER, TOKEN_VARIABLE, add_allowed_hosts
 from judgelm.serve.guard import IP, Guard, Hosts, ip_of, read_hosts
 from judgelm.serve.http import (
     ask,
@@ -43,7 +43,6 @@ from judgelm.serve.http import (
 )
 from judgelm.serve.protocol import (
     HEART_BEAT_EXPIRATION_S,
-    TOKEN_VARIABLE,
     BaseController,
     DispatchMethod,
     ErrorCode,
@@ -447,11 +446,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         token, hosts = read_secret(TOKEN_VARIABLE), read_hosts(args.allowed_hosts, args.host)
         listening = listen(args.host, args.port)
         if token is None and not is_private(listening):
-            log.warning(
-                "it listens beyond this machine without a token: anyone who can reach it can register workers of"
-                " their own machine, and gets the texts that are judged there; set %s",
-                TOKEN_VARIABLE,
-            )
+            log.warning(OPEN_CONTROLLER)
         run_server(create_app(Controller(args.dispatch_method), token, hosts), listening)
 
     run_main(command, kept="the controller has ended")

@@ -29,7 +29,7 @@ def count_tokens(text: str, tokenizer: PreTrainedTokenizerBase, context: int) ->
     """Tokens of a text, its first one included; of a very long one a few more or less for each 16,384 characters."""
     if len(text) <= most_whole(context):
         return len(encode(text, tokenizer))
-    return sum(len(encode(piece, tokenizer)) for piece in _pieces(text))
+    return len(encode("", tokenizer)) + sum(_counts(text, tokenizer))
 
 
 def exceeds(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: int) -> bool:
@@ -40,8 +40,8 @@ def exceeds(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: i
         return False
     found = 0
     for text in texts:
-        for piece in _pieces(text):
-            found += max(0, len(encode(piece, tokenizer)) - _BORDER)
+        for count in _counts(text, tokenizer):
+            found += max(0, count - _BORDER)
             if found > context:
                 return True
     return False
@@ -60,16 +60,17 @@ def cut_answers(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int
 
 def _cut(answer: str, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[str, int]:
     found, kept, left_out = 0, 0, 0
-    for piece in _pieces(answer):
-        count = len(encode(piece, tokenizer))
+    for count in _counts(answer, tokenizer):
         if found > context:
             left_out += count
         else:
             found += max(0, count - _BORDER)
-            kept += len(piece)
+            kept += _PIECE
     return answer[:kept], left_out
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _counts(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[int]:
+    """Tokens of the text, piece by piece, without those that the tokenizer puts around each."""
+    around = len(encode("", tokenizer))
     for start in range(0, len(text), _PIECE):
-        yield text[start : start + _PIECE]
+        yield len(encode(text[start : start + _PIECE], tokenizer)) - around

@@ -35,6 +35,7 @@ from judgelm.prompt import TASKS, render_prompt
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.arguments import (
     CONTROLLER_ADDRESS,
+    TOKEN_VARIABLE,
     WORKER_PORT,
     add_allowed_hosts,
     add_chat_format,
@@ -49,7 +50,6 @@ from judgelm.serve.protocol import (
     CONVERSATION,
     HEART_BEAT_INTERVAL_S,
     OUR_WORKER,
-    TOKEN_VARIABLE,
     BaseModelWorker,
     ErrorCode,
     WorkerError,

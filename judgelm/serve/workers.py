@@ -69,6 +69,12 @@ class Details(BaseModel):
     """it takes a chat's messages and makes the prompt itself"""
 
 
+class Counted(BaseModel):
+    """The tokens of a prompt."""
+
+    count: _Count
+
+
 class ConversationOut(BaseModel):
     """FastChat's `Conversation`, as a worker sends it."""
 
@@ -179,10 +185,10 @@ class Workers:
         if details.judgelm is not None:
             return params
         params = {name: value for name, value in params.items() if name != "sample"}
-        counted = await self._ask(address + "/count_token", params)
-        count, context = counted.get("count"), details.context_length
-        if not isinstance(count, int) or context is None:
-            raise WorkerError("the worker cannot count tokens", ErrorCode.INTERNAL_ERROR)
+        count = _read(Counted, await self._ask(address + "/count_token", params)).count
+        context = details.context_length
+        if context is None:
+            raise WorkerError("the worker does not say how long its context is", ErrorCode.INTERNAL_ERROR)
         room = context - count - 2
         if room < 1:
             raise WorkerError(
