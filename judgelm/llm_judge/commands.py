@@ -106,7 +106,8 @@ def judge_samples(
     settings = JudgeSettings(
         task, scores_only, args.temperature, args.max_new_token, args.seed, chosen.constrained, args.scoring
     )
-    return run_judge(chosen.load, samples, settings, files, described, args.model_id or Path(chosen.name).name)
+    model_id = args.model_id or Path(chosen.name).name
+    return run_judge(chosen.load, samples, settings, files, described, model_id, args.keep_judged)
 
 
 def print_note(chosen: ChosenJudge) -> None:
