@@ -62,7 +62,8 @@ class LineFile(Sequence[Line]):
         self.path = Path(path).expanduser()
         self._places = array("q")
         self._numbers = array("q")
-        self._state = _state(self.path)
+        with reading(self.path):
+            self._state = _state(self.path.stat())
         content = hashlib.sha256()
         begin = 0
         for number, raw in _raw_lines(self.path):
@@ -96,25 +97,25 @@ class LineFile(Sequence[Line]):
     def select_raw(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Index and bytes of the lines with these indices, in this order."""
         with reading(self.path), self.path.open("rb") as file:
-            if _state(self.path) != self._state:
-                self._check_content(file)
             for row in rows:
                 file.seek(self._places[row])
-                yield row, file.readline()
+                raw = file.readline()
+                self._check_unchanged(file)
+                yield row, raw
 
-    def _check_content(self, file: BinaryIO) -> None:
+    def _check_unchanged(self, file: BinaryIO) -> None:
         """A file that was written again as it was is still the same."""
+        state = _state(os.fstat(file.fileno()))
+        if state == self._state:
+            return
+        file.seek(0)
         if hashlib.file_digest(file, "sha256").digest() != self._content:
             raise InputError(f"{self.path}: the file was changed while it was in use")
-        self._state = _state(self.path)
+        self._state = state
 
 
-def _state(path: Path) -> tuple[int, ...] | None:
+def _state(found: os.stat_result) -> tuple[int, ...]:
     """What differs once a file was written to or replaced."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
