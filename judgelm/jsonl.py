@@ -12,8 +12,9 @@ import tempfile
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 Record = dict[str, Any]
 _DEEPEST = 100
@@ -103,7 +104,7 @@ class LineFile(Sequence[Line]):
                 self._check_unchanged(file)
                 yield row, raw
 
-    def _check_unchanged(self, file: BinaryIO) -> None:
+    def _check_unchanged(self, file: BufferedReader) -> None:
         """A file that was written again as it was is still the same."""
         state = _state(os.fstat(file.fileno()))
         if state == self._state:

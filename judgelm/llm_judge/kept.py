@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,11 +21,12 @@ from judgelm.jsonl import (
     reading,
     write_text,
 )
-from judgelm.llm_judge.judge import Order
+from judgelm.llm_judge.judge import JudgeSettings, Order
 from judgelm.llm_judge.log import (
     WAY_OUT,
     Check,
     JudgementRecord,
+    Log,
     is_begun,
     judgement_fields,
     partial_of,
@@ -102,27 +104,89 @@ def _as_forward(record: Record, order: Order) -> Record:
     return swap_fields(record) if order == "reversed" else record
 
 
-def make_check(order: Order, task: str, model_id: str) -> Check:
-    """What every judgement of an output file must stand: its fields' types, and that it is of this task and judge."""
+class Stored:
+    """The output files of a run, and what the judgements in them must be: of one task and judge, and of its samples."""
 
-    def check(line: Line) -> None:
-        record = JudgementRecord.from_line(line)
-        for name, wanted in (("pred_order", order), ("pred_task", task), ("pred_model_id", model_id)):
-            if (found := getattr(record, name)) not in (wanted, None):
-                raise InputError(f"{line.where}: expected {name} {wanted!r}, found {found!r}; {WAY_OUT}")
+    def __init__(
+        self,
+        outputs: Mapping[Order, Path],
+        samples: Sequence[Sample],
+        settings: JudgeSettings,
+        model_id: str,
+        num_answers: int | None,
+    ) -> None:
+        self.outputs = outputs
+        self._samples = samples
+        self._settings = settings
+        self._model_id = model_id
+        self._num_answers = num_answers
 
-    return check
+    @functools.cached_property
+    def questions(self) -> Questions:
+        """Reads the whole question file; a run that begins anew does without."""
+        return Questions(self._samples, self._settings.task, self._num_answers, self._settings.seed)
 
+    @property
+    def begun(self) -> list[Path]:
+        """The output files of which something is there."""
+        return [path for path in self.outputs.values() if is_begun(path)]
 
-def check_sample(line: Line, order: Order, questions: Questions, has_flag: bool) -> None:
-    """Raises InputError for a judgement of a sample that is not there, or not so."""
-    key = id_key(line.record["question_id"])
-    if key not in questions and not questions.complete:
-        return
-    if not questions.match(line, order):
-        problem = "was judged with other texts" if key in questions else "is not in the question file"
-        flag = f"; {KEEP_FLAG} moves it aside" if has_flag else ""
-        raise InputError(f"{line.where}: question_id {one_line(key)} {problem}; {WAY_OUT}{flag}")
+    def log(self, order: Order, has_flag: bool) -> Log:
+        """An output file to be continued. Raises InputError for a judgement in it that is damaged or a stranger."""
+
+        def check_sample(line: Line) -> None:
+            key = id_key(line.record["question_id"])
+            if self.questions.match(line, order) or (key not in self.questions and not self.questions.complete):
+                return
+            problem = "was judged with other texts" if key in self.questions else "is not in the question file"
+            flag = f"; {KEEP_FLAG} moves it aside" if has_flag else ""
+            raise InputError(f"{line.where}: question_id {one_line(key)} {problem}; {WAY_OUT}{flag}")
+
+        return Log(self.outputs[order], self._check(order), check_sample)
+
+    def _check(self, order: Order) -> Check:
+        def check(line: Line) -> None:
+            record = JudgementRecord.from_line(line)
+            wanted = {"pred_order": order, "pred_task": self._settings.task, "pred_model_id": self._model_id}
+            for name, value in wanted.items():
+                if (found := getattr(record, name)) not in (value, None):
+                    raise InputError(f"{line.where}: expected {name} {value!r}, found {found!r}; {WAY_OUT}")
+
+        return check
+
+    def count_matches(self) -> tuple[int, int]:
+        """How many judgements hold for the samples of now, and how many there are."""
+        found = [
+            self.questions.match(line, order)
+            for order, path in self.outputs.items()
+            for _, _, line in read_output(path, self._check(order))
+        ]
+        return sum(found), len(found)
+
+    def keep_matches(self) -> dict[str, int]:
+        """Move judgements aside that do not hold for the samples of now; the others are as those of a run begun.
+
+        Returns how many were kept and left out. Ended at any point, it can be done again. Raises InputError for a
+        damaged line before anything is changed.
+        """
+        kept, total = self.count_matches()
+        aside = {order: _read_aside(left_out_of(path)) for order, path in self.outputs.items()}
+        for order, path in self.outputs.items():
+            if not is_begun(path):
+                continue
+            gone = map(dump_line, self._select(order, matching=False))
+            if new := [line for line in gone if line not in aside[order]]:
+                write_text(left_out_of(path), [*aside[order], *new])
+            records = self._select(order, matching=True)
+            write_text(partial_of(path), (dump_line(self.questions.renew(record, order)) for record in records))
+            with writing(path):
+                path.unlink(missing_ok=True)
+        return {"kept": kept, "left_out": total - kept}
+
+    def _select(self, order: Order, matching: bool) -> Iterator[Record]:
+        for _, _, line in read_output(self.outputs[order], self._check(order)):
+            if self.questions.match(line, order) is matching:
+                yield line.record
 
 
 def left_out_of(path: Path) -> Path:
@@ -130,49 +194,9 @@ def left_out_of(path: Path) -> Path:
     return path.with_name(path.name + ".left-out")
 
 
-def count_matches(
-    outputs: Mapping[Order, Path], checks: Mapping[Order, Check], questions: Questions
-) -> tuple[int, int]:
-    """How many judgements hold for the samples of now, and how many there are."""
-    found = [
-        questions.match(line, order)
-        for order, path in outputs.items()
-        for _, _, line in read_output(path, checks[order])
-    ]
-    return sum(found), len(found)
-
-
-def keep(outputs: Mapping[Order, Path], checks: Mapping[Order, Check], questions: Questions) -> dict[str, int]:
-    """Move the judgements aside that do not hold for the samples of now; the others are as those of a run begun.
-
-    Returns how many were kept and left out. Ended at any point, it can be done again. Raises InputError for a damaged
-    line before anything is changed.
-    """
-    kept, total = count_matches(outputs, checks, questions)
-    for order, path in outputs.items():
-        if not is_begun(path):
-            continue
-        _add_lines(left_out_of(path), _select(path, order, checks[order], questions, matching=False))
-        records = _select(path, order, checks[order], questions, matching=True)
-        write_text(partial_of(path), (dump_line(questions.renew(record, order)) for record in records))
-        with writing(path):
-            path.unlink(missing_ok=True)
-    return {"kept": kept, "left_out": total - kept}
-
-
-def _select(path: Path, order: Order, check: Check, questions: Questions, matching: bool) -> Iterator[Record]:
-    for _, _, line in read_output(path, check):
-        if questions.match(line, order) is matching:
-            yield line.record
-
-
-def _add_lines(path: Path, records: Iterable[Record]) -> None:
-    """Records that a file does not hold yet go to its end."""
-    there = [dump_line(line.record) for line in read_lines(path)] if holds_lines(path) else []
-    known = set(there)
-    new = [line for line in map(dump_line, records) if line not in known]
-    if new:
-        write_text(path, [*there, *new])
+def _read_aside(path: Path) -> dict[str, None]:
+    """The lines that were left out before; nobody reads them but to add to them."""
+    return dict.fromkeys(dump_line(line.record) for line in read_lines(path)) if holds_lines(path) else {}
 
 
 def keep_questions(path: Path, records: Iterable[Record], keep_judged: bool, otherwise: str) -> None:

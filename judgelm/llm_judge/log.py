@@ -24,6 +24,7 @@ from judgelm.jsonl import (
     one_line,
     write_text,
 )
+from judgelm.llm_judge.description import describe_fault
 from judgelm.llm_judge.judge import PROMPT_TOO_LONG
 from judgelm.verdict import Outcome, ParseState
 
@@ -66,16 +67,6 @@ class JudgementRecord(BaseModel):
             return cls.model_validate(line.record)
         except ValidationError as error:
             raise InputError(f"{line.where}: not a judgement ({describe_fault(error)}); {WAY_OUT}") from None
-
-
-def describe_fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a record: its place, what was expected and what came."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    found = first["input"]
-    shown = type(found).__name__ if isinstance(found, dict | list) else json.dumps(str(found))[1:61]
-    came = "" if first["type"] == "missing" else f", found {shown.strip(chr(34))}"
-    return one_line(f"{place}: {first['msg']}{came}")
 
 
 def partial_of(path: Path) -> Path:

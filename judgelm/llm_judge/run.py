@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
 from tqdm import tqdm
 
-from judgelm.jsonl import InputError, Record, read_json, remove_unfinished, write_text
+from judgelm.jsonl import InputError, Record, remove_unfinished, write_text
+from judgelm.llm_judge.description import read_description
 from judgelm.llm_judge.judge import ORDERS, Done, Judged, JudgeSettings, Order
-from judgelm.llm_judge.kept import KEEP_FLAG, Questions, check_sample, count_matches, keep, left_out_of, make_check
-from judgelm.llm_judge.log import Check, Judgements, Log, describe_fault, is_begun, partial_of, writing
+from judgelm.llm_judge.kept import KEEP_FLAG, Stored, left_out_of
+from judgelm.llm_judge.log import Judgements, Log, partial_of, writing
 from judgelm.llm_judge.log import count_records as count_records
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample
@@ -58,16 +57,6 @@ class RunFiles:
     def for_answer_file(cls, answer_file: Path, order: Order) -> RunFiles:
         """The published scripts write one file, named by the user; its run.json stands beside it."""
         return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"), {order: answer_file})
-
-
-class _Description(BaseModel):
-    """run.json, as far as a later run goes by it."""
-
-    model_config = ConfigDict(strict=True)
-
-    settings: dict[str, Any] = {}
-    counts: dict[str, dict[str, Any]] = {}
-    sessions: list[dict[str, Any]] = []
 
 
 class Judging(Protocol):
@@ -106,22 +95,15 @@ def run_judge(
         **asdict(settings),
     }
     with _locked(files.run):
-        earlier = _read_description(files.run)
-        # of a folder with many judgements this reads the whole question file
-        questions = functools.cache(lambda: Questions(samples, settings.task, wanted.get("answer_num"), settings.seed))
-        checks = {order: make_check(order, settings.task, model_id) for order in files.described}
-        count = functools.partial(count_matches, files.described, checks)
-        earlier = _check_settings(files, earlier, wanted, lambda: count(questions()), keep_judged)
+        stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
+        earlier = _check_settings(files.run, stored, wanted, keep_judged)
         sessions, counts = earlier.get("sessions", []), earlier.get("counts", {})
         session: dict[str, Any] = {"started": time.time(), "judged": 0, "versions": versions()}
-        if keep_judged and any(map(is_begun, files.described.values())):
-            session |= keep(files.described, checks, questions())
+        if keep_judged and stored.begun:
+            session |= stored.keep_matches()
             counts = {}
             print(f"judgelm: judgements kept: {session['kept']}, left out: {session['left_out']}", file=sys.stderr)
-        logs = {
-            order: Log(path, checks[order], _sample_check(order, questions, keep_judged is not None))
-            for order, path in files.outputs.items()
-        }
+        logs = {order: stored.log(order, keep_judged is not None) for order in files.outputs}
         started = time.perf_counter()
 
         def describe() -> None:
@@ -143,10 +125,6 @@ def run_judge(
         counts = {**counts, **{order: one.counts for order, one in found.items()}}
         _write_run(files, wanted, [*sessions, session], True, counts)
         return found
-
-
-def _sample_check(order: Order, questions: Callable[[], Questions], has_flag: bool) -> Check:
-    return lambda line: check_sample(line, order, questions(), has_flag)
 
 
 def _remove_leftovers(files: RunFiles) -> None:
@@ -209,51 +187,36 @@ def _locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read_description(path: Path) -> Record:
-    """An earlier run's run.json; empty where there is none. Raises InputError for one that is damaged."""
-    if not path.exists():
-        return {}
-    try:
-        return _Description.model_validate(read_json(path)).model_dump()
-    except ValidationError as error:
-        raise InputError(f"{path}: not the description of a run ({describe_fault(error)})") from None
-
-
-def _check_settings(
-    files: RunFiles, earlier: Record, wanted: Mapping[str, Any], count: Callable[[], tuple[int, int]], keep: bool | None
-) -> Record:
+def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: bool | None) -> Record:
     """The earlier run's description; empty for a new run, InputError for one with other settings.
 
-    Other input files are no obstacle where `keep` is asked for; None: the command has no such flag. `count` says how
-    many of how many judgements would be kept.
+    Other input files are no obstacle where `keep` is asked for; None: the command has no such flag.
     """
-    begun = [path for path in files.described.values() if is_begun(path)]
-    if not earlier:
+    earlier, begun = read_description(run), stored.begun
+    if earlier is None:
         for path in begun:
             there = path if path.exists() else partial_of(path)
-            raise InputError(f"{there} exists already without {files.run.name}: move it, or name another place")
+            raise InputError(f"{there} exists already without {run.name}: move it, or name another place")
         return {}
     before = {**_DEFAULTS, **earlier["settings"]}
     # through JSON and back, so that tuples and lists compare
     now = json.loads(json.dumps(wanted))
-    changed = {name: before.get(name) for name in now if before.get(name) != now[name]}
-    if not changed:
-        return earlier
-    if not begun:
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed and not begun:
         # the earlier run ended before its first judgement: there is nothing to mix with
         return {}
     # with a reference or without one is another prompt for all of them
-    keepable = keep is not None and changed.keys() <= set(_INPUTS) and all(before.get(n) and now[n] for n in changed)
-    if keepable and keep:
+    keepable = keep is not None and all(name in _INPUTS and before.get(name) and now[name] for name in changed)
+    if not changed or (keepable and keep):
         return earlier
-    said = "; ".join(f"{name} was {_REPR.repr(was)}, now {_REPR.repr(now[name])}" for name, was in changed.items())
     way_out = "name another place, or remove it and its output files"
-    if keepable and (found := count())[0]:
+    if keepable and (found := stored.count_matches())[0]:
         way_out = (
             f"{KEEP_FLAG} keeps the {found[0]} of {found[1]} judgements whose samples are unchanged and judges the rest"
             f" anew; or {way_out}"
         )
-    raise InputError(f"{files.run} is of a run with other settings: {said} ({way_out})")
+    said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
+    raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")
 
 
 def _write_run(
