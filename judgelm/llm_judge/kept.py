@@ -91,7 +91,7 @@ class Questions:
         reference = {"reference": sample.reference} if shown.has_reference else {}
         carried = (sample.swapped() if order == "reversed" else sample).to_record()
         said = judgement_fields(record)
-        stamp = {name: said.pop(name) for name in ("pred_id", "pred_model_id", "tstamp") if name in said}
+        stamp: Record = {name: said.pop(name) for name in ("pred_id", "pred_model_id", "tstamp") if name in said}
         return {**carried, **said, **reference, **stamp}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,11 +84,6 @@ class Place(NamedTuple):
 
     lines: LineFile
     row: int
-
-    @property
-    def raw(self) -> bytes:
-        _, raw = next(self.lines.select_raw([self.row]))
-        return raw
 
 
 def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
@@ -215,8 +210,7 @@ class Log:
         """Put the sorted file in place, read it back, and only then drop the partial one."""
         places = {key: place for key, place, _ in read_output(self.path, self._check)}
         order = sorted(places, key=id_order)
-        # of a file that others wrote, the last line may lack its newline, and the first begin with a mark
-        write_text(self.path, (places[key].raw.decode("utf-8-sig").strip() + "\n" for key in order))
+        write_text(self.path, _texts([places[key] for key in order]))
         lines = LineFile(self.path)
         found = [id_key(line.record["question_id"]) for line in lines]
         if found != order:
@@ -226,6 +220,17 @@ class Log:
         with writing(self.partial):
             self.partial.unlink(missing_ok=True)
         return Judgements(lines, count_records(line.record for line in lines))
+
+
+def _texts(places: Sequence[Place]) -> Iterator[str]:
+    """The lines in this order. In what others wrote, the last may lack its newline, and the first begin with a mark."""
+    readers = {
+        id(lines): lines.select_raw([row for other, row in places if other is lines])
+        for lines in {id(place.lines): place.lines for place in places}.values()
+    }
+    for place in places:
+        _, raw = next(readers[id(place.lines)])
+        yield raw.decode("utf-8-sig").strip() + "\n"
 
 
 @contextmanager
