@@ -196,8 +196,8 @@ def test_two_judgements_of_one_question_are_named_and_kept(questions: Path, done
         ('{"settings": {}, "sessions": [1]}', "sessions.0: Input should be a valid dictionary"),
         ('{"settings": {}, "counts": null}', "counts: Input should be a valid dictionary"),
         ('{"settings": {}, "counts": {"forward": 3}}', "counts.forward"),
-        ("{}", "run of other settings|with other settings: question_file_sha256 was None"),
-        ('{"settings": {"task": NaN}}', "task was nan, now 'pair'"),
+        ("{}", "with other settings: question_file_sha256 was None"),
+        ('{"settings": {"task": NaN}}', "task was None, now 'pair'"),
         ('{"settings": {"task": "\\ud800"}}', "task was"),
         (f'{{"settings": {{"task": {"[" * 90}{"]" * 90}}}}}', "with other settings"),
         (f'{{"settings": {{"task": {"[" * 900}{"]" * 900}}}}}', "nested too deeply"),
@@ -213,7 +213,7 @@ def test_a_damaged_run_json_is_named_and_nothing_is_changed(
     before = contents(done)
     with pytest.raises(InputError, match=r"run\.json") as ended:
         judge(questions, done)
-    assert any(part in str(ended.value) for part in said.split("|"))
+    assert said in str(ended.value)
     assert len(str(ended.value)) < 2000
     assert contents(done) == before
 
@@ -378,7 +378,7 @@ def test_an_id_of_half_a_surrogate_pair_is_named(tmp_path: Path) -> None:
     records = rows(3)
     records[2]["question_id"] = "\ud800x"
     questions = write_jsonl(tmp_path / "q.jsonl", records)
-    with pytest.raises(InputError, match=r"q\.jsonl:3: question_id has half a surrogate pair"):
+    with pytest.raises(InputError, match=r"q\.jsonl:3: field 'question_id' has half a surrogate pair"):
         read_samples(questions)
     with pytest.raises(ValueError, match="question_id has half a surrogate pair"):
         Sample("\ud800x", "Q", ("a", "b"))
@@ -618,7 +618,7 @@ def test_an_arena_with_another_model_judges_the_new_pairs_alone(
         ("pred_expected_scores", "x", "field 'pred_expected_scores' must be list, found str"),
         ("pred_expected_scores", [8], "must have two numbers, found 1"),
         ("pred_expected_scores", [8, None], "must hold numbers from 0 to 10, found None"),
-        ("pred_expected_scores", [8, float("nan")], "found nan"),
+        ("pred_expected_scores", [8, -0.5], "must hold numbers from 0 to 10, found -0.5"),
         ("pred_expected_scores", {"0": 8, "1": 7}, "must be list, found dict"),
         ("pred_task", [], "field 'pred_task' must be str, found list"),
         ("pred_task", None, "field 'pred_task' must be str, found NoneType"),
@@ -628,7 +628,7 @@ def test_an_arena_with_another_model_judges_the_new_pairs_alone(
         ("pred_probabilities", {"win": 1}, "must hold numbers from 0 to 1, found None"),
         ("pred_probabilities", {"win": 10**400, "tie": 0, "lose": 0}, "must hold numbers from 0 to 1, found 1"),
         ("pred_order", {}, "expected a forward judgement"),
-        ("question_id", "\ud800", "question_id has half a surrogate pair"),
+        ("question_id", "\ud800", "field 'question_id' has half a surrogate pair"),
     ],
 )
 def test_a_damaged_judgement_is_named_by_evaluate(

@@ -41,7 +41,7 @@ class JudgementRecord(BaseModel):
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    question_id: int | str
+    question_id: int | float | str
     pred_text: str
     pred_scores: Annotated[list[float], Field(min_length=2)] | None
     pred_outcome: Annotated[Outcome, Field(strict=False)] | None
@@ -96,7 +96,7 @@ def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
     for file in (path, partial_of(path)):
         if not holds_lines(file):
             continue
-        lines = LineFile(file)
+        lines = LineFile(file, finite=False, ours=True)
         rows = range(len(lines) - (file != path and _Tail.read(file).is_half))
         for row, line in zip(rows, lines.select(rows), strict=True):
             check(line)
@@ -211,7 +211,7 @@ class Log:
         places = {key: place for key, place, _ in read_output(self.path, self._check)}
         order = sorted(places, key=id_order)
         write_text(self.path, _texts([places[key] for key in order]))
-        lines = LineFile(self.path)
+        lines = LineFile(self.path, finite=False, ours=True)
         found = [id_key(line.record["question_id"]) for line in lines]
         if found != order:
             raise InputError(
