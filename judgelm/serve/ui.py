@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
 import time
@@ -18,7 +17,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from judgelm.engine import Sampling
-from judgelm.jsonl import InputError, dump_line
+from judgelm.jsonl import InputError, dump_json, dump_line
 from judgelm.prompt import TASKS
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.batch_tab import add_batch_tab
@@ -140,7 +139,7 @@ class Page:
         """The judgement as a JSON file for download."""
         remove_old(self.folder)
         path = self.folder / f"judgement-{uuid.uuid4().hex[:12]}.json"
-        write_private(path, json.dumps(shown, indent=2, ensure_ascii=False) + "\n")
+        write_private(path, dump_json(shown, indent=2) + "\n")
         return str(path)
 
 
