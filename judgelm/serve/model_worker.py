@@ -520,7 +520,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         log_to_stderr()
         serve_worker(args)
 
-    run_main(command, kept="the worker has ended")
+    run_main(command, kept="the worker has ended", argv=argv)
 
 
 def serve_worker(args: argparse.Namespace) -> None:
