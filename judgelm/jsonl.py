@@ -29,6 +29,23 @@ class InputError(Exception):
     """A mistake in what the user gave: the message is one line, the command exits with code 2."""
 
 
+class SettingError(InputError):
+    """A setting that cannot be, named as in Python; a command says its flag instead, where that was given.
+
+    Args:
+        setting: such as `dtype`.
+        problem: what follows its name.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(setting, problem)
+        self.setting = setting
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.problem}"
+
+
 class Line(NamedTuple):
     """One JSON object and the place it came from."""
 
@@ -431,7 +448,7 @@ def _finite(value: Any) -> Any:
 
 def one_line(text: str) -> str:
     """Text of unknown origin for a terminal: white space folded, control characters left out."""
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())
+    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
 
 
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
