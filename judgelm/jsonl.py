@@ -265,10 +265,7 @@ def _read_document(content: bytes, path: Path, first: int, decoder: json.JSONDec
         line = content.count(b"\n", 0, error.start)
         raise InputError(f"{path}:{first + line}: not UTF-8 (byte {error.start + 1} of the file)") from None
     try:
-        rows = _decode_all(text, decoder)
-    except _NotFiniteError as error:
-        held = enumerate(_decode_all(text, json.JSONDecoder()), start=1)
-        rows = [row if _is_finite(row) else InputError(f"{path}:{number}: {error}") for number, row in held]
+        rows = _decode_rows(text, path, decoder)
     except json.JSONDecodeError as error:
         where = f"{path}:{first + error.lineno - 1}"
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
@@ -280,6 +277,14 @@ def _read_document(content: bytes, path: Path, first: int, decoder: json.JSONDec
     if not rows:
         raise InputError(f"{path}: the list is empty, expected JSON objects")
     return rows
+
+
+def _decode_rows(text: str, path: Path, decoder: json.JSONDecoder) -> list[Any]:
+    try:
+        return _decode_all(text, decoder)
+    except _NotFiniteError as error:
+        held = enumerate(_decode_all(text, json.JSONDecoder()), start=1)
+        return [row if _is_finite(row) else InputError(f"{path}:{number}: {error}") for number, row in held]
 
 
 def _decode_all(text: str, decoder: json.JSONDecoder) -> list[Any]:
