@@ -29,6 +29,23 @@ class InputError(Exception):
     """A mistake in what the user gave: the message is one line, the command exits with code 2."""
 
 
+class SettingError(InputError):
+    """A setting that cannot be, named as in Python; a command says its flag instead, where that was given.
+
+    Args:
+        setting: such as `dtype`.
+        problem: what follows its name.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(setting, problem)
+        self.setting = setting
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.problem}"
+
+
 class Line(NamedTuple):
     """One JSON object and the place it came from."""
 
@@ -165,7 +182,7 @@ def _unpack(path: Path) -> IO[bytes] | None:
         return None if source is file else source
 
 
-def _copy(source: IO[bytes], target: IO[bytes], path: Path) -> None:
+def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], path: Path) -> None:
     """Copy all and go back to the start; raises InputError for more than there is room for."""
     most = min(_MOST_UNPACKED, shutil.disk_usage(tempfile.gettempdir()).free // 2)
     while block := source.read(1 << 20):

@@ -27,7 +27,7 @@ LAYERS = [
     *("llm_judge", "train", "serve", "cli", "__main__", "data"),
 ]
 TRAINING = {f"train/{name}.py" for name in ("arguments", "attention", "card", "model", "trainer")}
-ENGINE = {f"engine/{name}.py" for name in ("hf", "packed", "padded", "running", "schedule", "score_line")}
+ENGINE = {f"engine/{name}.py" for name in ("hf", "packed", "padded", "rope", "running", "schedule", "score_line")}
 HEAVY_AT_THE_TOP: dict[str, set[str]] = {
     "torch": {
         *ENGINE,

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--predictions",
         metavar="FILE",
-        help="score these verdicts, no model is loaded: question_id and verdict a row, or PandaLM's list with idx and"
-        " <model>_result; JSON Lines or a JSON list",
+        help="score these verdicts, no model is loaded: question_id and verdict a row, or as PandaLM, JudgeBench,"
+        " LLMBar and Auto-J publish them",
     )
     group.add_argument(
         "--vocabulary",

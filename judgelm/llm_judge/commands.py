@@ -69,7 +69,7 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
             print(win_lines(found.counts))
         print_note(chosen)
 
-    run_main(command)
+    run_main(command, argv=argv)
 
 
 def read_questions(args: argparse.Namespace, task: str) -> Samples:
@@ -148,7 +148,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
         print(summary_tables(summarize(samples)))
         print_metrics(metrics, teacher)
 
-    run_main(command)
+    run_main(command, argv=argv)
 
 
 def print_metrics(metrics: Metrics, teacher: PathLike | None) -> None:

@@ -143,12 +143,13 @@ def _judge_rest(
         describe()
         with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
             for judged in itertools.chain(first, judgements):
-                logs[judged.order].append(judged.sample.key, _stamp(judged, model_id))
+                logs[judged.order].append(judged.sample.key, stamped(judged, model_id))
                 session["judged"] += 1
                 progress.update()
 
 
-def _stamp(judged: Judged, model_id: str) -> Record:
+def stamped(judged: Judged, model_id: str) -> Record:
+    """A record of `forward.jsonl` or `reversed.jsonl`: with an id of its own, the judge's name and the time."""
     stamp = {"pred_id": uuid.uuid4().hex, "pred_model_id": model_id, "tstamp": time.time()}
     return {**judged.to_record(), **stamp}
 
