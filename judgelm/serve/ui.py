@@ -139,8 +139,7 @@ class Page:
         """The judgement as a JSON file for download."""
         remove_old(self.folder)
         path = self.folder / f"judgement-{uuid.uuid4().hex[:12]}.json"
-        write_private(path, dump_json(shown, indent=2) + "
-")
+        write_private(path, dump_json(shown, indent=2) + "\n")
         return str(path)
 
 
