@@ -117,6 +117,12 @@ def thoughts_end(text: str) -> int | None:
     return None if not end and _THOUGHTS_BEGIN.match(text.lstrip()) else end
 
 
+def text_begin(text: str) -> int | None:
+    """Behind thoughts with which a text begins, and the white space after them; None while they go on."""
+    end = thoughts_end(text) if text.lstrip()[:1] in ("<", "[") else 0
+    return len(text) - len(text[end:].lstrip()) if end else end
+
+
 def _leading(text: str, begin: int, num_answers: int) -> ScoreLine | None:
     """Scores with which the text begins."""
     first = _CONTENT.search(text, begin)

@@ -245,51 +245,29 @@ def test_reasons_are_what_stands_beside_the_scores(text: str, reasons: str) -> N
     assert Judgement.parse(text).reasons == reasons
 
 
-dressed = st.lists(
-    st.sampled_from(
-        [
-            "8",
-            "7",
-            "10",
-            "0.5",
-            "80",
-            " ",
-            ", ",
-            "\n",
-            "，",
-            "/10",
-            ".",
-            "**",
-            "`",
-            "```",
-            "[",
-            "]",
-            "(",
-            ")",
-            ": ",
-            "- ",
-        ]
-        + [
-            "Assistant 1",
-            "Assistant 2",
-            "Assistants 1 and 2",
-            "Scores",
-            "A",
-            "B",
-            "<think>",
-            "</think>",
-            "８",
-            "good ",
-            "8 7",
-            "8/10",
-            "\n8 7",
-            "8 7\n",
-            "Assistant 1: 8",
-            "Assistant 2: 7",
-        ]
+PIECES = [
+    *"78AB８，.`[]() ",
+    *(
+        "10",
+        "0.5",
+        "80",
+        ", ",
+        "\n",
+        "/10",
+        "**",
+        "```",
+        ": ",
+        "- ",
+        "<think>",
+        "</think>",
+        "8 7",
+        "8/10",
+        "\n8 7",
+        "8 7\n",
     ),
-    max_size=12,
-).map("".join)
+    *("Assistant 1", "Assistant 2", "Assistants 1 and 2", "Scores", "good ", "Assistant 1: 8", "Assistant 2: 7"),
+]
+dressed = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
 @given(dressed, st.sampled_from([2, 2, 2, 3, 10]))

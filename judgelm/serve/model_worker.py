@@ -87,6 +87,8 @@ class GenerateParams(BaseModel):
         None
     )
     stop_token_ids: Annotated[list[int], Field(max_length=_STOPS)] | None = None
+    most_thoughts: Annotated[int, Field(ge=0)] = 0
+    """more tokens for thoughts with which the text begins, which no stop string ends"""
     echo: bool | None = False
     seed: int | None = None
     sample: JudgeSample | None = None
@@ -204,6 +206,7 @@ class ModelWorker(BaseModelWorker):  # type: ignore[misc]
             seed=params.seed or 0,
             top_p=params.top_p,
             stop_token_ids=tuple(params.stop_token_ids or ()),
+            most_thoughts=params.most_thoughts,
         )
         if params.sample is not None:
             return self._prepare_sample(params.sample, params.constrained, sampling)
