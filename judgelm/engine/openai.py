@@ -412,11 +412,12 @@ def continue_prompt(text: str, request: Request) -> str:
     # servers strip the space in front of an answer
     visible = begun[thoughts_end(begun) or 0 :].lstrip()
     for more in (f" {begun}", f" {visible}", f"\n{visible}"):
-        if Judgement.parse(prefill + more, request.num_answers).scores is not None:
+        read = Judgement.parse(prefill + more, request.num_answers).scores
+        if read is not None and read[0] == float(prefill):
             return more
     if whole.scores is not None and whole.scores[0] == float(prefill):
         return ", ".join(["", *(f"{score:g}" for score in whole.scores[1:])]) + f"\n{whole.reasons}"
-    return f" {begun}"
+    return f" {visible}"
 
 
 def _score_end(text: str, request: Request) -> int | None:
@@ -447,8 +448,8 @@ def check_base_url(url: str, name: str) -> str:
     """The URL without a slash at its end. Raises InputError for what cannot be one; `name` says where it came from."""
     try:
         parts = urlsplit(url)
-        # raises for a port or a host that is none
-        httpx.URL(url)
+        # these raise for a port or a host that is none
+        parts.port, httpx.URL(url).host
     except (ValueError, httpx.InvalidURL):
         parts = urlsplit("")
     if parts.username or parts.password:
