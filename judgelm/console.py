@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -36,6 +37,9 @@ class Parser(argparse.ArgumentParser):
 
 def run_main(command: Callable[[], None], kept: str = "what was judged is kept") -> NoReturn:
     """Run a command: a user's mistake is one line and exit code 2, Ctrl-C 130; a bug keeps its traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # texts of others may hold what no terminal can show, such as half a surrogate pair
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
         sys.stdout.flush()

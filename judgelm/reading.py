@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
-from judgelm.jsonl import InputError, Line, LineFile, check_ids, id_key, read_lines, require
+from judgelm.jsonl import InputError, Line, LineFile, check_ids, id_key, read_lines, read_text, require
 from judgelm.prompt import TASKS, Task
 from judgelm.sample import MAX_ANSWERS, Sample
 
@@ -55,7 +55,7 @@ def read_samples(
 
 
 class Samples(Sequence[Sample]):
-    """Rows of a question file, read anew each time one is asked for: a file of any size needs no memory."""
+    """Rows of a question file, read anew each time one is asked for: JSON Lines of any size need no memory."""
 
     def __init__(self, lines: LineFile, rows: range, make: Callable[[int, Line], Sample]) -> None:
         self._lines = lines
@@ -136,7 +136,6 @@ def _reference(line: Line) -> str | InputError:
     """Its text, or what is wrong with it, which matters only where a question needs it."""
     try:
         reference = require(line, "reference", dict)
-        text: str = require(Line(reference, line.path, line.number), "text", str)
+        return read_text(Line(reference, line.path, line.number), "text")
     except InputError as error:
         return error
-    return text

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from judgelm.jsonl import Line, Record, id_key, require
+from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text, require
 from judgelm.verdict import Judgement
 
 MAX_ANSWERS = 10
@@ -44,7 +44,7 @@ class Sample:
         for name, text in texts.items():
             if not isinstance(text, str):
                 raise ValueError(f"{name} must be str, found {type(text).__name__}")
-            if not text.isascii() and not _encodable(text):
+            if not text.isascii() and not encodable(text):
                 raise ValueError(f"{name} has half a surrogate pair, which no tokenizer can read")
 
     @classmethod
@@ -54,13 +54,14 @@ class Sample:
 
     @classmethod
     def from_line(cls, line: Line, num_answers: int = 2) -> Sample:
-        """A sample from `question_id`, `question_body`, `answer1_body` .. `answer{num_answers}_body`."""
-        return cls(
-            question_id=require(line, "question_id", (int, str)),
-            question=require(line, "question_body", str),
-            answers=tuple(require(line, f"answer{k}_body", str) for k in range(1, num_answers + 1)),
-            record=line.record,
-        )
+        """A sample from `question_id`, `question_body`, `answer1_body` .. `answer{num_answers}_body`.
+
+        In its record id and texts stand as they were read.
+        """
+        question_id, question = read_id(line), read_text(line, "question_body")
+        bodies = {f"answer{k}_body": read_text(line, f"answer{k}_body") for k in range(1, num_answers + 1)}
+        record = {**line.record, "question_id": question_id, "question_body": question, **bodies}
+        return cls(question_id, question, tuple(bodies.values()), record=record)
 
     @classmethod
     def from_mmvet_line(cls, line: Line, seed: int = 0) -> Sample:
@@ -68,11 +69,12 @@ class Sample:
 
         Of alternatives (`<OR>`) one is picked by (seed, question_id); parts (`<AND>`) are joined with " and ".
         """
-        question_id = require(line, "question_id", (int, str))
-        truth = require(line, "answer", str)
+        question_id, question = read_id(line), read_text(line, "question")
+        truth, answer = read_text(line, "answer"), read_text(line, "answer1_body")
         chosen = random.Random(f"{seed}:{id_key(question_id)}").choice(truth.split("<OR>"))
-        answers = (chosen.replace("<AND>", " and "), require(line, "answer1_body", str))
-        return cls(question_id, require(line, "question", str), answers, truth, line.record)
+        read = {"question_id": question_id, "question": question, "answer": truth, "answer1_body": answer}
+        answers = (chosen.replace("<AND>", " and "), answer)
+        return cls(question_id, question, answers, truth, {**line.record, **read})
 
     @property
     def key(self) -> str:
@@ -166,11 +168,3 @@ def _swap_fields(record: Mapping[str, Any]) -> Record:
         else:
             swapped[name] = value
     return swapped
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

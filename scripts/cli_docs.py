@@ -76,19 +76,27 @@ def training_flags(name: str, description: str, groups: Sequence[type]) -> str:
 
 
 def section(name: str, parser: argparse.ArgumentParser) -> str:
-    """One command: what it does and a table of its flags."""
-    rows = ["| flag | meaning |", "|---|---|"]
+    """One command: what it does and a table of its arguments, those without a flag first."""
+    rows = ["| argument | meaning |", "|---|---|"]
     formatter = parser._get_formatter()
-    for action in parser._actions:
-        if action.option_strings and action.help is not argparse.SUPPRESS and action.dest != "help":
-            value = ""
-            if action.nargs != 0:
-                words = action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper()
-                value = " " + (words if isinstance(words, str) else " ".join(words))
-            flags = ", ".join(f"`{flag}{value}`" for flag in action.option_strings).replace("|", "\\|")
-            need = " (required)" if action.required else ""
-            rows.append(f"| {flags} | {formatter._expand_help(action)}{need} |")
+    shown = [a for a in parser._actions if a.help is not argparse.SUPPRESS and a.dest != "help"]
+    for action in sorted(shown, key=lambda a: bool(a.option_strings)):
+        # how often it may be given is said in argparse's own way: D, [D], [D ...]
+        value = formatter._format_args(action, formatter._get_default_metavar_for_positional(action))
+        if action.option_strings:
+            value = ", ".join(f"{flag} {option_value(action)}".rstrip() for flag in action.option_strings)
+        need = " (required)" if action.option_strings and action.required else ""
+        named = ", ".join(f"`{part}`" for part in value.split(", ")).replace("|", "\\|")
+        rows.append(f"| {named} | {formatter._expand_help(action)}{need} |")
     return f"## {name}\n\n{parser.description}\n\n" + "\n".join(rows) + "\n"
+
+
+def option_value(action: argparse.Action) -> str:
+    """What follows a flag."""
+    if action.nargs == 0:
+        return ""
+    words = action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper()
+    return words if isinstance(words, str) else " ".join(words)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def test_pairs_keep_their_ids_unless_one_is_missing_or_double(tmp_path: Path) ->
     assert [(r["question_id"], r["source_id"]) for r in records] == [(0, 7), (1, 7)]
     for row, message in (
         (pair(1, 3), "b.jsonl:1: expected label 1, 2 or 0"),
-        ({**pair(1, 1), "answer2_body": 5}, "b.jsonl:1: field 'answer2_body' must be str"),
+        ({**pair(1, 1), "answer2_body": [5]}, "b.jsonl:1: field 'answer2_body' must be str"),
         ({"question_body": "?", "answer1_body": "", "answer2_body": ""}, "field 'label' is missing"),
     ):
         with pytest.raises(InputError, match=message):

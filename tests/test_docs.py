@@ -14,6 +14,27 @@ def test_cli_page_is_what_help_says(run: object) -> None:
     )
 
 
+def test_cli_page_shows_what_stands_without_a_flag() -> None:
+    page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    sections = {part.split("\n", 1)[0]: part for part in page.split("\n## ")[1:]}
+    named = {"judgelm report": "| `D` |", "judgelm evaluate": "| `[DIR]` |", "judgelm benchmark": "| `NAME` |"}
+    for command, row in named.items():
+        assert row in sections[command], command
+
+
+def test_architecture_names_every_file_of_the_package() -> None:
+    layout = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+    # the folder in whose lines a file is named, by two spaces in front of a name that ends in a slash
+    folder, named = "", set()
+    for line in layout.splitlines():
+        head = re.match(r"  (\w+)/", line)
+        folder = f"{head[1]}/" if head else "" if re.match(r"  \w", line) else folder
+        named |= {folder + file for file in re.findall(r"[\w/-]+\.py\b", line)}
+    there = {path.relative_to(ROOT / "judgelm").as_posix() for path in (ROOT / "judgelm").rglob("*.py")}
+    faces = {name for name in there if name.endswith("/__init__.py")}
+    assert named - faces == there - faces
+
+
 def test_every_difference_has_a_test_that_cites_it() -> None:
     page = (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
     listed = DIFFERENCE.findall(page)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from conftest import make_samples, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judgelm.prompt import TASKS, count_markers, render_followup, render_prompt
+from judgelm import prompt
+from judgelm.prompt import TASKS, count_markers, prompt_fingerprint, render_followup, render_prompt
 from judgelm.sample import Sample
 
 texts = st.text(st.characters(codec="utf-8"), max_size=60)
@@ -23,6 +25,21 @@ def test_all_published_examples_byte_for_byte(prompt_examples: list[dict[str, An
         prompt = render_prompt(sample, example["task"])
         assert prompt == example["prompt"]
         assert hashlib.sha256(prompt.encode()).hexdigest() == example["sha256"]
+
+
+def test_the_prompts_are_those_that_the_released_judges_were_trained_on() -> None:
+    """Also where the published examples are not at hand: no byte of any task's prompt may change."""
+    assert prompt_fingerprint() == "e24851bee070bb302e910d98e85e8ab0c92ff7cf7685e8860417f2320b1579e1"
+
+
+@pytest.mark.parametrize("part", ["SYSTEM", "_JUDGE", "_MATCH_REFERENCE", "_OUTPUT", "RESPONSE"])
+def test_the_fingerprint_changes_with_every_text_of_the_prompts(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, text = prompt_fingerprint(), getattr(prompt, part)
+    monkeypatch.setattr(prompt, part, text + ".")
+    for name, task in TASKS.items():
+        changed = task.instruction.replace(text, text + ".") if part.startswith("_") else task.instruction
+        monkeypatch.setitem(TASKS, name, replace(task, instruction=changed))
+    assert prompt_fingerprint() != before
 
 
 @pytest.mark.parametrize("count", range(2, 11))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from judgelm.jsonl import InputError, Line, Record, dump_line, require, write_text
+from judgelm.jsonl import InputError, Line, Record, dump_line, read_text, write_text
 from judgelm.llm_judge.arguments import add_judging_arguments, add_model_arguments, add_scores_only_argument, at_least
 from judgelm.llm_judge.judge import ORDERS
 from judgelm.llm_judge.judged import read_folder
@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs="+",
         metavar="FILE",
-        help="a file for each model: question_id, question_body, text, and maybe model (default: the file's name)",
+        help="a file for each model: question_id, question_body, text, and maybe model (default: the file's name); or"
+        " as AlpacaEval and Arena-Hard write them",
     )
     parser.add_argument(
         "--pairs-per-question",
@@ -97,12 +98,13 @@ def _draw(key: str, num_models: int, most: int | None, seed: int) -> list[tuple[
 def _model_name(path: str, index: Mapping[str, Line]) -> str:
     """The name in the file, else the file's own."""
     first, *rest = index.values()
-    name: str = Path(path).stem if first.record.get("model") is None else require(first, "model", str)
+    given = first.record.get("model")
+    name = Path(path.removesuffix(".gz")).stem if given is None else read_text(first, "model")
     for line in rest:
-        if line.record.get("model") != first.record.get("model"):
+        if line.record.get("model") != given:
             raise InputError(
-                f"{line.where}: model is {line.record.get('model')!r}, in line {first.number}"
-                f" {first.record.get('model')!r} (expected one model a file)"
+                f"{line.where}: model is {line.record.get('model')!r}, in line {first.number} {given!r}"
+                " (expected one model a file)"
             )
     return name
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgelm.jsonl import InputError, Line, Record, index_by_id, read_lines, write_text
+from judgelm.jsonl import InputError, Line, Record, dump_json, index_by_id, read_lines, write_text
 from judgelm.llm_judge.arguments import add_file_arguments, add_judging_arguments, add_model_arguments
 from judgelm.reading import read_samples
 from judgelm.sample import Sample
@@ -88,7 +87,7 @@ def run_audit(args: argparse.Namespace, chosen: ChosenJudge, names: Sequence[str
         "settings": _settings(args, chosen, len(samples)),
         "checks": [finding.to_record() for finding in findings],
     }
-    write_text(folder / AUDIT_FILE, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / AUDIT_FILE, dump_json(document, indent=2) + "\n")
     print(findings_table(findings))
     print(f"written to {folder / AUDIT_FILE}")
     if chosen.note:

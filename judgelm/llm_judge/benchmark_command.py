@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from judgelm.jsonl import InputError, LineFile, dump_line, write_text
+from judgelm.jsonl import InputError, LineFile, dump_json, dump_line, one_line, write_text
 from judgelm.llm_judge.arguments import (
     add_judging_arguments,
     add_model_arguments,
@@ -23,6 +22,8 @@ from judgelm.llm_judge.benchmark_sets import ANSWERS, BENCHMARKS, GRADES, Benchm
 from judgelm.llm_judge.judge import check_orders
 from judgelm.llm_judge.vocabularies import VOCABULARIES
 
+_SHOWN = 5
+"""rows that cannot be read of which it is said why"""
 _VERDICTS = "; ".join(f"{name}: {each.help}" for name, each in VOCABULARIES.items())
 
 
@@ -87,11 +88,12 @@ def run(args: argparse.Namespace) -> None:
         "licence": benchmark.licence,
         "rows": {part.name or args.name: len(part.records) for part in found.parts},
         "dropped": dict(found.dropped),
+        "odd_rows": _odd_rows(found.odd),
     }
     report |= _score_predictions(args, found) if args.predictions else _judge(args, benchmark, found)
     if args.output_dir:
         place = Path(args.output_dir).expanduser() / "benchmark.json"
-        write_text(place, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        write_text(place, dump_json(report, indent=2) + "\n")
         print(f"written to {place.parent}")
     sys.stdout.write(dump_line(report))
 
@@ -128,7 +130,7 @@ def _judge(args: argparse.Namespace, benchmark: Benchmark, found: Labelled) -> d
         counts += [each.counts for each in judged.values()]
         metrics[part.name or args.name] = _measure_part(benchmark, part, folder)
     _print_metrics(metrics, args.model_id or Path(chosen.name).name)
-    _print_dropped(found.dropped)
+    _print_dropped(found)
     if chosen.prices:
         print(cost_line(counts, chosen.prices))
     print_note(chosen)
@@ -156,7 +158,7 @@ def _judge_part(args: argparse.Namespace, benchmark: Benchmark, part: Part, fold
 def _write_questions(part: Part, folder: Path) -> Path:
     path = folder / "questions.jsonl"
     text = "".join(map(dump_line, part.records))
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and path.read_bytes() != text.encode():
         raise InputError(f"{path} is of other data: name another place, or remove the folder")
     write_text(path, text)
     return path
@@ -187,19 +189,22 @@ def _score_predictions(args: argparse.Namespace, found: Labelled) -> dict[str, A
     metrics, left = {}, {}
     for part in found.parts:
         name = part.name or args.name
-        samples = predicted_samples(part.records, predictions, path)
+        samples = predicted_samples(part.records, predictions, path, part.places, found.rows)
         metrics[name] = measure(samples, scored=False)
         left[name] = len(part.records) - len(samples)
     _print_metrics(metrics, path.name)
-    _print_dropped(found.dropped)
+    _print_dropped(found)
+    _print_odd(predictions.odd)
     print(f"verdicts read as {predictions.vocabulary}: {VOCABULARIES[predictions.vocabulary].help}")
-    print(f"{len(predictions.verdicts)} verdicts, {predictions.unparsed} unparsed; rows without one: {left}")
+    verdicts = sum(map(len, predictions.given.values()))
+    print(f"{verdicts} verdicts, {predictions.unparsed} unparsed; rows without one: {left}")
     described = {
         "file": str(path),
         "sha256": hash_file(path),
         "vocabulary": predictions.vocabulary,
-        "verdicts": len(predictions.verdicts),
+        "verdicts": verdicts,
         "unparsed": predictions.unparsed,
+        "odd_rows": _odd_rows(predictions.odd),
         "not_predicted": left,
     }
     return {"predictions": described, "metrics": metrics}
@@ -216,6 +221,20 @@ def _print_metrics(metrics: Mapping[str, dict[str, Any]], judge: str) -> None:
         print(f"{published_table(published, judge)}\n")
 
 
-def _print_dropped(dropped: Mapping[str, int]) -> None:
-    if any(dropped.values()):
-        print(f"rows left out: {', '.join(f'{count} {reason}' for reason, count in dropped.items() if count)}")
+def _print_dropped(found: Labelled) -> None:
+    if any(found.dropped.values()):
+        print(f"rows left out: {', '.join(f'{count} {reason}' for reason, count in found.dropped.items() if count)}")
+    _print_odd(found.odd)
+
+
+def _print_odd(odd: Sequence[str]) -> None:
+    if odd:
+        print("\n".join((f"rows left out because they cannot be read: {len(odd)}", *map(_shown, odd[:_SHOWN]))))
+
+
+def _odd_rows(odd: Sequence[str]) -> dict[str, Any]:
+    return {"count": len(odd), "first": [one_line(each) for each in odd[:_SHOWN]]}
+
+
+def _shown(odd: str) -> str:
+    return f"  {one_line(odd)}"

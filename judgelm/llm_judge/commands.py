@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from judgelm.console import run_main
-from judgelm.jsonl import InputError, write_text
+from judgelm.jsonl import InputError, dump_json, write_text
 from judgelm.llm_judge.arguments import evaluate_parser, published_parser
 from judgelm.llm_judge.comparison import compare
 from judgelm.llm_judge.engines import ChosenJudge, choose_judge, choose_model
@@ -135,7 +134,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
         print(f"\n{comparison_table(summary['against'], names)}")
     print_metrics(metrics, args.teacher)
     if args.output is not None:
-        write_text(args.output, json.dumps(summary, indent=1) + "\n")
+        write_text(args.output, dump_json(summary, indent=1) + "\n")
 
 
 def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -158,4 +157,4 @@ def print_metrics(metrics: Metrics, teacher: PathLike | None) -> None:
         print(f"judgelm: {metrics['not_judged']} rows of {teacher} have no judgement and do not count", file=sys.stderr)
     said_already = {*RATE_LABELS, "agreement_both_orders"} - set(PUBLISHED)
     print(f"\n{metrics_table({name: value for name, value in metrics.items() if name not in said_already})}\n")
-    sys.stdout.write(json.dumps(metrics) + "\n")
+    sys.stdout.write(dump_json(metrics) + "\n")

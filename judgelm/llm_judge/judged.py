@@ -140,10 +140,11 @@ def read_files(
     files = {order: path for order, path in (("forward", forward), ("reversed", reversed_)) if path is not None}
     if not files:
         raise ValueError("no judgement file is given")
-    lines = {order: index_by_id(read_lines(path)) for order, path in files.items()}
+    # older versions wrote numbers that are not finite as they came
+    lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in files.items()}
     if only is not None:
         lines = {order: {key: by_id[key] for key in by_id if key in only} for order, by_id in lines.items()}
-    teacher_lines = index_by_id(read_lines(teacher)) if teacher is not None else None
+    teacher_lines = index_by_id(read_lines(teacher, finite=False)) if teacher is not None else None
     first = next(iter(lines))
     for order, by_id in lines.items():
         for key, line in by_id.items():
@@ -165,7 +166,8 @@ def _sample(key: str, lines: Mapping[str, Line], source: Line, needed: bool) -> 
     # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
     sides = (1, 2) if order == "forward" else (2, 1)
     first, second = (str(line.record.get(f"answer{side}_body", "")) for side in sides)
-    model1, model2 = (line.record.get(f"answer{side}_model_id") for side in sides)
+    names = (line.record.get(f"answer{side}_model_id") for side in sides)
+    model1, model2 = (None if name is None else str(name) for name in names)
     category = line.record.get("category", line.record.get("subset"))
     return JudgedSample(
         key,

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.jsonl import InputError, write_text
+from judgelm.jsonl import InputError, dump_json, write_text
 from judgelm.llm_judge.judged import JudgedSample, read_files, read_folder
 from judgelm.llm_judge.report import render_table
 from judgelm.verdict import Outcome
@@ -111,7 +110,7 @@ def write_ranking(ranking: Ranking, folder: Path) -> None:
     """ranking.json and ranking.svg."""
     from judgelm.llm_judge.matrix_picture import matrix_svg
 
-    write_text(folder / "ranking.json", json.dumps(ranking.to_record(), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "ranking.json", dump_json(ranking.to_record(), indent=2) + "\n")
     write_text(folder / "ranking.svg", matrix_svg(ranking))
     print(f"written to {folder / 'ranking.json'}, {folder / 'ranking.svg'}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import random
 import tempfile
@@ -18,7 +17,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from judgelm.engine import Sampling
-from judgelm.jsonl import InputError, dump_line
+from judgelm.jsonl import InputError, dump_json, dump_line
 from judgelm.prompt import TASKS
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.batch_tab import add_batch_tab, remove_old
@@ -142,7 +141,7 @@ class Page:
         """The judgement as a JSON file for download."""
         remove_old(self.folder)
         path = self.folder / f"judgement-{uuid.uuid4().hex[:12]}.json"
-        path.write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(dump_json(shown, indent=2) + "\n", encoding="utf-8")
         return str(path)
 
 
