@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from judgelm.jsonl import InputError
 from judgelm.prompt import RESPONSE, followup_parts, render_followup, render_prompt
 from judgelm.sample import Sample
+from judgelm.score_lines import find_score_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -133,6 +134,15 @@ def decode_after(context_ids: list[int], generated_ids: list[int], tokenizer: Pr
     return str(both[len(before) :])
 
 
+def _score_line_end(judgement: str) -> int:
+    """How many characters hold the scores, newline included, where a judgement begins with them; else 0."""
+    line = find_score_line(judgement, 2)
+    if line is None or judgement[: line.begin].strip():
+        return 0
+    newline = judgement.find("\n", line.end)
+    return (len(judgement) if newline < 0 else newline) + 1
+
+
 class EncodedExample(NamedTuple):
     """A prompt and the judgement that is to be learnt."""
 
@@ -141,7 +151,7 @@ class EncodedExample(NamedTuple):
     num_prompt: int
     """tokens of the prompt: they are shown, not learnt"""
     num_score_line: int
-    """tokens of the judgement's score line, its newline included"""
+    """tokens of the judgement's score line, its newline included; 0 where it does not come first"""
 
 
 class ExampleEncoder:
@@ -203,6 +213,5 @@ class ExampleEncoder:
                 judgement, split_special_tokens=True, return_offsets_mapping=True, add_special_tokens=False
             )
             ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], 0
-        blank = len(judgement) - len(judgement.lstrip())
-        first_line = skipped + blank + len(judgement.lstrip().split("\n", 1)[0]) + 1
-        return ids, sum(end <= first_line for end in ends)
+        first_line = _score_line_end(judgement)
+        return ids, sum(end <= skipped + first_line for end in ends) if first_line else 0

@@ -1,4 +1,4 @@
-"""Judgement text -> scores -> outcome: the only place that knows what a score line looks like."""
+"""Judgement text -> scores -> outcome."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-MAX_SCORE = 10.0
+from judgelm.score_lines import MAX_SCORE, ScoreLine, find_score_line, thoughts_end
 
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_SCORE = rf"{_NUMBER}(?:/10)?"
-_SEPARATOR = r"(?:[ \t]*,[ \t]*|[ \t]+)"
-_TOLERATED_LINE = re.compile(rf"{_SCORE}(?:{_SEPARATOR}{_SCORE})*")
-_EXACT_LINE = re.compile(rf"{_NUMBER}(?: {_NUMBER})*")
+__all__ = ["MAX_SCORE", "Judgement", "Outcome", "ParseState", "consistent", "published_scores"]
+
 # "Assistant 1", "assistant 2's", "Assistants 1 and 2"; not "Assistant 12"
 _ASSISTANT = re.compile(
     r"(?P<word>\bAssistants?[ \t]+#?)(?P<first>[12])(?!\d)"
@@ -28,7 +25,7 @@ class ParseState(StrEnum):
     OK = "ok"
     """exactly N numbers, one space between them"""
     REPAIRED = "repaired"
-    """a harmless variation: "8, 9", two spaces, white space around, "8/10 9/10" """
+    """a harmless variation: "8, 9", "8/10 9/10", "**8 9**", "Scores: 8 9", each on a line, after thoughts or reasons"""
     FAILED = "failed"
     """no scores"""
 
@@ -58,7 +55,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a judge wrote (prefill + generation), and the scores read from its first line."""
+    """What a judge wrote (prefill + generation), and the scores read from it."""
 
     text: str
     num_answers: int
@@ -67,15 +64,11 @@ class Judgement:
 
     @classmethod
     def parse(cls, text: str, num_answers: int = 2) -> Judgement:
-        """Read `num_answers` scores from the first line; anything but harmless variations gives no scores."""
-        line = _score_line(text)
-        scores, state = None, ParseState.FAILED
-        if _TOLERATED_LINE.fullmatch(line):
-            numbers = tuple(float(score.removesuffix("/10")) for score in re.findall(_SCORE, line))
-            if len(numbers) == num_answers and max(numbers) <= MAX_SCORE:
-                exact = text.split("\n", 1)[0] == line and _EXACT_LINE.fullmatch(line)
-                scores, state = numbers, ParseState.OK if exact else ParseState.REPAIRED
-        return cls(text, num_answers, scores, state)
+        """Read `num_answers` scores; anything but harmless variations of the score line gives none."""
+        line = find_score_line(text, num_answers)
+        if line is None:
+            return cls(text, num_answers, None, ParseState.FAILED)
+        return cls(text, num_answers, line.values, ParseState.OK if line.exact else ParseState.REPAIRED)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -92,31 +85,42 @@ class Judgement:
         return tuple(i for i, score in enumerate(self.scores, start=1) if score == max(self.scores))
 
     @property
+    def score_line(self) -> ScoreLine | None:
+        """Where the scores stand in the text."""
+        return find_score_line(self.text, self.num_answers)
+
+    @property
     def reasons(self) -> str:
-        """What follows the score line."""
-        return self.text.lstrip().partition("\n")[2]
+        """What follows the score line; where it came last, what stands before it, without the thoughts."""
+        line = self.score_line
+        if line is None:
+            return self.text.lstrip().partition("\n")[2]
+        after = self.text[line.end :].partition("\n")[2]
+        return after if after.strip() else self.text[thoughts_end(self.text) or 0 : line.begin].strip() or after
 
     def swapped(self) -> Judgement:
-        """The judgement of the same answers with the first two exchanged: score line and reasons change together.
+        """The judgement of the same answers with the first two exchanged: scores and reasons change together.
 
         Raises ValueError where there are no scores to exchange.
         """
-        if self.scores is None:
+        line = self.score_line
+        if self.scores is None or line is None:
             raise ValueError(f"a judgement without scores cannot be swapped: {self.text[:60]!r}")
-        start = len(self.text) - len(self.text.lstrip())
-        line = _score_line(self.text)
-        first, second = list(re.finditer(_SCORE, line))[:2]
-        exchanged = (
-            line[: first.start()] + second[0] + line[first.end() : second.start()] + first[0] + line[second.end() :]
+        (begin1, end1), (begin2, end2) = sorted(line.places[:2])
+        text = self.text
+        parts = (
+            _ASSISTANT.sub(_exchange_assistants, text[: line.begin]),
+            *(
+                text[line.begin : begin1],
+                text[begin2:end2],
+                text[end1:begin2],
+                text[begin1:end1],
+                text[end2 : line.end],
+            ),
+            _ASSISTANT.sub(_exchange_assistants, text[line.end :]),
         )
-        rest = _ASSISTANT.sub(_exchange_assistants, self.text[start + len(line) :])
         scores = (self.scores[1], self.scores[0], *self.scores[2:])
-        return Judgement(self.text[:start] + exchanged + rest, self.num_answers, scores, self.state)
-
-
-def _score_line(text: str) -> str:
-    """The first line that is not blank, without white space around it."""
-    return text.lstrip().split("\n", 1)[0].rstrip()
+        return Judgement("".join(parts), self.num_answers, scores, self.state)
 
 
 def _exchange_assistants(match: re.Match[str]) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-CORE = ["jsonl", "console", "sample", "prompt", "verdict", "distribution", "preprocess", "reading"]
+CORE = ["jsonl", "console", "sample", "prompt", "score_lines", "verdict", "distribution", "preprocess", "reading"]
 LAYERS = [
     *(
         "jsonl",
         "console",
+        "score_lines",
         "verdict",
         "distribution",
         "sample",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -128,6 +129,12 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands wait for a server as little as `QUICK` does."""
+    monkeypatch.setattr(OpenAIEngine.__init__, "__defaults__", (QUICK,))
+
+
 def make_requests(count: int, prefill: str = "") -> list[Request]:
     task = "single" if prefill else "pair"
     return [Request(sample.key, render_prompt(sample, task), [], prefill) for sample in make_samples(count)]
@@ -220,8 +227,23 @@ def test_an_answer_that_takes_too_long_is_asked_for_again() -> None:
     [
         (200, wrote().body, Answer),
         (200, {"choices": [{"text": 8}]}, Fault),
-        (200, {"choices": [{"text": "8 7"}], "usage": {"prompt_tokens": float("inf")}}, Fault),
+        (200, {"choices": [{"text": "8 7"}], "usage": {"prompt_tokens": float("inf")}}, Answer),
+        (200, {"choices": [{"text": None, "finish_reason": "length"}]}, Answer),
+        (200, {"choices": [{"text": None, "finish_reason": "stop"}]}, Fault),
+        (200, {"choices": [{"text": "8", "finish_reason": "error"}]}, Fault),
+        (200, {"choices": {"0": 1}}, Fault),
+        (200, {"choices": [None]}, Fault),
+        (200, [], Fault),
+        (200, "<html>", Fault),
         (200, {"error": {"message": "the model is loading"}}, Fault),
+        (200, {"error": "Provider returned error"}, Fault),
+        (200, {"error": {"message": "Provider returned error", "code": 502}}, Fault),
+        (200, {"error": {"message": "slow down", "code": "429"}}, Fault),
+        (200, {"choices": [{"error": {"message": "moderation", "code": 403}}]}, Refusal),
+        (200, {"error": {"message": "no credit left", "code": "insufficient_quota"}}, End),
+        (400, [{"error": {"message": "filtered by content management policy", "code": 400}}], Refusal),
+        (400, {"error": {"message": "no", "code": "content_filter"}}, Refusal),
+        (429, {"error": {"message": "Request too large: limit 10000, requested 12000", "type": "tokens"}}, Refusal),
         (302, "", End),
         (400, {"error": {"message": "no", "code": "unsupported_value"}}, End),
         (400, {"object": "error", "message": "maximum context length is 9", "code": 400}, Refusal),
@@ -242,6 +264,290 @@ def test_an_answer_that_takes_too_long_is_asked_for_again() -> None:
 def test_each_response_is_an_answer_a_fault_a_refusal_or_the_end(status: int, body: Any, kind: type) -> None:
     response = httpx.Response(status, content=body if isinstance(body, str) else json.dumps(body))
     assert type(read_response(response, "completions", str)) is kind
+
+
+ODD: list[Any] = [None, True, -1, 8, 1e400, float("nan"), 10**30, "", "8", [], [[]], {}, {"a": 1}, "\ud83d", [None, {}]]
+
+
+@pytest.mark.parametrize(
+    "name", ["choices", "usage", "error", "message", "content", "text", "finish_reason", "refusal"]
+)
+@pytest.mark.parametrize("api", ["chat", "completions"])
+def test_whatever_kind_a_field_has_the_response_means_something(name: str, api: Any) -> None:
+    for odd in ODD:
+        for status in (200, 400, 429, 500):
+            body = json.loads(json.dumps(wrote().body))
+            found = {"message": body["choices"][0], "text": body["choices"][0], "finish_reason": body["choices"][0]}
+            found |= {"content": body["choices"][0]["message"], "refusal": body["choices"][0]["message"]}
+            found.get(name, body)[name] = odd
+            read = read_response(httpx.Response(status, content=json.dumps(body)), api, str)
+            assert isinstance(read, Answer | Fault | Refusal | End)
+            if isinstance(read, Answer):
+                read.text.encode()
+                assert read.num_prompt_tokens >= 0
+    for usage in ({"prompt_tokens": odd, "completion_tokens": odd} for odd in ODD):
+        body = wrote().body | {"usage": usage}
+        read = read_response(httpx.Response(200, content=json.dumps(body)), api, str)
+        assert isinstance(read, Answer)
+        assert read.num_prompt_tokens in (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ([{"type": "text", "text": "8 7\nok"}], "8 7\nok"),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "3 4"}]}, {"type": "text", "text": "8 7"}], "8 7"),
+        ([{"type": "reasoning", "text": "3 4"}, {"type": "output_text", "text": "8"}, {"text": " 7"}], "8 7"),
+        (["8 7", {"type": "image_url", "image_url": "x"}, None, 3], "8 7"),
+        ({"type": "text", "text": "8 7"}, "8 7"),
+        ("8 7 \ud83d", "8 7 \ufffd"),
+    ],
+)
+def test_text_parts_are_joined_and_thinking_parts_left_out(content: Any, text: str) -> None:
+    with Played(lambda *_: Reply(200, {"choices": [{"message": {"content": content}}]})) as server:
+        assert ask(server, 1, api="chat")["0"].text == text
+
+
+def test_a_part_with_a_refusal_and_thoughts_without_a_text_are_no_judgement() -> None:
+    parts = {
+        0: [{"type": "text", "text": "8 7"}, {"type": "refusal", "refusal": "I will not"}],
+        1: [{"type": "thinking", "thinking": "3 4"}],
+        2: "8 7",
+    }
+    with Played(lambda number, _: Reply(200, {"choices": [{"message": {"content": parts[number]}}]})) as server:
+        found = ask(server, 3, api="chat")
+    assert [found[key].finish_reason for key in "012"] == ["refused", "refused", "stop"]
+
+
+def test_thoughts_beside_the_text_are_left_out_and_counted() -> None:
+    def thought(number: int, _: int) -> Reply:
+        text, reason = (None, "length") if number else ("8 7\nok", "stop")
+        message = {"content": text, "reasoning_content": "maybe 3 4"}
+        return Reply(200, {"choices": [{"message": message, "finish_reason": reason}]})
+
+    with Played(thought) as server:
+        engine = OpenAIEngine(Server(server.url, "m", api="chat"), QUICK)
+        found = {generation.key: generation for generation in engine.generate(make_requests(2), GREEDY)}
+    assert [(found[key].text, found[key].finish_reason) for key in "01"] == [("8 7\nok", "stop"), ("", "length")]
+    assert engine.description["thoughts_left_out"] == 2
+
+
+NO_ANSWER: dict[str, Reply] = {
+    "no choice": Reply(200, {"choices": [], "usage": {}}),
+    "an error under 200": Reply(200, {"error": {"message": "Provider returned error", "code": 502}}),
+    "no content": Reply(200, {"choices": [{"message": {"content": None}, "text": None, "finish_reason": "stop"}]}),
+    "no message": Reply(200, {"choices": [{"index": 0}]}),
+    "HTML": Reply(200, "<html>hello</html>"),
+    "HTML of a gateway": Reply(502, "<html>Bad Gateway</html>"),
+    "a body cut off": Reply(200, None),
+    "a filtered prompt": failed(400, "triggering the content management policy", "content_filter"),
+    "a filtered answer": wrote("", "content_filter"),
+}
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize("kind", NO_ANSWER)
+def test_one_prompt_without_a_usable_answer_is_refused_and_the_run_ends_well(
+    kind: str, api: str, pairs_file: Path, tmp_path: Path, quick: None
+) -> None:
+    with Played(lambda number, _: NO_ANSWER[kind] if number == 3 else wrote()) as server:
+        command = arguments(server.url, pairs_file, tmp_path, "--api", api)
+        assert judge(command) == 0
+        asked = len(server.asked)
+        assert judge(command) == 0
+        assert len(server.asked) == asked
+    records = lasting(tmp_path / "forward.jsonl")
+    assert {r["question_id"]: r["pred_finish_reason"] for r in records} == {
+        k: "refused" if k == 3 else "stop" for k in range(12)
+    }
+    counts = json.loads((tmp_path / "run.json").read_text())["counts"]["forward"]
+    assert (counts["total"], counts["refused"], counts["ok"]) == (12, 1, 11)
+
+
+def test_an_unusable_answer_is_paid_for_three_times_at_most() -> None:
+    with Played(lambda number, _: Reply(200, {"choices": []}) if number else wrote()) as server:
+        ask(server, 2)
+    assert server.numbers() == [0, 1, 1, 1]
+
+
+def test_the_last_prompt_of_a_run_is_refused_though_nothing_else_is_answered_any_more(
+    pairs_file: Path, tmp_path: Path, quick: None
+) -> None:
+    with Played(lambda *_: wrote()) as server:
+        assert judge(arguments(server.url, pairs_file, tmp_path, "--limit", "11")) == 0
+        server.play = lambda *_: failed(500, "oops")
+        assert judge(arguments(server.url, pairs_file, tmp_path)) == 0
+    reasons = [r["pred_finish_reason"] for r in lasting(tmp_path / "forward.jsonl")]
+    assert reasons == ["stop"] * 11 + ["refused"]
+
+
+def test_a_server_that_never_gave_a_usable_answer_ends_the_run_in_one_line(
+    pairs_file: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Played(lambda *_: Reply(200, {"choices": []})) as server:
+        assert judge(arguments(server.url, pairs_file, tmp_path)) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith(f"judgelm: error: {server.url} gives no usable answer (200, but there is no text")
+    assert not (tmp_path / "forward.jsonl").exists()
+
+
+def test_a_server_that_breaks_down_in_the_middle_ends_the_run_and_the_rest_is_not_refused() -> None:
+    with Played(lambda *_: wrote() if len(server.asked) < 10 else failed(500, "oops")) as server:
+        engine = OpenAIEngine(Server(server.url, "m", max_concurrency=8), Retries(2, 0.01, 0.01))
+        found: list[Generation] = []
+        with pytest.raises(InputError, match=r"gives no usable answer \(500 oops, 2 times\); what was judged is kept"):
+            found.extend(engine.generate(make_requests(120), GREEDY))
+    # but those that had failed already while the last answers came
+    assert sum(generation.finish_reason == "refused" for generation in found) <= 8
+    assert len(found) >= 9
+
+
+def test_no_credit_left_ends_the_run_in_one_line_and_what_was_judged_is_kept(
+    pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = (0, 10, 11)
+    quota = failed(429, "You exceeded your current quota", "insufficient_quota")
+    with Played(lambda number, _: wrote() if number in first else quota) as server:
+        assert judge(arguments(server.url, pairs_file, tmp_path, "--max-concurrency", "1")) == 2
+        assert capsys.readouterr().err.strip().splitlines()[-1] == (
+            f"judgelm: error: {server.url} refuses all requests (429 You exceeded your current quota); what was"
+            " judged is kept, the same command goes on"
+        )
+        assert len(server.asked) == 4
+    assert kept_in(tmp_path) == list(first)
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "hint"),
+    [
+        (
+            "Unsupported value: 'temperature' does not support 0.2 with this model.",
+            "unsupported_value",
+            """try --temperature 1, or --request-fields '{"temperature": null}'""",
+        ),
+        (
+            "temperature is deprecated for this model",
+            None,
+            """try --temperature 1, or --request-fields '{"temperature": null}'""",
+        ),
+        (
+            "Use 'max_completion_tokens' instead of 'max_tokens'",
+            "unsupported_parameter",
+            """try --request-fields '{"max_tokens": null, "max_completion_tokens": 4096}'""",
+        ),
+        ("extra fields: seed", None, """try --request-fields '{"seed": null}'"""),
+    ],
+)
+def test_a_field_that_the_server_does_not_take_is_told_with_the_flag_that_helps(
+    message: str, code: str | None, hint: str
+) -> None:
+    with Played(lambda *_: failed(400, message, code)) as server, pytest.raises(InputError, match=re.escape(hint)):
+        ask(server, 3)
+
+
+def test_the_time_limit_holds_for_a_server_that_drips() -> None:
+    class Dripping(_Handler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    self.wfile.write(b" ")
+                    time.sleep(0.05)
+
+    with Played(lambda *_: wrote()) as server:
+        server.RequestHandlerClass = Dripping
+        engine = OpenAIEngine(Server(server.url, "m", timeout_s=0.3), Retries(2, 0.01, 0.01))
+        begun = time.monotonic()
+        with pytest.raises(InputError, match=r"no whole answer within 0\.3 s, 2 times"):
+            list(engine.generate(make_requests(1), GREEDY))
+        assert time.monotonic() - begun < 4
+
+
+def test_an_endless_answer_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("judgelm.engine.openai._MOST_BYTES", 1 << 20)
+    with Played(lambda number, _: wrote("8 " * (1 << 20)) if number else wrote()) as server:
+        found = ask(server, 2)
+    assert [found[key].finish_reason for key in "01"] == ["stop", "refused"]
+
+
+def test_a_server_on_this_machine_is_asked_without_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with Played(lambda *_: wrote()) as server:
+        assert ask(server, 1)["0"].text == "8 7\nreasons"
+    monkeypatch.setenv("http_proxy", "nonsense://x")
+    with pytest.raises(InputError, match="the proxy that the environment names cannot be used"):
+        list(OpenAIEngine(Server("http://judge.example/v1", "m"), QUICK).generate(make_requests(1), GREEDY))
+
+
+SCORES_ONLY = Sampling(max_new_tokens=32, stop=("\n",), most_thoughts=2048)
+THOUGHTS = "<think>\nLet me see.\nMaybe 3 4?\n</think>\n\n"
+
+
+def played_model(text: str) -> Callable[[int, int], Reply]:
+    """A model that writes `text`, as far as room and stop strings let it."""
+
+    def play(_number: int, _before: int) -> Reply:
+        body = server_of[0].bodies[-1]
+        ends = [text.find(stop) for stop in body.get("stop") or [] if stop in text]
+        written = text[: min(ends)] if ends else text
+        short = body["max_tokens"] < 100
+        # a short room ends in the middle of thoughts and reasons
+        return wrote(written[:20], "length") if short and len(written) > 20 else wrote(written)
+
+    return play
+
+
+server_of: list[Played] = []
+
+
+@pytest.mark.parametrize("api", ["chat", "completions"])
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (f"{THOUGHTS}8 7\nFirst is fuller.", f"{THOUGHTS}8 7"),
+        ("8 7\nFirst is fuller, and by far.", "8 7"),
+    ],
+)
+def test_scores_only_reads_a_judge_that_thinks_first(text: str, kept: str, api: Any) -> None:
+    with Played(played_model(text)) as server:
+        server_of[:] = [server]
+        found = ask(server, 6, SCORES_ONLY, api=api, max_concurrency=1)
+    assert {(g.text, g.finish_reason) for g in found.values()} == {(kept, "stop")}
+    rooms = [body["max_tokens"] for body in server.bodies]
+    # once it is known, thoughts have their room from the start
+    assert rooms == ([32, *[2080] * 6] if text.startswith("<") else [32] * 6)
+    tokens = sorted(g.num_tokens for g in found.values())
+    assert tokens == ([20] * 5 + [40] if text.startswith("<") else [20] * 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "scores"),
+    [
+        ("**Scores:**\n8 7\nFirst is fuller.", "**Scores:**\n8 7", (8, 7)),
+        ("Both are good, First is fuller.\n\n8 7", "Both are good, First is fuller.\n\n8 7", (8, 7)),
+        ("Maybe 3 4?\n</think>\n8 7\nwhy", "Maybe 3 4?\n</think>\n8 7", (8, 7)),
+        ("I cannot say which one\nis better.", "I cannot say which one\nis better.", None),
+    ],
+)
+def test_scores_only_over_chat_keeps_a_text_up_to_its_scores(
+    text: str, kept: str, scores: tuple[int, int] | None
+) -> None:
+    with Played(played_model(text)) as server:
+        server_of[:] = [server]
+        found = ask(server, 1, SCORES_ONLY, api="chat")["0"]
+    assert (found.text, Judgement.parse(found.text).scores) == (kept, scores)
+
+
+def test_thoughts_that_never_end_are_counted_as_length() -> None:
+    with Played(lambda *_: wrote("<think>\nMaybe\n8 7", "length")) as server:
+        found = ask(server, 1, SCORES_ONLY, api="chat")["0"]
+    assert (found.finish_reason, Judgement.parse(found.text).scores) == ("length", None)
 
 
 def test_retry_after_is_waited_for() -> None:
@@ -455,6 +761,14 @@ def test_a_chat_that_begins_with_a_newline_still_writes_its_scores(text: str) ->
         ("10, 7\nreasons", (10, 7)),
         ("10\nas good", (10, 10)),
         ("9 7\ngraded anew", None),
+        ("**10 7**\nreasons", (10, 7)),
+        ("**7**\nreasons", (10, 7)),
+        ("Score: 7\nreasons", (10, 7)),
+        ("Assistant 1: 10, Assistant 2: 7\nreasons", (10, 7)),
+        ("As good.\n\n[10, 7]", (10, 7)),
+        ("<think>\n3 4\n</think>\n\n10 7\nreasons", (10, 7)),
+        ("<think>\n3 4\n</think>\n\n7\nreasons", (10, 7)),
+        ("**9 7**\ngraded anew", None),
         ("I cannot say", None),
         ("", None),
     ],
@@ -508,6 +822,9 @@ def test_a_run_is_not_continued_with_another_server(
         (["--base-url", "http://h:1/v1/chat/completions"], "expected the part before /completions"),
         (["--base-url", "http://me:secret@h/v1"], "a key goes into a variable"),
         (["--base-url", "http://h:port/v1"], "expected a URL such as"),
+        (["--base-url", "http://h:99999/v1"], "expected a URL such as"),
+        (["--base-url", "http://xn--a/v1"], "expected a URL such as"),
+        (["--base-url", "http://h\x7f/v1"], "expected a URL such as"),
         (["--api-key-variable", "NOT_THERE"], "the environment has no such variable"),
         (["--device", "cpu"], "--device is not for --engine openai"),
         (["--engine", "hf"], "--base-url is not for --engine hf"),

@@ -12,7 +12,10 @@ from judgelm.encoding import PromptTooLong, encode, encode_followup
 from judgelm.engine import Request, Sampling
 from judgelm.engine.hf import HFEngine
 from judgelm.engine.running import Row, choose_tokens
+from judgelm.llm_judge.judge import JudgeSettings
 from judgelm.prompt import EOS, followup_parts, render_followup, render_prompt
+from judgelm.serve.model_worker import GenerateParams
+from judgelm.serve.workers import judgement_params
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +185,60 @@ def test_stop_tokens_end_a_row_and_are_no_text(engine: HFEngine) -> None:
     stopped = next(engine.generate([request], Sampling(max_new_tokens=10, stop_token_ids=(end,))))
     assert stopped.num_tokens == row.tokens.index(end) + 1
     assert stopped.finish_reason == "stop"
+
+
+def written(engine: HFEngine, text: str, sampling: Sampling) -> Row:
+    """A row to which a model gives the tokens of `text`, one after the other, until it has finished."""
+    row = engine.start(requests(engine, 1)[0], sampling)
+    for token in engine.tokenizer(text, add_special_tokens=False).input_ids:
+        if row.generation is None:
+            row.add(token, (), engine.tokenizer)
+    return row
+
+
+SCORES_ONLY = Sampling(max_new_tokens=12, stop=("\n",), most_thoughts=400)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("8 7\nwhy", "8 7"),
+        (
+            "<think>\nLet me see.\n\nMaybe 3 4?\n</think>\n\n8 7\nwhy",
+            "<think>\nLet me see.\n\nMaybe 3 4?\n</think>\n\n8 7",
+        ),
+        ("<think></think>\n8 7\nwhy", "<think></think>\n8 7"),
+    ],
+)
+def test_scores_only_ends_at_a_newline_that_is_not_in_thoughts(engine: HFEngine, text: str, kept: str) -> None:
+    row = written(engine, text, SCORES_ONLY)
+    assert row.generation is not None
+    assert (row.generation.text, row.generation.finish_reason) == (kept, "stop")
+
+
+def test_thoughts_have_room_of_their_own_and_the_score_line_has_its_own_too(engine: HFEngine) -> None:
+    lasting = written(engine, "<think>" + "\nmaybe" * 1000, SCORES_ONLY).generation
+    assert lasting is not None
+    assert lasting.finish_reason == "length"
+    assert lasting.num_tokens == min(412, engine.context_length - lasting.num_prompt_tokens)
+    talkative = written(engine, "<think>\nhm\n</think>\n\n" + "so it is " * 100, SCORES_ONLY).generation
+    thoughts = written(engine, "<think>\nhm\n</think>", SCORES_ONLY)
+    assert talkative is not None
+    assert (talkative.finish_reason, talkative.num_tokens) == ("length", len(thoughts.tokens) + 12)
+
+
+def test_without_room_for_thoughts_they_are_text_like_any_other(engine: HFEngine) -> None:
+    row = written(engine, "<think>\nhm\n</think>", Sampling(max_new_tokens=40, stop=("\n",)))
+    assert row.generation is not None
+    assert row.generation.text == "<think>"
+
+
+def test_scores_only_leaves_room_for_thoughts_but_not_in_the_prompts_length() -> None:
+    sampling = JudgeSettings(scores_only=True, max_new_tokens=500).sampling(2)
+    assert (sampling.max_new_tokens, sampling.most_thoughts, sampling.stop) == (32, 500, ("\n",))
+    assert JudgeSettings(max_new_tokens=500).sampling(2).most_thoughts == 0
+    params = judgement_params(make_samples(1)[0], "pair", sampling)
+    assert GenerateParams.model_validate(params).most_thoughts == 500
 
 
 TURNS = [("Why?", "Because of </s> it."), ("And?", "No more.")]

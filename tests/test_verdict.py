@@ -36,19 +36,259 @@ def test_harmless_variations_are_repaired(text: str) -> None:
         "8 9 7",
         "eight nine",
         "8 9 because",
-        "Scores: 8 9",
         "-1 -1",
         "nan nan",
         "inf 1",
         "1e1 9",
         "8 90",
         "8/5 9/5",
-        "8 9.",
     ],
 )
 def test_anything_else_has_no_scores(text: str) -> None:
     judgement = Judgement.parse(text)
     assert (judgement.scores, judgement.state, judgement.outcome, judgement.best) == (None, ParseState.FAILED, None, ())
+
+
+# D2 of docs/differences.md
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "**8 9**",
+            "**8** 9",
+            "**8** **9**\nwhy",
+            "`8 9`",
+            "```\n8 9\n```\nwhy",
+            "~~~text\n8 9\n~~~",
+            "> **8 9**",
+            '"8 9"',
+        ),
+        *(
+            "8 9.",
+            "8 9。",
+            "８　９",
+            "８，９",
+            "8、9",
+            "8，9\n第二个更好。",
+            "８／１０ ９／１０",
+            "8 / 10, 9 / 10.",
+            "\ufeff8 9",
+        ),
+        *(
+            "Score: 8 9",
+            "Scores: 8/10 9/10",
+            "**Scores:** 8 9",
+            "### Scores\n8 9\nwhy",
+            "Final scores (out of 10): 8, 9",
+        ),
+        "评分：8 9",
+        "助手1：8，助手2：9",
+        "The scores are: 8 9",
+        "### Response:\n8 9",
+        "[8, 9]",
+        "(8, 9)",
+        "[[8]] [[9]]",
+        "[[8, 9]]",
+        "[[8], [9]]",
+        '{"scores": [8, 9]}',
+        "<answer>8 9</answer>",
+        *(
+            "Assistant 1: 8, Assistant 2: 9",
+            "**Assistant 1:** 8\n**Assistant 2:** 9\nwhy",
+            "Assistant 1: 8 and Assistant 2: 9",
+        ),
+        *(
+            "- Assistant 1's score: 8/10\n- Assistant 2's score: 9/10",
+            "Assistant 1:\n8\n\nAssistant 2:\n9",
+            "A: 8\nB: 9",
+        ),
+        *(
+            "Answer A: 8; Answer B: 9",
+            "Scores for Assistant 1 and Assistant 2: 8 9",
+            "Score of answer 1: 8\nScore of answer 2: 9",
+        ),
+        "Assistant 2: 9, Assistant 1: 8",
+        '```json\n{\n  "assistant_1": 8,\n  "assistant_2": 9\n}\n```',
+        "8\n9\nThe second is fuller.",
+        "8\n\n9",
+        "**8**\n**9**",
+        "8.\n9.",
+        "* 8\n* 9",
+        "8/10\n9/10",
+        *(
+            "Both are good.\n\n8 9",
+            "Both are good.\n**Scores:**\n8 9\n",
+            "Good.\nAssistant 1: 8\nAssistant 2: 9",
+            "Why.\n```\n8 9\n```",
+        ),
+        "<think>\nMaybe 3 4?\n</think>\n\n8 9\nwhy",
+        "Maybe 3 4?\n</think>\n\n**8 9**",
+        "<think>3 4</think>8 9",
+        *(
+            "<think>a </think> b\n</think>\nBoth are good.\n8 9",
+            "[THINK]3 4[/THINK]8 9",
+            "<Thinking>\n3 4\n</Thinking>\n8 9",
+        ),
+        "3 4\n</think>\n\n8 9",
+        "**8 9**\nAssistant 2 leaks a </think> tag.",
+    ],
+)
+def test_scores_of_general_and_reasoning_judges_are_repaired(text: str) -> None:
+    judgement = Judgement.parse(text)
+    assert (judgement.scores, judgement.state) == ((8.0, 9.0), ParseState.REPAIRED)
+    swapped = judgement.swapped()
+    assert swapped == Judgement.parse(swapped.text)
+    assert swapped.scores == (9.0, 8.0)
+    assert swapped.swapped() == judgement
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "8,5 7,5\nZwei Kommazahlen.",
+            "**8,5**\n**7,5**",
+            "Gut.\n8,5 7,5",
+            "80 70\nout of 100",
+            "80\n70",
+            "8 7 6\nwhy",
+            "8",
+        ),
+        *(
+            "I give 8 7",
+            "8 7 are my scores",
+            "Assistant 1 gets 8, 7",
+            "8-7",
+            "8:7",
+            "8/7",
+            "8*7",
+            "8 * 7",
+            "-8 -7",
+            "8. 7.",
+        ),
+        "1. 8\n2. 7",
+        "1) 8\n2) 7",
+        "(1) 8\n(2) 7",
+        "[1] 8",
+        "[8] 7",
+        "[8, 7",
+        "8, 7]",
+        "(8] [7)",
+        *(
+            "Assistant 1: 8",
+            "Assistant 1: 8, 7",
+            "Assistant 1: 8\n7",
+            "Assistant 1: 8, Assistant 1: 7",
+            "Assistant 1: 8 7",
+        ),
+        "Assistant 1: 8, Assistant 3: 7",
+        "Helpfulness: 8 7",
+        "Scores for Assistant 2 and 3: 8 7",
+        "Why.\n8\n7",
+        "8\n7\n6",
+        "Why.\n8 7\n6",
+        "**8 7**\n6 5",
+        *(
+            "<think>\nMaybe\n8 7",
+            "<think>8 7",
+            "Well. <think>\nMaybe\n8 7",
+            "<think>a</think>\n<think>b\n8 7",
+            "8 7 in thought</think>",
+        ),
+    ],
+)
+def test_what_would_be_a_guess_has_no_scores(text: str) -> None:
+    assert Judgement.parse(text).state is ParseState.FAILED
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("8 7\nreasons\n3 4", (8, 7)),
+        ("**8 7**\nreasons\n3 4", (8, 7)),
+        ("8 7\nHelpfulness: 9\n</think>", (8, 7)),
+        ("Helpfulness\n9 9\nOverall\n8 7", (8, 7)),
+    ],
+)
+def test_the_first_score_line_counts_before_the_last(text: str, scores: tuple[int, int]) -> None:
+    assert Judgement.parse(text).scores == scores
+
+
+def test_scores_of_many_answers_are_read_by_their_labels() -> None:
+    text = "Assistant 3: 7, Assistant 1: 9/10, Assistant 2: 8\nAssistant 1 beats Assistant 3."
+    judgement = Judgement.parse(text, 3)
+    assert (judgement.scores, judgement.best) == ((9, 8, 7), (1,))
+    assert judgement.swapped().text == (
+        "Assistant 3: 7, Assistant 1: 8, Assistant 2: 9/10\nAssistant 2 beats Assistant 3."
+    )
+    ten = ", ".join(f"Assistant {k}'s overall score: {k}/10" for k in range(1, 11))
+    assert Judgement.parse(ten, 10).scores == tuple(range(1, 11))
+    assert Judgement.parse(ten, 9).scores is None
+
+
+@pytest.mark.parametrize(
+    ("text", "reasons"),
+    [
+        ("8 7\nFirst.\n", "First.\n"),
+        ("8\n7\nFirst.", "First."),
+        ("Scores:\n8 7\nFirst.", "First."),
+        ("<think>Hm.</think>\n8 7\nFirst.", "First."),
+        ("First is fuller.\n\n8 7", "First is fuller."),
+        ("<think>Hm.</think>\nFirst is fuller.\n**Scores:** 8 7\n", "First is fuller."),
+        ("```\n8 7\n```\n**First** is fuller.", "**First** is fuller."),
+        ("First is fuller.\n```\n8 7\n```", "First is fuller."),
+        ("8 7", ""),
+        ("no scores\nat all", "at all"),
+    ],
+)
+def test_reasons_are_what_stands_beside_the_scores(text: str, reasons: str) -> None:
+    assert Judgement.parse(text).reasons == reasons
+
+
+PIECES = [
+    *"78AB８，.`[]() ",
+    *(
+        "10",
+        "0.5",
+        "80",
+        ", ",
+        "\n",
+        "/10",
+        "**",
+        "```",
+        ": ",
+        "- ",
+        "<think>",
+        "</think>",
+        "8 7",
+        "8/10",
+        "\n8 7",
+        "8 7\n",
+    ),
+    *("Assistant 1", "Assistant 2", "Assistants 1 and 2", "Scores", "good ", "Assistant 1: 8", "Assistant 2: 7"),
+]
+dressed = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+@given(dressed, st.sampled_from([2, 2, 2, 3, 10]))
+def test_whatever_is_read_is_in_range_and_swaps_back(text: str, num_answers: int) -> None:
+    judgement = Judgement.parse(text, num_answers)
+    if judgement.scores is None:
+        return
+    assert len(judgement.scores) == num_answers
+    assert all(0 <= score <= 10 for score in judgement.scores)
+    swapped = judgement.swapped()
+    assert swapped == Judgement.parse(swapped.text, num_answers)
+    assert swapped.swapped() == judgement
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["1 ", "8\n", "(out of 10)", "Assistant 1 ", "</think>", "<think>", "[(", "`", "# ", "Scores:\n", "\t,", " ", "9"],
+)
+def test_a_megabyte_of_anything_is_read_to_its_end(piece: str) -> None:
+    for text in (piece * (1_000_000 // len(piece)), piece * (1_000_000 // len(piece)) + "x\n8 7"):
+        assert Judgement.parse(text).scores in (None, (8.0, 7.0))
 
 
 def test_last_character_counts_without_a_stop_string() -> None:
@@ -87,6 +327,10 @@ def test_swapping_a_judgement_twice_is_identity(scores: list[float], gap: str, n
         ("8 7\nAssistant 12 and assistant 1's", "7 8\nAssistant 12 and assistant 2's"),
         ("8 7\nAssistants 1 and 2 and Assistant 1, 2", "7 8\nAssistants 2 and 1 and Assistant 2, 1"),
         ("10 9\nBoth have 1 fault, 2 at most.", "9 10\nBoth have 1 fault, 2 at most."),
+        ("**8** 7\nAssistant 1 wins.", "**7** 8\nAssistant 2 wins."),
+        ("Assistant 1: 8\nAssistant 2: 7\nAssistant 1 wins.", "Assistant 1: 7\nAssistant 2: 8\nAssistant 2 wins."),
+        ("Assistant 1 wins.\n\nScores: 8, 7.", "Assistant 2 wins.\n\nScores: 7, 8."),
+        ("<think>Assistant 1?</think>\n8 7", "<think>Assistant 2?</think>\n7 8"),
     ],
 )
 def test_score_line_and_reasons_swap_together(text: str, expected: str) -> None:

@@ -49,6 +49,9 @@ class Sampling:
     """draw from the likeliest tokens that together have this probability"""
     stop_token_ids: tuple[int, ...] = ()
     """end a generation as EOS does"""
+    most_thoughts: int = 0
+    """more tokens for thoughts (<think>) with which a text begins: they do not count as new ones, and no stop string
+    ends them; 0: thoughts are text like any other"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,12 @@ def block_size(device: str) -> int:
     an interruption.
     """
     return 64 if device == "cpu" else 512
+
+
+def cut_at(text: str, stops: Sequence[str], begin: int | None = 0) -> str:
+    """The text up to the first stop string from `begin` on; whole where that is None."""
+    ends = [] if begin is None else [end for stop in stops if (end := text.find(stop, begin)) >= 0]
+    return text[: min(ends)] if ends else text
 
 
 OnText = Callable[[str, str], None]

@@ -54,7 +54,8 @@ class ContextEngine:
         if room < 1:
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
         draw = random.Random(f"{sampling.seed}:{request.seed_key}")
-        return Row(request, sampling, min(sampling.max_new_tokens, room), draw)
+        most = min(sampling.max_new_tokens, room)
+        return Row(request, sampling, most, draw, most_thoughts=min(sampling.most_thoughts, room - most))
 
     def pieces(self) -> dict[int, str]:
         """What a score line can be made of; see `score_pieces`."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from judgelm.encoding import decode_after
-from judgelm.engine import FinishReason, Generation, Request, Sampling
+from judgelm.engine import FinishReason, Generation, Request, Sampling, cut_at
 from judgelm.engine.packed import KeyValues, Reading, Step, read_packed
 from judgelm.engine.rope import LengthRope
 from judgelm.engine.score_line import allowed_tokens
 from judgelm.engine.tree import Tree
+from judgelm.score_lines import text_begin
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,6 +43,10 @@ class Row:
     """tokens of prompt and text that the model has read"""
     generation: Generation | None = None
     """set when the row has finished"""
+    most_thoughts: int = 0
+    """tokens that thoughts may have beside `max_new_tokens`"""
+    _num_thoughts: int | None = 0
+    """tokens of the thoughts before the text; None while they go on"""
     _settled: int = 0
     _settled_text: str = ""
     _shown: str = ""
@@ -50,6 +55,12 @@ class Row:
     def input_ids(self) -> list[int]:
         """[T], what the model must have read before the next token: prompt and tokens so far."""
         return self.request.input_ids + self.tokens
+
+    @property
+    def num_left(self) -> int:
+        """How many tokens it may still have."""
+        thoughts = self.most_thoughts if self._num_thoughts is None else min(self._num_thoughts, self.most_thoughts)
+        return self.max_new_tokens + thoughts - len(self.tokens)
 
     def show(self) -> str:
         """The text to be shown now: without half characters and half stop strings at its end.
@@ -74,9 +85,14 @@ class Row:
             reason = "stop"
         else:
             self._extend_text(tokenizer)
-            if any(stop in self.text for stop in self.sampling.stop):
+            begin = self._begin_of_text(self.text)
+            if self.most_thoughts and begin is None:
+                self._num_thoughts = None
+            elif self._num_thoughts is None:
+                self._num_thoughts = len(self.tokens)
+            if begin is not None and any(stop in self.text[begin:] for stop in self.sampling.stop):
                 reason = "stop"
-            elif len(self.tokens) >= self.max_new_tokens:
+            elif self.num_left <= 0:
                 reason = "length"
         if reason is not None:
             # as one piece: the text must not depend on how it grew
@@ -85,9 +101,12 @@ class Row:
 
     def finish(self, text: str, reason: FinishReason) -> None:
         """Set the generation, its text cut where the first stop string stands."""
-        ends = [text.find(stop) for stop in self.sampling.stop if stop in text]
-        text = text[: min(ends)] if ends else text
+        text = cut_at(text, self.sampling.stop, self._begin_of_text(text))
         self.generation = Generation(self.request.key, text, len(self.request.input_ids), len(self.tokens), reason)
+
+    def _begin_of_text(self, text: str) -> int | None:
+        """Where stop strings count: behind thoughts and the white space after them; None while thoughts go on."""
+        return text_begin(text) if self.sampling.most_thoughts else 0
 
     def _extend_text(self, tokenizer: PreTrainedTokenizerBase) -> None:
         before = (self.request.input_ids[-_CONTEXT_TOKENS:] + self.tokens[: self._settled])[-_CONTEXT_TOKENS:]

@@ -199,7 +199,7 @@ class VLLMEngine(ContextEngine):
                 return
         sampling = row.sampling
         settings: dict[str, Any] = {
-            "max_tokens": row.max_new_tokens - len(row.tokens) if allowed is None else 1,
+            "max_tokens": row.num_left if allowed is None else 1,
             "allowed_token_ids": allowed,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,

@@ -163,7 +163,7 @@ def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
         type=_above_zero,
         default=600,
         metavar="SECONDS",
-        help="how long one judgement may take before it is asked for again",
+        help="how long one judgement may take, to its last byte, before it is asked for again",
     )
     group.add_argument(
         "--request-fields",

@@ -64,13 +64,13 @@ class JudgeSettings:
             raise SettingError("max_new_tokens", f"{self.max_new_tokens!r}: expected a whole number from 1 on")
 
     def sampling(self, num_answers: int) -> Sampling:
-        stop: tuple[str, ...] = ()
-        most = self.max_new_tokens
-        if self.scores_only:
-            # a line longer than this holds no scores; without a limit an untuned model would write to the end
-            stop, most = (STOP_SCORES_ONLY,), min(most, 16 + 8 * num_answers)
         temperature = self.temperature if self.scoring == "sample" else 0.0
-        return Sampling(temperature, most, stop, self.constrained, self.seed)
+        sampling = Sampling(temperature, self.max_new_tokens, constrained=self.constrained, seed=self.seed)
+        if not self.scores_only:
+            return sampling
+        # a line longer than this holds no scores; without a limit an untuned model would write to the end
+        most = min(self.max_new_tokens, 16 + 8 * num_answers)
+        return replace(sampling, max_new_tokens=most, stop=(STOP_SCORES_ONLY,), most_thoughts=self.max_new_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,9 @@ class Judge:
             cuts[key] = prompt.shortened
             num_answers = len(sample.answers)
             requests.append(Request(key, prompt.text, prompt.input_ids, task.prefill, num_answers, sample.key))
-        for generation, distribution in self._results(requests, settings, sampling, known):
+        # an engine is to know that there are judgements already, though it were in other blocks
+        before = known.union(f"{order} {key}" for order, key in itertools.islice(done, 1))
+        for generation, distribution in self._results(requests, settings, sampling, before):
             if generation.key not in known:
                 sample, order = asked[generation.key]
                 judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))

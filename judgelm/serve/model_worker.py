@@ -111,6 +111,8 @@ class GenerateParams(BaseModel):
     max_new_tokens: Annotated[int, Field(ge=1, le=2**48)] | None = 256
     stop: _Stop | Annotated[list[_Stop], Field(max_length=_STOPS)] | None = None
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=-1, le=2**31)]], Field(max_length=_STOPS)] | None = None
+    most_thoughts: Annotated[int, Field(ge=0, le=2**48)] = 0
+    """more tokens for thoughts with which the text begins, which no stop string ends"""
     echo: bool | None = False
     seed: Annotated[int, Field(ge=-(2**64), le=2**64)] | None = None
     sample: JudgeSample | None = None
@@ -257,6 +259,7 @@ class ModelWorker(BaseModelWorker):  # type: ignore[misc]
             seed=params.seed or 0,
             top_p=params.top_p,
             stop_token_ids=tuple(params.stop_token_ids or ()),
+            most_thoughts=params.most_thoughts,
         )
         if params.sample is not None:
             return self._prepare_sample(params.sample, params.constrained, sampling)

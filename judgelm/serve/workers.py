@@ -333,6 +333,7 @@ def _params(sampling: Sampling) -> dict[str, Any]:
         "max_new_tokens": sampling.max_new_tokens,
         "stop": list(sampling.stop) or None,
         "stop_token_ids": list(sampling.stop_token_ids),
+        "most_thoughts": sampling.most_thoughts,
         "seed": sampling.seed,
         "echo": False,
     }

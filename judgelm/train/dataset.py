@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """label of a token that is not learnt"""
-_LAYOUT = "1"
+_LAYOUT = "2"
 """raise it when the stored columns change, so that older caches are left aside"""
 _SCANNED_TOGETHER = 256
 _FILES = (".jsonl", ".json", ".txt", ".gz")
