@@ -188,7 +188,7 @@ def test_two_judgements_of_one_question_are_named_and_kept(questions: Path, done
     ("content", "said"),
     [
         ('{"settings": {\n"task": "pair",\n', "run.json:3: not JSON"),
-        ("", "run.json:1: not JSON"),
+        ("", "run.json: not JSON"),
         ("[]", "run.json: expected a JSON object, found list"),
         ('{"settings": []}', "settings: Input should be a valid dictionary, found list"),
         ('{"settings": "pair"}', "settings: Input should be a valid dictionary, found pair"),
