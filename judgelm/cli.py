@@ -211,4 +211,4 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         args.flags = flags
         args.run(args)
 
-    run_main(command)
+    run_main(command, argv=argv)

@@ -6,10 +6,16 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from judgelm.jsonl import InputError, one_line
+from judgelm.jsonl import InputError, SettingError, one_line
+
+_OTHER_FLAGS = {
+    "num_gpus": ("--num-gpus-per-model", "--num-gpus-per-worker"),
+    "max_new_tokens": ("--max-new-token",),
+}
+"""of settings that commands call otherwise"""
 
 
 class _Formatter(argparse.HelpFormatter):
@@ -35,8 +41,13 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
 
 
-def run_main(command: Callable[[], None], kept: str = "what was judged is kept") -> NoReturn:
-    """Run a command: a user's mistake is one line and exit code 2, Ctrl-C 130; a bug keeps its traceback."""
+def run_main(
+    command: Callable[[], None], kept: str = "what was judged is kept", argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Run a command: a user's mistake is one line and exit code 2, Ctrl-C 130; a bug keeps its traceback.
+
+    `argv` are the words it was given, by default the process's own: of a setting they tell which flag gave it.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # texts of others may hold what no terminal can show, such as half a surrogate pair
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -44,7 +55,8 @@ def run_main(command: Callable[[], None], kept: str = "what was judged is kept")
         command()
         sys.stdout.flush()
     except InputError as error:
-        print(f"judgelm: error: {one_line(str(error))}", file=sys.stderr)
+        said = _with_flag(error, sys.argv[1:] if argv is None else argv)
+        print(f"judgelm: error: {one_line(said)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\njudgelm: interrupted; {kept}, the same command goes on", file=sys.stderr)
@@ -54,3 +66,12 @@ def run_main(command: Callable[[], None], kept: str = "what was judged is kept")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     sys.exit(0)
+
+
+def _with_flag(error: InputError, argv: Sequence[str]) -> str:
+    """The message, a setting by the flag that gave it."""
+    if not isinstance(error, SettingError):
+        return str(error)
+    given = {word.partition("=")[0].replace("_", "-") for word in argv}
+    flags = (f"--{error.setting.replace('_', '-')}", *_OTHER_FLAGS.get(error.setting, ()))
+    return f"{next((flag for flag in flags if flag in given), error.setting)} {error.problem}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from judgelm.jsonl import InputError
-from judgelm.prompt import followup_parts, render_followup, render_prompt
+from judgelm.prompt import RESPONSE, followup_parts, render_followup, render_prompt
 from judgelm.sample import Sample
 from judgelm.score_lines import find_score_line
 
@@ -36,9 +36,19 @@ class EncodedPrompt:
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Token ids by the tokenizer's own rule for BOS; names of special tokens inside the text stay plain text."""
+    """Token ids by the tokenizer's own rule for BOS, and never with an EOS behind them, as the text is to be continued;
+    names of special tokens inside the text stay plain text.
+    """
     ids: list[int] = tokenizer(text, split_special_tokens=True).input_ids
-    return ids
+    return ids[: len(ids) - num_appended(tokenizer)]
+
+
+def num_appended(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens (EOS, SEP) the tokenizer puts behind each text by its own rule."""
+    bare = tokenizer(RESPONSE, add_special_tokens=False).input_ids
+    whole = tokenizer(RESPONSE).input_ids
+    starts = range(len(whole) - len(bare) + 1) if bare else ()
+    return next((len(whole) - s - len(bare) for s in starts if whole[s : s + len(bare)] == bare), 0)
 
 
 def encode_prompt(sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> EncodedPrompt:
@@ -159,14 +169,17 @@ class ExampleEncoder:
         """Changes with the tokenizer and the length."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         rules = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
-        return hashlib.sha256(f"{self.max_tokens}:{self.eos}:{rules}".encode()).hexdigest()
+        # rows in a cache of earlier versions have what was appended too
+        appended = f"without {num_appended(self.tokenizer)}:" if num_appended(self.tokenizer) else ""
+        return hashlib.sha256(f"{appended}{self.max_tokens}:{self.eos}:{rules}".encode()).hexdigest()
 
     def count_tokens(self, examples: Sequence[tuple[Sample, str]]) -> list[int]:
         """Tokens of each (sample, judgement), EOS included, before any shortening."""
         if not examples:
             return []
         texts = [render_prompt(sample) + judgement for sample, judgement in examples]
-        return [len(ids) + 1 for ids in self.tokenizer(texts, split_special_tokens=True).input_ids]
+        own = 1 - num_appended(self.tokenizer)
+        return [len(ids) + own for ids in self.tokenizer(texts, split_special_tokens=True).input_ids]
 
     def fits_without_answers(self, sample: Sample, judgement: str) -> bool:
         """Whether shortening the answers can make room, in any order of the answers."""
@@ -190,7 +203,8 @@ class ExampleEncoder:
     def _continue(self, prompt: str, prompt_ids: list[int], judgement: str) -> tuple[list[int], int]:
         """The judgement's tokens as they follow the prompt's, and how many of them make the score line."""
         encoded = self.tokenizer(prompt + judgement, split_special_tokens=True, return_offsets_mapping=True)
-        ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], len(prompt)
+        num = len(encoded.input_ids) - num_appended(self.tokenizer)
+        ids, ends, skipped = encoded.input_ids[:num], [end for _, end in encoded.offset_mapping[:num]], len(prompt)
         if ids[: len(prompt_ids)] == prompt_ids:
             ids, ends = ids[len(prompt_ids) :], ends[len(prompt_ids) :]
         else:

@@ -45,9 +45,9 @@ def index_answers(answer_files: Sequence[PathLike]) -> list[dict[str, Line]]:
     indexes = [index_by_id(read_answers(path)) for path in answer_files]
     first = indexes[0]
     for path, index in zip(answer_files[1:], indexes[1:], strict=True):
-        for key in first.keys() - index.keys():
+        for key in (key for key in first if key not in index):
             raise InputError(f"{path} has no answer for question_id {key} (needed by {first[key].where})")
-        for key in index.keys() - first.keys():
+        for key in (key for key in index if key not in first):
             raise InputError(f"{answer_files[0]} has no answer for question_id {key} (needed by {index[key].where})")
     return indexes
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -14,11 +15,13 @@ from typing import Any
 
 import pytest
 from conftest import write_jsonl
+from filelock import FileLock
 from test_run import judge as command
 
 from judgelm.jsonl import InputError, Line
+from judgelm.llm_judge import benchmark_files
 from judgelm.llm_judge.benchmark_files import find_files
-from judgelm.llm_judge.benchmark_metrics import measure, measure_grades
+from judgelm.llm_judge.benchmark_metrics import grades_table, measure, measure_grades
 from judgelm.llm_judge.benchmark_sets import BENCHMARKS, majority
 from judgelm.llm_judge.predictions import predicted_samples, read_predictions
 from judgelm.llm_judge.vocabularies import VOCABULARIES, find_vocabulary, normal_form
@@ -171,6 +174,14 @@ def test_pairs_keep_their_ids_unless_one_is_missing_or_double(tmp_path: Path) ->
         (["1.0", "1.5", "2.0"], "score"),
         (["1.01", "1.99"], "score"),
         (["-1", "banana"], "sign"),
+        (["model_a", "model_b", "tie", "tie (bothbad)"], "letter"),
+        (["[[Model A]]", "MODEL-B", "both_bad", "Tie (inconsistent)"], "letter"),
+        (["Response 1", "output (2)", "equal"], "number"),
+        (["model_1", "model_2", "tie"], "number"),
+        (["assistant_a > assistant_b", "**[[B>>A]]**", "A＝B"], "comparison"),
+        (["leftvote", "rightvote", "tievote", "bothbad_vote", "A"], "letter"),
+        ([1.01, 0, 1.98, None], "score"),
+        (["", "", "", "A"], "letter"),
     ],
 )
 def test_a_vocabulary_is_found_for_the_whole_file(words: list[str], name: str) -> None:
@@ -186,12 +197,29 @@ def test_a_vocabulary_is_found_for_the_whole_file(words: list[str], name: str) -
         ),
         (["-1", "2"], "file: no vocabulary has all of these verdicts: -1, 2; say which with --vocabulary"),
         (["banana", ""], "file: no verdict that can be read"),
+        (["", None], "file: no verdict that can be read"),
+        (
+            ["A", "the first one", "the first one", "I cannot say"],
+            "file: no verdict that can be read in 3 of 4 rows, such as 'thefirstone', 'icannotsay'; --vocabulary takes"
+            " sign: 1 first, 0 or Tie tie, -1 second; number: ",
+        ),
+        (["model_0", "model_1"], "can be read in more than one way; say which with --vocabulary sign|number|from-zero"),
     ],
 )
 def test_a_file_that_no_vocabulary_or_several_fit_needs_the_flag(words: list[str], message: str) -> None:
     with pytest.raises(InputError) as error:
-        find_vocabulary(words, "file")
+        find_vocabulary(map(normal_form, words), "file")
     assert message in str(error.value)
+
+
+def test_a_vocabulary_that_has_none_of_a_files_words_is_refused_and_one_that_has_some_is_not(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "v.jsonl", [{"question_id": k, "verdict": "model_a"} for k in range(3)])
+    with pytest.raises(
+        InputError, match="--vocabulary number has none of these verdicts: 'a'; --vocabulary takes sign"
+    ):
+        read_predictions(path, "number")
+    write_jsonl(path, [{"question_id": k, "verdict": word} for k, word in enumerate(["1", "no", "no", None])])
+    assert read_predictions(path, "number").unparsed == 3
 
 
 VERDICTS = {
@@ -200,7 +228,7 @@ VERDICTS = {
     "from-zero": ([0, 2, 1], "-1"),
     "letter": (["[[A]]", "c", "B"], "D"),
     "comparison": (["A>>B", "A=B", "[[B>A]]"], "A?B"),
-    "score": ([1.2, 1.5, "1.9"], "2.5"),
+    "score": ([1.2, 0, "1.9"], "2.5"),
 }
 
 
@@ -247,6 +275,159 @@ def test_pandalm_predictions_are_scored_without_a_model(tmp_path: Path, capsys: 
     assert report["files"]["testset-v1.json"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
     assert report["predictions"]["sha256"] == hashlib.sha256(predictions.read_bytes()).hexdigest()
     assert report["predictions"]["vocabulary"] == "number"
+
+
+def odd_file(tmp_path: Path, name: str, rows: list[dict[str, Any]], field: str) -> Path:
+    """The rows of a benchmark's file between others that cannot be read: no JSON, no object, not finite, null."""
+    texts = [json.dumps(rows[0]), "{broken", "[7]", *map(json.dumps, rows[1:])]
+    texts += [json.dumps(rows[0] | {field: None}), json.dumps(rows[0])[:-1] + ', "more": NaN}']
+    path = tmp_path / name
+    path.write_text("\n".join(texts) + "\n")
+    return path
+
+
+def judgebench_row(number: int) -> dict[str, Any]:
+    fields = {"question": "Why?", "response_A": "a", "response_B": "b", "response_model": "gpt", "source": "mmlu"}
+    return fields | {"pair_id": f"x{number}", "label": "B>A"}
+
+
+ODD = {
+    "pandalm": (lambda k: pandalm_row(k, 1, 1, 2), "response1"),
+    "judgebench": (judgebench_row, "response_A"),
+    "llmbar": (lambda k: {"input": "Why?", "output_1": "a", "output_2": "b", "label": 1}, "output_2"),
+    "autoj": (lambda k: {"prompt": "Why?", "response 1": "a", "response 2": "b", "label": 1}, "prompt"),
+    "mt-bench-human": (lambda k: vote("model_a", question=81 + k), "winner"),
+    "pairs": (lambda k: pair(k, 1), "answer1_body"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_row_is_set_aside_with_its_line_and_the_others_are_read(name: str, tmp_path: Path) -> None:
+    make, field = ODD[name]
+    path = odd_file(tmp_path, "set.jsonl", [make(k) for k in range(3)], field)
+    found = BENCHMARKS[name].read({(list(BENCHMARKS[name].homes) or ["set.jsonl"])[0]: path})
+    (part,) = found.parts
+    assert (len(part.records), found.rows) == (3, 7)
+    assert [error.removeprefix(f"{path}:")[:2] for error in found.odd] == ["2:", "3:", "6:", "7:"]
+    assert part.places in ([0, 3, 4], ())
+    path.write_text("{broken\n[7]\n")
+    with pytest.raises(InputError, match=r"set.jsonl:1: not JSON"):
+        BENCHMARKS[name].read({(list(BENCHMARKS[name].homes) or ["set.jsonl"])[0]: path})
+
+
+def test_rows_set_aside_are_counted_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [pandalm_row(k, 1, 1, 2) for k in range(3)]
+    path = write_json(tmp_path / "set.json", [*rows, rows[2], pandalm_row(4, 1, 7, 1), 5])
+    results = [{"idx": k, "gpt_result": 1} for k in range(3)]
+    verdicts = write_json(tmp_path / "v.json", [*results, {"gpt_result": 2}, []])
+    output = tmp_path / "out"
+    arguments = ["benchmark", "pandalm", "--data", str(path), "--predictions", str(verdicts)]
+    assert command([*arguments, "--output-dir", str(output)]) == 0
+    out = capsys.readouterr().out
+    report = json.loads((output / "benchmark.json").read_text())
+    assert report["rows"] == {"pandalm": 3}
+    assert report["odd_rows"]["count"] == 3
+    assert report["odd_rows"]["first"][0] == f"{path}:4: question_id 2 stands already in {path}:3"
+    assert "set.json:5: expected annotator2 to be 1 first, 2 second, Tie or 0 tie, found 7" in out
+    assert "rows left out because they cannot be read: 3" in out
+    assert report["predictions"]["odd_rows"]["count"] == 2
+    assert f"{verdicts}:4: field 'idx' is missing" in out
+    assert report["metrics"]["pandalm"]["rates"]["agreement"]["value"] == 1.0
+
+
+@pytest.mark.parametrize(("answer", "text"), [(True, "True"), (False, "False"), (12, "12")])
+def test_an_answer_that_is_no_text_in_json_is_its_text(answer: Any, text: str, tmp_path: Path) -> None:
+    rows = [{**pandalm_row(0, 1, 1, 2), "response1": answer, "input": answer}, pandalm_row(1, 1, 1, 1)]
+    records, _ = read("pandalm", write_json(tmp_path / "testset-v1.json", rows))
+    assert [record["answer1_body"] for record in records] == [text, "one 1"]
+    assert records[0]["question_body"] == f"Do 0.\n{text}"
+    row = {"input": answer, "output_1": answer, "output_2": "b", "label": 1}
+    records, _ = read("llmbar", write_json(tmp_path / "Natural" / "dataset.json", [row]))
+    assert (records[0]["question_body"], records[0]["answer1_body"]) == (text, text)
+    records, _ = read("pairs", write_jsonl(tmp_path / "p.jsonl", [{**pair(0, 1), "answer2_body": answer}]))
+    assert records[0]["answer2_body"] == text
+
+
+@pytest.mark.parametrize("word", ["tie (bothbad)", "Tie (Inconsistent)", "both_bad", "tie"])
+def test_human_votes_are_read_in_all_their_spellings(word: str, tmp_path: Path) -> None:
+    rows = [vote("Model A"), vote(word, question=82), vote("[[MODEL_B]]", question=83), vote("model_c", question=84)]
+    path = write_jsonl(tmp_path / "human.jsonl", rows)
+    found = BENCHMARKS["mt-bench-human"].read({"human.parquet": path})
+    assert [record["label"] for record in found.parts[0].records] == [1, 0, 2, 0]
+
+
+def test_verdicts_without_ids_go_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"prompt": "Why?", "response 1": "a", "response 2": "b", "label": k} for k in (0, 1, 9, 2, 1)]
+    data = write_jsonl(tmp_path / "autoj.jsonl", rows)
+    verdicts = write_jsonl(tmp_path / "v.jsonl", [{"output": k} for k in (0, 1, 1, 2, 0)])
+    arguments = ["benchmark", "autoj", "--data", str(data), "--predictions", str(verdicts)]
+    for more in ([], ["--vocabulary", "from-zero"]):
+        assert command([*arguments, *more]) == 0
+        report = last_json(capsys)
+        # the third row of the data cannot be read, and its verdict with it
+        assert report["metrics"]["autoj"]["rates"]["agreement"]["value"] == 3 / 4
+        assert report["predictions"]["vocabulary"] == "from-zero"
+    write_jsonl(verdicts, [{"output": 0}] * 4)
+    assert "4 verdicts without ids, which go by row, but the data has 5 rows" in fails(arguments, capsys)
+
+
+def test_votes_that_are_counted_together_need_verdicts_with_ids(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "human.jsonl", [vote("model_a")])
+    found = BENCHMARKS["mt-bench-human"].read({"human.parquet": data})
+    path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": "A"}])
+    (part,) = found.parts
+    with pytest.raises(InputError, match=r"v.jsonl: verdicts need a question_id, as the data's samples are of"):
+        predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
+
+
+def test_verdicts_by_row_skip_rows_without_a_label(tmp_path: Path) -> None:
+    data = write_jsonl(tmp_path / "p.jsonl", [pair(k, label) for k, label in enumerate((1, None, 2))])
+    found = BENCHMARKS["pairs"].read({"p.jsonl": data})
+    path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": word} for word in "ABB"])
+    (part,) = found.parts
+    samples = predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
+    assert [sample.forward.outcome for sample in samples if sample.forward] == [Outcome.WIN, Outcome.LOSE]
+
+
+def test_judgebenchs_two_judgements_are_both_orders_and_the_second_saw_the_answers_exchanged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [judgebench_row(k) for k in range(3)]
+    data = write_jsonl(tmp_path / "bench.jsonl", rows)
+    given: list[list[Any]] = [["B>A", "A>B"], ["B>A", "B>A"], [None, "A=B"]]
+    judged = [
+        {**row, "judgments": [each and {"decision": each, "judgment": {}} for each in decisions]}
+        for row, decisions in zip(rows, given, strict=True)
+    ]
+    verdicts = write_jsonl(tmp_path / "judged.jsonl", judged[::-1])
+    assert command(["benchmark", "judgebench", "--data", str(data), "--predictions", str(verdicts)]) == 0
+    report = last_json(capsys)
+    rates = report["metrics"]["judgebench"]["rates"]
+    assert rates["agreement"]["value"] == pytest.approx(2 / 3)
+    assert rates["agreement_reversed"]["value"] == pytest.approx(1 / 3)
+    assert rates["consistency"]["value"] == pytest.approx(1 / 3)
+    assert (report["predictions"]["verdicts"], report["predictions"]["unparsed"]) == (6, 1)
+
+
+def test_llmbars_results_name_the_winner_in_the_datas_order(tmp_path: Path) -> None:
+    def result(forward: str | None, back: str | None) -> dict[str, Any]:
+        orders = {"swap = False": {"winner": forward}, "swap = True": {"winner": back}}
+        return {"input": "Why?", "results": [["a metric", "stop"], orders]}
+
+    path = write_json(tmp_path / "result.json", [result("1", "1"), result("2", "1"), result(None, "2")])
+    predictions = read_predictions(path)
+    read = [(predictions.reading(str(k)), predictions.reversed_reading(str(k))) for k in range(3)]
+    assert [(one.outcome, back and back.outcome) for one, back in read] == [
+        (Outcome.WIN, Outcome.WIN),
+        (Outcome.LOSE, Outcome.WIN),
+        (None, Outcome.LOSE),
+    ]
+    assert (predictions.rows, predictions.vocabulary) == (3, "number")
+
+
+def test_numbers_of_a_result_field_may_speak_another_vocabulary(tmp_path: Path) -> None:
+    rows = [{"idx": k, "gpt_result": result} for k, result in enumerate((1, -1, 0))]
+    assert read_predictions(write_json(tmp_path / "v.json", rows)).vocabulary == "sign"
 
 
 @pytest.fixture
@@ -327,6 +508,113 @@ def test_what_cannot_be_fetched_ends_in_one_line_that_names_data(
         assert reason in line
         assert "--data PATH takes a copy" in line
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def damaged(archive: bytes) -> bytes:
+    """The compressed bytes behind the first file's header are no longer what they were."""
+    start = archive.index(b"mm-vet.json") + len("mm-vet.json")
+    return archive[:start] + b"\xff" * 20 + archive[start + 20 :]
+
+
+def encrypted(archive: bytes) -> bytes:
+    """Both headers say that the file is encrypted."""
+    content = bytearray(archive)
+    content[6] |= 1
+    content[archive.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(content)
+
+
+TRUTH = json.dumps({f"v1_{k}": {"question": "Q", "answer": "A" * 99} for k in range(50)}).encode()
+BAD_FILES = {
+    "a damaged archive": (damaged(zipped("mm-vet.json", TRUTH)), "not an archive that can be unpacked"),
+    "an encrypted archive": (encrypted(zipped("mm-vet.json", TRUTH)), "not an archive that can be unpacked"),
+    "half an archive": (zipped("mm-vet.json", TRUTH)[:-30], "not an archive that can be unpacked"),
+    "no archive": (b"<html>Too many requests</html>", "not an archive that can be unpacked"),
+    "an archive of something else": (zipped("other.json", TRUTH), "the archive holds no mm-vet.json"),
+    "an archive of a half file": (zipped("mm-vet.json", TRUTH[:-9]), "what came is no data: line:1: not JSON"),
+    "an archive that unpacks to too much": (zipped("mm-vet.json", b" " * (3 << 20)), "unpacks to more than 1 MiB"),
+    "too much": (b"0" * (3 << 20), "more than 1 MiB came"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_download_ends_in_one_line_and_nothing_is_kept(
+    kind: str, home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url, _ = home
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(benchmark_files, "MOST_BYTES", 1 << 20)
+    content, message = BAD_FILES[kind]
+    (folder / "mm-vet.zip").write_bytes(content)
+    move("mm-vet", {"mm-vet.json": f"{url}/mm-vet.zip"}, monkeypatch)
+    with pytest.raises(
+        InputError, match=f"benchmark mm-vet: {url}/mm-vet.zip could not be fetched .*{message}"
+    ) as error:
+        find_files("mm-vet", None)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "cache" / "benchmarks" / "mm-vet").iterdir()) == []
+    (folder / "mm-vet.zip").write_bytes(zipped("mm-vet/mm-vet.json", TRUTH))
+    assert find_files("mm-vet", None)["mm-vet.json"].read_bytes() == TRUTH
+
+
+@pytest.mark.parametrize("content", [b"<html>Sign in</html>", b'[{"idx": 0},', b"", b"\xff\xfe"])
+def test_an_answer_that_is_no_data_is_not_kept(
+    content: bytes, home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url, _ = home
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    (folder / "set.json").write_bytes(content)
+    move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
+    with pytest.raises(InputError, match="what came is no data"):
+        find_files("pandalm", None)
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_known_file_is_the_one_with_its_digest(home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, url, _ = home
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    kept = tmp_path / "cache" / "benchmarks" / "pandalm" / "testset-v1.json"
+    served = write_json(folder / "set.json", [pandalm_row(0, 1, 1, 2)])
+    move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
+    monkeypatch.setitem(benchmark_files.SHA256, f"{url}/set.json", "0" * 64)
+    with pytest.raises(InputError, match=f"it has sha256 [0-9a-f]{{64}}, expected {'0' * 64}"):
+        find_files("pandalm", None)
+    assert not kept.exists()
+    # what an earlier version has kept is fetched anew where it is another file
+    write_json(kept, ["an older one"])
+    digest = hashlib.sha256(served.read_bytes()).hexdigest()
+    monkeypatch.setitem(benchmark_files.SHA256, f"{url}/set.json", digest)
+    assert find_files("pandalm", None)["testset-v1.json"].read_bytes() == served.read_bytes()
+
+
+def test_public_files_are_those_of_a_commit_or_have_no_digest() -> None:
+    addresses = [address for benchmark in BENCHMARKS.values() for address in benchmark.homes.values()]
+    assert set(benchmark_files.SHA256) <= set(addresses)
+    for address in addresses:
+        assert (address in benchmark_files.SHA256) == bool(re.search("/[0-9a-f]{40}/", address))
+
+
+def test_folders_of_killed_downloads_are_removed_and_those_of_running_ones_stay(
+    home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url, _ = home
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    write_json(folder / "set.json", [pandalm_row(0, 1, 1, 2)])
+    move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
+    place = tmp_path / "cache" / "benchmarks" / "pandalm"
+    for name in ("killed", "running"):
+        (place / f".unfinished-{name}").mkdir(parents=True)
+        (place / f".unfinished-{name}" / "file").write_bytes(b"half")
+    with FileLock(place / ".unfinished-running" / ".lock"):
+        find_files("pandalm", None)
+    assert sorted(path.name for path in place.iterdir()) == [".unfinished-running", "testset-v1.json"]
 
 
 def test_a_folder_must_hold_what_a_benchmark_needs(tmp_path: Path) -> None:
@@ -485,4 +773,8 @@ def test_a_grade_that_cannot_be_read_is_counted_and_left_out() -> None:
     assert (measured["rows"], measured["unparsed"]) == (3, 1)
     assert measured["grade"]["value"] == pytest.approx(0.65)
     assert measured["difference"] == pytest.approx(0.35)
-    assert "correlation" not in measured
+    assert measured["correlation"] is None, "those that were given are all the same"
+    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)])
+    assert nothing["grade"] == {"value": None, "low": None, "high": None, "count": 0}
+    for shown in (grades_table(measured), grades_table(nothing)):
+        assert any(line.split()[-1] == "-" for line in shown.splitlines())

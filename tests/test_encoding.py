@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from conftest import train_byte_tokenizer, train_sentencepiece_tokenizer
 
-from judgelm.encoding import PromptTooLong, decode_after, encode, encode_prompt
+from judgelm.encoding import ExampleEncoder, PromptTooLong, decode_after, encode, encode_followup, encode_prompt
+from judgelm.engine.score_line import line_tokens, score_pieces
 from judgelm.prompt import RESPONSE, render_prompt
 from judgelm.sample import Sample
 
@@ -76,3 +77,42 @@ def test_generation_is_decoded_as_it_continues_the_prompt(tokenizer: Any) -> Non
     whole = tokenizer(f"{RESPONSE}10 7\nGood.", split_special_tokens=True).input_ids
     assert whole[: len(prompt)] == prompt
     assert decode_after(prompt[-4:], whole[len(prompt) :], tokenizer) == " 7\nGood."
+
+
+@pytest.fixture(params=["<s> $A </s>", "$A </s>", "<s> $A </s> </s>", "<s> $A", "$A"])
+def template(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def with_template(template: str) -> Any:
+    from tokenizers.processors import TemplateProcessing
+
+    made = train_byte_tokenizer(bos=False)
+    special = [("<s>", 0), ("</s>", 1)]
+    made.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=special)
+    return made
+
+
+def test_a_tokenizer_that_appends_eos_never_does_so_to_a_prompt(template: str) -> None:
+    ours, plain = with_template(template), train_byte_tokenizer(bos=template.startswith("<s>"))
+    prompt = render_prompt(LONG, "multi")
+    assert encode(prompt, ours) == plain(prompt).input_ids
+    assert encode("", ours) == plain("").input_ids
+    assert encode_prompt(LONG, "multi", ours, 400) == encode_prompt(LONG, "multi", plain, 400)
+    turns = [("Why?", "Because.")]
+    followups = [encode_followup(LONG, "multi", "8 7 6\nGood.", turns, "Sure?", each, 1000) for each in (ours, plain)]
+    assert followups[0] == followups[1]
+    assert line_tokens(["8 7\n"], "", ours) == line_tokens(["8 7\n"], "", plain)
+    assert score_pieces(ours) == score_pieces(plain)
+
+
+def test_a_tokenizer_that_appends_eos_ends_a_training_example_once(template: str) -> None:
+    sample = Sample(1, "Which?", ["alpha", "beta"])
+    ours, plain = (
+        ExampleEncoder(each, 500)
+        for each in (with_template(template), train_byte_tokenizer(template.startswith("<s>")))
+    )
+    example = ours.encode(sample, "8 7\nGood.")
+    assert example == plain.encode(sample, "8 7\nGood.")
+    assert example.input_ids.count(ours.eos) == 1
+    assert ours.count_tokens([(sample, "8 7\nGood.")]) == [len(example.input_ids)]

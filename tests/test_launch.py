@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -20,13 +21,14 @@ from judgelm.serve.client import APIError, Client
 class Launched:
     """`judgelm serve` and what it printed."""
 
-    def __init__(self, folder: Path, *flags: str | Path) -> None:
+    def __init__(self, folder: Path, *flags: str | Path, cwd: Path = ROOT, **env: str) -> None:
         self.page, self.api, self.logs = free_port(), free_port(), folder / "logs"
         self.output = folder / "output"
         ports = ("--port", str(self.page), "--api-port", str(self.api), "--log-dir", str(self.logs))
         command = [sys.executable, "-m", "judgelm", "serve", "--device", "cpu", *ports, *map(str, flags)]
         with self.output.open("wb") as output:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+            settings: dict[str, Any] = {"cwd": cwd, "env": os.environ | {"PYTHONPATH": str(ROOT)} | env}
+            self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **settings)
 
     @property
     def text(self) -> str:
@@ -43,8 +45,8 @@ class Launched:
 
 
 @contextmanager
-def launched(folder: Path, *flags: str | Path) -> Iterator[Launched]:
-    started = Launched(folder, *flags)
+def launched(folder: Path, *flags: str | Path, cwd: Path = ROOT, **env: str) -> Iterator[Launched]:
+    started = Launched(folder, *flags, cwd=cwd, **env)
     try:
         yield started
     finally:
@@ -114,6 +116,65 @@ def test_workers_join_the_controller_of_another_command(tmp_path: Path, model_fo
             assert Client(f"http://127.0.0.1:{first.api}").models() == ["random-llama", "second-model"]
         names = {path.name for path in second_logs.iterdir()}
         assert names == {"worker-second-model-0.log", "worker-second-model-1.log"}
+
+
+def wait_for(ready: Any, seconds: float = 150) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.3)
+
+
+def worker_of(port: str) -> int:
+    """The process of the worker that listens there."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if b"judgelm.serve.model_worker" in command and port.encode() in command:
+            return int(folder.name)
+    raise AssertionError(f"nothing listens on {port}")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds a worker's process in /proc")
+def test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # nobody listens there, and no library for SOCKS is needed
+    dead = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    dead |= {"all_proxy": "socks5://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9", "no_proxy": "", "NO_PROXY": ""}
+    # the folder that one stands in has a name too
+    flags = ("--model", ".", "--num-workers", "2")
+    with launched(tmp_path, *flags, cwd=model_folder, **dead) as started:
+        controller = started.wait_until_ready()
+        for name, value in dead.items():
+            monkeypatch.setenv(name, value)
+        client = Client(f"http://127.0.0.1:{started.api}")
+        assert client.models() == ["random-llama"]
+        assert httpx.get(f"http://127.0.0.1:{started.page}", trust_env=False).status_code == 200
+
+        def health() -> Any:
+            return httpx.get(f"http://127.0.0.1:{started.api}/health", trust_env=False).json()
+
+        def addresses() -> set[str]:
+            found = set()
+            for _ in range(4):
+                asked = httpx.post(controller + "/get_worker_address", json={"model": "random-llama"}, trust_env=False)
+                found.add(asked.json()["address"])
+            return found
+
+        wait_for(lambda: len(addresses()) == 2)
+        assert health()["status"] == "ok"
+        first = sorted(addresses())[0]
+        os.kill(worker_of(first.rsplit(":", 1)[1]), signal.SIGKILL)
+        wait_for(lambda: health()["status"] == "degraded", 30)
+        assert health()["missing"] == ["random-llama"]
+        assert client.judge("2 + 2?", ["4", "5"], max_new_tokens=4)["judgements"]
+        assert "ended with exit code -9" in started.text
+        assert "it is started again in 1 s" in started.text
+        wait_for(lambda: health()["status"] == "ok" and len(addresses()) == 2)
+        assert first in addresses()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process that its parent has died")

@@ -28,7 +28,7 @@ LAYERS = [
     *("llm_judge", "train", "serve", "cli", "__main__", "data"),
 ]
 TRAINING = {f"train/{name}.py" for name in ("arguments", "attention", "card", "model", "trainer")}
-ENGINE = {f"engine/{name}.py" for name in ("hf", "packed", "padded", "running", "schedule", "score_line")}
+ENGINE = {f"engine/{name}.py" for name in ("hf", "packed", "padded", "rope", "running", "schedule", "score_line")}
 HEAVY_AT_THE_TOP: dict[str, set[str]] = {
     "torch": {
         *ENGINE,
@@ -53,7 +53,7 @@ ANYWHERE = {
     "peft": {"model.py", "train/model.py"},
     "sklearn": {"llm_judge/metrics.py"},
     "scipy": {"llm_judge/comparison.py", "llm_judge/intervals.py", "llm_judge/ranking.py"},
-    "evalica": {"llm_judge/ranking.py"},
+    "evalica": set(),
     "krippendorff": {"llm_judge/agreement.py"},
     "jinja2": {"llm_judge/html_report.py"},
     "huggingface_hub": {"model.py", "train/dataset.py"},

@@ -13,8 +13,7 @@ from test_engine import by_key, load_engine, requests
 from judgelm.encoding import encode_prompt
 from judgelm.engine import Request, Sampling
 from judgelm.engine.hf import HFEngine
-from judgelm.engine.packed import KeyValues, Reading, _causal_by_torch, _causal_in_blocks
-from judgelm.engine.running import read_packed
+from judgelm.engine.packed import KeyValues, Reading, _causal_by_torch, _causal_in_blocks, read_packed
 from judgelm.engine.tree import Tree
 
 

@@ -99,3 +99,21 @@ def test_mmvet_prediction_that_is_missing_is_named(tmp_path: Path) -> None:
     predictions.write_text(json.dumps({"v1_0": "p0"}))
     with pytest.raises(InputError, match="no text for v1_1"):
         combine_mmvet(truth, predictions)
+
+
+def test_answers_that_json_holds_as_no_text_are_their_text(tmp_path: Path) -> None:
+    a = write_jsonl(tmp_path / "a.jsonl", [{"question_id": 1.0, "question_body": "Q", "text": True}])
+    b = tmp_path / "b.json"
+    b.write_text(json.dumps([{"question_id": 1, "question_body": "Q", "text": 4}]))
+    (record,) = combine_answers([a, b])
+    assert (record["answer1_body"], record["answer2_body"]) == ("True", "4")
+    truth, predictions = tmp_path / "t.json", tmp_path / "p.json"
+    truth.write_text(json.dumps({"v1_0": {"question": "Q", "answer": 7}}))
+    predictions.write_text(json.dumps({"v1_0": False}))
+    assert combine_mmvet(truth, predictions) == [
+        {"question": "Q", "answer": "7", "answer1_body": "False", "question_id": 0}
+    ]
+    for text, message in (('{"v1_0": null}', "no text for v1_0"), ('{"v1_0": NaN}', "NaN is not a finite number")):
+        predictions.write_text(text)
+        with pytest.raises(InputError, match=message):
+            combine_mmvet(truth, predictions)

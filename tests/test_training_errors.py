@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def no_eos(folder: Path) -> None:
         (["--report_to", "tensorboard,paper"], "--report_to paper: expected none or some of"),
         (["--eval_data_path", "nowhere.jsonl"], "--eval_data_path nowhere.jsonl: no such file"),
         (["--rope_scaling", "dynamic"], "expected linear or yarn"),
+        (["--deepspeed", "nowhere.json"], "--deepspeed nowhere.json: no such file"),
+        (["--deepspeed", "README.md"], "--deepspeed README.md: not JSON"),
+        (["--deepspeed", "{x"], "--deepspeed: not JSON that can be read"),
+        (["--lr_scheduler_kwargs", "{x"], "--lr_scheduler_kwargs: not JSON that can be read"),
+        (["--accelerator_config", "nowhere.json"], "--accelerator_config nowhere.json: no such file"),
+        (["--optim", "no_such"], "no_such is not a valid OptimizerNames"),
+        (["--optim_args", "x"], "--optim adamw_torch: not enough values to unpack"),
+        (["--dataloader_drop_last", "True", "--per_device_train_batch_size", "17"], "16 rows fill no batch of 17"),
+        (["--per_device_train_batch_size", "0"], "--per_device_train_batch_size: expected 1 or more, found 0"),
+        (["--gradient_accumulation_steps", "0"], "--gradient_accumulation_steps: expected 1 or more, found 0"),
+        (["--num_train_epochs", "0"], "--num_train_epochs: expected a number above 0"),
     ],
 )
 def test_bad_flags_end_in_one_line(train_here: Any, tmp_path: Path, flags: list[str], expected: str) -> None:
@@ -224,3 +236,51 @@ def test_a_note_says_that_positions_are_stretched_only_where_they_are(
     config, said = configure(find_model(str(folder)), settings)
     assert said == note
     assert config.rope_parameters["rope_type"] == rope_type
+
+
+@pytest.mark.parametrize(
+    ("package", "flags"),
+    [
+        ("deepspeed", ["--deepspeed", "{}"]),
+        ("bitsandbytes", ["--optim", "adamw_bnb_8bit"]),
+        ("galore_torch", ["--optim", "galore_adamw"]),
+        ("lomo_optim", ["--optim", "lomo"]),
+        ("schedulefree", ["--optim", "schedule_free_adamw"]),
+        ("mlflow", ["--report_to", "mlflow"]),
+        ("neptune", ["--report_to", "neptune"]),
+        ("comet_ml", ["--report_to", "comet_ml"]),
+        ("codecarbon", ["--report_to", "codecarbon"]),
+    ],
+)
+def test_a_flag_that_needs_a_missing_package_names_it_before_any_work(
+    train_here: Any, tmp_path: Path, package: str, flags: list[str]
+) -> None:
+    if find_spec(package) is not None:
+        pytest.skip(f"{package} is installed here")
+    with pytest.raises(InputError) as error:
+        train_here(*flags)
+    assert str(error.value).startswith(flags[0])
+    assert package in str(error.value).replace("-", "_")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pad_token_beyond_the_embedding_is_filled_with_eos(tmp_path: Path) -> None:
+    """A tokenizer that got a pad token later is longer than its model's embedding."""
+    from transformers import AutoModelForCausalLM
+
+    from judgelm.model import find_model
+    from judgelm.train.model import find_padding
+
+    tokenizer = train_byte_tokenizer()
+    folder = find_model(str(build_model(tmp_path / "m", tokenizer)))
+    model = AutoModelForCausalLM.from_pretrained(folder.path)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    assert tokenizer.pad_token_id == model.get_input_embeddings().weight.shape[0]
+    assert find_padding(model, tokenizer, folder) == tokenizer.eos_token_id
+    tokenizer.add_special_tokens({"eos_token": "[END]"})
+    with pytest.raises(InputError, match="its EOS token 585 is none of the embedding's 584 rows"):
+        find_padding(model, tokenizer, folder)
+    longer = train_byte_tokenizer(pad=True)
+    model.resize_token_embeddings(500)
+    with pytest.raises(InputError, match="tokens up to 583, the model's embedding 500 rows: they do not belong"):
+        find_padding(model, longer, folder)

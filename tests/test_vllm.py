@@ -227,9 +227,9 @@ def full_pass(hf: HFEngine, request: Request, line: str) -> float:
 @pytest.mark.parametrize(
     ("holding", "message"),
     [
-        (Holding(device="mps"), "--device mps: this vLLM is made for"),
-        (Holding(max_gpu_memory="37GiB"), "--max-gpu-memory is for --engine hf"),
-        (Holding(num_gpus=64), "--num-gpus-per-model 64: this machine has"),
+        (Holding(device="mps"), "device mps: this vLLM is made for"),
+        (Holding(max_gpu_memory="37GiB"), "max_gpu_memory is for engine hf"),
+        (Holding(num_gpus=64), "num_gpus 64: this machine has"),
     ],
 )
 def test_what_vllm_cannot_do_is_refused(holding: Holding, message: str, folder: Path) -> None:
@@ -239,7 +239,7 @@ def test_what_vllm_cannot_do_is_refused(holding: Holding, message: str, folder: 
 
 @needs_vllm
 def test_a_temperature_that_vllm_refuses_is_refused_in_one_line(engine: VLLMEngine) -> None:
-    with pytest.raises(InputError, match=r"--temperature 5\.0: --engine vllm takes at most 2\.0"):
+    with pytest.raises(InputError, match=r"temperature 5\.0: engine vllm takes at most 2\.0"):
         next(engine.generate(requests(engine, 1), Sampling(temperature=5.0)))
 
 

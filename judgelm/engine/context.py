@@ -16,6 +16,9 @@ from judgelm.sample import Sample
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+_LONGEST = 1 << 30
+"""tokens of a context that can be meant"""
+
 
 class ContextEngine:
     """What the engines share that hold a model's tokenizer and know its context."""
@@ -69,10 +72,29 @@ def find_eos_ids(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -
 
 
 def find_context_length(config: PretrainedConfig) -> int:
-    """Most tokens the model was made for; architectures name it differently."""
-    settings = config.get_text_config().to_dict()
+    """Most tokens the model was made for, stretched positions counted; architectures name it differently."""
+    config = config.get_text_config()
+    settings = config.to_dict()
     for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length"):
-        if isinstance(settings.get(name), int):
-            length: int = settings[name]
-            return length
+        length = settings.get(name)
+        if length is not None:
+            if type(length) is not int or not 1 <= length <= _LONGEST:
+                raise InputError(f"config.json: {name}: expected a whole number of tokens from 1 on, found {length}")
+            return _stretched(length, settings.get("rope_parameters"))
     raise InputError(f"a model of type {settings['model_type']} does not say how long its context is")
+
+
+def _stretched(length: int, rope: object) -> int:
+    """A context's length where rotary positions are stretched by a factor.
+
+    llama3 and longrope state the stretched length, and so does a model with a rope for each kind of layer. linear and
+    dynamic stretch the stated one, as yarn does the original one; where that was raised already the longer counts.
+    """
+    if not isinstance(rope, dict) or rope.get("rope_type") not in ("linear", "dynamic", "yarn"):
+        return length
+    factor, original = rope.get("factor"), rope.get("original_max_position_embeddings") or length
+    if not isinstance(factor, int | float) or not 1 <= factor <= _LONGEST or type(original) is not int:
+        return length
+    if rope["rope_type"] != "yarn" and original < length:
+        return length
+    return min(_LONGEST, max(length, int(original * factor)))

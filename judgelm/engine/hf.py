@@ -11,9 +11,10 @@ import torch
 
 from judgelm.engine import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
-from judgelm.engine.packed import Branching, KeyValues, can_pack, use_packed_attention
-from judgelm.engine.padded import PaddedBatch, can_mix
-from judgelm.engine.running import PackedBatch, RunningBatch, read_packed
+from judgelm.engine.packed import Branching, KeyValues, can_pack, read_packed, use_packed_attention
+from judgelm.engine.padded import PaddedBatch, can_mix, check_cache, knows_padding
+from judgelm.engine.rope import LengthRope
+from judgelm.engine.running import PackedBatch, RunningBatch, tree_kinds
 from judgelm.engine.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.score_line import LineTree, line_tokens
 from judgelm.engine.tree import Tree, common_length
@@ -54,9 +55,9 @@ class HFEngine(ContextEngine):
         super().__init__(tokenizer, find_context_length(model.config))
         self.model = model
         self.batch_tokens = batch_tokens
-        self.packs = can_pack(model)
-        if self.packs:
-            use_packed_attention(model)
+        self.packs = can_pack(model, self.context_length) and use_packed_attention(model)
+        if not self.packs:
+            check_cache(model)
         self.description: Mapping[str, str | int] = {
             "engine": "hf",
             "dtype": str(model.dtype).removeprefix("torch."),
@@ -67,6 +68,7 @@ class HFEngine(ContextEngine):
         self.block = block_size(model.device.type)
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
+        self.rope = LengthRope(model)
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
         self._eos = find_eos_ids(model.generation_config, tokenizer)
@@ -153,20 +155,46 @@ class HFEngine(ContextEngine):
 
     @torch.inference_mode()
     def _score_chunk(self, requests: Sequence[Request], tree: LineTree) -> list[LineScores]:
+        depths = [0, *map(len, tree.nodes)]
+        kinds = [
+            [self.rope.kind_of_prompt(len(request.input_ids), len(request.input_ids) + depth) for depth in depths]
+            for request in requests
+        ]
+        # a prompt that grows over a border of its rope is read once on each side
+        lengths = [
+            {kind: len(request.input_ids) + depth for kind, depth in zip(own, depths, strict=True)}
+            for request, own in zip(requests, kinds, strict=True)
+        ]
+        texts = [(request.input_ids, n) for request, own in zip(requests, lengths, strict=True) for n in own.values()]
+        parts = self._read_branching(texts, tree)
+        found = []
+        for request, own, needed in zip(requests, lengths, kinds, strict=True):
+            sides = dict(zip(own, parts, strict=False))
+            logits = next(iter(sides.values()))
+            if len(sides) > 1:
+                logits = torch.stack([sides[kind][place] for place, kind in enumerate(needed)])
+            found.append(LineScores(request.key, tuple(tree.log_probs(logits)), len(request.input_ids)))
+        return found
+
+    def _read_branching(self, texts: Sequence[tuple[list[int], int]], tree: LineTree) -> Iterator[torch.Tensor]:
+        """Of each prompt, with the length that its text will have, the logits at its end and the nodes [1 + N, V]."""
         device = self.model.get_input_embeddings().weight.device
-        prompts = Tree([request.input_ids for request in requests])
+        nums, lengths = [len(ids) for ids, _ in texts], [length for _, length in texts]
+        kinds = [self.rope.kind_of_prompt(num, length) for num, length in zip(nums, lengths, strict=True)]
+        prompts = Tree([ids for ids, _ in texts], kinds=kinds)
         input_ids, positions, places = list(prompts.input_ids), list(prompts.position_ids), []
-        for request, leaf in zip(requests, prompts.leaves, strict=True):
+        told = tree_kinds(self.rope, prompts, nums, lengths)
+        for num, length, leaf in zip(nums, lengths, prompts.leaves, strict=True):
             begin = len(input_ids)
             places += [leaf.end - 1, *range(begin, begin + len(tree.nodes))]
             input_ids += [node[-1] for node in tree.nodes]
-            positions += [len(request.input_ids) + len(node) - 1 for node in tree.nodes]
+            following = [num + len(node) - 1 for node in tree.nodes]
+            positions += following
+            told += self.rope.kinds(num, length, following)
         ids, at, ends = (torch.tensor(numbers, device=device) for numbers in (input_ids, positions, places))
-        logits = read_packed(self.model, ids, at, ends, Branching(prompts, tree.mask()))
-        return [
-            LineScores(request.key, tuple(tree.log_probs(part)), len(request.input_ids))
-            for request, part in zip(requests, logits.chunk(len(requests)), strict=True)
-        ]
+        with self.rope.told([told]):
+            logits = read_packed(self.model, ids, at, ends, Branching(prompts, tree.mask()))
+        return iter(logits.chunk(len(texts)))
 
     def schedule(self, room: Room, fair: bool = False, store: KeyValues | None = None) -> Schedule:
         """An empty schedule; its first batch keeps keys and values in `store`, if one is given."""
@@ -179,7 +207,8 @@ class HFEngine(ContextEngine):
         cpu = self.model.device.type == "cpu"
         tokens = self.batch_tokens or self._tokens_in_memory()
         reading = min(tokens, _READING_CPU if cpu else _READING) if self.packs else tokens
-        return Room(_MOST_ROWS_CPU if cpu else _MOST_ROWS, tokens, reading, _REFILL)
+        rows = _MOST_ROWS_CPU if cpu else _MOST_ROWS
+        return Room(rows if self.packs or knows_padding(self.model) else 1, tokens, reading, _REFILL)
 
     def _tokens_in_memory(self) -> int:
         """How many tokens' keys and values there is memory for."""
@@ -199,7 +228,7 @@ class HFEngine(ContextEngine):
 
     def open_batch(self, mixed: bool = False, store: KeyValues | None = None) -> RunningBatch:
         """An empty batch; `mixed` where rows are to join while others run."""
-        parts = (self.model, self.tokenizer, self._eos, self.pieces)
+        parts = (self.model, self.tokenizer, self._eos, self.pieces, self.rope)
         if self.packs:
             return PackedBatch(*parts, store=store or KeyValues())
         return PaddedBatch(*parts, mixed=mixed)

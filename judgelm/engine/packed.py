@@ -30,7 +30,7 @@ _ROWS_CPU = 8
 """rows whose keys are attended in one product on a CPU, as far as the longest of them"""
 
 
-def can_pack(model: PreTrainedModel) -> bool:
+def can_pack(model: PreTrainedModel, context_length: int) -> bool:
     """Whether all layers attend to all that stands in front, and do so through the attention interface."""
     config = model.config.get_text_config().to_dict()
     kinds = config.get("layer_types") or ["full_attention"]
@@ -39,16 +39,56 @@ def can_pack(model: PreTrainedModel) -> bool:
         bool(type(model)._supports_attention_backend)
         and model.config._attn_implementation in ("sdpa", "flash_attention_2", PACKED)
         and set(kinds) == {"full_attention"}
-        and window is None
+        and (window is None or window >= context_length)
         and config.get("attn_logit_softcapping") is None
     )
 
 
-def use_packed_attention(model: PreTrainedModel) -> None:
-    """From now on the model takes packs; called without one it computes what it did."""
+def use_packed_attention(model: PreTrainedModel) -> bool:
+    """From now on the model takes packs; called without one it computes what it did.
+
+    False, and nothing has changed, where it turns out that not each of its layers hands its pack to our attention once.
+    """
     AttentionInterface.register(PACKED, packed_attention)
     AttentionMaskInterface.register(PACKED, sdpa_mask)
+    before = model.config._attn_implementation
     model.set_attn_implementation(PACKED)
+    if _hands_packs_over(model):
+        return True
+    model.set_attn_implementation(before)
+    return False
+
+
+@torch.inference_mode()
+def _hands_packs_over(model: PreTrainedModel) -> bool:
+    """Read a token and count: some models lose the pack on its way, attend twice, or have layers of another kind."""
+    pack = _Counter()
+    device = model.get_input_embeddings().weight.device
+    try:
+        read_packed(model, *(torch.zeros(1, dtype=torch.long, device=device) for _ in range(3)), pack)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError):
+        return False
+    layers = model.config.get_text_config().num_hidden_layers
+    return len(pack.layers) >= layers and len(set(pack.layers)) == len(pack.layers)
+
+
+def read_packed(
+    model: PreTrainedModel, input_ids: Tensor, positions: Tensor, ends: Tensor, pack: Reading | Step | _Counter
+) -> Tensor:
+    """One forward pass: `input_ids` and `positions` [T], `ends` [B] -> logits [B, V], float32, of the ends."""
+    output = model(
+        input_ids=input_ids[None],
+        position_ids=positions[None],
+        # any mask of four dimensions, so that none is made
+        attention_mask=input_ids.new_zeros(1, 1, 1, 1),
+        use_cache=False,
+        logits_to_keep=ends,
+        pack=pack,
+    )
+    logits: Tensor = output.logits[0].float()
+    return logits
 
 
 def packed_attention(
@@ -58,11 +98,11 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    pack: Reading | Step | None = None,
+    pack: Reading | Step | _Counter | None = None,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """`query` [1, heads, T, d], `key` and `value` [1, kv heads, T, d] -> [1, T, heads, d]."""
+    """`query` [1, heads, T, d], `key` [1, kv heads, T, d] and `value` [1, kv heads, T, v] -> [1, T, heads, v]."""
     if pack is None:
         found: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
@@ -71,6 +111,18 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     assert isinstance(module.layer_idx, int)
     return pack.attend(module.layer_idx, query[0] * scale, key[0], value[0]).unsqueeze(0), None
+
+
+class _Counter:
+    """A pack that notes which layers attended."""
+
+    def __init__(self) -> None:
+        self.layers: list[int] = []
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `Reading.attend`."""
+        self.layers.append(layer)
+        return query.new_zeros(query.shape[1], query.shape[0], value.shape[2])
 
 
 class KeyValues:
@@ -92,8 +144,10 @@ class KeyValues:
         self.lengths += lengths
         return first
 
-    def layer(self, index: int, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """A layer's keys and values with room for all slots and `length` tokens; `like` is [kv heads, T, d]."""
+    def layer(self, index: int, key: Tensor, value: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values with room for all slots and `length` tokens, made as `key` and `value` [kv heads,
+        T, d] are, whose widths d may differ.
+        """
         values = self._values.get(index)
         slots, capacity = (0, 0) if values is None else (values.shape[0], values.shape[2])
         if len(self.lengths) > slots or length > capacity:
@@ -102,10 +156,10 @@ class KeyValues:
                 slots = len(self.lengths) * 3 // 2
             if length > capacity:
                 capacity = -(-(length + length // 8) // _CAPACITY_STEP) * _CAPACITY_STEP
-            heads, _, width = like.shape
-            for store, shape in ((self._keys, (width, capacity)), (self._values, (capacity, width))):
+            shapes = (key.shape[2], capacity), (capacity, value.shape[2])
+            for store, shape in zip((self._keys, self._values), shapes, strict=True):
                 # zeros: what no row has written must not be NaN, which no mask can hide
-                grown = like.new_zeros(slots, heads, *shape)
+                grown = key.new_zeros(slots, key.shape[0], *shape)
                 if values is not None:
                     old = store[index]
                     grown[: old.shape[0], :, : old.shape[2], : old.shape[3]] = old
@@ -143,14 +197,14 @@ class Reading:
             self.longest = max(lengths)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`query` [heads, T, d], scaled, `key` and `value` [kv heads, T, d] -> [T, heads, d]."""
-        output = query.new_empty(query.shape[1], query.shape[0], query.shape[2])
+        """`query` [heads, T, d], scaled, `key` [kv heads, T, d] and `value` [kv heads, T, v] -> [T, heads, v]."""
+        output = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
         for segment in self.tree.segments:
             own = slice(segment.begin, segment.end)
             keys, values = (_gather(tensor, segment.path) for tensor in (key, value))
             output[own] = causal_attention(query[:, own], keys, values)
         if self.store is not None:
-            keys, values = self.store.layer(layer, key, self.longest)
+            keys, values = self.store.layer(layer, key, value, self.longest)
             for slot, leaf in enumerate(self.tree.leaves, start=self.first):
                 end = 0
                 for part in leaf.path:
@@ -217,31 +271,31 @@ class Step:
         store.lengths = [length + count for length, count in zip(store.lengths, counts, strict=True)]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """`query` [heads, B * num, d], scaled, `key` and `value` [kv heads, B * num, d] -> [B * num, heads, d]."""
-        keys, values = self.store.layer(layer, key, self.longest)
-        batch, num, heads, kv_heads, width = len(self._slots), self.num, query.shape[0], key.shape[0], key.shape[2]
-        shape = (kv_heads, batch, num, width)
+        """`query` [heads, B * num, d], scaled, `key` and `value` [kv heads, B * num, d or v] -> [B * num, heads, v]."""
+        keys, values = self.store.layer(layer, key, value, self.longest)
+        batch, num, heads, kv_heads = len(self._slots), self.num, query.shape[0], key.shape[0]
+        shape = (kv_heads, batch, num, -1)
         # on which device a layer lies is known only here
         slots, positions, mask = (part.to(key.device) for part in (self._slots, self.positions, self.mask))
         keys[slots, :, :, positions] = key.view(shape).permute(1, 2, 0, 3)
         values[slots, :, positions] = value.view(shape).permute(1, 2, 0, 3)
         # the query heads of one kv head as rows of one product
         groups = heads // kv_heads
-        folded = query.view(kv_heads, groups, batch, num, width).permute(2, 0, 1, 3, 4)
-        folded = folded.reshape(batch, kv_heads, groups * num, width)
+        folded = query.view(kv_heads, groups, batch, num, -1).permute(2, 0, 1, 3, 4)
+        folded = folded.reshape(batch, kv_heads, groups * num, -1)
         parts = []
         for rows, longest in self.groups:
             scores = folded[rows] @ keys[:batch][rows, ..., :longest]
             scores.view(-1, kv_heads, groups, num, longest).add_(mask[rows, None, None, :, :longest])
             parts.append(torch.softmax(scores, dim=-1) @ values[:batch][rows, :, :longest])
-        found = torch.cat(parts).view(batch, kv_heads, groups, num, width).permute(0, 3, 1, 2, 4)
-        return found.reshape(batch * num, heads, width)
+        found = torch.cat(parts).view(batch, kv_heads, groups, num, -1).permute(0, 3, 1, 2, 4)
+        return found.reshape(batch * num, heads, -1)
 
 
 def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention of the last t of L positions.
 
-    `query` [heads, t, d], scaled, `key` and `value` [kv heads, L, d] -> [t, heads, d].
+    `query` [heads, t, d], scaled, `key` [kv heads, L, d] and `value` [kv heads, L, v] -> [t, heads, v].
     """
     return (_causal_in_blocks if query.device.type == "cpu" else _causal_by_torch)(query, key, value)
 
@@ -275,11 +329,11 @@ def _causal_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     """Attention of the last n of L positions, which see all others, and of one another what the mask [n, n] shows.
 
-    `query` [heads, n, d], scaled, `key` and `value` [kv heads, L, d] -> [n, heads, d].
+    `query` [heads, n, d], scaled, `key` [kv heads, L, d] and `value` [kv heads, L, v] -> [n, heads, v].
     """
     (heads, num, width), (kv_heads, length, _) = query.shape, key.shape
     groups = heads // kv_heads
     scores = query.reshape(kv_heads, groups * num, width) @ key.transpose(1, 2)
     scores.view(kv_heads, groups, num, length)[..., length - num :] += mask
     found = torch.softmax(scores, dim=-1) @ value
-    return found.view(kv_heads, groups, num, width).permute(2, 0, 1, 3).reshape(num, heads, width)
+    return found.view(kv_heads, groups, num, -1).permute(2, 0, 1, 3).reshape(num, heads, -1)

@@ -12,7 +12,8 @@ import torch
 
 from judgelm.encoding import decode_after
 from judgelm.engine import FinishReason, Generation, Request, Sampling, cut_at
-from judgelm.engine.packed import KeyValues, Reading, Step
+from judgelm.engine.packed import KeyValues, Reading, Step, read_packed
+from judgelm.engine.rope import LengthRope
 from judgelm.engine.score_line import allowed_tokens
 from judgelm.engine.tree import Tree
 from judgelm.score_lines import text_begin
@@ -116,7 +117,7 @@ class Row:
 
 
 class RunningBatch(ABC):
-    """Rows of one model.
+    """Rows of one model; `mixed` where rows may join while others run.
 
     `join` reads prompts, `step` gives each row its next token. Rows that have finished are no longer in `rows`.
     """
@@ -127,13 +128,17 @@ class RunningBatch(ABC):
         tokenizer: PreTrainedTokenizerBase,
         eos: Sequence[int],
         pieces: Callable[[], dict[int, str]],
+        rope: LengthRope,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.eos = eos
         self.pieces = pieces
+        self.rope = rope
         self.rows: list[Row] = []
         self.device = model.get_input_embeddings().weight.device
+
+    mixed = True
 
     @torch.inference_mode()
     def join(self, rows: Sequence[Row]) -> None:
@@ -144,8 +149,16 @@ class RunningBatch(ABC):
     @torch.inference_mode()
     def step(self) -> None:
         """Give each row its next token."""
-        self._choose(self._next(), self.rows)
-        self._keep(self.rows)
+        again = [row for row in self.rows if self.rope.outgrown(row.num_read, len(row.input_ids))]
+        if again:
+            again = again if self.mixed else list(self.rows)
+            kept = [index for index, row in enumerate(self.rows) if row not in again]
+            self.rows = [self.rows[index] for index in self._drop(kept)]
+        if self.rows:
+            self._choose(self._next(), self.rows)
+            self._keep(self.rows)
+        if again:
+            self.join(again)
 
     @torch.inference_mode()
     def leave(self, rows: Collection[Row]) -> None:
@@ -199,25 +212,32 @@ class PackedBatch(RunningBatch):
         self.store = store
 
     def _read(self, rows: Sequence[Row]) -> torch.Tensor:
-        tree = Tree([row.input_ids for row in rows])
-        for row in rows:
-            row.num_read = len(row.request.input_ids) + len(row.tokens)
+        texts = [row.input_ids for row in rows]
+        nums = [len(row.request.input_ids) for row in rows]
+        for row, text in zip(rows, texts, strict=True):
+            row.num_read = len(text)
+        kinds = [self.rope.kind_of_prompt(num, len(text)) for num, text in zip(nums, texts, strict=True)]
+        tree = Tree(texts, kinds=kinds)
         pack = Reading(tree, self.store)
         ends = torch.tensor([leaf.end - 1 for leaf in tree.leaves], device=self.device)
         positions = torch.tensor(tree.position_ids, device=self.device)
-        return read_packed(self.model, torch.tensor(tree.input_ids, device=self.device), positions, ends, pack)
+        with self.rope.told([tree_kinds(self.rope, tree, nums, list(map(len, texts)))]):
+            return read_packed(self.model, torch.tensor(tree.input_ids, device=self.device), positions, ends, pack)
 
     def _next(self) -> torch.Tensor:
         unread = [row.tokens[row.num_read - len(row.request.input_ids) :] for row in self.rows]
         step = Step(self.store, [len(tokens) for tokens in unread], self.device, self.model.dtype)
         filled = [tokens + tokens[-1:] * (step.num - len(tokens)) for tokens in unread]
+        kinds: list[int] = []
         for row, tokens in zip(self.rows, unread, strict=True):
+            kinds += self.rope.kinds(row.num_read, len(row.input_ids), range(row.num_read, row.num_read + step.num))
             row.num_read += len(tokens)
         input_ids = torch.tensor(filled, device=self.device).flatten()
         ends = torch.tensor(
             [index * step.num + len(tokens) - 1 for index, tokens in enumerate(unread)], device=self.device
         )
-        return read_packed(self.model, input_ids, step.positions.flatten(), ends, step)
+        with self.rope.told([kinds]):
+            return read_packed(self.model, input_ids, step.positions.flatten(), ends, step)
 
     def _choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> None:
         super()._choose(logits, rows)
@@ -240,21 +260,13 @@ class PackedBatch(RunningBatch):
         return order
 
 
-def read_packed(
-    model: PreTrainedModel, input_ids: torch.Tensor, positions: torch.Tensor, ends: torch.Tensor, pack: Reading | Step
-) -> torch.Tensor:
-    """One forward pass: `input_ids` and `positions` [T], `ends` [B] -> logits [B, V], float32, of the ends."""
-    output = model(
-        input_ids=input_ids[None],
-        position_ids=positions[None],
-        # any mask of four dimensions, so that none is made
-        attention_mask=input_ids.new_zeros(1, 1, 1, 1),
-        use_cache=False,
-        logits_to_keep=ends,
-        pack=pack,
-    )
-    logits: torch.Tensor = output.logits[0].float()
-    return logits
+def tree_kinds(rope: LengthRope, tree: Tree, nums: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    """The kind of each token of a tree [T]; `nums` are the tokens of each text's prompt, `lengths` all of its."""
+    kinds: list[int] = []
+    for segment in tree.segments:
+        positions = range(segment.position, segment.position + segment.end - segment.begin)
+        kinds += rope.kinds(nums[segment.prompt], lengths[segment.prompt], positions)
+    return kinds
 
 
 def choose_tokens(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 from transformers import LogitsProcessor
 
 from judgelm.encoding import decode_after, encode
-from judgelm.jsonl import InputError
+from judgelm.jsonl import SettingError
 from judgelm.prompt import RESPONSE
 
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
             pieces[token] = text
     missing = [name for name, text in (("digits", "1"), ("space", " "), ("newline", "\n")) if not _has(pieces, text)]
     if missing:
-        raise InputError(f"the tokenizer has no token for {', '.join(missing)}, so --constrained cannot be used")
+        raise SettingError(
+            "constrained", f"decoding cannot be used: the tokenizer has no token for {', '.join(missing)}"
+        )
     return pieces
 
 

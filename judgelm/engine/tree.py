@@ -21,6 +21,8 @@ class Segment:
     """where the tokens in front of them stand, in order"""
     position: int
     """of the first one in its prompt"""
+    prompt: int
+    """number of one of the prompts"""
 
     @property
     def path(self) -> tuple[slice, ...]:
@@ -35,10 +37,12 @@ class Tree:
     Args:
         prompts: token ids, each at least one.
         least: tokens that prompts must have in common to share them.
+        kinds: of the prompts; those of different kinds share nothing.
     """
 
     prompts: Sequence[list[int]]
     least: int = LEAST_SHARED
+    kinds: Sequence[int] | None = None
     input_ids: list[int] = field(default_factory=list)
     """[T]"""
     position_ids: list[int] = field(default_factory=list)
@@ -61,12 +65,13 @@ class Tree:
                 assert parent is not None, "a prompt without tokens"
                 ends[index] = parent
             else:
-                branches[tuple(self.prompts[index][depth : depth + self.least])].append(index)
+                kind = self.kinds[index] if self.kinds else 0
+                branches[kind, *self.prompts[index][depth : depth + self.least]].append(index)
         for branch in branches.values():
             prompts = [self.prompts[index] for index in branch]
             end = common_length(min(prompts), max(prompts))
             begin = len(self.input_ids)
-            segment = Segment(begin, begin + end - depth, parent.path if parent else (), depth)
+            segment = Segment(begin, begin + end - depth, parent.path if parent else (), depth, branch[0])
             self.segments.append(segment)
             self.input_ids += prompts[0][depth:end]
             self.position_ids += range(depth, end)

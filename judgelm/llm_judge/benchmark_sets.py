@@ -98,6 +98,9 @@ class Benchmark:
     """whether a folder must hold all files, or any of them will do"""
 
 
+_TEXTS = ("question_body", "answer1_body", "answer2_body")
+
+
 class _Records:
     """Labelled samples as they are read, row by row of one or more files."""
 
@@ -112,10 +115,10 @@ class _Records:
 
         def checked(line: Line) -> Record:
             record = make(line)
-            for name, text in record.items():
-                if isinstance(text, str) and not encodable(text):
-                    raise InputError(f"{line.where}: {name} has half a surrogate pair, which is no text")
             key = id_key(record["question_id"])
+            for name in _TEXTS:
+                if not encodable(record[name]):
+                    raise InputError(f"{line.where}: {name} has half a surrogate pair, which is no text")
             if key in self._ids:
                 raise InputError(f"{line.where}: question_id {key} stands already in {self._ids[key]}")
             self._ids[key] = line.where
@@ -132,6 +135,10 @@ class _Records:
         return Labelled((part,), dropped, self.rows.count, self.rows.odd)
 
 
+def _read_texts(line: Line) -> dict[str, str]:
+    return {name: read_text(line, name) for name in _TEXTS}
+
+
 def _judgelm_val(files: Files) -> Labelled:
     """The paper's four runs: without and with the reference, each against the teacher who saw the same."""
     samples = _Records()
@@ -142,12 +149,11 @@ def _judgelm_val(files: Files) -> Labelled:
     judgements = {name: index_by_id(read_lines(path)) for name, path in teachers.items()}
 
     def make(line: Line) -> Record:
-        key = id_key(read_id(line))
-        labels = {}
+        key, texts, labels = id_key(read_id(line)), _read_texts(line), {}
         for name, path in teachers.items():
             truth = read_truth(find_line(judgements[name], key, path, line, "judgement"))
             labels[name] = truth and LABEL_OF[truth.outcome]
-        return {**line.record, "label": labels}
+        return {**line.record, **texts, "label": labels}
 
     samples.read(files["judgelm_val_5k.jsonl"], make)
     parts = []
@@ -326,7 +332,7 @@ def _pairs(files: Files) -> Labelled:
     ids: dict[int, Any] = {}
 
     def make(line: Line) -> Record:
-        texts = {name: read_text(line, name) for name in ("question_body", "answer1_body", "answer2_body")}
+        texts = _read_texts(line)
         if "label" not in line.record:
             require(line, "label", int)
         truth = read_truth(line)

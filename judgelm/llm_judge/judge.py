@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +12,8 @@ from typing import Any, Literal
 from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
 from judgelm.encoding import PromptTooLong
 from judgelm.engine import Engine, FinishReason, Generation, Request, Sampling
-from judgelm.engine.loading import LOADERS, Holding
-from judgelm.jsonl import InputError, Record
+from judgelm.engine.loading import Holding, find_loader
+from judgelm.jsonl import InputError, Record, SettingError
 from judgelm.model import ModelFolder, find_model
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS, count_markers, render_prompt
 from judgelm.reading import find_task
@@ -54,9 +55,13 @@ class JudgeSettings:
 
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
-            raise InputError(f"unknown scoring {self.scoring!r}, expected one of {', '.join(SCORINGS)}")
+            raise SettingError("scoring", f"{self.scoring!r}: expected one of {', '.join(SCORINGS)}")
         if self.scoring == "expected" and self.task == "multi":
-            raise InputError("--scoring expected compares two answers: task multi cannot be judged so")
+            raise SettingError("scoring", "expected compares two answers: task multi cannot be judged so")
+        if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
+            raise SettingError("temperature", f"{self.temperature!r}: expected a number from 0 on")
+        if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
+            raise SettingError("max_new_tokens", f"{self.max_new_tokens!r}: expected a whole number from 1 on")
 
     def sampling(self, num_answers: int) -> Sampling:
         temperature = self.temperature if self.scoring == "sample" else 0.0
@@ -204,9 +209,10 @@ class Judge:
         `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
         `engine` is hf or vllm.
         """
-        folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
         holding = Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
-        loaded = LOADERS[engine](folder, holding)
+        load = find_loader(engine)
+        folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
+        loaded = load(folder, holding)
         return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
 
     def judge(

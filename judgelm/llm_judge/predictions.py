@@ -156,9 +156,12 @@ def predicted_samples(
     """
     keys = [id_key(record["question_id"]) for record in records]
     if predictions.rows is not None:
+        if len(places) < len(records):
+            raise InputError(f"{path}: verdicts need a question_id, as the data's samples are of several rows each")
         if predictions.rows != count:
             raise InputError(
                 f"{path}: {predictions.rows} verdicts without ids, which go by row, but the data has {count} rows"
+                " (--data names the file that they are of)"
             )
         keys = list(map(str, places))
     samples = [

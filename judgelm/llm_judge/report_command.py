@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from judgelm.jsonl import InputError, Record, read_json, write_text
+from judgelm.llm_judge.description import read_description
 from judgelm.llm_judge.disagreement import MOST_SAMPLES
 from judgelm.llm_judge.judged import read_folder
 
 _FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "audit.json": {"checks": ("name", "verdict")},
     "ranking.json": {"models": ("name", "judged", "win_rate"), "pairs": ("first", "second", "wins", "ties", "losses")},
-    "run.json": {},
 }
 """files of a judged folder that a report can do without: the lists they must have, and the fields of their objects"""
 _ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo")
@@ -61,7 +61,8 @@ def run(args: argparse.Namespace) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     samples = read_folder(folder, args.teacher)
-    audit, ranking, described = (_read(folder / name, lists) for name, lists in _FILES.items())
+    audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
+    described = read_description(folder / "run.json")
     from judgelm.llm_judge.html_report import build_context, render_markdown, render_page
     from judgelm.llm_judge.summary import RATE_LABELS, summarize
 

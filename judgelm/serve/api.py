@@ -9,10 +9,9 @@ import contextlib
 import hmac
 import json
 import logging
-import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import Depends, FastAPI, HTTPException
@@ -22,24 +21,29 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.routing import Route
 
 from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError, one_line
-from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS
-from judgelm.serve.http import App, Guard, Message, Receive, Send, check_url, listen, log_to_stderr, run_server
+from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS, add_allowed_hosts
+from judgelm.serve.guard import App, Guard, Hosts, Message, Receive, Send, read_hosts
+from judgelm.serve.http import check_url, listen, log_to_stderr, read_secret, run_server
 from judgelm.serve.judging import ErrorOut, Event, JudgementRequest, ResultOut, check_request, judge_through
 from judgelm.serve.metrics import Metrics
+from judgelm.serve.openai_requests import UnsupportedField
 from judgelm.serve.openai_routes import openai_router
-from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
 from judgelm.serve.workers import Usage, Workers
 
 log = logging.getLogger(__name__)
 
 KEYS_VARIABLE = "JUDGELM_API_KEYS"
 """environment variable: with it, a request must carry one of these keys, which commas separate"""
-_STATUS = {
+_NEED_KEY = "a valid API key is needed: Authorization: Bearer KEY"
+_STATUS: dict[int, int] = {
+    TOO_LARGE: 413,
     ErrorCode.VALIDATION_TYPE_ERROR: 400,
     ErrorCode.CONTEXT_OVERFLOW: 400,
     ErrorCode.INVALID_MODEL: 404,
@@ -51,13 +55,18 @@ _STATUS = {
 _CODES = {
     400: "invalid_request",
     401: "invalid_api_key",
-    404: "model_not_found",
+    404: "not_found",
+    405: "method_not_allowed",
     413: "too_large",
+    415: "not_json",
     422: "invalid_request",
     429: "overloaded",
+    500: "server_error",
     502: "worker_lost",
     503: "no_worker",
 }
+_MOST_MESSAGE = 1000
+"""characters of an error's message"""
 
 # at the top of the module: FastAPI looks for names in annotations there alone
 _BEARER = HTTPBearer(auto_error=False, description=f"needed where the server has {KEYS_VARIABLE}")
@@ -80,7 +89,7 @@ class ErrorResponse(BaseModel):
     error: ErrorOut
 
 
-def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
+def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = None) -> FastAPI:
     """The API in front of a controller."""
     workers, metrics = Workers(controller), Metrics()
 
@@ -94,34 +103,51 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         version=__version__,
         summary="Judges of language models' answers, and OpenAI-compatible completions.",
         lifespan=lifespan,
-        responses={status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 422, 429, 502, 503)},
+        responses={
+            status: {"model": ErrorResponse} for status in (400, 401, 404, 405, 413, 415, 422, 429, 500, 502, 503)
+        },
     )
-    app.add_middleware(Guard)
+
+    def is_key(given: str) -> bool:
+        # all are compared, so that the time tells nothing
+        return bool(sum(hmac.compare_digest(given.encode(), key.encode()) for key in keys))
+
+    def admit(path: str, authorization: str) -> str | None:
+        scheme, _, given = authorization.partition(" ")
+        wanted = bool(keys) and path.startswith("/v1/")
+        return _NEED_KEY if wanted and not (scheme.lower() == "bearer" and is_key(given.strip())) else None
+
+    app.add_middleware(Guard, hosts=hosts, admit=admit)
     app.add_middleware(_Counted, metrics=metrics)
 
     def check_key(sent: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]) -> None:
-        given = sent.credentials.encode() if sent else b""
-        # all are compared, so that the time tells nothing
-        if keys and not sum(hmac.compare_digest(given, key.encode()) for key in keys):
-            raise HTTPException(401, "a valid API key is needed: Authorization: Bearer KEY")
+        # the guard has looked already, before it read the body; this is for /docs, and for a route elsewhere
+        if keys and not is_key(sent.credentials if sent else ""):
+            raise HTTPException(401, _NEED_KEY)
 
     @app.exception_handler(WorkerError)
     async def worker_refused(_: HTTPRequest, error: WorkerError) -> JSONResponse:
-        return _error(str(error), _status(error))
+        unknown = error.code == ErrorCode.INVALID_MODEL
+        return _error(str(error), _status(error), *(("model", "model_not_found") if unknown else ()))
 
     @app.exception_handler(InputError)
     async def mistaken(_: HTTPRequest, error: InputError) -> JSONResponse:
         return _error(str(error), 400)
 
-    @app.exception_handler(HTTPException)
-    async def http_error(_: HTTPRequest, error: HTTPException) -> JSONResponse:
-        return _error(str(error.detail), error.status_code)
+    @app.exception_handler(UnsupportedField)
+    async def unsupported(_: HTTPRequest, error: UnsupportedField) -> JSONResponse:
+        return _error(str(error), 400, error.field, "unsupported_parameter")
+
+    @app.exception_handler(AnyHTTPException)
+    async def http_error(_: HTTPRequest, error: AnyHTTPException) -> JSONResponse:
+        return _error(str(error.detail), error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HTTPRequest, error: RequestValidationError) -> JSONResponse:
-        entries = error.errors()[:3]
-        parts = [f"{'.'.join(str(part) for part in entry['loc'][1:]) or 'body'}: {entry['msg']}" for entry in entries]
-        return _error(one_line("; ".join(parts)), 422)
+        found = error.errors()[:3]
+        places = [_place(entry) for entry in found]
+        parts = [f"{place or 'body'}: {_said(entry)}" for place, entry in zip(places, found, strict=True)]
+        return _error("; ".join(parts), 422, places[0])
 
     @app.exception_handler(Exception)
     async def broken(_: HTTPRequest, error: Exception) -> JSONResponse:
@@ -130,10 +156,13 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """Whether judgements can be had: the controller answers and knows a worker."""
+        """Whether judgements can be had: the controller answers and knows a worker. It is "degraded" while a worker is
+        missing that went away without a word.
+        """
         if not await workers.models():
             raise WorkerError("no worker is there", ErrorCode.CONTROLLER_NO_WORKER)
-        return {"status": "ok", "version": __version__}
+        missing = await workers.missing()
+        return {"status": "degraded" if missing else "ok", "version": __version__, "missing": missing}
 
     @app.get("/metrics")
     async def show_metrics() -> Response:
@@ -143,10 +172,18 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
     @app.get("/v1/models", dependencies=[Depends(check_key)])
     async def models() -> dict[str, Any]:
         """The judges that are served."""
-        cards = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "judgelm"} for name in await workers.models()
-        ]
-        return {"object": "list", "data": cards}
+        return {"object": "list", "data": [_card(name) for name in await workers.models()]}
+
+    @app.get("/v1/models/{name:path}", dependencies=[Depends(check_key)])
+    async def model(name: str) -> dict[str, Any]:
+        """One of them."""
+        if not name:  # /v1/models/
+            return await models()
+        served = await workers.models()
+        if name not in served:
+            there = ", ".join(served) or "none"
+            raise WorkerError(f"unknown model {name}; models served: {there}", ErrorCode.INVALID_MODEL)
+        return _card(name)
 
     @app.post(
         "/v1/judgements",
@@ -159,11 +196,11 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
         created, id_ = int(time.time()), f"judgement-{uuid.uuid4().hex}"
         # a mistake must be told before a stream begins
         check_request(request)
-        model = await _choose_model(workers, request.model)
-        events = _counting(judge_through(workers, request.model_copy(update={"model": model})), metrics)
+        chosen = await _choose_model(workers, request.model)
+        events = _counting(judge_through(workers, request.model_copy(update={"model": chosen})), metrics)
         if request.stream:
             return StreamingResponse(
-                _ndjson(events, {"id": id_, "model": model, "created": created}),
+                _ndjson(events, {"id": id_, "model": chosen, "created": created}),
                 media_type="application/x-ndjson",
             )
         results: dict[int, ResultOut] = {}
@@ -172,7 +209,7 @@ def create_app(controller: str, keys: Sequence[str] = ()) -> FastAPI:
                 if event["event"] == "result":
                     results[event["index"]] = event["result"]
         data = [results[index] for index in sorted(results)]
-        return JudgementResponse(id=id_, created=created, model=model, data=data, usage=_total(data))
+        return JudgementResponse(id=id_, created=created, model=chosen, data=data, usage=_total(data))
 
     app.include_router(openai_router(workers, metrics), dependencies=[Depends(check_key)])
     return app
@@ -204,18 +241,47 @@ class _Counted:
             raise
         finally:
             route = scope.get("route")
-            self.metrics.requests.labels(route.path if isinstance(route, Route) else "none", status).inc()
+            self.metrics.requests.labels(route.path_format if isinstance(route, Route) else "none", status).inc()
 
 
 def _status(error: WorkerError) -> int:
-    return _STATUS.get(ErrorCode(error.code), 500) if error.code in list(ErrorCode) else 500
+    return _STATUS.get(error.code, 500)
 
 
-def _error(message: str, status: int) -> JSONResponse:
-    kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
-    body = ErrorResponse(error=ErrorOut(message=message, type=kind, code=_CODES.get(status)))
-    headers = {"Retry-After": "2"} if status == 429 else None
-    return JSONResponse(body.model_dump(), status, headers)
+def _error(
+    message: str,
+    status: int,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The documented body of an error; what a client wrote into its message is one line that UTF-8 can hold."""
+    said, place = (
+        text and one_line(text.encode(errors="replace").decode())[:_MOST_MESSAGE] for text in (message, param)
+    )
+    error = ErrorOut(message=said or "", type=_kind(status), param=place, code=code or _CODES.get(status))
+    retry = {"Retry-After": "2"} if status == 429 else {}
+    return JSONResponse(ErrorResponse(error=error).model_dump(), status, {**(headers or {}), **retry})
+
+
+def _kind(status: int) -> str:
+    return "invalid_request_error" if status < 500 and status != 429 else "server_error"
+
+
+def _place(entry: Mapping[str, Any]) -> str | None:
+    """Where in the body an error is, without pydantic's words for the branches of a union; None for all of it."""
+    if entry["type"] == "json_invalid":
+        return None
+    parts = [str(part) for part in entry["loc"][1:]]
+    return ".".join(part for part in parts if part != "str" and not {"-", "["} & set(part)) or None
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    return "expected JSON" if entry["type"] == "json_invalid" else str(entry["msg"]).removeprefix("Value error, ")
+
+
+def _card(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "judgelm"}
 
 
 def _total(data: Sequence[ResultOut]) -> Usage:
@@ -259,15 +325,16 @@ async def _ndjson(events: AsyncGenerator[Event, None], head: dict[str, Any]) -> 
                     event = event | {"result": event["result"].model_dump()}
                 yield json.dumps(event) + "\n"
     except WorkerError as error:
-        said = {"message": str(error), "code": _CODES.get(_status(error))}
-        yield json.dumps({"event": "error", "error": said}) + "\n"
+        status = _status(error)
+        said = ErrorOut(message=str(error), type=_kind(status), code=_CODES.get(status))
+        yield json.dumps({"event": "error", "error": said.model_dump()}) + "\n"
         return
     yield json.dumps({"event": "done", **head, "usage": _total(results).model_dump()}) + "\n"
 
 
 def read_keys() -> list[str]:
-    """The API keys of the environment."""
-    return [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    """The API keys of the environment. Raises InputError where the variable is set and holds none."""
+    return [key.strip() for key in (read_secret(KEYS_VARIABLE) or "").split(",") if key.strip()]
 
 
 def build_parser() -> Parser:
@@ -281,6 +348,7 @@ def build_parser() -> Parser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=API_PORT, help="port to listen on")
     parser.add_argument("--controller-address", default=CONTROLLER_ADDRESS, help="the controller's address")
+    add_allowed_hosts(parser)
     return parser
 
 
@@ -291,7 +359,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         args = build_parser().parse_args(argv)
         log_to_stderr()
         controller = check_url(args.controller_address, "--controller-address")
-        run_server(create_app(controller, read_keys()), listen(args.host, args.port))
+        app = create_app(controller, read_keys(), read_hosts(args.allowed_hosts, args.host))
+        run_server(app, listen(args.host, args.port), proxied=True)
 
     run_main(command, kept="the API has ended")
 

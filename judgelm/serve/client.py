@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from judgelm.serve.arguments import API_PORT
+from judgelm.serve.http import is_loopback
 
 
 class APIError(Exception):
@@ -59,9 +60,9 @@ class Client:
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         try:
-            response = httpx.request(
-                method, self._url + path, json=body, headers=self._headers, timeout=self._timeout_s
-            )
+            # a proxy of the environment is for other machines
+            with httpx.Client(trust_env=not is_loopback(self._url), timeout=self._timeout_s) as http:
+                response = http.request(method, self._url + path, json=body, headers=self._headers)
         except httpx.HTTPError as error:
             raise APIError(f"the API does not answer ({type(error).__name__})", 0, None) from error
         if response.is_success:

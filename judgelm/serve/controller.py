@@ -7,32 +7,42 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import ipaddress
 import json
 import logging
-import os
 import random
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, NoReturn
+from urllib.parse import urlsplit
 
-import requests
-from fastapi import Depends, FastAPI, HTTPException
+import httpx
+from fastapi import FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from judgelm.console import Parser, run_main
-from judgelm.jsonl import InputError
-from judgelm.serve.arguments import CONTROLLER_PORT
-from judgelm.serve.http import Guard, check_url, describe, listen, log_to_stderr, run_server
+from judgelm.jsonl import InputError, one_line
+from judgelm.serve.arguments import CONTROLLER_PORT, OPEN_CONTROLLER, TOKEN_VARIABLE, add_allowed_hosts
+from judgelm.serve.guard import IP, Guard, Hosts, ip_of, read_hosts
+from judgelm.serve.http import (
+    ask,
+    check_url,
+    describe,
+    is_private,
+    listen,
+    log_to_stderr,
+    read_secret,
+    run_server,
+    url_of,
+)
 from judgelm.serve.protocol import (
     HEART_BEAT_EXPIRATION_S,
-    TOKEN_VARIABLE,
     BaseController,
     DispatchMethod,
     ErrorCode,
@@ -45,39 +55,95 @@ log = logging.getLogger(__name__)
 _MOST_WORKERS = 1024
 _STATUS_TIMEOUT_S = 5
 _GENERATE_TIMEOUT_S = 100
+_MOST_QUEUE = 1_000_000
+
+
+def _check_name(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("a name has printable characters alone")
+    return name
+
+
+_Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+_Address = Annotated[str, Field(max_length=500)]
+_Queue = Annotated[int, Field(ge=0, le=_MOST_QUEUE)]
 
 
 class WorkerStatus(BaseModel):
     """What a worker says of itself."""
 
-    model_names: Annotated[
-        list[Annotated[str, Field(min_length=1, max_length=200)]], Field(min_length=1, max_length=64)
-    ]
-    speed: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
-    queue_length: Annotated[int, Field(ge=0)] = 0
+    model_names: Annotated[list[_Name], Field(min_length=1, max_length=64)]
+    speed: Annotated[float, Field(gt=1e-6, le=1e6, allow_inf_nan=False)] = 1
+    queue_length: _Queue = 0
 
 
-class Registration(BaseModel):
+class WorkerName(BaseModel):
+    """The body of /deregister_worker."""
+
+    worker_name: _Address
+
+
+class Registration(WorkerName):
     """The body of /register_worker."""
 
-    worker_name: Annotated[str, Field(max_length=500)]
     check_heart_beat: bool
     worker_status: WorkerStatus | None = None
     multimodal: bool = False
 
 
-class HeartBeat(BaseModel):
+class HeartBeat(WorkerName):
     """The body of /receive_heart_beat."""
 
-    worker_name: Annotated[str, Field(max_length=500)]
-    queue_length: Annotated[int, Field(ge=0)]
+    queue_length: _Queue
 
 
 class ModelQuestion(BaseModel):
     """The body of /get_worker_address; of a generation it is the part that is read here."""
 
     model_config = ConfigDict(extra="allow")
-    model: str
+    model: Annotated[str, Field(max_length=500)]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker is."""
+
+    address: str
+    """to which clients are sent"""
+    ips: frozenset[IP]
+    """from which it speaks, where it has no token"""
+
+    def is_of(self, client: str) -> bool:
+        """Whether that client is on the worker's machine."""
+        speaker = ip_of(client)
+        return speaker is not None and all(_same_machine(speaker, ip) for ip in self.ips)
+
+
+def find_place(name: str, client: str) -> Place | None:
+    """The place of a worker that registers itself without a token: every address of its host must be the client's own,
+    and one of them is kept, so that the name cannot be made to point elsewhere later on. None for another's.
+    """
+    parts = urlsplit(name)
+    host = parts.hostname or ""
+    try:
+        found = {ip_of(str(entry[4][0])) for entry in socket.getaddrinfo(host, parts.port, type=socket.SOCK_STREAM)}
+    except (OSError, UnicodeError):
+        return None
+    place = Place(name, frozenset(ip for ip in found if ip is not None))
+    if None in found or not place.ips or not place.is_of(client):
+        return None
+    if host == "localhost" or ip_of(host) is not None:
+        return place
+    if parts.scheme == "https":
+        # its certificate is for the name
+        return None
+    speaker = ip_of(client)
+    ip = speaker if speaker in place.ips else min(place.ips, key=str)
+    return replace(place, address=url_of(str(ip), parts.port or 80))
+
+
+def _same_machine(one: IP, other: IP) -> bool:
+    return one == other or (one.is_loopback and other.is_loopback)
 
 
 class Controller(BaseController):  # type: ignore[misc]
@@ -89,20 +155,30 @@ class Controller(BaseController):  # type: ignore[misc]
         self.dispatch_method = DispatchMethod.from_str(dispatch_method)
         self.lock = threading.RLock()
         self.closing = threading.Event()
+        self._places: dict[str, Place] = {}
+        self.missing: dict[str, list[str]] = {}
+        """models of the workers that went away without a word and were not replaced"""
 
     def watch(self) -> None:
         """Drop workers whose heart has stopped, until `closing` is set."""
         while not self.closing.wait(max(0.1, HEART_BEAT_EXPIRATION_S / 10)):
             with self.lock:
-                before = set(self.worker_info)
+                before = dict(self.worker_info)
                 self.remove_stale_workers_by_expiration()
-                for name in before - set(self.worker_info):
+                for name in set(before) - set(self.worker_info):
                     log.warning("worker %s sent no heart beat for %d s and is dropped", name, HEART_BEAT_EXPIRATION_S)
+                    self._miss(name, before[name].model_names)
 
     def register_worker(
-        self, worker_name: str, check_heart_beat: bool, worker_status: dict[str, Any] | None, multimodal: bool
+        self,
+        worker_name: str,
+        check_heart_beat: bool,
+        worker_status: dict[str, Any] | None,
+        multimodal: bool,
+        place: Place | None = None,
     ) -> bool:
-        status = worker_status or self.get_worker_status(worker_name)
+        place = place or self._places.get(worker_name) or Place(worker_name, frozenset())
+        status = worker_status or _ask_status(worker_name, place.address)
         if not status:
             return False
         with self.lock:
@@ -110,6 +186,8 @@ class Controller(BaseController):  # type: ignore[misc]
                 if len(self.worker_info) >= _MOST_WORKERS:
                     return False
                 log.info("worker %s registered: %s", worker_name, ", ".join(status["model_names"]))
+                self._found(worker_name, status["model_names"])
+            self._places[worker_name] = place
             self.worker_info[worker_name] = WorkerInfo(
                 status["model_names"],
                 status["speed"],
@@ -120,16 +198,38 @@ class Controller(BaseController):  # type: ignore[misc]
             )
         return True
 
+    def remove_worker(self, worker_name: str) -> None:
+        super().remove_worker(worker_name)
+        self._places.pop(worker_name, None)
+
+    def deregister_worker(self, worker_name: str) -> bool:
+        """A worker that ends says so; whether it was known."""
+        with self.lock:
+            self.missing.pop(worker_name, None)
+            if worker_name not in self.worker_info:
+                return False
+            self.remove_worker(worker_name)
+            log.info("worker %s has said goodbye", worker_name)
+            return True
+
+    def place_of(self, worker_name: str) -> Place | None:
+        """Where a registered worker is."""
+        with self.lock:
+            return self._places.get(worker_name)
+
+    def _miss(self, name: str, models: list[str]) -> None:
+        if len(self.missing) < _MOST_WORKERS:
+            self.missing[name] = models
+
+    def _found(self, name: str, models: list[str]) -> None:
+        """A worker that comes back, or another one of the same models, is not missed any more."""
+        replaced = [name] if name in self.missing else [key for key, lost in self.missing.items() if lost == models]
+        if replaced:
+            del self.missing[replaced[0]]
+
     def get_worker_status(self, worker_name: str) -> dict[str, Any] | None:
-        try:
-            response = requests.post(
-                worker_name + "/worker_get_status", timeout=_STATUS_TIMEOUT_S, allow_redirects=False
-            )
-            response.raise_for_status()
-            return WorkerStatus.model_validate(response.json()).model_dump()
-        except (requests.RequestException, ValueError) as error:
-            log.warning("worker %s does not give its status: %s", worker_name, type(error).__name__)
-            return None
+        place = self.place_of(worker_name)
+        return _ask_status(worker_name, place.address if place else worker_name)
 
     def refresh_all_workers(self) -> None:
         """Ask every worker; those that do not answer are dropped. Meanwhile clients are served as before."""
@@ -141,6 +241,7 @@ class Controller(BaseController):  # type: ignore[misc]
                     continue
                 if status is None:
                     log.warning("worker %s is dropped", name)
+                    self._miss(name, self.worker_info[name].model_names)
                     self.remove_worker(name)
                 else:
                     self.register_worker(name, known[name].check_heart_beat, status, known[name].multimodal)
@@ -151,8 +252,9 @@ class Controller(BaseController):  # type: ignore[misc]
         found = [status for _, status in self._statuses(names) if status is not None]
         return {
             "model_names": sorted({name for status in found for name in status["model_names"]}),
-            "speed": sum(status["speed"] for status in found),
-            "queue_length": sum(status["queue_length"] for status in found),
+            # no more than a controller takes that has this one as its worker
+            "speed": min(1e6, sum(status["speed"] for status in found)),
+            "queue_length": min(_MOST_QUEUE, sum(status["queue_length"] for status in found)),
         }
 
     def _statuses(self, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
@@ -162,16 +264,14 @@ class Controller(BaseController):  # type: ignore[misc]
 
     def get_worker_address(self, model_name: str) -> str:
         with self.lock:
-            if self.dispatch_method is DispatchMethod.LOTTERY:
-                having = [
-                    (name, info.speed) for name, info in self.worker_info.items() if model_name in info.model_names
-                ]
-                if not having:
-                    return ""
-                names, speeds = zip(*having, strict=True)
-                return str(random.choices(names, speeds)[0])
-            # it counts its own dispatches until the worker's next heart beat
-            return str(super().get_worker_address(model_name))
+            # the shortest queue counts its own dispatches until the worker's next heart beat
+            lottery = self.dispatch_method is DispatchMethod.LOTTERY
+            name = self._draw(model_name) if lottery else str(super().get_worker_address(model_name))
+            return self._places[name].address if name else ""
+
+    def _draw(self, model_name: str) -> str:
+        having = {name: info.speed for name, info in self.worker_info.items() if model_name in info.model_names}
+        return random.choices(list(having), list(having.values()))[0] if having else ""
 
     def receive_heart_beat(self, worker_name: str, queue_length: int) -> bool:
         with self.lock:
@@ -188,25 +288,32 @@ class Controller(BaseController):  # type: ignore[misc]
             yield _chunk("no worker has this model", ErrorCode.CONTROLLER_NO_WORKER)
             return
         try:
-            with requests.post(
-                address + "/worker_generate_stream",
-                json=params,
-                stream=True,
-                timeout=_GENERATE_TIMEOUT_S,
-                allow_redirects=False,
-            ) as response:
-                for chunk in response.iter_lines(chunk_size=1, delimiter=b"\0"):
-                    if chunk:
-                        yield chunk + b"\0"
-        except requests.RequestException:
+            with (
+                httpx.Client(trust_env=False, timeout=_GENERATE_TIMEOUT_S) as http,
+                http.stream("POST", address + "/worker_generate_stream", json=params) as response,
+            ):
+                yield from response.iter_raw()
+        except httpx.HTTPError:
             yield _chunk("the worker does not answer", ErrorCode.CONTROLLER_WORKER_TIMEOUT)
+
+
+def _ask_status(name: str, address: str) -> dict[str, Any] | None:
+    try:
+        answer = ask(address + "/worker_get_status", timeout_s=_STATUS_TIMEOUT_S).raise_for_status()
+        return WorkerStatus.model_validate(answer.json()).model_dump()
+    except (httpx.HTTPError, ValueError, RecursionError) as error:
+        log.warning("worker %s does not give its status: %s", name, type(error).__name__)
+        return None
 
 
 def _chunk(message: str, code: int) -> bytes:
     return json.dumps(error_body(message, code)).encode() + b"\0"
 
 
-def create_app(controller: Controller, token: str | None = None) -> FastAPI:
+_WITH_TOKEN = ("/register_worker", "/receive_heart_beat", "/deregister_worker")
+
+
+def create_app(controller: Controller, token: str | None = None, hosts: Hosts | None = None) -> FastAPI:
     """The controller's HTTP side, with FastChat's routes."""
 
     @contextlib.asynccontextmanager
@@ -215,61 +322,81 @@ def create_app(controller: Controller, token: str | None = None) -> FastAPI:
         yield
         controller.closing.set()
 
+    def admit(path: str, authorization: str) -> str | None:
+        sent = authorization.removeprefix("Bearer ").encode("latin-1", "replace")
+        if token and path in _WITH_TOKEN and not hmac.compare_digest(sent, token.encode()):
+            return f"this controller wants the token of {TOKEN_VARIABLE}"
+        return None
+
     app = FastAPI(title="JudgeLM controller", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, hosts=hosts, admit=admit)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HTTPRequest, error: RequestValidationError) -> JSONResponse:
         places = (
             ".".join(str(part) for part in entry["loc"][1:]) + ": " + entry["msg"] for entry in error.errors()[:3]
         )
-        return JSONResponse(error_body("; ".join(places), ErrorCode.VALIDATION_TYPE_ERROR), 422)
+        return JSONResponse(error_body(one_line("; ".join(places)), ErrorCode.VALIDATION_TYPE_ERROR), 422)
 
-    def allowed(http: HTTPRequest) -> None:
-        sent = http.headers.get("authorization", "").removeprefix("Bearer ")
-        if token and not hmac.compare_digest(sent.encode(), token.encode()):
-            raise HTTPException(401, f"this controller wants the token of {TOKEN_VARIABLE}")
-
-    @app.post("/register_worker", dependencies=[Depends(allowed)])
-    def register_worker(body: Registration, http: HTTPRequest) -> None:
+    def read_name(body: WorkerName) -> str:
         try:
-            address = check_url(body.worker_name, "worker_name")
+            return check_url(body.worker_name, "worker_name")
         except InputError as error:
-            raise HTTPException(422, str(error)) from None
+            raise HTTPException(422, one_line(str(error))) from None
+
+    def may_speak_for(name: str, http: HTTPRequest) -> bool:
+        place = controller.place_of(name)
+        return bool(token) or place is None or place.is_of(http.client.host if http.client else "")
+
+    @app.post("/register_worker")
+    def register_worker(body: Registration, http: HTTPRequest) -> None:
+        name = read_name(body)
         # without a token a worker may speak for its own machine only, so that nobody is sent to another's
-        if not token and not _is_clients_own(address, http.client.host if http.client else ""):
+        place = Place(name, frozenset()) if token else find_place(name, http.client.host if http.client else "")
+        if place is None:
             raise HTTPException(
-                403, f"{address} is not an address of the machine that registers it; set {TOKEN_VARIABLE} on both sides"
+                403, f"{name} is not an address of the machine that registers it; set {TOKEN_VARIABLE} on both sides"
             )
         status = body.worker_status.model_dump() if body.worker_status else None
-        if not controller.register_worker(address, body.check_heart_beat, status, body.multimodal):
+        if not controller.register_worker(name, body.check_heart_beat, status, body.multimodal, place):
             raise HTTPException(409, "the worker does not answer, or there are too many")
 
-    @app.post("/receive_heart_beat", dependencies=[Depends(allowed)])
-    def receive_heart_beat(body: HeartBeat) -> Any:
-        return {"exist": controller.receive_heart_beat(body.worker_name.rstrip("/"), body.queue_length)}
+    @app.post("/receive_heart_beat")
+    async def receive_heart_beat(body: HeartBeat, http: HTTPRequest) -> Any:
+        name = read_name(body)
+        return {"exist": may_speak_for(name, http) and controller.receive_heart_beat(name, body.queue_length)}
+
+    @app.post("/deregister_worker")
+    async def deregister_worker(body: WorkerName, http: HTTPRequest) -> Any:
+        name = read_name(body)
+        return {"exist": may_speak_for(name, http) and controller.deregister_worker(name)}
+
+    @app.post("/list_missing_models")
+    async def list_missing_models() -> Any:
+        with controller.lock:
+            return {"models": sorted(name for models in controller.missing.values() for name in models)}
 
     @app.post("/refresh_all_workers")
     def refresh_all_workers() -> None:
         controller.refresh_all_workers()
 
     @app.post("/list_models")
-    def list_models() -> Any:
+    async def list_models() -> Any:
         with controller.lock:
             return {"models": controller.list_models()}
 
     @app.post("/list_multimodal_models")
-    def list_multimodal_models() -> Any:
+    async def list_multimodal_models() -> Any:
         with controller.lock:
             return {"models": controller.list_multimodal_models()}
 
     @app.post("/list_language_models")
-    def list_language_models() -> Any:
+    async def list_language_models() -> Any:
         with controller.lock:
             return {"models": controller.list_language_models()}
 
     @app.post("/get_worker_address")
-    def get_worker_address(body: ModelQuestion) -> Any:
+    async def get_worker_address(body: ModelQuestion) -> Any:
         return {"address": controller.get_worker_address(body.model)}
 
     @app.post("/worker_generate_stream")
@@ -285,21 +412,10 @@ def create_app(controller: Controller, token: str | None = None) -> FastAPI:
         return controller.worker_api_get_status()
 
     @app.get("/test_connection")
-    def test_connection() -> str:
+    async def test_connection() -> str:
         return "success"
 
     return app
-
-
-def _is_clients_own(address: str, client: str) -> bool:
-    """Whether the host of an address is the machine that speaks."""
-    host = address.split("//", 1)[1].rsplit(":", 1)[0].strip("[]")
-    try:
-        speaker = ipaddress.ip_address(client)
-        found = {ipaddress.ip_address(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
-    except (ValueError, OSError, UnicodeError):
-        return False
-    return speaker in found or (speaker.is_loopback and any(ip.is_loopback for ip in found))
 
 
 def build_parser() -> Parser:
@@ -311,6 +427,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=CONTROLLER_PORT, help="port to listen on")
+    add_allowed_hosts(parser)
     parser.add_argument(
         "--dispatch-method",
         choices=("lottery", "shortest_queue"),
@@ -326,8 +443,11 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     def command() -> None:
         args = build_parser().parse_args(argv)
         log_to_stderr()
-        app = create_app(Controller(args.dispatch_method), os.environ.get(TOKEN_VARIABLE))
-        run_server(app, listen(args.host, args.port))
+        token, hosts = read_secret(TOKEN_VARIABLE), read_hosts(args.allowed_hosts, args.host)
+        listening = listen(args.host, args.port)
+        if token is None and not is_private(listening):
+            log.warning(OPEN_CONTROLLER)
+        run_server(create_app(Controller(args.dispatch_method), token, hosts), listening)
 
     run_main(command, kept="the controller has ended")
 

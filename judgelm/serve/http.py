@@ -1,88 +1,28 @@
-"""What our servers share: a guard in front of each, and how they run."""
+"""What our servers share: addresses, how they run, and their log."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import copy
+import importlib.util
+import ipaddress
 import logging
+import os
+import re
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import uvicorn
 from pydantic import ValidationError
 
 from judgelm.jsonl import InputError, one_line
+from judgelm.serve.guard import Protocol
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
-MOST_BODY_BYTES = 8 << 20
-
-
-class Guard:
-    """ASGI middleware: a body of more than `limit` bytes is answered with 413 and not read to its end, and what a
-    client asked for is cancelled when it goes away.
-    """
-
-    def __init__(self, app: App, limit: int = MOST_BODY_BYTES) -> None:
-        self.app = app
-        self.limit = limit
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.limit:
-            await self._refuse(send)
-            return
-        messages, size = [], 0
-        while True:
-            message = await receive()
-            messages.append(message)
-            size += len(message.get("body", b""))
-            if size > self.limit:
-                await self._refuse(send)
-                return
-            if not message.get("more_body", False):
-                break
-        await self._answer(scope, messages, receive, send)
-
-    async def _answer(
-        self, scope: MutableMapping[str, Any], messages: list[Message], receive: Receive, send: Send
-    ) -> None:
-        # once the body is read, all that can come is the client's end
-        gone = asyncio.ensure_future(receive())
-        answered = False
-
-        async def replay() -> Message:
-            return messages.pop(0) if messages else await asyncio.shield(gone)
-
-        async def noted(message: Message) -> None:
-            nonlocal answered
-            answered = message["type"] == "http.response.body" and not message.get("more_body", False)
-            await send(message)
-
-        answering = asyncio.ensure_future(self.app(scope, replay, noted))
-        try:
-            await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answered:
-                answering.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await answering
-        finally:
-            answering.cancel()
-            gone.cancel()
-
-    async def _refuse(self, send: Send) -> None:
-        body = f'{{"error": {{"message": "the body is larger than {self.limit} bytes", "code": 413}}}}'.encode()
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+log = logging.getLogger(__name__)
 
 
 def describe(error: ValidationError, most: int = 3) -> str:
@@ -98,23 +38,86 @@ def check_url(url: str, flag: str) -> str:
     """An http(s) address without a path, as workers and controllers have. Raises InputError for another."""
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - raises for a port that is none
+        port = parts.port
     except ValueError:
-        parts = urlsplit("")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        parts, port = urlsplit(""), None
+    if (
+        # urlsplit passes over tabs and newlines, and others read a backslash as a slash
+        not _URL.fullmatch(url) or not parts.hostname or port == 0 or parts.path.strip("/")
+    ):
         raise InputError(f"{flag} {url}: expected an address such as http://127.0.0.1:21001")
     return url.rstrip("/")
+
+
+_URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z._-]+)(:[0-9]{1,5})?/*", re.IGNORECASE | re.ASCII)
+"""without a user, a query or a fragment"""
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address stays on this machine."""
+    host = (urlsplit(url).hostname or "").removesuffix(".")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def read_secret(variable: str) -> str | None:
+    """A token or keys of the environment, None where there are none. Raises InputError for what cannot be sent."""
+    value = os.environ.get(variable)
+    if not value:
+        return None
+    value = value.strip()
+    if not value.strip(", ") or not (value.isascii() and value.isprintable()):
+        raise InputError(f"{variable} is set, but holds nothing that can be sent in a header; unset it to go without")
+    return value
+
+
+def ask(
+    url: str, body: Any = None, *, headers: Mapping[str, str] | None = None, timeout_s: float = 5
+) -> httpx.Response:
+    """Post to another part of ours, past any proxy of the environment; an answer of more than a MiB is an error.
+
+    Raises httpx.HTTPError.
+    """
+    end = time.monotonic() + timeout_s
+    with (
+        httpx.Client(trust_env=False, timeout=timeout_s) as http,
+        http.stream("POST", url, json=body, headers=headers) as response,
+    ):
+        content = b""
+        for part in response.iter_raw(1 << 16):
+            content += part
+            if len(content) > _MOST_ANSWER_BYTES or time.monotonic() > end:
+                raise httpx.ReadTimeout("the answer is too long or too slow")
+    return httpx.Response(response.status_code, content=content, request=response.request)
+
+
+_MOST_ANSWER_BYTES = 1 << 20
+
+
+def bypass_proxies(host: str) -> None:
+    """Make libraries of others, which read the environment, ask this machine without a proxy; and forget a SOCKS proxy
+    where httpx has not what it needs for one, as it would then ask nobody at all.
+    """
+    for variable in ("no_proxy", "NO_PROXY"):
+        before = os.environ.get(variable, "")
+        os.environ[variable] = ",".join(filter(None, [before, "localhost", "127.0.0.1", "::1", host.strip("[]")]))
+    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        if os.environ[variable].lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
+            log.warning("%s is passed over: its kind of proxy needs httpx[socks]", variable)
+            del os.environ[variable]
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens, 0 being any free port. Raises InputError where it cannot be had."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no such port"
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no such host or port"
         raise InputError(f"--host {host} --port {port}: cannot listen there ({reason})") from None
     return listening
 
@@ -125,22 +128,78 @@ def address_of(listening: socket.socket) -> str:
     return url_of(host, port)
 
 
+def is_private(listening: socket.socket) -> bool:
+    """Whether clients on this machine alone reach it."""
+    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+
+
 def url_of(host: str, port: int) -> str:
     """The address of a server on this machine that listens there."""
+    host = host.strip("[]")
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run_server(app: Any, listening: socket.socket) -> None:
-    """Serve until a signal comes; open streams get a few seconds to end."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    # clients must give up an idle connection before we do, or one that is taken up again may break
-    config = uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=3, timeout_keep_alive=30)
-    uvicorn.Server(config).run(sockets=[listening])
+class _Server(uvicorn.Server):
+    """Says goodbye before it lets go of its connections."""
+
+    def __init__(self, config: uvicorn.Config, goodbye: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self.goodbye = goodbye
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.goodbye is not None:
+            await asyncio.to_thread(self.goodbye)
+        await super().shutdown(sockets)
+
+
+def run_server(
+    app: Any, listening: socket.socket, *, proxied: bool = False, goodbye: Callable[[], None] | None = None
+) -> None:
+    """Serve until a signal comes; open streams get a few seconds to end.
+
+    Args:
+        proxied: a proxy on this machine may say for whom it asks; else a client is who it is.
+        goodbye: called before the connections are closed.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        # the log is ours: one line an event
+        log_config=None,
+        log_level="info",
+        proxy_headers=proxied,
+        timeout_graceful_shutdown=3,
+        # clients must give up an idle connection before we do, or one that is taken up again may break
+        timeout_keep_alive=30,
+    )
+    _Server(config, goodbye).run(sockets=[listening])
+
+
+class _Lines(logging.Formatter):
+    """An event is one line whatever a client sent; the further lines of a traceback are set off."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        event = copy.copy(record)
+        event.msg, event.args = one_line(record.getMessage()), ()
+        first, *rest = super().format(event).splitlines()
+        return "\n".join([first, *(f"    {_printable(line)}" for line in rest)])
+
+
+def _printable(line: str) -> str:
+    return "".join(letter for letter in line if letter.isprintable())
 
 
 def log_to_stderr() -> None:
     """One line an event, with time and name."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def tame_uvicorn() -> None:
+    """A library that starts uvicorn itself, as gradio does, gets our connections' deadlines and our log too."""
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{Protocol.__module__}:{Protocol.__qualname__}"
+    uvicorn.config.LOGGING_CONFIG.update({"formatters": {}, "handlers": {}, "loggers": {}})

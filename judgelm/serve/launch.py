@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -10,29 +11,44 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from urllib.parse import urlsplit
 
 import httpx
 
-from judgelm.jsonl import InputError
-from judgelm.serve.http import check_url, listen, url_of
+from judgelm.jsonl import InputError, one_line
+from judgelm.serve.arguments import OPEN_CONTROLLER, TOKEN_VARIABLE, served_name
+from judgelm.serve.http import ask, check_url, is_loopback, is_private, listen, read_secret, url_of
 
 _START_S = 600
 """loading a large model takes minutes"""
 _STOP_S = 15
 
 
-@dataclass(frozen=True, slots=True)
+_LONG_S = 60
+"""a part that lived for so long is started again at once; others wait, up to so long, and longer each time"""
+
+
+@dataclass(eq=False, slots=True)
 class Part:
-    """A process of ours."""
+    """A process of ours, and how it is started again."""
 
     name: str
-    process: subprocess.Popen[bytes]
+    command: list[str]
+    env: dict[str, str]
     log: Path
+    process: subprocess.Popen[bytes]
+    started: float
+    """by time.monotonic()"""
+    failures: int = 0
+    again: float | None = None
+    """when it is to be started, where it has ended"""
+
+    def last_words(self) -> str:
+        """How it ended."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
+        return f"{self.name} ended with exit code {self.process.poll()} ({self.log}): {one_line(lines[-1])}"
 
 
 class Parts:
@@ -46,26 +62,31 @@ class Parts:
     def start(self, name: str, module: str, *args: str, env: dict[str, str] | None = None) -> None:
         log = self.log_folder / f"{name}.log"
         command = [sys.executable, "-m", f"judgelm.serve.{module}", *args]
-        with log.open("ab") as file:
-            # in a session of its own: Ctrl-C reaches us alone, and we stop the parts in their order
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=os.environ | (env or {}),
-                start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
-        self.running.append(Part(name, process, log))
+        env = os.environ | (env or {})
+        self.running.append(Part(name, command, env, log, _start(command, env, log), time.monotonic()))
 
     def check(self) -> None:
         """Raises InputError where a part has ended by itself."""
         for part in self.running:
-            code = part.process.poll()
-            if code is not None:
-                lines = part.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
-                raise InputError(f"{part.name} ended with exit code {code} ({part.log}): {lines[-1]}")
+            if part.process.poll() is not None:
+                raise InputError(part.last_words())
+
+    def revive(self) -> bool:
+        """Start again what has ended, the longer after the more often it did; whether one has ended just now."""
+        ended = False
+        for part in self.running:
+            now = time.monotonic()
+            if part.process.poll() is None:
+                continue
+            if part.again is None:
+                ended = True
+                part.failures = 1 if now - part.started > _LONG_S else part.failures + 1
+                wait = min(_LONG_S, 2 ** (part.failures - 1))
+                part.again = now + wait
+                print(f"{part.last_words()}; it is started again in {wait} s", file=sys.stderr, flush=True)
+            elif now >= part.again:
+                part.process, part.started, part.again = _start(part.command, part.env, part.log), now, None
+        return ended
 
     def stop(self) -> None:
         """Page and API first, the controller last, so that nobody talks to a part that has gone."""
@@ -82,6 +103,20 @@ class Parts:
         self.running.clear()
 
 
+def _start(command: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        # in a session of its own: Ctrl-C reaches us alone, and we stop the parts in their order
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
 SPINS = "1500"
 """turns that a thread of a worker's matrix products waits for the next one before it sleeps: long enough for those that
 follow at once, too short to keep a core from the other parts (benchmarks/README.md)"""
@@ -94,7 +129,7 @@ def serve_command(args: argparse.Namespace) -> None:
     if args.num_workers < 1:
         raise InputError(f"--num-workers {args.num_workers}: expected 1 or more")
     controller = check_url(args.controller_address, "--controller-address") if args.controller_address else None
-    if controller and not _is_loopback(controller) and _is_loopback(url_of(args.worker_host, 80)):
+    if controller and not is_loopback(controller) and is_loopback(url_of(args.worker_host, 80)):
         raise InputError(
             f"--worker-host {args.worker_host}: the controller {controller} cannot reach that;"
             " expected this machine's address"
@@ -109,7 +144,10 @@ def serve_command(args: argparse.Namespace) -> None:
                 _start_fronts(parts, args, controller)
             _wait_for_workers(parts, args, controller)
             while True:
-                parts.check()
+                if parts.revive():
+                    # so that nobody is sent to a worker that has gone, and /health tells
+                    with contextlib.suppress(httpx.HTTPError):
+                        ask(controller + "/refresh_all_workers", timeout_s=10)
                 time.sleep(1)
         except KeyboardInterrupt:
             print("stopping ...", file=sys.stderr)
@@ -121,14 +159,18 @@ def serve_command(args: argparse.Namespace) -> None:
 
 
 def _start_controller(parts: Parts, args: argparse.Namespace) -> str:
-    port = _port(args.controller_host, args.controller_port)
-    parts.start("controller", "controller", "--host", args.controller_host, "--port", str(port))
+    with listen(args.controller_host, args.controller_port) as listening:
+        port = listening.getsockname()[1]
+        if not is_private(listening) and not read_secret(TOKEN_VARIABLE):
+            print(OPEN_CONTROLLER, file=sys.stderr)
+    flags = ["--host", args.controller_host, "--port", str(port), *_hosts(args)]
+    parts.start("controller", "controller", *flags)
     return url_of(args.controller_host, port)
 
 
 def _start_workers(parts: Parts, args: argparse.Namespace, controller: str) -> None:
     gpus = _gpus() if args.device in (None, "cuda") else []
-    names = [Path(model).name for model in args.model]
+    names = [served_name(model) for model in args.model]
     if len(set(names)) < len(names):
         raise InputError(f"--model {' '.join(args.model)}: each name may come once (--num-workers serves more of one)")
     number = 0
@@ -137,6 +179,7 @@ def _start_workers(parts: Parts, args: argparse.Namespace, controller: str) -> N
             port = _port(args.worker_host, 0)
             flags = ["--model-path", model, "--host", args.worker_host, "--port", str(port)]
             flags += ["--controller-address", controller, "--num-gpus", str(args.num_gpus_per_worker)]
+            flags += ["--chat-format", args.chat_format, *_hosts(args)]
             wanted = (("--device", args.device), ("--dtype", args.dtype), ("--quantization", args.quantization))
             for flag, value in wanted:
                 flags += [flag, str(value)] if value is not None else []
@@ -153,9 +196,11 @@ def _start_workers(parts: Parts, args: argparse.Namespace, controller: str) -> N
 
 def _start_fronts(parts: Parts, args: argparse.Namespace, controller: str) -> None:
     api_port = _port(args.host, args.api_port)
-    parts.start("api", "api", "--host", args.host, "--port", str(api_port), "--controller-address", controller)
+    flags = ["--host", args.host, "--port", str(api_port), "--controller-address", controller, *_hosts(args)]
+    parts.start("api", "api", *flags)
     port = _port(args.host, args.port)
     flags = ["--host", args.host, "--port", str(port), "--controller-url", controller, "--log-dir", args.log_dir]
+    flags += _hosts(args)
     flags += ["--share"] if args.share else []
     flags += ["--gradio-auth-path", args.gradio_auth_path] if args.gradio_auth_path else []
     parts.start("page", "gradio_web_server_judgelm", *flags)
@@ -166,7 +211,7 @@ def _wait_for_workers(parts: Parts, args: argparse.Namespace, controller: str) -
     """Until every model has a worker and the page answers, then say where things are."""
     print(f"loading {', '.join(args.model)} ... (logs in {args.log_dir})", file=sys.stderr)
     end = time.monotonic() + _START_S
-    wanted = {Path(model).name for model in args.model}
+    wanted = {served_name(model) for model in args.model}
     with httpx.Client(trust_env=False, timeout=10) as http:
         while not _ready(http, args, controller, wanted):
             parts.check()
@@ -202,8 +247,8 @@ def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _is_loopback(url: str) -> bool:
-    return urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+def _hosts(args: argparse.Namespace) -> list[str]:
+    return ["--allowed-hosts", ",".join(args.allowed_hosts)] if args.allowed_hosts else []
 
 
 def _port(host: str, port: int) -> int:
@@ -223,7 +268,7 @@ def _gpus() -> list[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
     """systemd and Docker stop a service with SIGTERM."""
 

@@ -1,7 +1,7 @@
 """What FastChat's controllers, workers and clients say to each other, and FastChat's own classes for it.
 
-Importing FastChat's servers replaces sys.stdout and sys.stderr and opens log files in the working folder; that is
-undone here, so import them from here alone.
+Importing FastChat's servers replaces sys.stdout, sys.stderr and the log's form, and opens log files in the working
+folder; that is undone here, so import them from here alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import sys
 from types import ModuleType
 from typing import Any
 
-TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
-"""environment variable: with it, a controller registers only workers that send the same"""
 OUR_WORKER = "judgelm"
 """a field of /model_details: this worker takes samples and shortens answers itself"""
 CONVERSATION = "vicuna_v1.1"
@@ -22,12 +20,16 @@ CONVERSATION = "vicuna_v1.1"
 
 
 def _import(name: str) -> ModuleType:
-    streams = sys.stdout, sys.stderr
+    streams, root = (sys.stdout, sys.stderr), logging.getLogger()
+    handlers = [(handler, handler.formatter) for handler in root.handlers]
     os.environ.setdefault("LOGDIR", "")
     try:
         return importlib.import_module(name)
     finally:
         sys.stdout, sys.stderr = streams
+        root.handlers[:] = [handler for handler, _ in handlers]
+        for handler, formatter in handlers:
+            handler.setFormatter(formatter)
 
 
 constants = _import("fastchat.constants")
@@ -55,6 +57,10 @@ class WorkerError(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+TOO_LARGE = 41300
+"""an error code of ours: a body that a worker does not take"""
 
 
 def error_body(message: str, code: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 import transformers
 from transformers import HfArgumentParser
+from transformers.integrations import integration_utils
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from judgelm.jsonl import InputError, one_line, read_json
@@ -123,6 +125,17 @@ _RENAMED = {
     "no_cuda": "use_cpu",
     "gradient_checkpointing": "activation_checkpointing",
 }
+_PACKAGES = {"azure_ml": "azureml-sdk", "flyte": "flytekit", "comet_ml": "comet-ml"}
+_CHECKS = {"azure_ml": "azureml", "flyte": "flytekit", "comet_ml": "comet"}
+"""transformers' own names in is_.._available"""
+_LEAST = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+    "seed": 0,
+}
+_OF_A_MODEL = ("galore", "apollo", "lomo", "adalomo")
 _WITHOUT_EFFECT = {
     "save_safetensors": "models are always saved as safetensors",
     "group_by_length": "use --packing, which has no padding at all",
@@ -270,12 +283,13 @@ def parse(argv: Sequence[str], lora: bool) -> tuple[Settings, list[str]]:
     if {"-h", "--help"} & set(argv):
         parser.parse_args(["--help"])
     args, notes = translate(argv)
+    _check_json(args)
     args, left_out = fit_to_machine(args)
     try:
         *parsed, unknown = parser.parse_args_into_dataclasses(
             args, look_for_args_file=False, return_remaining_strings=True
         )
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         raise InputError(one_line(str(error))) from None
     if unknown:
         raise InputError(f"unknown flags: {' '.join(unknown)} (--help lists the flags)")
@@ -327,12 +341,68 @@ def _check(settings: Settings) -> None:
     for name in training.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
             raise InputError(f"--report_to {name}: expected none or some of {', '.join(INTEGRATION_TO_CALLBACK)}")
-        if name in ("wandb", "tensorboard") and not find_spec(name):
-            raise InputError(f"--report_to {name}: it is not installed (pip install {name})")
+        if not _reports_to(name):
+            raise InputError(f"--report_to {name}: it is not installed (pip install {_PACKAGES.get(name, name)})")
     if data.eval_data_path is not None and not Path(data.eval_data_path).expanduser().is_file():
         raise InputError(f"--eval_data_path {data.eval_data_path}: no such file")
+    for name, least in _LEAST.items():
+        if getattr(training, name) < least:
+            raise InputError(f"--{name}: expected {least} or more, found {getattr(training, name)}")
+    if settings.lora is not None and settings.lora.lora_r < 1:
+        raise InputError(f"--lora_r: expected 1 or more, found {settings.lora.lora_r}")
+    if settings.lora is not None and not 0 <= settings.lora.lora_dropout < 1:
+        raise InputError(f"--lora_dropout: expected 0 to below 1, found {settings.lora.lora_dropout}")
+    if training.max_steps <= 0 and not 0 < training.num_train_epochs < math.inf:
+        raise InputError(f"--num_train_epochs: expected a number above 0, found {training.num_train_epochs}")
+    check_optimizer(training)
     training.remove_unused_columns = False
     training.prediction_loss_only = True
+
+
+def _reports_to(name: str) -> bool:
+    """Whether the package of one of transformers' integrations is there."""
+    check = getattr(integration_utils, f"is_{_CHECKS.get(name, name)}_available", None)
+    return check is None or bool(check())
+
+
+def _check_json(args: Sequence[str]) -> None:
+    """Raises InputError for flags whose value is an object, in JSON or in a file, and cannot be read."""
+    for name, values in _split(args):
+        if name not in TrainingArguments._VALID_DICT_FIELDS or not values or not values[0].strip():
+            continue
+        if values[0].lstrip().startswith("{"):
+            try:
+                json.loads(values[0])
+            except ValueError as error:
+                raise InputError(f"--{name}: not JSON that can be read ({error})") from None
+        elif name in ("deepspeed", "accelerator_config"):
+            try:
+                read_json(values[0])
+            except InputError as error:
+                raise InputError(f"--{name} {error}") from None
+        if name == "deepspeed" and find_spec("deepspeed") is None:
+            raise InputError("--deepspeed: it is not installed (pip install deepspeed)")
+
+
+def check_optimizer(training: TrainingArguments, model: Any = None) -> None:
+    """Raises InputError for an optimizer whose package is missing, and with a model for one that does not take it."""
+    from transformers import Trainer
+
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(training, model)
+    except (ImportError, ValueError, RuntimeError) as error:
+        name = training.optim.value
+        # these look at a model, too
+        if model is None and not isinstance(error, ImportError) and name.startswith(_OF_A_MODEL):
+            return
+        raise InputError(f"--optim {name}: {one_line(str(error))}") from error
+
+
+def check_fills_a_batch(training: TrainingArguments, rows: int) -> None:
+    """Raises InputError where the rows fill no batch and would all be dropped."""
+    batch = training.per_device_train_batch_size * training.world_size
+    if training.dataloader_drop_last and rows < batch:
+        raise InputError(f"--dataloader_drop_last: {rows} rows fill no batch of {batch}, so none would be trained on")
 
 
 def _describe(lora: bool) -> str:

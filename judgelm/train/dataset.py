@@ -32,7 +32,7 @@ IGNORED = -100
 _LAYOUT = "2"
 """raise it when the stored columns change, so that older caches are left aside"""
 _SCANNED_TOGETHER = 256
-_FILES = (".jsonl", ".json", ".txt")
+_FILES = (".jsonl", ".json", ".txt", ".gz")
 
 
 class RowState(StrEnum):

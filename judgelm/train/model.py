@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_flash_attn_2_available
 
-from judgelm.jsonl import InputError, one_line, read_json, write_text
-from judgelm.model import ModelFolder, add_adapter
+from judgelm.engine.context import find_context_length
+from judgelm.jsonl import InputError, read_json, write_text
+from judgelm.model import ModelFolder, add_adapter, check_tokens, in_one_line, load_config
 from judgelm.tiny import quiet_progress
 from judgelm.train import fsdp
 from judgelm.train.attention import register_packed_attention
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from judgelm.train.arguments import LoraArguments, Settings
 
 FLASH = "flash_attention_2"
@@ -54,12 +58,12 @@ def configure(folder: ModelFolder, settings: Settings) -> tuple[Any, str | None]
 
     Raises InputError for a model that cannot be stretched or that is no causal language model.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder.path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise InputError(f"model {folder.name}: config.json cannot be used ({one_line(str(error))})") from None
-    wanted, context = settings.training.model_max_length, getattr(config, "max_position_embeddings", None)
-    if context is None or wanted <= context:
+    config = load_config(folder)
+    wanted = settings.training.model_max_length
+    if getattr(config, "max_position_embeddings", None) is None:
+        return config, None
+    context = find_context_length(config)
+    if wanted <= context:
         return config, None
     rope = getattr(config, "rope_parameters", None)
     if not rope or rope.get("rope_type") != "default":
@@ -88,7 +92,7 @@ def find_layer_classes(folder: ModelFolder, config: Any, wanted: Sequence[str] |
 
     Raises InputError where one of `wanted` is no class of this model.
     """
-    with torch.device("meta"):
+    with in_one_line(f"model {folder.name}: cannot be built"), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     classes = {type(module).__name__ for module in model.modules()}
     for name in wanted or ():
@@ -121,15 +125,14 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | 
         dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
         if lora.q_lora:
             options = _four_bits(dtype, args.local_process_index)
-    try:
-        model = _load(base, config, settings, attention, dtype=dtype, **options)
-    except ValueError as error:
-        if attention != FLASH:
-            raise InputError(f"model {base.name}: cannot be loaded ({one_line(str(error))})") from error
-        # an architecture without flash attention
-        return load(folder, config, settings, register_packed_attention() if settings.data.packing else None)
-    except (OSError, ImportError) as error:
-        raise InputError(f"model {base.name}: cannot be loaded ({one_line(str(error))})") from error
+    with in_one_line(f"model {base.name}: cannot be loaded"):
+        try:
+            model = _load(base, config, settings, attention, dtype=dtype, **options)
+        except ValueError:
+            if attention != FLASH:
+                raise
+            # an architecture without flash attention
+            return load(folder, config, settings, register_packed_attention() if settings.data.packing else None)
     model.config.use_cache = False
     if lora is not None:
         return _with_lora(model, lora, settings, folder if folder.base is not None else None)
@@ -187,7 +190,7 @@ def _with_lora(
     targets = find_lora_targets(model, lora)
     peft_config = LoraConfig(
         task_type="CAUSAL_LM", r=lora.lora_r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout,
-        target_modules=targets,
+        target_modules=targets, fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in targets),
     )  # fmt: skip
     wrapped: nn.Module = get_peft_model(model, peft_config)
     return wrapped
@@ -206,7 +209,8 @@ def find_lora_targets(model: PreTrainedModel, lora: LoraArguments) -> list[str]:
     chosen = []
     for name, module in model.named_modules():
         layer = re.search(r"\.(\d+)\.", name)
-        if not isinstance(module, nn.Linear) or module is head or layer is None:
+        # GPT-2 writes its linear layers the other way round
+        if not isinstance(module, nn.Linear | Conv1D) or module is head or layer is None:
             continue
         wanted = lora.lora_target_modules == ["all-linear"] or name.rsplit(".", 1)[-1] in lora.lora_target_modules
         if wanted and int(layer[1]) >= lora.lora_first_layer:
@@ -217,3 +221,22 @@ def find_lora_targets(model: PreTrainedModel, lora: LoraArguments) -> list[str]:
             " model has no such linear layers"
         )
     return chosen
+
+
+def find_experts(model: nn.Module) -> list[str]:
+    """Full names of a mixture's experts whose weights lie in one tensor: no linear layers, so LoRA leaves them out."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if "expert" in name and any(weights.dim() == 3 for weights in module.parameters(recurse=False))
+    ]
+
+
+def find_padding(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: ModelFolder) -> int:
+    """What fills up rows: the pad token, or EOS where that has no embedding. Raises InputError where EOS has none."""
+    check_tokens(folder, model, tokenizer)
+    rows = model.get_input_embeddings().weight.shape[0]
+    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    if not 0 <= eos < rows:
+        raise InputError(f"model {folder.name}: its EOS token {eos} is none of the embedding's {rows} rows")
+    return pad if pad is not None and 0 <= pad < rows else eos

@@ -15,6 +15,7 @@ from judgelm.jsonl import InputError, Record, one_line, write_text
 
 if TYPE_CHECKING:
     from judgelm.encoding import ExampleEncoder
+    from judgelm.model import ModelFolder
     from judgelm.train.arguments import Settings
     from judgelm.train.dataset import Collator, JudgeDataset, TrainingRows
     from judgelm.train.summary import Summary
@@ -30,10 +31,10 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     from judgelm.encoding import ExampleEncoder
     from judgelm.model import find_model, load_tokenizer
     from judgelm.train import fsdp
-    from judgelm.train.arguments import parse
+    from judgelm.train.arguments import check_fills_a_batch, check_optimizer, parse
     from judgelm.train.card import write_card
     from judgelm.train.checkpoint import SETTINGS, check_same, find_checkpoint
-    from judgelm.train.model import choose_attention, configure, find_layer_classes, load, name_base
+    from judgelm.train.model import choose_attention, configure, find_experts, find_layer_classes, load, name_base
     from judgelm.train.trainer import JudgeTrainer
 
     settings, notes = parse(sys.argv[1:] if argv is None else argv, lora)
@@ -73,6 +74,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         _say(f"{settings.data.eval_data_path}", *(f"  {line}" for line in eval_summary.lines()))
         _say(*([f"note: {common} questions stand in both files"] if common else []))
 
+    check_fills_a_batch(args, len(train_set))
     record = _identify(settings, train_set.rows, folder.fingerprint())
     if checkpoint is not None:
         check_same(checkpoint.parent, record)
@@ -80,6 +82,8 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     # LoRA's matrices are drawn here: the same on every process and in every session
     set_seed(args.seed)
     model = load(folder, config, settings, attention)
+    if settings.lora is not None and folder.base is None and (experts := find_experts(model)):
+        _say(f"note: the update leaves the experts out: {experts[0]} and {len(experts) - 1} more stay as they are")
     # its loader processes are forked after the tokenizer has run
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
@@ -88,10 +92,11 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
             args=args,
             train_dataset=train_set,
             eval_dataset=eval_set,
-            data_collator=_collator(settings, model, tokenizer),
+            data_collator=_collator(settings, model, tokenizer, folder),
             processing_class=tokenizer,
         )
-    except (ValueError, ImportError) as error:
+        check_optimizer(args, model)
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
         raise InputError(one_line(str(error))) from error
     if args.fsdp and not trainer.is_fsdp_enabled:
         fsdp.check_not_needed(args)
@@ -125,14 +130,15 @@ def _read(source: str, encoder: ExampleEncoder, settings: Settings, augmented: b
     return JudgeDataset(rows, encoder, augmentation, variants), Summary.of(rows.scanned())
 
 
-def _collator(settings: Settings, model: Any, tokenizer: Any) -> Collator:
+def _collator(settings: Settings, model: Any, tokenizer: Any, folder: ModelFolder) -> Collator:
     import inspect
 
     from judgelm.train.dataset import Collator
+    from judgelm.train.model import find_padding
 
     inner = model.get_base_model() if settings.lora is not None else model
     return Collator(
-        pad=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        pad=find_padding(model, tokenizer, folder),
         packing=settings.data.packing,
         narrow="logits_to_keep" in inspect.signature(inner.forward).parameters,
         score_weight=settings.data.score_loss_weight,

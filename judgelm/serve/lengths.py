@@ -1,0 +1,76 @@
+"""How long a text is in tokens, without holding all of them: texts of any size come from clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from judgelm.encoding import encode
+from judgelm.sample import Sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_PIECE = 1 << 14
+"""characters that are read at once"""
+_BORDER = 64
+"""tokens that a piece may have more than its part of the whole text: a cut makes some of what was one"""
+_WHOLE = 1 << 18
+_WHOLE_PER_TOKEN = 32
+
+
+def most_whole(context: int) -> int:
+    """Characters of texts that are always read as they are: far more than a prompt has that fits."""
+    return max(_WHOLE, _WHOLE_PER_TOKEN * context)
+
+
+def count_tokens(text: str, tokenizer: PreTrainedTokenizerBase, context: int) -> int:
+    """Tokens of a text, its first one included; of a very long one a few more or less for each 16,384 characters."""
+    if len(text) <= most_whole(context):
+        return len(encode(text, tokenizer))
+    return len(encode("", tokenizer)) + sum(_counts(text, tokenizer))
+
+
+def exceeds(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: int) -> bool:
+    """Whether very long texts that follow one another certainly have more tokens than the context; no more of them is
+    read than that takes.
+    """
+    if sum(map(len, texts)) <= most_whole(context):
+        return False
+    found = 0
+    for text in texts:
+        for count in _counts(text, tokenizer):
+            found += max(0, count - _BORDER)
+            if found > context:
+                return True
+    return False
+
+
+def cut_answers(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[Sample, tuple[int, ...]]:
+    """The sample without the ends of very long answers, which could not be shown in any case, and how many tokens were
+    left out of each answer, counted in pieces. What is shown in the end is the same as without the cut.
+    """
+    share = most_whole(context)
+    if sum(map(len, sample.answers)) > share:
+        share //= len(sample.answers)
+    cut = [(answer, 0) if len(answer) <= share else _cut(answer, tokenizer, context) for answer in sample.answers]
+    return replace(sample, answers=tuple(answer for answer, _ in cut)), tuple(count for _, count in cut)
+
+
+def _cut(answer: str, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[str, int]:
+    found, kept, left_out = 0, 0, 0
+    for count in _counts(answer, tokenizer):
+        if found > context:
+            left_out += count
+        else:
+            found += max(0, count - _BORDER)
+            kept += _PIECE
+    return answer[:kept], left_out
+
+
+def _counts(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[int]:
+    """Tokens of the text, piece by piece, without those that the tokenizer puts around each."""
+    around = len(encode("", tokenizer))
+    for start in range(0, len(text), _PIECE):
+        yield len(encode(text[start : start + _PIECE], tokenizer)) - around
