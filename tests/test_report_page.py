@@ -332,7 +332,7 @@ def report(folder: Path, output: Path | None = None) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("audit.json", "{", r"audit\.json: not JSON"),
+        ("audit.json", "{", r"audit\.json:1: not JSON"),
         ("audit.json", "[]", r"audit\.json: expected a JSON object, found list"),
         ("audit.json", '{"checks": 3}', r"audit\.json: expected a list of objects under 'checks'"),
         ("audit.json", '{"checks": [{"name": "x"}]}', r"audit\.json: .*'verdict'"),
