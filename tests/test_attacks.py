@@ -225,6 +225,30 @@ def test_a_body_and_a_head_that_do_not_come_are_not_waited_for() -> None:
             assert got.startswith(b"HTTP/1.1 200 ")
 
 
+def test_a_client_that_takes_nothing_of_its_answer_is_let_go() -> None:
+    ended = threading.Event()
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return await Echo()(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b" " * (1 << 20), "more_body": True})
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    class Hasty(Protocol):
+        stalled_s = 0.5
+
+    with served(Guard(endless), Hasty) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 10) as raw:
+            raw.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert ended.wait(20)
+
+
 def test_what_is_no_http_is_answered_in_the_documented_shape() -> None:
     with served(Guard(Echo())) as url:
         host, port = url.removeprefix("http://").split(":")

@@ -31,7 +31,7 @@ class QuickWorker(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"] or 0))
         answers = {
-            "/model_details": {"context_length": 2048, "judgelm": "1"},
+            "/model_details": {"context_length": 2048, "judgelm": "1", "chat": True},
             "/worker_get_status": {"model_names": ["quick"], "speed": 1, "queue_length": 0},
             "/worker_generate_stream": {"text": "8 7\nGood.", "error_code": 0, "finish_reason": "stop"},
         }

@@ -19,6 +19,8 @@ _FILES: dict[str, dict[str, tuple[str, ...]]] = {
 """files of a judged folder that a report can do without: the lists they must have, and the fields of their objects"""
 _ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo")
 """fields of those objects that are a number with its interval, or null"""
+_NUMBERS = ("wins", "ties", "losses")
+_LARGEST = 1e15
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +98,9 @@ def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
         for each, field in itertools.product(record[name], _ESTIMATES):
             if not _is_estimate(each.get(field)):
                 raise InputError(f"{path}: {field!r} in one of {name!r} is no estimate with value, low and high")
+        for each, field in itertools.product(record[name], _NUMBERS):
+            if field in each and not _is_number(each[field]):
+                raise InputError(f"{path}: {field!r} in one of {name!r} is no number")
     return record
 
 
@@ -104,7 +109,12 @@ def _is_estimate(found: object) -> bool:
         return True
     if not isinstance(found, dict) or "value" not in found:
         return False
-    return all(found.get(end) is None or isinstance(found[end], int | float) for end in ("value", "low", "high"))
+    return all(found.get(end) is None or _is_number(found[end]) for end in ("value", "low", "high"))
+
+
+def _is_number(found: object) -> bool:
+    """Whether it is one that a page can show: neither NaN nor of hundreds of digits."""
+    return isinstance(found, int | float) and -_LARGEST < found < _LARGEST
 
 
 def _title(folder: Path, described: Record | None) -> str:

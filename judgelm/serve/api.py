@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NoReturn
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
@@ -64,6 +64,7 @@ _CODES = {
     502: "worker_lost",
     503: "no_worker",
 }
+_DOCUMENTED = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 502, 503)
 _MOST_MESSAGE = 1000
 """characters of an error's message"""
 
@@ -102,9 +103,7 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
         version=__version__,
         summary="Judges of language models' answers, and OpenAI-compatible completions.",
         lifespan=lifespan,
-        responses={
-            status: {"model": ErrorResponse} for status in (400, 401, 404, 405, 413, 415, 422, 429, 500, 502, 503)
-        },
+        responses={status: {"model": ErrorResponse} for status in _DOCUMENTED},
     )
 
     def is_key(given: str) -> bool:
@@ -163,7 +162,7 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
         missing = await workers.missing()
         return {"status": "degraded" if missing else "ok", "version": __version__, "missing": missing}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """For Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -77,7 +77,7 @@ def add_batch_tab(
     status = gr.Textbox(label="State", lines=1, max_lines=6, interactive=False, elem_id="batch-status")
     table = gr.Dataframe(
         headers=_HEADERS,
-        column_widths=["110px", "360px", "100px", "100px", "120px", "200px"],
+        column_widths=["120px", "410px", "110px", "110px", "130px", "230px"],
         datatype="str",
         interactive=False,
         wrap=True,

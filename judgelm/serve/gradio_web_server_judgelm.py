@@ -143,8 +143,7 @@ def create_app(
     app.add_middleware(OwnRoutes, uploads=folder / "uploads")
     # gradio's own rule lets the pages of other sites read this one
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    limits = {"limit": _MOST_BODY_BYTES, "total": _MOST_TOTAL_BYTES, "body_s": _UPLOAD_S}
-    app.add_middleware(Guard, **limits, hosts=hosts, json_only=False)
+    app.add_middleware(Guard, _MOST_BODY_BYTES, total=_MOST_TOTAL_BYTES, hosts=hosts, json_only=False, body_s=_UPLOAD_S)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,

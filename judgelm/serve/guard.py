@@ -33,6 +33,7 @@ _FREE_BYTES = 64 << 10
 """of each body, which do not count among the total: so that small requests are served while large ones wait"""
 _BODY_S = 60
 _HEAD_S = 30
+_STALLED_S = 120
 _LINGER_S = 5
 _MOST_DROPPED_BYTES = 64 << 20
 _CODES = {
@@ -327,10 +328,14 @@ async def _drop_body(receive: Receive) -> None:
 
 
 class Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1, on which a connection that sends no whole request head is closed after 30 seconds."""
+    """uvicorn's HTTP/1.1, on which a connection is closed that sends no whole request head within 30 seconds, or takes
+    nothing of its answer for two minutes.
+    """
 
     head_s: float = _HEAD_S
+    stalled_s: float = _STALLED_S
     _waiting: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -340,13 +345,24 @@ class Protocol(H11Protocol):
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
-        elif self._waiting is None and not self.transport.is_closing():
+        elif self._waiting is None and self.transport.get_protocol() is self and not self.transport.is_closing():
             # the first piece of a further request
             self._waiting = self.loop.call_later(self.head_s, self.transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self._stalled or self.loop.call_later(self.stalled_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._stop_waiting()
