@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from judgelm.jsonl import InputError, Record, remove_unfinished, write_text
+from judgelm.jsonl import InputError, Record, dump_json, remove_unfinished, write_text
 from judgelm.llm_judge.description import read_description
 from judgelm.llm_judge.judge import ORDERS, Done, Judged, JudgeSettings, Order
 from judgelm.llm_judge.kept import KEEP_FLAG, Stored, left_out_of
@@ -230,7 +230,7 @@ def _write_run(
         "sessions": sessions,
         "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
     }
-    write_text(files.run, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    write_text(files.run, dump_json(document, indent=2) + "\n")
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

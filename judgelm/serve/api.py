@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import json
 import logging
 import time
 import uuid
@@ -26,7 +25,7 @@ from starlette.routing import Route
 
 from judgelm import __version__
 from judgelm.console import Parser, run_main
-from judgelm.jsonl import InputError, one_line
+from judgelm.jsonl import InputError, dump_line, one_line
 from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS, add_allowed_hosts
 from judgelm.serve.guard import App, Guard, Hosts, Message, Receive, Send, read_hosts
 from judgelm.serve.http import check_url, listen, log_to_stderr, read_secret, run_server
@@ -322,13 +321,13 @@ async def _ndjson(events: AsyncGenerator[Event, None], head: dict[str, Any]) -> 
                 if event["event"] == "result":
                     results.append(event["result"])
                     event = event | {"result": event["result"].model_dump()}
-                yield json.dumps(event) + "\n"
+                yield dump_line(event)
     except WorkerError as error:
         status = _status(error)
         said = ErrorOut(message=str(error), type=_kind(status), code=_CODES.get(status))
-        yield json.dumps({"event": "error", "error": said.model_dump()}) + "\n"
+        yield dump_line({"event": "error", "error": said.model_dump()})
         return
-    yield json.dumps({"event": "done", **head, "usage": _total(results).model_dump()}) + "\n"
+    yield dump_line({"event": "done", **head, "usage": _total(results).model_dump()})
 
 
 def read_keys() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_flash_attn_2_available
 
 from judgelm.engine.context import find_context_length
-from judgelm.jsonl import InputError, read_json, write_text
+from judgelm.jsonl import InputError, dump_json, read_json, write_text
 from judgelm.model import ModelFolder, add_adapter, check_tokens, in_one_line, load_config
 from judgelm.tiny import quiet_progress
 from judgelm.train import fsdp
@@ -200,7 +199,7 @@ def name_base(output: Path, folder: ModelFolder) -> None:
     """Let a saved adapter name its base so that it can be found again: a folder's full path, else the name given."""
     path = output / "adapter_config.json"
     base = str(folder.path.resolve()) if Path(folder.name).expanduser().is_dir() else folder.name
-    write_text(path, json.dumps(read_json(path) | {"base_model_name_or_path": base}, indent=2) + "\n")
+    write_text(path, dump_json(read_json(path) | {"base_model_name_or_path": base}, indent=2) + "\n")
 
 
 def find_lora_targets(model: PreTrainedModel, lora: LoraArguments) -> list[str]:

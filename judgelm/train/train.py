@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from judgelm.console import run_main
-from judgelm.jsonl import InputError, Record, one_line, write_text
+from judgelm.jsonl import InputError, Record, dump_json, one_line, write_text
 
 if TYPE_CHECKING:
     from judgelm.encoding import ExampleEncoder
@@ -102,7 +101,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         fsdp.check_not_needed(args)
         _say("note: --fsdp has no effect without a GPU: every process holds the whole model")
     if trainer.is_world_process_zero():
-        write_text(output / SETTINGS, json.dumps(record, indent=2) + "\n")
+        write_text(output / SETTINGS, dump_json(record, indent=2) + "\n")
     start = time.monotonic()
     result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - start
