@@ -127,7 +127,11 @@ class Planted:
             yield LineScores(request.key, found, 0)
 
 
-def make_records(count: int = 40) -> list[dict[str, Any]]:
+COUNT = 80
+"""questions: enough that no effect in any of them is an effect of less than 5 %, by Wilson's interval"""
+
+
+def make_records(count: int = COUNT) -> list[dict[str, Any]]:
     """Rows in which place, length and author say nothing of how good an answer is; in every fifth both are as good."""
     records = []
     for k in range(count):
@@ -186,16 +190,17 @@ def test_written_judgements_find_the_same(name: str, tmp_path: Path) -> None:
 
 def test_effects_are_the_shares_they_are_said_to_be(tmp_path: Path) -> None:
     first = audit(tmp_path, Planted(JUDGES["first"][0]), make_records())
-    assert first["position"]["effect"] == {"value": 1.0, "low": 1.0, "high": 1.0, "count": 40}
+    always = {"value": 1.0, "low": pytest.approx(1 - 2 * 0.045819, abs=1e-5), "high": 1.0, "count": COUNT}
+    assert first["position"]["effect"] == always, "Wilson of none of 80 that differs, and could by 2"
     assert first["inconsistency"]["effect"]["value"] == 1
     assert first["padded"]["effect"]["value"] == 0
     moody = audit(tmp_path / "moody", Planted(JUDGES["moody"][0]), make_records())
-    # seeds 1 to 4: two say the first, two are fair, who says the first in 16 of 40
-    assert moody["stability"]["effect"]["value"] == pytest.approx(4 / 6 * 24 / 40)
+    # seeds 1 to 4: two say the first, two are fair, who says the first in 32 of 80
+    assert moody["stability"]["effect"]["value"] == pytest.approx(4 / 6 * 48 / 80)
     injected = audit(tmp_path / "injected", Planted(JUDGES["score lines"][0]), make_records())
-    places = {f"q{k}": changed_place(Sample(f"q{k}", "", ["", ""])) for k in range(40)}
+    places = {f"q{k}": changed_place(Sample(f"q{k}", "", ["", ""])) for k in range(COUNT)}
     gains = {r["question_id"]: {0: 0.5, places[r["question_id"]]: 0.0}.get(r["label"], 1.0) for r in make_records()}
-    assert injected["score_line"]["effect"]["value"] == pytest.approx(sum(gains.values()) / 40)
+    assert injected["score_line"]["effect"]["value"] == pytest.approx(sum(gains.values()) / COUNT)
     assert all(gains[example] == 1 for example in injected["score_line"]["examples"])
 
 
@@ -255,8 +260,8 @@ def test_few_questions_or_many_unread_judgements_have_no_verdict(tmp_path: Path)
     more = ("--only", "position", "stability", "--scoring", "greedy")
     found = audit(tmp_path / "mute", Mute(fair), make_records(), *more)
     assert found["position"]["verdict"] == found["stability"]["verdict"] == "unclear"
-    assert found["position"]["effect"]["count"] == 26
-    assert found["position"]["note"] == "14 of 40 could not be read and do not count"
+    assert found["position"]["effect"]["count"] == 53
+    assert found["position"]["note"] == "27 of 80 could not be read and do not count"
 
 
 @pytest.mark.parametrize(
@@ -399,9 +404,9 @@ def test_an_interrupted_audit_goes_on(tmp_path: Path) -> None:
     assert len(audit(tmp_path, Planted(fair), make_records(), "--limit", "20", *only)) == 2
     back.write_text(whole)
     lines = (tmp_path / "out" / "both" / "forward.jsonl").read_text().splitlines()
-    assert len(lines) == len({json.loads(line)["question_id"] for line in lines}) == 80
+    assert len(lines) == len({json.loads(line)["question_id"] for line in lines}) == 2 * COUNT
     sessions = json.loads((tmp_path / "out" / "both" / "run.json").read_text())["sessions"]
-    assert [session["judged"] for session in sessions] == [70, 90, 0]
+    assert [session["judged"] for session in sessions] == [70, 4 * COUNT - 70, 0]
 
 
 def test_the_list_names_every_check_and_needs_no_files(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from test_run import judge as command
 from judgelm.jsonl import InputError, Line
 from judgelm.llm_judge import benchmark_files
 from judgelm.llm_judge.benchmark_files import find_files
-from judgelm.llm_judge.benchmark_metrics import measure, measure_grades
+from judgelm.llm_judge.benchmark_metrics import grades_table, measure, measure_grades
 from judgelm.llm_judge.benchmark_sets import BENCHMARKS, majority
 from judgelm.llm_judge.predictions import predicted_samples, read_predictions
 from judgelm.llm_judge.vocabularies import VOCABULARIES, find_vocabulary, normal_form
@@ -773,4 +773,8 @@ def test_a_grade_that_cannot_be_read_is_counted_and_left_out() -> None:
     assert (measured["rows"], measured["unparsed"]) == (3, 1)
     assert measured["grade"]["value"] == pytest.approx(0.65)
     assert measured["difference"] == pytest.approx(0.35)
-    assert "correlation" not in measured
+    assert measured["correlation"] is None, "those that were given are all the same"
+    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)])
+    assert nothing["grade"] == {"value": None, "low": None, "high": None, "count": 0}
+    for shown in (grades_table(measured), grades_table(nothing)):
+        assert any(line.split()[-1] == "-" for line in shown.splitlines())

@@ -69,10 +69,16 @@ def test_fastchats_worker_serves_our_api(
 
 
 def test_no_request_from_the_schema_makes_the_api_fail(servers: tuple[Server, Server, Server]) -> None:
-    """Schemathesis: no answer of 500 and above, whatever the body."""
+    """Schemathesis: no answer of 500 and above, whatever the body, and every answer as the schema says."""
+    checks = (
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_schema_conformance",
+    )
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", servers[2].url + "/openapi.json"),
-        *("--checks", "not_a_server_error", "--max-examples", "20", "--phases", "examples,fuzzing"),
+        *("--checks", ",".join(checks), "--max-examples", "20", "--phases", "examples,fuzzing"),
         *("--seed", "1", "--request-timeout", "120", "--no-color", "--max-failures", "5"),
     ]
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ, cwd=servers[2].log.parent)
@@ -87,5 +93,6 @@ def body_of(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
 def test_a_lone_surrogate_is_refused(text: str, servers: tuple[Server, Server, Server]) -> None:
     data = json.dumps(body_of(text)).encode()
-    answer = httpx.post(servers[2].url + "/v1/judgements", content=data, timeout=60, trust_env=False)
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(servers[2].url + "/v1/judgements", content=data, headers=headers, timeout=60, trust_env=False)
     assert answer.status_code == 422, answer.text

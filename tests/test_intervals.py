@@ -5,13 +5,74 @@ import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
-from judgelm.llm_judge.intervals import bootstrap, percentiles, ratio, wilson
+from judgelm.llm_judge.intervals import (
+    Statistic,
+    bootstrap,
+    constant_interval,
+    estimates,
+    percentiles,
+    quotient,
+    ratio,
+    share_interval,
+)
 
 
-@pytest.mark.parametrize(("successes", "count"), [(0, 5), (70, 100), (5, 5)])
+@pytest.mark.parametrize(("successes", "count"), [(0, 5), (70, 100), (5, 5), (1, 1), (0, 1)])
 def test_wilson_is_that_of_statsmodels(successes: int, count: int) -> None:
-    found = wilson(successes, count)
-    assert (found.low, found.high) == pytest.approx(proportion_confint(successes, count, method="wilson"))
+    found = share_interval(successes / count, count)
+    assert found == pytest.approx(proportion_confint(successes, count, method="wilson"), abs=1e-6)
+    if successes in (0, count):
+        assert constant_interval(successes / count, count) == pytest.approx(found)
+
+
+@pytest.mark.parametrize("questions", [1, 2, 4, 100])
+def test_where_all_agree_the_interval_is_wilsons_over_the_questions(questions: int) -> None:
+    clusters = [str(k % questions) for k in range(3 * questions)]
+    for share in (0, 1):
+        found = ratio([share] * len(clusters), clusters)
+        expected = proportion_confint(share * questions, questions, method="wilson")
+        assert (found.low, found.high) == pytest.approx(expected, abs=1e-6), "samples of a question count once"
+
+
+def test_questions_that_a_share_is_not_of_do_not_make_it_surer() -> None:
+    """Two of fifty questions have a denominator: Wilson of two."""
+    asked = [1, 1] + [0] * 48
+    found = ratio(asked, [str(k) for k in range(50)], asked)
+    assert (found.value, found.low, found.high) == pytest.approx((1, 0.342380, 1), abs=1e-5)
+
+
+def test_what_is_the_same_in_all_questions_could_be_anything_in_the_others() -> None:
+    """Twenty questions: at most 16.11 % of all could differ, to either end of what a sample can be."""
+    clusters = [str(k) for k in range(20)]
+    most = 0.161125
+    for value, span in ((0.0, (-1.0, 1.0)), (0.5, (0.0, 1.0)), (0.3, (0.0, 1.0)), (1.5, (0.0, 2.0))):
+        found = ratio([value] * 20, clusters, span=span)
+        expected = [value + most * (end - value) for end in span]
+        assert (found.low, found.high) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_number_that_is_no_mean_has_no_interval_where_all_draws_are_the_same() -> None:
+    statistic = Statistic(np.ones((5, 1)), lambda sums: np.sign(sums[..., 0]), 5)
+    found = estimates({"sign": statistic}, list("abcde"))["sign"]
+    assert (found.value, found.low, found.high) == (1, None, None)
+    slow = bootstrap(lambda weights: 1.0, list("abcde"))
+    assert (slow.value, slow.low, slow.high) == (1, None, None)
+
+
+def test_an_undefined_number_is_null_and_has_no_interval() -> None:
+    found = estimates({"nothing": quotient([0, 0], [0, 0])}, ["a", "b"])["nothing"]
+    assert found.to_record() == {"value": None, "low": None, "high": None, "count": 0}
+
+
+def test_what_drawing_alone_raises_is_taken_back() -> None:
+    """The absolute mean of fair coins: its draws are larger than itself, so that plain percentiles would miss it."""
+    coins = np.tile([1.0, -1.0], 50)
+    columns = np.stack([coins, np.ones(100)], axis=1)
+    statistic = Statistic(columns, lambda sums: np.abs(sums[..., 0]) / sums[..., 1], 100, biased=True)
+    found = estimates({"gap": statistic}, [str(k) for k in range(100)])["gap"]
+    assert found.low == found.value == 0
+    assert found.high is not None
+    assert 0.05 < found.high < 0.3
 
 
 def test_a_mean_of_independent_samples_has_scipys_percentile_interval() -> None:
@@ -39,8 +100,9 @@ def test_a_ratio_and_the_general_bootstrap_agree() -> None:
     assert quick.count == below.sum()
 
 
-def test_one_question_gives_no_interval_and_nothing_is_no_share() -> None:
-    assert ratio([1, 0], ["same", "same"]).low is None
+def test_one_question_is_hardly_an_interval_and_nothing_is_no_share() -> None:
+    found = ratio([1, 0], ["same", "same"])
+    assert (found.low, found.high) == pytest.approx((0.5 - 0.793450 / 2, 0.5 + 0.793450 / 2), abs=1e-6)
     with pytest.raises(ValueError, match="share of nothing"):
         ratio([1], ["a"], [0])
 

@@ -50,6 +50,60 @@ def test_contradicting_orders_are_a_tie_unless_scores_or_probabilities_decide(tm
     assert sample.outcomes == pytest.approx({Outcome.WIN: 0.6, Outcome.TIE: 0.05, Outcome.LOSE: 0.35})
 
 
+def test_probabilities_that_are_none_are_named(tmp_path: Path) -> None:
+    """Half of them would be rated as a loss."""
+    rows = [FORWARD | {"pred_probabilities": {"win": 0.3, "tie": 0.1, "lose": 0.1}}]
+    with pytest.raises(InputError, match=r"forward\.jsonl:1: .* that sum to 1, found 0\.5"):
+        read_files(write_jsonl(tmp_path / "forward.jsonl", rows))
+
+
+MMVET = {
+    "question_id": 3,
+    "imagename": "v1_3.png",
+    "question": "How many?",
+    "answer": "4<OR>four",
+    "capability": ["rec"],
+}
+
+
+@pytest.mark.parametrize("said", [{"pred_text": " 6\nNearly.", "pred_task": "mmvet"}, {"pred_text": "10 6\nNearly."}])
+def test_an_answer_to_mmvet_stands_second_with_its_question_and_the_ground_truth_first(
+    tmp_path: Path, said: dict[str, Any]
+) -> None:
+    """As the prompt shows them; also in a file that the original wrote, which does not name the task."""
+    record = MMVET | {"answer1_body": "five", "answer1_model_id": "vlm"} | said
+    (sample,) = read_files(write_jsonl(tmp_path / "forward.jsonl", [record]))
+    assert sample.question == sample.cluster.capitalize() == "How many?"
+    assert sample.answers == ("4<OR>four", "five")
+    assert sample.models == (None, "vlm")
+    assert sample.forward is not None
+    assert sample.forward.scores == (10, 6)
+    assert sample.known_answer
+
+
+def test_a_single_answer_stands_second_beside_the_known_one_in_both_orders(tmp_path: Path) -> None:
+    record = FORWARD | NAMES | {"pred_task": "single", "pred_text": " 4"}
+    forward = write_jsonl(tmp_path / "forward.jsonl", [record])
+    back = write_jsonl(tmp_path / "back.jsonl", [reversed_of(record, " 7")])
+    (sample,) = read_files(forward, back)
+    assert (sample.question, sample.answers, sample.models) == ("Why?", ("a", "b"), ("m1", "m2"))
+    assert sample.known_answer
+    assert sample.forward is not None
+    assert sample.reversed is not None
+    assert (sample.forward.scores, sample.reversed.scores) == ((10, 4), (7, 10))
+    pair = read_files(write_jsonl(tmp_path / "pair.jsonl", [FORWARD]))
+    assert not pair[0].known_answer
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [(7, "7"), (7.5, "7.5"), (True, "true"), ("7", "7"), ("", None), (None, None), ([], None), ("\x1b\u202e", None)],
+)
+def test_names_of_models_are_text_whatever_they_were(tmp_path: Path, given: Any, name: str | None) -> None:
+    forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD | {"answer1_model_id": given}])
+    assert read_files(forward)[0].models == (name, None)
+
+
 def test_an_unread_order_leaves_no_outcome(tmp_path: Path) -> None:
     forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD])
     back = write_jsonl(tmp_path / "back.jsonl", [reversed_of(FORWARD, "none of them")])

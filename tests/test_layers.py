@@ -52,7 +52,7 @@ ANYWHERE = {
     "peft": {"model.py", "train/model.py"},
     "sklearn": {"llm_judge/metrics.py"},
     "scipy": {"llm_judge/comparison.py", "llm_judge/intervals.py", "llm_judge/ranking.py"},
-    "evalica": {"llm_judge/ranking.py"},
+    "evalica": set(),
     "krippendorff": {"llm_judge/agreement.py"},
     "jinja2": {"llm_judge/html_report.py"},
     "huggingface_hub": {"model.py", "train/dataset.py"},

@@ -232,6 +232,23 @@ def test_each_tab_judges_its_example(slug: str, visit: Callable[..., Visitor]) -
     visitor.picture(slug)
 
 
+@pytest.mark.parametrize("width", [1280, 820, 390])
+def test_no_label_runs_under_its_copy_button(width: int, visit: Callable[..., Visitor]) -> None:
+    visitor = visit(viewport={"width": width, "height": 900})
+    for name in ("question", "answer1", "answer2"):
+        visitor.fill(f"judge-{name}", name)
+    visitor.click("judge-go")
+    visitor.page.wait_for_selector("#judge-picture .bar")
+    for box in ("judge-forward", "judge-reversed"):
+        label = visitor.page.locator(f"#{box} [data-testid=block-info]").bounding_box()
+        button = visitor.page.locator(f"#{box} button[title=Copy]").bounding_box()
+        assert label["x"] + label["width"] <= button["x"]
+        assert label["height"] < 40, "one line"
+    visitor.choose("Batch")
+    outcome = visitor.page.locator("#batch-table th", has_text="outcome").first.bounding_box()
+    assert outcome["width"] > 70
+
+
 def test_an_answer_can_be_added_and_removed(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.choose("Multiple answers")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from conftest import write_jsonl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from judgelm.cli import main
 from judgelm.jsonl import InputError
+from judgelm.llm_judge import ranking as ranking_module
 from judgelm.llm_judge.arena_command import make_pairs
 from judgelm.llm_judge.matrix_picture import matrix_svg, matrix_text
 from judgelm.llm_judge.ranking import ELO_K, Comparison, Ranking, elo, more_needed, rank
@@ -50,7 +55,9 @@ def ratings(ranking: Ranking, kind: str = "bradley_terry") -> dict[str, float]:
 
 
 def oracle(comparisons: list[Comparison], names: list[str]) -> np.ndarray[Any, Any]:
-    """Log odds by statsmodels: a binomial regression on aggregated rows, one model's strength being 0."""
+    """Log odds by statsmodels: a binomial regression on aggregated rows and half a tie for each pair that met, one
+    model's strength being 0.
+    """
     wins = np.zeros((len(names), len(names)))
     for each in comparisons:
         one, other = names.index(each.first), names.index(each.second)
@@ -58,15 +65,15 @@ def oracle(comparisons: list[Comparison], names: list[str]) -> np.ndarray[Any, A
         wins[other, one] += each.outcomes[2] + each.outcomes[1] / 2
     pairs = [(i, j) for i in range(len(names)) for j in range(i) if wins[i, j] + wins[j, i]]
     design = np.array([[(k == i) - (k == j) for k in range(1, len(names))] for i, j in pairs], dtype=float)
-    counts = np.array([[wins[i, j], wins[j, i]] for i, j in pairs])
+    counts = np.array([[wins[i, j], wins[j, i]] for i, j in pairs]) + 0.25
     strengths = np.append(0, sm.GLM(counts, design, family=sm.families.Binomial()).fit().params)
     return strengths - strengths.mean()
 
 
 def test_two_models_have_the_rating_that_their_odds_say() -> None:
-    """Three wins and a loss: odds 3, so 400 log10(3) = 190.85 points between them, around 1000."""
+    """Three wins, a loss and half a tie: odds 3.25 to 1.25, so 400 log10(2.6) = 165.99 points, around 1000."""
     ranking = rank(bouts("b", "a", [WIN, WIN, WIN, LOSE]))
-    assert ratings(ranking) == pytest.approx({"b": 1095.42, "a": 904.58}, abs=0.01)
+    assert ratings(ranking) == pytest.approx({"b": 1082.99, "a": 917.01}, abs=0.01)
     assert [model.name for model in ranking.models] == ["b", "a"]
 
 
@@ -175,7 +182,9 @@ def test_length_control_is_a_logistic_regression() -> None:
 
     def loss(weights: np.ndarray[Any, Any]) -> float:
         odds = design @ weights
-        return float(np.sum(np.logaddexp(0, odds) - won * odds) + weights[:3].sum() ** 2)
+        half_ties = sum(np.logaddexp(0, d) - d / 2 for d in (weights[0] - weights[1], weights[0] - weights[2]))
+        half_ties += np.logaddexp(0, weights[1] - weights[2]) - (weights[1] - weights[2]) / 2
+        return float(np.sum(np.logaddexp(0, odds) - won * odds) + half_ties / 2 + weights[:3].sum() ** 2)
 
     expected = 1000 + POINTS * minimize(loss, np.zeros(4), method="BFGS").x[:3]
     # lengths are rounded before they are added up
@@ -213,6 +222,139 @@ def test_a_model_that_wins_all_gets_a_finite_rating_and_a_note() -> None:
     assert ranking.models[0].win_rate.low == pytest.approx(0.566, abs=0.01), "five questions, by Wilson"
     assert any("best won all" in note and "no finite value" in note for note in ranking.notes)
     assert any("0.5 of a tie" in note for note in ranking.notes)
+
+
+def star(wins: dict[str, int], judged: int = 100, question: str = "q{k}") -> list[Comparison]:
+    """Each model against the same `base`, on the same questions, or on ones of its own."""
+    return [
+        Comparison(name, "base", WIN if k < won else LOSE, question.format(k=k, name=name))
+        for name, won in wins.items()
+        for k in range(judged)
+    ]
+
+
+def test_half_a_tie_of_each_pair_that_met_makes_a_rating_that_is_worked_by_hand() -> None:
+    """100 wins and half a tie: odds 100.25 to 0.25, which are 400 log10(401) = 1041.26 points; 99: 759.93."""
+    for won, points in ((100, 1041.26), (99, 759.93), (50, 0)):
+        found = ratings(rank(star({"top": won}), resamples=2))
+        assert found["top"] - found["base"] == pytest.approx(points, abs=0.01)
+
+
+def test_the_hundredth_win_raises_a_rating_and_leaves_the_others_where_they_are() -> None:
+    others = {"m97": 97, "m80": 80, "m50": 50, "m20": 20, "m03": 3}
+    before, after = (ratings(rank(star({"top": won, **others}), resamples=2)) for won in (99, 100))
+    assert after["top"] - after["base"] > before["top"] - before["base"] + 200
+    assert after["top"] > before["top"]
+    for name in others:
+        assert after[name] - after["base"] == pytest.approx(before[name] - before["base"], abs=1e-6)
+
+
+def test_a_value_lies_in_its_own_interval_also_in_a_chain_of_nearly_certain_wins() -> None:
+    chain = [
+        Comparison(f"m{k}", f"m{k + 1}", LOSE if n == 0 else WIN, f"{k} {n}") for k in range(6) for n in range(100)
+    ]
+    for model in rank(chain, resamples=200).models:
+        rating = model.bradley_terry
+        assert rating.low is not None
+        assert rating.high is not None
+        assert rating.low < rating.value < rating.high, model.name
+
+
+outcomes = st.sampled_from([WIN, TIE, LOSE, (0.7, 0.1, 0.2)])
+meetings = st.lists(
+    st.tuples(st.sampled_from([(i, j) for i in range(5) for j in range(i)]), outcomes, st.integers(0, 6)),
+    min_size=1,
+    max_size=25,
+)
+
+
+def compare_all(met: list[tuple[tuple[int, int], tuple[float, float, float], int]]) -> list[Comparison]:
+    return [Comparison(f"m{i}", f"m{j}", outcome, f"q{k}", (k * 97 % 50, 20)) for (i, j), outcome, k in met]
+
+
+@settings(max_examples=25, deadline=None)
+@given(meetings, st.data())
+def test_one_more_win_never_lowers_a_rating(met: Any, data: Any) -> None:
+    """Over a model that was met before, be it a further judgement or another outcome of one that was there."""
+    chosen = data.draw(st.integers(0, len(met) - 1))
+    sides, _, question = met[chosen]
+    winner, loser = (f"m{side}" for side in sides)
+    before = ratings(rank(compare_all(met), resamples=1))
+    for changed in ([*met, (sides, WIN, question)], [*met[:chosen], (sides, WIN, question), *met[chosen + 1 :]]):
+        after = ratings(rank(compare_all(changed), resamples=1))
+        assert after[winner] >= before[winner] - 1e-6
+        assert after[winner] - after[loser] >= before[winner] - before[loser] - 1e-6
+
+
+@settings(max_examples=25, deadline=None)
+@given(meetings, st.booleans(), st.sampled_from(["hard", "soft"]))
+def test_every_value_lies_in_its_interval_and_every_interval_has_a_width(met: Any, control: bool, rule: str) -> None:
+    ranking = rank(compare_all(met), rule, length_control=control, resamples=40)
+    for model in ranking.models:
+        one_question = len({each[2] for each in met}) == 1
+        for estimate in (model.win_rate, model.bradley_terry, model.elo):
+            if one_question and estimate is not model.win_rate:
+                assert estimate.low is estimate.high is None
+                continue
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert estimate.low <= estimate.value <= estimate.high
+            assert estimate.high - estimate.low > 1e-6
+    for pair in ranking.pairs:
+        assert pair.win_rate.low is not None
+        assert pair.win_rate.high is not None
+        assert pair.win_rate.low <= pair.win_rate.value <= pair.win_rate.high
+    json.dumps(ranking.to_record(), allow_nan=False)
+
+
+@settings(max_examples=15, deadline=None)
+@given(meetings, meetings)
+def test_groups_that_never_met_are_rated_as_if_each_were_alone(left: Any, right: Any) -> None:
+    """Their questions differ too, so that win rates and ratings follow from the group's own judgements."""
+    ours = compare_all(left)
+    theirs = [Comparison(f"n{c.first}", f"n{c.second}", c.outcomes, f"n{c.question}") for c in compare_all(right)]
+    alone = ratings(rank(ours, resamples=1)) | ratings(rank(theirs, resamples=1))
+    assert ratings(rank([*ours, *theirs], resamples=1)) == pytest.approx(alone, abs=1e-6)
+
+
+def test_a_model_that_won_all_reaches_down_to_what_its_win_rate_could_be() -> None:
+    """Ten of ten: at least 72.2 % by Wilson, which with half a tie are 7.47 to 3.03 points, and 157.1 rating points."""
+    ranking = rank(bouts("best", "b", [WIN] * 10))
+    best, other = ranking.models
+    assert best.win_rate.low == pytest.approx(0.7225, abs=1e-4)
+    assert best.bradley_terry.low == pytest.approx(1000 + 157.1 / 2, abs=0.1)
+    assert other.bradley_terry.high == pytest.approx(1000 - 157.1 / 2, abs=0.1)
+    assert best.bradley_terry.high == best.bradley_terry.value == pytest.approx(1000 + 200 * math.log10(41))
+    assert best.elo.low is not None
+    assert 1000 < best.elo.low < best.elo.value
+
+
+def test_nothing_but_ties_is_no_proof_that_models_are_equal() -> None:
+    for control in (False, True):
+        ranking = rank(bouts("a", "b", [TIE] * 30), length_control=control, resamples=50)
+        for estimate in (ranking.models[0].win_rate, ranking.models[0].bradley_terry, ranking.models[0].elo):
+            assert estimate.low is not None
+            assert estimate.high is not None
+            assert estimate.low < estimate.value < estimate.high
+        assert not ranking.pairs[0].told_apart
+
+
+def test_two_wins_at_any_length_tell_no_models_apart() -> None:
+    pair = rank(bouts("a", "b", [WIN, WIN]), length_control=True, resamples=50).pairs[0]
+    assert not pair.told_apart
+    assert pair.win_rate.low is not None
+
+
+def test_a_million_wins_along_a_chain_are_fitted_exactly() -> None:
+    """Each pair alone decides its distance: ln((10^6 + 1/4) / (1/4)) in log odds, five times in a row."""
+    names = [f"m{k}" for k in range(6)]
+    chain = [Comparison(one, other, (1e6, 0.0, 0.0), "q") for one, other in itertools.pairwise(names)]
+    sums = [replace(each, outcomes=(1.0, 0.0, 0.0)) for each in chain]
+    field = ranking_module._make_field(sums, length_control=False)
+    won = np.array([[each.outcomes[0] for each in chain]])
+    log_odds, _ = ranking_module.fit_ratings(won, np.zeros_like(won), field, length_control=False, near=None)
+    steps = -np.diff(log_odds[0])
+    assert steps.tolist() == pytest.approx([math.log(4e6 + 1)] * 5, abs=1e-7)
 
 
 def test_groups_that_never_met_are_named() -> None:
@@ -269,7 +411,8 @@ def test_rank_reads_folders_and_files_and_counts_what_it_cannot_read(
     more = write_jsonl(tmp_path / "more.jsonl", [judged(k, ("a", "c"), "5 5") for k in range(2)])
     assert command("rank", "--judgements", folder, more, "--output-dir", tmp_path / "out") == 0
     document = json.loads((tmp_path / "out" / "ranking.json").read_text())
-    assert list(document) == ["rule", "length_controlled", "judgements", "unread", "models", "pairs"]
+    assert list(document) == ["rule", "length_controlled", "judgements", "unread", "models", "pairs", "notes"]
+    assert document["notes"] == ["there are 2 questions only: too few for intervals to be relied on"]
     assert (document["rule"], document["length_controlled"]) == ("hard", False)
     assert (document["judgements"], document["unread"]) == (4, 1)
     assert set(document["models"][0]) == {"name", "judged", "win_rate", "bradley_terry", "elo"}
@@ -299,6 +442,41 @@ def test_what_cannot_be_ranked_ends_in_one_line(
     path = write_jsonl(tmp_path / "f.jsonl", [record])
     assert command("rank", "--judgements", path, *flags) == 2
     assert said in capsys.readouterr().err
+
+
+def test_models_whose_names_are_numbers_are_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [judged(1, (7, 8), "9 4"), judged(2, ("8", 7), "9 4"), judged(3, (True, 7), "9 4")]  # type: ignore[arg-type]
+    assert command("rank", "--judgements", write_jsonl(tmp_path / "f.jsonl", rows), "--output-dir", tmp_path) == 0
+    document = json.loads((tmp_path / "ranking.json").read_text())
+    assert {model["name"]: model["judged"] for model in document["models"]} == {"7": 3, "8": 2, "true": 1}
+    capsys.readouterr()
+
+
+def test_control_characters_of_names_are_left_out_wherever_they_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Escape sequences, tabs and new lines, turned text, C1 controls, half a surrogate pair."""
+    names = ("\x1b[31mred\t\n\x9b", "B\u202eevil\u200b\ud800")
+    rows = [judged(k, names, "9 4") for k in range(3)]
+    folder = tmp_path / "run"
+    write_jsonl(folder / "forward.jsonl", rows)
+    assert command("rank", "--judgements", folder, "--output-dir", folder) == 0
+    assert command("report", folder) == 0
+    out = capsys.readouterr().out
+    shown = {path.suffix: path.read_text(encoding="utf-8") for path in folder.iterdir()}
+    for text in (out, *(shown[suffix] for suffix in (".svg", ".html", ".md"))):
+        assert "[31mred" in text
+        assert not {*"\x1b\x9b\u202e\u200b"} & {*text}
+    assert "[31mred won all and Bevil lost all" in out
+    ET.fromstring(shown[".svg"])
+    assert [model["name"] for model in json.loads(shown[".json"])["models"]] == list(names)
+
+
+def test_a_graded_answer_beside_the_right_one_is_no_ranking(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"question_id": 1, "question": "Q", "answer": "x", "answer1_body": "y", "answer1_model_id": "m"}
+    path = write_jsonl(tmp_path / "f.jsonl", [row | {"pred_task": "mmvet", "pred_text": " 4"}])
+    assert command("rank", "--judgements", path) == 2
+    assert "question_id 1 grades one answer beside the right one" in capsys.readouterr().err
 
 
 def answer_files(folder: Path, names: str = "abc", questions: int = 4) -> list[str]:

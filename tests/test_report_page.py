@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from judgelm.verdict import Outcome, ParseState
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = (
     "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">"
-    " </title></svg> [x](javascript:alert(1)) | \u202e {{ 7 * 7 }} \ud800"
+    " </title></svg> [x](javascript:alert(1)) | \u202e {{ 7 * 7 }} \ud800 \x1b[31m \x9b \u200b \u2066\x00"
 )
 
 
@@ -119,6 +120,7 @@ RANKING: dict[str, Any] = {
             "more_needed": 23,
         }
     ],
+    "notes": [f"{HOSTILE} won all: no finite value"],
 }
 RUN: dict[str, Any] = {
     "settings": {"model": HOSTILE, "model_id": "tiny", "temperature": 0.2, "prompt_fingerprint": "a1" * 32},
@@ -133,7 +135,7 @@ def reading(first: float, second: float, text: str = "Because.") -> Reading:
     return Reading(f"{first:g} {second:g}\n{text}", ParseState.OK, (first, second))
 
 
-UNREAD = Reading("I cannot say.", ParseState.FAILED, None)
+UNREAD = Reading("I cannot say.\nTwo\nlines\tand a column", ParseState.FAILED, None)
 
 
 def sample(
@@ -195,13 +197,46 @@ def test_hostile_texts_stay_text() -> None:
     assert "<img" not in html
     assert "{{ 7 * 7 }}" in html
     assert "&lt;/script&gt;&lt;script&gt;" in html
-    assert "\u202e" in html
     assert "<" not in text
-    assert "\u202e" not in text
+    for control in ("\u202e", "\x1b", "\x9b", "\u200b", "\u2066"):
+        assert control not in html
+        assert control not in text
+    assert "Two\nlines\tand a column" in html
     assert "\\[x\\](javascript" in text
     assert re.search(r"(?<!\\)\| \|? ?\\\| ", text) is None
     html.encode()
     text.encode()
+
+
+def test_what_a_reader_of_a_ranking_has_to_know_is_on_the_page_and_in_the_markdown() -> None:
+    for shown in (page(), markdown()):
+        assert "won all: no finite value" in shown
+    old = {name: value for name, value in RANKING.items() if name != "notes"}
+    assert "won all" not in page(ranking=old), "a ranking.json of an earlier version"
+
+
+def test_an_undefined_number_is_a_dash_on_the_page() -> None:
+    nothing = {"value": None, "low": None, "high": None, "count": 4}
+    classes = {"tie": {"precision": None, "recall": None, "f1": None, "support": 0}}
+    summary = SUMMARY | {"rates": {"kappa": nothing, "alpha": nothing | {"count": 0}}, "classes": classes}
+    html = page_of(samples(), summary, labels={"kappa": "Cohen's kappa", "alpha": "the annotators' alpha"})
+    text = render_markdown(build_context(samples(), summary))
+    assert 'Cohen&#39;s kappa</bdi></th><td class="number">–</td><td class="number">–</td>' in html
+    assert "annotators" not in html, "no sample has any"
+    assert "| kappa | – | – | 4 |" in text
+    assert "| tie | – | – | – | 0 |" in text
+
+
+def test_a_graded_answer_stands_beside_the_right_one() -> None:
+    graded = JudgedSample("1", "Which animal?", ("cat<OR>a cat", "dog"), (None, "vlm"), None, reading(10, 3), None)
+    html = page_of([replace(graded, known_answer=True)], {"samples": 1, "labelled": 0, "rates": {}})
+    first, second = re.findall(r"<h4>Answer .*?</div></div>", html)
+    assert "Answer 1, the right one, worth 10" in first
+    assert "cat&lt;OR&gt;a cat" in first
+    assert "Answer 2, graded" in second
+    assert "vlm" in second
+    assert "dog" in second
+    assert "the right one" not in page()
 
 
 def test_rows_of_a_markdown_table_have_as_many_cells_as_its_head() -> None:
@@ -307,6 +342,16 @@ def report(folder: Path, output: Path | None = None) -> None:
             r"audit\.json: 'effect' in one of 'checks' is no estimate",
         ),
         ("ranking.json", '{"models": []}', r"ranking\.json: expected a list of objects under 'pairs'"),
+        (
+            "ranking.json",
+            '{"models": [{"name": "m", "judged": 1, "win_rate": {"value": 1%s}}], "pairs": []}' % ("0" * 400),
+            r"ranking\.json: 'win_rate' in one of 'models' is no estimate",
+        ),
+        (
+            "ranking.json",
+            '{"models": [], "pairs": [{"first": "a", "second": "b", "wins": "many", "ties": 0, "losses": 0}]}',
+            r"ranking\.json: 'wins' in one of 'pairs' is no number",
+        ),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, message: str) -> None:
@@ -315,6 +360,18 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, message
     with pytest.raises(InputError, match=message):
         report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_fields_of_another_kind_that_only_help_to_read_are_passed_over(tmp_path: Path) -> None:
+    """Notes, examples, names and verdicts of files that somebody wrote by hand."""
+    judged_folder(tmp_path)
+    pair = {"first": ["a"], "second": {}, "wins": 1, "ties": 0, "losses": 0, "told_apart": [], "win_rate": estimate(1)}
+    models = [{"name": name, "judged": 1, "win_rate": estimate(1)} for name in (["a"], {})]
+    (tmp_path / "ranking.json").write_text(json.dumps({"models": models, "pairs": [pair], "notes": 3}))
+    checks = [{"name": 3, "verdict": [], "examples": 7, "threshold": "much", "unit": 2}]
+    (tmp_path / "audit.json").write_text(json.dumps({"checks": checks}))
+    report(tmp_path)
+    assert "100.0 %" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_the_command_answers_a_mistake_in_one_line(tmp_path: Path, run: Callable[..., Any]) -> None:

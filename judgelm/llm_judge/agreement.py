@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from judgelm.llm_judge.intervals import Floats, Statistic, quotient
+from judgelm.llm_judge.intervals import Floats, Mask, Statistic, quotient
 from judgelm.verdict import Outcome
 
 Codes = NDArray[np.int64]
@@ -48,26 +48,34 @@ def kappa(cells: Floats) -> Floats:
 
 
 def class_scores(cells: Floats) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 of each outcome, [.., 12] -> [.., 3]; 0 where a class is only said or only true, NaN
-    where it is neither.
+    """Precision, recall and F1 of each outcome, [.., 12] -> [.., 3]; NaN where nothing is divided by nothing: the
+    precision of what is never said, the recall of what is never true, the F1 of what is neither.
     """
     table = as_table(cells)
     hits = table[..., range(UNREAD), range(UNREAD)]
     said, true = table.sum(axis=-2)[..., :UNREAD], table.sum(axis=-1)
-    absent = np.where(said + true > 0, 0.0, np.nan)
 
     def share(above: Floats, below: Floats) -> Floats:
-        return np.divide(above, below, out=absent.copy(), where=below > 0)
+        return np.divide(above, below, out=np.full_like(below, np.nan), where=below > 0)
 
     return share(hits, said), share(hits, true), share(2 * hits, said + true)
 
 
 def macro(cells: Floats, which: int) -> Floats:
-    """Mean over the classes that are said or true of precision (0), recall (1) or F1 (2), as scikit-learn has it."""
-    scores = class_scores(cells)[which]
-    known = ~np.isnan(scores)
-    mean: Floats = np.where(known, scores, 0).sum(axis=-1) / known.sum(axis=-1)
+    """Mean over the classes that are said or true of precision (0), recall (1) or F1 (2), one that is not defined
+    counting as 0, as scikit-learn has it; NaN where there is no such class.
+    """
+    scores = class_scores(cells)
+    there = ~np.isnan(scores[2])
+    mean: Floats = np.nan_to_num(scores[which]).sum(axis=-1) / there.sum(axis=-1)
     return mean
+
+
+def rarest_class(truth: Codes, judged: Codes) -> Mask:
+    """The samples that say or have the rarest outcome of those that are said or true [n]."""
+    known = (truth != MISSING) & (judged != MISSING)
+    members = [known & ((truth == place) | (judged == place)) for place in range(UNREAD)]
+    return min((each for each in members if each.any()), key=lambda each: int(each.sum()), default=known)
 
 
 def count_votes(votes: Sequence[Sequence[Outcome]]) -> Floats:

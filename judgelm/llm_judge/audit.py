@@ -54,7 +54,7 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One bias. Its effect is the mean of its samples' effects, each from -1 to 1."""
+    """One bias. Its effect is the mean of its samples' effects, each from `least` to 1."""
 
     title: str
     what: str
@@ -66,6 +66,8 @@ class Check:
     needs: str = "answers that can be changed so"
     two_sided: bool = False
     """an effect below zero is as bad; else it is none"""
+    least: float = -1.0
+    """the smallest effect that a sample can have; the largest is 1"""
 
 
 _LABELS = "labels or a teacher"
@@ -95,7 +97,11 @@ CHECKS = {
         two_sided=True,
     ),
     "inconsistency": Check(
-        "Inconsistency under swap", "how often the two orders have different outcomes", 0.2, effects.inconsistency
+        "Inconsistency under swap",
+        "how often the two orders have different outcomes",
+        0.2,
+        effects.inconsistency,
+        least=0,
     ),
     "length": Check(
         "Length",
@@ -148,6 +154,7 @@ CHECKS = {
         0.2,
         effects.unstable,
         ("again",),
+        least=0,
     ),
 }
 
@@ -251,7 +258,7 @@ def measure(name: str, evidence: Evidence) -> Finding:
         return Finding(name, check, "not measured", None, reason)
     by_key = {source.key: source.sample for source in evidence.sources}
     clusters = [question_key(by_key[key].question) for key, _ in known]
-    effect = ratio([value for _, value in known], clusters)
+    effect = ratio([value for _, value in known], clusters, span=(check.least, 1))
     notes = [f"{unread} of {len(found)} could not be read and do not count"] if unread else []
     verdict = judge_effect(effect, check)
     if (count := len(set(clusters))) < MIN_QUESTIONS:

@@ -138,9 +138,10 @@ def _truth_with_reference(line: Line) -> Truth | None:
 
 
 def _own_place(sample: Sample, self_id: str) -> int | None:
-    held = [
-        place for place in (1, 2) if self_id.casefold() in str(sample.record.get(f"answer{place}_model_id")).casefold()
-    ]
+    from judgelm.llm_judge.judged import model_name
+
+    names = {place: model_name(sample.record.get(f"answer{place}_model_id")) or "" for place in (1, 2)}
+    held = [place for place, name in names.items() if self_id.casefold() in name.casefold()]
     return held[0] if len(held) == 1 else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from judgelm.jsonl import InputError, Line
-from judgelm.llm_judge.intervals import ratio
+from judgelm.llm_judge.intervals import Estimate, ratio
 from judgelm.llm_judge.judged import JudgedSample, judgement_text, labelled
 from judgelm.llm_judge.metrics import Metrics
 from judgelm.llm_judge.report import render_table
@@ -66,12 +67,15 @@ def _by_category(categories: Sequence[str | None], values: Sequence[float]) -> d
 
 
 def measure_grades(lines: Sequence[Line]) -> Measured:
-    """MM-Vet: the mean grade from 0 to 1 (the answer's score over 10), and beside grades given by others how near."""
+    """MM-Vet: the mean grade from 0 to 1 (the answer's score over 10), and beside grades given by others how near.
+
+    None is what is not defined: a grade of nothing, a correlation with grades that are all the same.
+    """
     rows = [(line.record, Judgement.parse(judgement_text(line)).scores) for line in lines]
     read = [(record, scores[1] / 10) for record, scores in rows if scores is not None]
     found: Measured = {"rows": len(rows), "unparsed": len(rows) - len(read)}
     if not read:
-        return found
+        return found | {"grade": Estimate(math.nan, None, None, 0).to_record()}
     clusters = [question_key(record["question"]) for record, _ in read]
     found["grade"] = ratio([grade for _, grade in read], clusters).to_record()
     both = [(record["grade"], grade) for record, grade in read if record.get("grade") is not None]
@@ -79,9 +83,8 @@ def measure_grades(lines: Sequence[Line]) -> Measured:
         given, ours = np.array(both).T
         found["grade_given"] = float(given.mean())
         found["difference"] = float(np.abs(given - ours).mean())
-        # where all grades are the same there is none
-        if given.std() > 0 and ours.std() > 0:
-            found["correlation"] = float(np.corrcoef(given, ours)[0, 1])
+        varies = np.ptp(given) > 0 and np.ptp(ours) > 0
+        found["correlation"] = float(np.corrcoef(given, ours)[0, 1]) if varies else None
     capabilities = [(name, grade) for record, grade in read for name in record.get("capability") or ()]
     names, grades = [name for name, _ in capabilities], [grade for _, grade in capabilities]
     return found | {"by_category": _by_category(names, grades)}
@@ -96,6 +99,8 @@ def grades_table(measured: Mapping[str, Any]) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
+    if value is None or (isinstance(value, dict) and value["value"] is None):
+        return "-"
     if isinstance(value, dict):
         known = value["low"] is not None
         interval = f"  [{100 * value['low']:.2f}, {100 * value['high']:.2f}]" if known else ""

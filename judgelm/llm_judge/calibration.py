@@ -57,7 +57,7 @@ class Confidences:
 def brier(given: Confidences) -> Statistic:
     """Mean of the sum over outcomes of (probability - 1 if true else 0) squared: 0 to 2 (Brier 1950)."""
     true = given.truth[:, None] == np.arange(len(OUTCOMES))
-    return quotient(((given.probabilities - true) ** 2).sum(axis=1) * given.known, given.known)
+    return quotient(((given.probabilities - true) ** 2).sum(axis=1) * given.known, given.known, (0, 2))
 
 
 def calibration_error(given: Confidences) -> Statistic:
@@ -68,7 +68,8 @@ def calibration_error(given: Confidences) -> Statistic:
         error: Floats = np.abs(sums[..., :BINS]).sum(axis=-1) / sums[..., BINS]
         return error
 
-    return Statistic(np.concatenate([gaps, given.known[:, None]], axis=1), formula, int(given.known.sum()))
+    columns = np.concatenate([gaps, given.known[:, None]], axis=1)
+    return Statistic(columns, formula, int(given.known.sum()), biased=True)
 
 
 def reliability(given: Confidences) -> list[Record] | None:

@@ -36,7 +36,7 @@ def compare(
         {
             "first": quotient(ours, everyone),
             "second": quotient(theirs, everyone),
-            "difference": quotient(theirs.astype(float) - ours, everyone),
+            "difference": quotient(theirs.astype(float) - ours, everyone, (-1, 1)),
             "same_outcome": quotient(same, everyone),
         },
         [one.cluster for one, _ in pairs],

@@ -44,8 +44,8 @@ def _pairs(counts: Floats) -> float:
 
 def correlate(
     formula: Correlation, first: Floats, second: Floats, clusters: Sequence[str], resamples: int, seed: int
-) -> Estimate | None:
-    """A rank correlation of scores [n] and [n], with its interval; None where either never varies.
+) -> Estimate:
+    """A rank correlation of scores [n] and [n], with its interval; NaN and none where either never varies.
 
     Scores are taken to the hundredth, so that the table stays small where they are expected ones.
     """
@@ -57,5 +57,4 @@ def correlate(
         table = np.bincount(cells, weights=weights, minlength=shape[0] * shape[1])
         return formula(table.reshape(shape).astype(np.float64))
 
-    found = bootstrap(statistic, clusters, resamples, seed)
-    return None if np.isnan(found.value) else found
+    return bootstrap(statistic, clusters, resamples, seed)

@@ -31,6 +31,7 @@ _MOST_TEXT = 8000
 """characters of a text that the page shows"""
 _MOST_NAME = 200
 """characters of a name"""
+_KEPT = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 _MOST_BARS = 30
 _MOST_MODELS = 12
 """models in the picture of the ranking"""
@@ -75,15 +76,16 @@ def build_context(
     `summary` is as `summary.summarize` gives it, the others are as their files hold them, None without. `labels` are
     words for the summary's rates; `most` samples are shown to be read.
     """
-    rates = {name: rate for name, rate in (summary.get("rates") or {}).items() if _is_known(rate)}
-    words = {name: (labels or {}).get(name, name.replace("_", " ")) for name in rates}
+    given = {name: rate for name, rate in (summary.get("rates") or {}).items() if _is_of_samples(rate)}
+    rates = {name: rate for name, rate in given.items() if _is_known(rate)}
+    words = {name: (labels or {}).get(name, name.replace("_", " ")) for name in given}
     context = {
         "title": title,
         "samples": summary.get("samples", len(samples)),
         "labelled": summary.get("labelled", 0),
         "questions": summary.get("questions"),
         "cards": [_row(name, rates[name], words[name]) for name in _CARDS if name in rates],
-        "rates": [_row(name, rate, words[name]) for name, rate in rates.items()],
+        "rates": [_row(name, rate, words[name]) for name, rate in given.items()],
         "rates_picture": _shares_picture(rates, words),
         "unparsed": _unparsed(summary),
         "confusion": _confusion(summary),
@@ -105,7 +107,7 @@ def render_page(context: Mapping[str, Any]) -> str:
     from markupsafe import Markup
 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
-    environment = _environment()
+    environment = _environment(finalize=lambda value: _visible(value) if type(value) is str else value)
     environment.filters["svg"] = Markup
     code = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = environment.get_template("report.html")
@@ -127,6 +129,13 @@ def _environment(**settings: Any) -> Environment:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, **settings)
 
 
+def _visible(text: str) -> str:
+    """Text without control characters, which could hide or turn what stands beside them. Lines and tabs stay, and the
+    joiners that letters of some scripts need.
+    """
+    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in _KEPT)
+
+
 def _plain(value: object) -> str:
     """Anything as a piece of one Markdown line that is nothing but text."""
     return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", one_line(str(value))).replace("&", "&amp;").replace("<", "&lt;")
@@ -142,12 +151,20 @@ def _is_known(estimate: Record | None) -> TypeGuard[Record]:
     return estimate is not None and estimate.get("value") is not None
 
 
+def _is_of_samples(estimate: Record | None) -> TypeGuard[Record]:
+    """Whether there is an estimate, or samples that leave it undefined."""
+    return estimate is not None and (_is_known(estimate) or bool(estimate.get("count")))
+
+
 def _row(name: str, estimate: Record, label: str) -> Row:
     share = name not in NO_SHARES
     return Row(label, _said(estimate["value"], share), _interval(estimate, share), estimate.get("count"))
 
 
-def _said(value: float, share: bool = True) -> str:
+def _said(value: float | None, share: bool = True) -> str:
+    """In per cent for a share; a dash for what is not defined."""
+    if value is None:
+        return "–"
     return f"{100 * value:.1f} %" if share else f"{value:.3f}"
 
 
@@ -300,13 +317,18 @@ def _audit(audit: Record | None) -> dict[str, Any] | None:
                 "threshold": _threshold(check, unit),
                 "verdict": str(check["verdict"]),
                 "note": str(check.get("note") or ""),
-                "examples": ", ".join(str(example) for example in check.get("examples") or ()),
+                "examples": ", ".join(str(example) for example in _list(check.get("examples"))),
             }
         )
     order = ("pass", "fail", "unclear", "not measured")
     counts = Counter(check["verdict"] for check in checks)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
     return {"judge": str(audit.get("judge") or ""), "checks": checks, "counts": said}
+
+
+def _list(found: object) -> Sequence[object]:
+    """What a file holds where a list may stand."""
+    return found if isinstance(found, list) else ()
 
 
 def _threshold(check: Record, unit: str) -> str:
@@ -348,6 +370,7 @@ def _ranking(ranking: Record | None) -> dict[str, Any] | None:
         "length_controlled": bool(ranking.get("length_controlled")),
         "judgements": ranking.get("judgements"),
         "unread": ranking.get("unread"),
+        "notes": [str(note) for note in _list(ranking.get("notes"))],
         "models": models,
         "pairs": [_pair(pair) for pair in ranking["pairs"]],
         "pictured": len(shown),
@@ -372,7 +395,7 @@ def _pair(pair: Record) -> dict[str, Any]:
         **{name: str(pair[name]) for name in ("first", "second")},
         **{name: f"{round(pair[name], 1):g}" for name in ("wins", "ties", "losses")},
         "win_rate": _row("", rate, "") if _is_known(rate) else Row("", "", "", None),
-        "told_apart": {True: "yes", False: "no", None: "?"}[pair.get("told_apart")],
+        "told_apart": "yes" if pair.get("told_apart") is True else "no" if pair.get("told_apart") is False else "?",
         "more_needed": pair.get("more_needed"),
     }
 
@@ -385,7 +408,8 @@ def _matrix(names: Sequence[str], pairs: Sequence[Record]) -> str | None:
     for pair in pairs:
         if _is_known(pair.get("win_rate")):
             rate = pair["win_rate"]["value"]
-            rates[pair["first"], pair["second"]], rates[pair["second"], pair["first"]] = rate, 1 - rate
+            first, second = str(pair["first"]), str(pair["second"])
+            rates[first, second], rates[second, first] = rate, 1 - rate
     cells = [[_beats(row, column, rates.get((row, column))) for column in names] for row in names]
     numbered = [f"{place} {name}" for place, name in enumerate(names, start=1)]
     places = [str(place) for place in range(1, len(names) + 1)]
@@ -411,6 +435,7 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
             (model and _cut(str(model), _MOST_NAME), _cut(text))
             for model, text in zip(sample.models, sample.answers, strict=True)
         ],
+        "known_answer": sample.known_answer,
         "truth": "" if truth is None else _WORDS[truth.outcome.value],
         "truth_scores": "" if truth is None or truth.scores is None else _pair_of(truth.scores),
         "outcome": "unread" if outcome is None else _WORDS[outcome.value],

@@ -1,4 +1,8 @@
-"""How sure a number is: 95 % intervals, drawn over questions, since samples of one question are not independent."""
+"""How sure a number is: 95 % intervals, drawn over questions, since samples of one question are not independent.
+
+Where all questions say the same, a bootstrap draws nothing but that and would call it certain. Then Wilson's score
+interval (1927) says how large the share of questions can be that would have said something else.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Span = tuple[float, float]
+SHARE: Span = (0.0, 1.0)
 LEVEL = 0.95
 RESAMPLES = 1000
 _DEVIATIONS = 1.959964
 """of a normal distribution, within which 95 % lie"""
 _DRAWN_AT_ONCE = 4_000_000
 """counts in memory at a time"""
+_ROUNDING = 1e-9
+"""draws that differ by less are the same number"""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number, its 95 % interval, and how many samples it is of; no interval where there are too few to draw from."""
+    """A number, its 95 % interval, and how many samples it is of; no interval where nothing can be said of one.
+
+    The value is NaN, in JSON null, where the samples are there and the number is not, as a kappa of one class.
+    """
 
     value: float
     low: float | None
@@ -28,21 +40,12 @@ class Estimate:
     count: int
 
     def to_record(self) -> dict[str, float | int | None]:
-        return {"value": self.value, "low": self.low, "high": self.high, "count": self.count}
-
-
-def wilson(successes: int, count: int) -> Estimate:
-    """A share of `count` independent trials with Wilson's score interval (1927). Raises ValueError for none."""
-    from scipy.stats import binomtest
-
-    if count < 1:
-        raise ValueError("a share of nothing")
-    found = binomtest(successes, count).proportion_ci(LEVEL, method="wilson")
-    return Estimate(successes / count, float(found.low), float(found.high), count)
+        value = None if np.isnan(self.value) else self.value
+        return {"value": value, "low": self.low, "high": self.high, "count": self.count}
 
 
 def share_interval(share: float, count: int) -> tuple[float | None, float | None]:
-    """Wilson's interval of a share in which ties count a half, so that `share * count` need not be whole.
+    """Wilson's score interval (1927) of a share in which ties count a half, so that `share * count` need not be whole.
 
     With ties it is wider than need be. None for a share of nothing.
     """
@@ -52,6 +55,19 @@ def share_interval(share: float, count: int) -> tuple[float | None, float | None
     middle = (share + square / 2) / (1 + square)
     half = (square * share * (1 - share) + square**2 / 4) ** 0.5 / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def constant_interval(value: float, count: int, span: Span = SHARE) -> tuple[float | None, float | None]:
+    """The interval of a number within `span` that is the same in all of `count` questions.
+
+    None of them differs; by Wilson's interval a share u of all questions could, to either end of the span. For a share
+    of 0 or 1 that is Wilson's own interval.
+    """
+    _, most = share_interval(0, count)
+    if most is None:
+        return None, None
+    low, high = (value + most * (end - value) for end in span)
+    return low, high
 
 
 def cluster_indices(clusters: Sequence[str]) -> tuple[NDArray[np.int64], int]:
@@ -77,28 +93,16 @@ def ratio(
     denominators: ArrayLike | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    span: Span = SHARE,
 ) -> Estimate:
-    """One of `ratios`; without `denominators` a mean."""
-    below = np.ones(len(clusters)) if denominators is None else denominators
-    return ratios({"ratio": (numerators, below)}, clusters, resamples, seed)["ratio"]
+    """Sum of numerators [n] over sum of denominators [n], bootstrapped by cluster; without `denominators` a mean.
 
-
-def ratios(
-    columns: Mapping[str, tuple[ArrayLike, ArrayLike]],
-    clusters: Sequence[str],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> dict[str, Estimate]:
-    """For each name sum of numerators [n] over sum of denominators [n], bootstrapped by cluster, percentiles.
-
-    All are of the same draws, so that many cost little more than one. `count` is the samples whose denominator is not
-    zero. Raises ValueError where the denominators of one sum to zero.
+    Raises ValueError where the denominators sum to zero.
     """
-    statistics = {name: quotient(*pair) for name, pair in columns.items()}
-    for name, each in statistics.items():
-        if not each.columns[:, 1].any():
-            raise ValueError(f"{name} is a share of nothing")
-    return estimates(statistics, clusters, resamples, seed)
+    statistic = quotient(numerators, np.ones(len(clusters)) if denominators is None else denominators, span)
+    if not statistic.count:
+        raise ValueError("a share of nothing")
+    return estimates({"ratio": statistic}, clusters, resamples, seed)["ratio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +115,29 @@ class Statistic:
     """sums [.., k] -> values [..], NaN where there is none"""
     count: int
     """samples that it is of"""
+    span: Span | None = None
+    """the least and the most that a sample could make of it, where it is a mean over samples"""
+    trials: Mask | None = None
+    """the samples whose questions count where all say the same [n]; without, those that have a column of not zero"""
+    biased: bool = False
+    """drawing alone raises it, as it does all means of absolute differences: the draws are moved back by that much"""
 
 
-def quotient(numerators: ArrayLike, denominators: ArrayLike) -> Statistic:
-    """Sum of numerators [n] over sum of denominators [n], of the samples whose denominator is not zero."""
+def quotient(numerators: ArrayLike, denominators: ArrayLike, span: Span = SHARE) -> Statistic:
+    """Sum of numerators [n] over sum of denominators [n], of the samples whose denominator is not zero.
+
+    `span` is the least and the most that one sample's numerator over its denominator can be.
+    """
     columns = np.stack([np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)], axis=1)
-    return Statistic(columns, lambda sums: sums[..., 0] / sums[..., 1], int(np.count_nonzero(columns[:, 1])))
+    asked = columns[:, 1] != 0
+    return Statistic(columns, lambda sums: sums[..., 0] / sums[..., 1], int(asked.sum()), span, asked)
 
 
 def estimates(
     statistics: Mapping[str, Statistic], clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Estimate]:
-    """All of them from the same draws of clusters: each draw is one product of matrices. Those that are not defined
-    are left out.
+    """All of them from the same draws of clusters, so that many cost little more than one: each draw is one product of
+    matrices. Those that are not defined have a value of NaN and no interval.
     """
     if not statistics:
         return {}
@@ -136,10 +150,37 @@ def estimates(
         block = slice(place, place := place + each.columns.shape[1])
         with np.errstate(invalid="ignore", divide="ignore"):
             value = float(each.formula(table[:, block].sum(axis=0)))
-            low, high = percentiles(each.formula(drawn[:, block]), num)
-        if not np.isnan(value):
-            found[name] = Estimate(value, low, high, each.count)
+            draws = each.formula(drawn[:, block])
+        found[name] = Estimate(value, *_interval(each, value, draws, index, num), each.count)
     return found
+
+
+def _interval(
+    statistic: Statistic, value: float, draws: Floats, index: NDArray[np.int64], num_clusters: int
+) -> tuple[float | None, float | None]:
+    known = draws[~np.isnan(draws)]
+    if np.isnan(value) or not len(known):
+        return None, None
+    if is_constant(known):
+        if statistic.span is None:
+            return None, None
+        asked = statistic.columns.any(axis=1) if statistic.trials is None else statistic.trials
+        return constant_interval(value, len(np.unique(index[asked])), statistic.span)
+    if statistic.biased:
+        known = np.maximum(known - np.median(known) + value, 0)
+    return around(value, percentiles(known, num_clusters))
+
+
+def is_constant(drawn: Floats) -> bool:
+    """Whether all draws are the same number: a bootstrap that says nothing."""
+    known = drawn[~np.isnan(drawn)]
+    return bool(len(known)) and float(np.ptp(known)) <= _ROUNDING * max(1.0, float(np.abs(known).max()))
+
+
+def around(value: float, interval: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    """The interval with the value in it, which rounding alone can put out."""
+    low, high = interval
+    return (None if low is None else min(low, value), None if high is None else max(high, value))
 
 
 def bootstrap(
@@ -148,14 +189,18 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic of weighted samples: `statistic(weights [n])`, NaN where it is not defined; percentiles by cluster.
+    """A statistic of weighted samples: `statistic(weights [n])`, NaN where it is not defined; percentiles by cluster,
+    none where all draws are the same.
 
     For shares and means `ratio` is much faster.
     """
     index, num = cluster_indices(clusters)
-    drawn = [statistic(row[index].astype(np.float64)) for counts in draw_counts(num, resamples, seed) for row in counts]
-    low, high = percentiles(np.array(drawn), num)
-    return Estimate(float(statistic(np.ones(len(index)))), low, high, len(index))
+    value = float(statistic(np.ones(len(index))))
+    draws = (row[index].astype(np.float64) for counts in draw_counts(num, resamples, seed) for row in counts)
+    drawn = np.array([statistic(weights) for weights in draws])
+    nothing = np.isnan(value) or is_constant(drawn)
+    low, high = (None, None) if nothing else around(value, percentiles(drawn, num))
+    return Estimate(value, low, high, len(index))
 
 
 def percentiles(drawn: Floats, num_clusters: int) -> tuple[float | None, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,13 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.distribution import likeliest
-from judgelm.jsonl import InputError, Line, index_by_id, read_lines, require
+from judgelm.jsonl import InputError, Line, index_by_id, one_line, read_lines, require
 from judgelm.prompt import TASKS
 from judgelm.sample import question_key
-from judgelm.verdict import Judgement, Outcome, ParseState
+from judgelm.verdict import MAX_SCORE, Judgement, Outcome, ParseState
 
 LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
 """the labels of people: which answer is better, 0 for neither"""
+_SURELY = 1e-3
+"""how far probabilities that were rounded may be from 1"""
+_GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
+"""tasks in which answer 1 has its score already"""
 PathLike = str | os.PathLike[str]
 RULES = ("agree", "scores", "probabilities")
 """how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
@@ -61,6 +66,8 @@ class JudgedSample:
     """the truth as text, read or not: the published metrics read it by a rule of their own"""
     votes: tuple[Outcome, ...] = ()
     """of single annotators, also where they have no majority and so no truth"""
+    known_answer: bool = False
+    """answer 1 is the right one, worth 10, and answer 2 is graded beside it, as in the tasks single and mmvet"""
 
     @property
     def cluster(self) -> str:
@@ -163,24 +170,53 @@ def read_files(
 def _sample(key: str, lines: Mapping[str, Line], source: Line, needed: bool) -> JudgedSample:
     readings = {order: _reading(line, exchanged=order == "reversed") for order, line in lines.items()}
     order, line = next(iter(lines.items()))
-    # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
-    sides = (1, 2) if order == "forward" else (2, 1)
-    first, second = (str(line.record.get(f"answer{side}_body", "")) for side in sides)
-    names = (line.record.get(f"answer{side}_model_id") for side in sides)
-    model1, model2 = (None if name is None else str(name) for name in names)
+    question, answers, models = _contents(line, order)
     category = line.record.get("category", line.record.get("subset"))
     return JudgedSample(
         key,
-        str(line.record.get("question_body", "")),
-        (first, second),
-        (model1, model2),
+        question,
+        answers,
+        models,
         None if category is None else str(category),
         readings.get("forward"),
         readings.get("reversed"),
         read_truth(source, needed),
         _teacher_text(source),
         _read_votes(source),
+        _task(line) in _GRADING,
     )
+
+
+_Pair = tuple[str | None, str | None]
+
+
+def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], _Pair]:
+    """Question, answers and models' names, in the file's order of answers. MM-Vet's rows have the right answer in
+    `answer` and the graded one, which the judge saw second, in `answer1_body`.
+    """
+    record = line.record
+    # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
+    sides = (1, 2) if order == "forward" else (2, 1)
+    first, second = (record.get(f"answer{side}_body", "") for side in sides)
+    models = [model_name(record.get(f"answer{side}_model_id")) for side in sides]
+    question = record.get("question_body", "")
+    if _task(line) == "mmvet":
+        question, first, second, models = record.get("question", ""), record.get("answer", ""), first, [None, models[0]]
+    return str(question), (str(first), str(second)), (models[0], models[1])
+
+
+def _task(line: Line) -> object:
+    """The judgement's task; files that the original wrote do not say it, but MM-Vet's rows have names of their own."""
+    record = line.record
+    of_mmvet = "question_body" not in record and {"question", "answer"} <= record.keys()
+    return record.get("pred_task", "mmvet" if of_mmvet else "pair")
+
+
+def model_name(given: object) -> str | None:
+    """The name of a model as text: a number is its digits; None where there is nothing that could be shown."""
+    if isinstance(given, bool | int | float):
+        return json.dumps(given)
+    return given if isinstance(given, str) and one_line(given) else None
 
 
 def _reading(line: Line, exchanged: bool) -> Reading:
@@ -188,12 +224,15 @@ def _reading(line: Line, exchanged: bool) -> Reading:
     judgement = Judgement.parse(text)
     scores: Any = judgement.scores
     probabilities = read_probabilities(line)
-    expected: Any = line.record.get("pred_expected_scores")
-    expected = None if expected is None else (float(expected[0]), float(expected[1]))
+    expected: Any = read_expected(line)
     if exchanged:
         scores, expected = (None if pair is None else pair[::-1] for pair in (scores, expected))
         if probabilities is not None:
             probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
+    if probabilities is not None and abs((total := sum(probabilities.values())) - 1) > _SURELY:
+        raise InputError(
+            f"{line.where}: expected 'pred_probabilities' of win, tie and lose that sum to 1, found {total:g}"
+        )
     return Reading(text, judgement.state, scores, probabilities, expected)
 
 
@@ -240,9 +279,10 @@ def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, w
 
 def judgement_text(line: Line) -> str:
     """Prefill and generation, without white space around, as the original wrote its files; those have no task."""
-    task = TASKS.get(line.record.get("pred_task", "pair"))
+    name = require(line, "pred_task", str) if "pred_task" in line.record else "pair"
+    task = TASKS.get(name)
     if task is None or task.name == "multi":
-        raise InputError(f"{line.where}: evaluation compares two answers, found task {line.record['pred_task']!r}")
+        raise InputError(f"{line.where}: evaluation compares two answers, found task {name!r}")
     text: str = require(line, "pred_text", str)
     return (task.prefill + text).strip() if "pred_task" in line.record else text
 
@@ -251,8 +291,27 @@ def read_probabilities(line: Line) -> dict[Outcome, float] | None:
     """The probabilities that scoring `expected` wrote down."""
     if line.record.get("pred_probabilities") is None:
         return None
-    given = Line(require(line, "pred_probabilities", dict), line.path, line.number)
-    return {outcome: float(require(given, outcome.value, (int, float))) for outcome in Outcome}
+    given = require(line, "pred_probabilities", dict)
+    return {outcome: _number(line, "pred_probabilities", given.get(outcome.value), 1.0) for outcome in Outcome}
+
+
+def read_expected(line: Line) -> tuple[float, float] | None:
+    """The expected scores of both answers that scoring `expected` wrote down."""
+    if line.record.get("pred_expected_scores") is None:
+        return None
+    scores = require(line, "pred_expected_scores", list)
+    if len(scores) != 2:
+        raise InputError(f"{line.where}: field 'pred_expected_scores' must have two numbers, found {len(scores)}")
+    first, second = (_number(line, "pred_expected_scores", score, MAX_SCORE) for score in scores)
+    return first, second
+
+
+def _number(line: Line, field: str, value: Any, most: float) -> float:
+    """Raises InputError for anything but a number from 0 to `most`; sums of floats may be above it by their errors."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most * (1 + 1e-6):
+        found = f"{value:g}" if isinstance(value, float) else one_line(repr(value))[:60]
+        raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {found}")
+    return float(value)
 
 
 def check_order(line: Line, order: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from judgelm.jsonl import one_line
 from judgelm.llm_judge.ranking import RankedPair, Ranking
 from judgelm.llm_judge.report import render_table
 
@@ -47,8 +48,8 @@ def matrix_svg(ranking: Ranking) -> str:
             f'<text class="quiet" x="{x + _CELL_WIDTH / 2:.1f}" y="18" text-anchor="middle">{place + 1}</text>'
         )
         parts.append(
-            f'<text x="{label_width:.1f}" y="{middle:.1f}" text-anchor="end">{escape(_shorten(name))}'
-            f'<tspan class="quiet" dx="8">{place + 1}</tspan><title>{escape(name)}</title></text>'
+            f'<text x="{label_width:.1f}" y="{middle:.1f}" text-anchor="end">{_plain(_shorten(name))}'
+            f'<tspan class="quiet" dx="8">{place + 1}</tspan><title>{_plain(name)}</title></text>'
         )
         parts += [
             _cell(cells.get((name, other)), name, other, left + column * (_CELL_WIDTH + _GAP), y)
@@ -92,7 +93,7 @@ def _cell(cell: tuple[float, RankedPair] | None, name: str, other: str, x: float
     look = "" if pair.told_apart else ' class="unsure"'
     # 0.85 at most: the text stays readable on it in both colours
     return (
-        f"<g><title>{escape(name)} against {escape(other)}: {100 * rate:.1f} % of {pair.win_rate.count}</title>"
+        f"<g><title>{_plain(name)} against {_plain(other)}: {100 * rate:.1f} % of {pair.win_rate.count}</title>"
         f'<rect class="{kind}" fill-opacity="{0.08 + 1.1 * abs(rate - 0.5):.2f}" {box}/>'
         f"<text{look} {centre}>{_said(cell, '')}</text></g>"
     )
@@ -105,5 +106,11 @@ def _said(cell: tuple[float, RankedPair] | None, otherwise: str) -> str:
     return f"{'' if pair.told_apart else '~'}{100 * rate:.0f}"
 
 
+def _plain(text: str) -> str:
+    """For XML, which cannot hold control characters."""
+    return escape(one_line(text))
+
+
 def _shorten(name: str) -> str:
+    name = one_line(name)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

@@ -1,10 +1,12 @@
-"""Pictures of numbers as inline SVG: colours come from the page's style, every text is escaped."""
+"""Pictures of numbers as inline SVG: colours come from the page's style, every text is escaped on one line."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+
+from judgelm.jsonl import one_line
 
 WIDTH = 440
 """of every picture, so that its text is readable on a phone"""
@@ -60,7 +62,7 @@ def heat_map(
             x = left + column * width
             strength = 0 if cell.share is None else 0.06 + 0.5 * min(1, max(0, cell.share))
             parts.append(
-                f'<g><title>{escape(cell.title)}</title><rect class="cell" x="{x + 1:.1f}" y="{y + 1}"'
+                f'<g><title>{_plain(cell.title)}</title><rect class="cell" x="{x + 1:.1f}" y="{y + 1}"'
                 f' width="{width - 2:.1f}" height="{height - 2}" rx="3" fill-opacity="{strength:.3f}"/>'
                 f"{_text(x + width / 2, y + height / 2 + 4, cell.words, 'middle')}</g>"
             )
@@ -79,7 +81,7 @@ def bubbles(
         radius = max(2.5, room * (count / most) ** 0.5)
         parts.append(
             f'<circle class="bubble" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{radius:.1f}">'
-            f"<title>{escape(f'{labels[0]} {x:g}, {labels[1]} {y:g}: {count}')}</title></circle>"
+            f"<title>{_plain(f'{labels[0]} {x:g}, {labels[1]} {y:g}: {count}')}</title></circle>"
         )
     return _svg(frame.height, title, parts)
 
@@ -95,7 +97,7 @@ def reliability(bins: Sequence[tuple[float, float, int]], title: str) -> str:
         said = f"confidence {100 * x:.0f} %: {100 * y:.0f} % right, {count} samples"
         parts.append(
             f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{3 + 9 * (count / most) ** 0.5:.1f}">'
-            f"<title>{escape(said)}</title></circle>"
+            f"<title>{_plain(said)}</title></circle>"
         )
     return _svg(frame.height, title, parts)
 
@@ -174,13 +176,18 @@ def _rows(marks: Sequence[Mark], title: str, low: float, high: float, bars: bool
 def _svg(height: float, title: str, parts: Sequence[str]) -> str:
     return (
         f'<svg viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" role="img">'
-        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+        f"<title>{_plain(title)}</title>{''.join(parts)}</svg>"
     )
 
 
 def _text(x: float, y: float, text: str, style: str = "", full: str | None = None) -> str:
-    title = f"<title>{escape(full)}</title>" if full is not None and full != text else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{style}">{title}{escape(text)}</text>'
+    title = f"<title>{_plain(full)}</title>" if full is not None and full != text else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" class="{style}">{title}{_plain(text)}</text>'
+
+
+def _plain(text: str) -> str:
+    """Text of any origin for XML, which cannot hold control characters."""
+    return escape(one_line(text))
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
@@ -188,4 +195,5 @@ def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
 
 
 def _short(text: str, limit: int) -> str:
+    text = one_line(text)
     return text if len(text) <= limit else text[: max(1, limit - 1)] + "…"

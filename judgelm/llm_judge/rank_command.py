@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.jsonl import InputError, dump_json, write_text
+from judgelm.jsonl import InputError, dump_json, one_line, write_text
 from judgelm.llm_judge.judged import JudgedSample, read_files, read_folder
 from judgelm.llm_judge.report import render_table
 from judgelm.verdict import Outcome
@@ -64,8 +64,12 @@ def _read(place: str) -> list[JudgedSample]:
     """Judgements with both models' names; raises InputError that names the first without."""
     samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
     for sample in samples:
+        if sample.known_answer and sample.models[0] is None:
+            raise InputError(
+                f"{place}: question_id {sample.key} grades one answer beside the right one: nobody is ranked"
+            )
         for side, model in enumerate(sample.models, start=1):
-            if not isinstance(model, str) or not model:
+            if model is None:
                 raise InputError(
                     f"{place}: question_id {sample.key} has no answer{side}_model_id, without which nobody can be"
                     " ranked"
@@ -133,7 +137,7 @@ def describe(ranking: Ranking) -> str:
     length = ", at equal length" if ranking.length_controlled else ""
     header = ("", "model", "judged", f"win rate %{length}", "Bradley-Terry", "Elo")
     said = f"{ranking.judgements} judgements, {ranking.unread} unread and left out; outcomes {ranking.rule}"
-    parts = [render_table(header, rows), said, *(f"note: {note}" for note in ranking.notes), ""]
+    parts = [render_table(header, rows), said, *(f"note: {one_line(note)}" for note in ranking.notes), ""]
     return "\n".join([*parts, matrix_text(ranking), "", _undecided(ranking)])
 
 

@@ -66,7 +66,7 @@ def judgement_table(records: Mapping[Order, Sequence[Record]], total: int) -> st
         back = Outcome(other["pred_outcome"]).swapped().value if other and other["pred_outcome"] else "-"
         rows.append(
             (
-                one_line(str(forward["question_id"])),
+                str(forward["question_id"]),
                 _question(forward),
                 _scores(forward),
                 forward["pred_outcome"] or "-",
@@ -80,7 +80,7 @@ def judgement_table(records: Mapping[Order, Sequence[Record]], total: int) -> st
 
 
 def _one_order(records: Sequence[Record], order: str, total: int) -> str:
-    rows = [(one_line(str(r["question_id"])), _question(r), _scores(r), r["pred_outcome"] or "-") for r in records]
+    rows = [(str(r["question_id"]), _question(r), _scores(r), r["pred_outcome"] or "-") for r in records]
     return render_table(("id", "question", order, "outcome"), rows) + _more(total, len(rows))
 
 
@@ -111,13 +111,19 @@ def win_lines(counts: Mapping[str, int]) -> str:
 
 
 def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned by their width on a terminal."""
-    widths = [max(_width(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
+    """Columns aligned by their width on a terminal. Cells of any origin: control characters are left out."""
+    head, *shown = [[_cell(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(_width(row[column]) for row in (head, *shown)) for column in range(len(header))]
+    lines = [head, ["-" * width for width in widths], *shown]
     return "\n".join(
         "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def _cell(text: str) -> str:
+    """One line; spaces in front are kept."""
+    return " " * (len(text) - len(text.lstrip(" "))) + one_line(text)
 
 
 def _question(record: Record, limit: int = 44) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from judgelm.jsonl import Record
 from judgelm.llm_judge.agreement import (
@@ -26,13 +25,14 @@ from judgelm.llm_judge.agreement import (
     kappa,
     library_alpha,
     macro,
+    rarest_class,
 )
 from judgelm.llm_judge.calibration import Confidences, brier, calibration_error, reliability
 from judgelm.llm_judge.correlation import correlate, kendall, spearman
 from judgelm.llm_judge.groups import by_category, by_gap, by_group, by_length
-from judgelm.llm_judge.intervals import RESAMPLES, Estimate, Floats, Statistic, estimates, quotient
+from judgelm.llm_judge.intervals import RESAMPLES, SHARE, Estimate, Floats, Mask, Statistic, around, estimates, quotient
 from judgelm.llm_judge.judged import JudgedSample, Reading
-from judgelm.verdict import Outcome
+from judgelm.verdict import MAX_SCORE, Outcome
 
 RATE_LABELS = {
     "agreement": "agreement with the truth",
@@ -64,8 +64,6 @@ OF_SCORES = ("mae", "spearman", "kendall", "agreement_scores")
 _MANY = 20_000
 _RANK_RESAMPLES_OF_MANY = 200
 
-Mask = NDArray[np.bool_]
-
 
 @dataclass(frozen=True, slots=True)
 class _Coded:
@@ -93,8 +91,9 @@ class _Coded:
 
 
 def summarize(samples: Sequence[JudgedSample], resamples: int = RESAMPLES, seed: int = 0) -> Record:
-    """All rates, tables and counts of `docs/evaluation.md`, Metrics; what cannot be computed is left out or None.
+    """All rates, tables and counts of `docs/evaluation.md`, Metrics.
 
+    A rate that no sample is of is left out; one that is not defined, such as a kappa of one class, has the value None.
     Raises ValueError for no sample.
     """
     if not samples:
@@ -115,8 +114,10 @@ def summarize(samples: Sequence[JudgedSample], resamples: int = RESAMPLES, seed:
     }
     computable = {name: statistic for name, statistic in statistics.items() if statistic.count}
     found = estimates(computable, coded.clusters, resamples, seed)
-    if "alpha" in found:
-        found["alpha"] = replace(found["alpha"], value=library_alpha(votes))
+    if "alpha" in found and not np.isnan(found["alpha"].value):
+        value = library_alpha(votes)
+        low, high = around(value, (found["alpha"].low, found["alpha"].high))
+        found["alpha"] = Estimate(value, low, high, found["alpha"].count)
     found |= _rank_correlations(coded, resamples, seed)
     grouped = {"by_gap": by_gap(samples), "by_length": by_length(samples), "by_category": by_category(samples)}
     return {
@@ -182,8 +183,9 @@ def _agreements(coded: _Coded, cells: Floats, given: Confidences) -> dict[str, S
         found["agreement_probabilities"] = quotient((given.right > 0) & given.known & both, both)
     count = int(judged.sum())
     found["kappa"] = Statistic(cells, kappa, count)
+    rarest = rarest_class(coded.truth, forward)
     for which, name in enumerate(("precision", "recall", "f1")):
-        found[name] = Statistic(cells, partial(macro, which=which), count)
+        found[name] = Statistic(cells, partial(macro, which=which), count, SHARE, rarest)
     return found
 
 
@@ -205,7 +207,7 @@ def _score_error(coded: _Coded) -> Statistic:
     ours, theirs, known = _score_pairs(coded)
     errors = np.zeros(len(known))
     errors[known] = np.abs(ours - theirs).mean(axis=1)
-    return quotient(errors, known)
+    return quotient(errors, known, (0, MAX_SCORE))
 
 
 def _rank_correlations(coded: _Coded, resamples: int, seed: int) -> dict[str, Estimate]:
@@ -219,7 +221,7 @@ def _rank_correlations(coded: _Coded, resamples: int, seed: int) -> dict[str, Es
         name: correlate(formula, ours.ravel(), theirs.ravel(), np.repeat(clusters, 2).tolist(), draws, seed)
         for name, formula in (("spearman", spearman), ("kendall", kendall))
     }
-    return {name: replace(each, count=len(clusters)) for name, each in found.items() if each is not None}
+    return {name: replace(each, count=len(clusters)) for name, each in found.items()}
 
 
 def _unparsed(coded: _Coded, found: Mapping[str, Estimate]) -> Record | None:
@@ -232,13 +234,14 @@ def _unparsed(coded: _Coded, found: Mapping[str, Estimate]) -> Record | None:
 
 
 def _class_tables(cells: Floats) -> Record:
-    """Confusion, and precision, recall and F1 of each outcome; None where there is no truth."""
+    """Confusion, and precision, recall and F1 of each outcome, None where not defined; both None without a truth."""
     total = cells.sum(axis=0)
     if not total.any():
         return {"confusion": None, "classes": None}
     table = as_table(total).astype(int).tolist()
     columns = (*(outcome.value for outcome in OUTCOMES), "unparsed")
-    precision, recall, f1 = (np.nan_to_num(scores).tolist() for scores in class_scores(total))
+    scores = [[None if np.isnan(value) else value for value in each.tolist()] for each in class_scores(total)]
+    precision, recall, f1 = scores
     return {
         "confusion": {o.value: dict(zip(columns, row, strict=True)) for o, row in zip(OUTCOMES, table, strict=True)},
         "classes": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from judgelm.jsonl import Record, one_line
+from judgelm.jsonl import Record
 from judgelm.llm_judge.report import MAX_ROWS, render_table
 from judgelm.llm_judge.summary import NO_SHARES, RATE_LABELS
 
@@ -55,11 +55,12 @@ def comparison_table(comparison: Record, names: tuple[str, str]) -> str:
 
 
 def _cells(estimate: Record, share: bool = True) -> tuple[str, str, str]:
-    """Value, interval and number of samples, in per cent for a share."""
+    """Value, interval and number of samples, in per cent for a share; "-" for what there is none of."""
     factor, digits, unit = (100, 2, " %") if share else (1, 3, "")
-    low, high = estimate["low"], estimate["high"]
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    said = "-" if value is None else f"{factor * value:.{digits}f}{unit}"
     interval = "-" if low is None else f"{factor * low:.{digits}f} to {factor * high:.{digits}f}{unit}"
-    return f"{factor * estimate['value']:.{digits}f}{unit}", interval, str(estimate["count"])
+    return said, interval, str(estimate["count"])
 
 
 def _class_table(summary: Record) -> str:
@@ -67,14 +68,18 @@ def _class_table(summary: Record) -> str:
     rows: list[Sequence[str]] = []
     for outcome in outcomes:
         said: dict[str, Any] = summary["confusion"][outcome]
-        scores = [f"{100 * summary['classes'][outcome][name]:.2f} %" for name in ("precision", "recall", "f1")]
+        scores = [_per_cent(summary["classes"][outcome][name]) for name in ("precision", "recall", "f1")]
         rows.append((outcome, *(str(said[name]) for name in (*outcomes, "unparsed")), *scores))
     return render_table(
         ("truth", *(f"said {name}" for name in outcomes), "unparsed", "precision", "recall", "F1"), rows
     )
 
 
+def _per_cent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
 def _group_table(label: str, groups: Sequence[Record]) -> str:
-    rows = [(one_line(group["label"]), *_cells(group["agreement"])) for group in groups[:MAX_ROWS]]
+    rows = [(group["label"], *_cells(group["agreement"])) for group in groups[:MAX_ROWS]]
     more = f"\n({len(groups) - MAX_ROWS} more)" if len(groups) > MAX_ROWS else ""
     return render_table((f"agreement by {label}", *_ESTIMATE), rows) + more

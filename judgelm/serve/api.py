@@ -11,16 +11,17 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, MutableMapping, Sequence
 from typing import Annotated, Any, Literal, NoReturn
 
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.routing import Route
 
 from judgelm import __version__
@@ -31,6 +32,7 @@ from judgelm.serve.guard import App, Guard, Hosts, Message, Receive, Send, read_
 from judgelm.serve.http import check_url, listen, log_to_stderr, read_secret, run_server
 from judgelm.serve.judging import ErrorOut, Event, JudgementRequest, ResultOut, check_request, judge_through
 from judgelm.serve.metrics import Metrics
+from judgelm.serve.openai_requests import UnsupportedField
 from judgelm.serve.openai_routes import openai_router
 from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
 from judgelm.serve.workers import Usage, Workers
@@ -53,13 +55,19 @@ _STATUS: dict[int, int] = {
 _CODES = {
     400: "invalid_request",
     401: "invalid_api_key",
-    404: "model_not_found",
+    404: "not_found",
+    405: "method_not_allowed",
     413: "too_large",
+    415: "not_json",
     422: "invalid_request",
     429: "overloaded",
+    500: "server_error",
     502: "worker_lost",
     503: "no_worker",
 }
+_DOCUMENTED = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 502, 503)
+_MOST_MESSAGE = 1000
+"""characters of an error's message"""
 
 # at the top of the module: FastAPI looks for names in annotations there alone
 _BEARER = HTTPBearer(auto_error=False, description=f"needed where the server has {KEYS_VARIABLE}")
@@ -96,7 +104,7 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
         version=__version__,
         summary="Judges of language models' answers, and OpenAI-compatible completions.",
         lifespan=lifespan,
-        responses={status: {"model": ErrorResponse} for status in (400, 401, 404, 413, 422, 429, 502, 503)},
+        responses={status: {"model": ErrorResponse} for status in _DOCUMENTED},
     )
 
     def is_key(given: str) -> bool:
@@ -118,21 +126,27 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
 
     @app.exception_handler(WorkerError)
     async def worker_refused(_: HTTPRequest, error: WorkerError) -> JSONResponse:
-        return _error(str(error), _status(error))
+        unknown = error.code == ErrorCode.INVALID_MODEL
+        return _error(str(error), _status(error), *(("model", "model_not_found") if unknown else ()))
 
     @app.exception_handler(InputError)
     async def mistaken(_: HTTPRequest, error: InputError) -> JSONResponse:
         return _error(str(error), 400)
 
-    @app.exception_handler(HTTPException)
-    async def http_error(_: HTTPRequest, error: HTTPException) -> JSONResponse:
-        return _error(str(error.detail), error.status_code)
+    @app.exception_handler(UnsupportedField)
+    async def unsupported(_: HTTPRequest, error: UnsupportedField) -> JSONResponse:
+        return _error(str(error), 400, error.field, "unsupported_parameter")
+
+    @app.exception_handler(AnyHTTPException)
+    async def http_error(_: HTTPRequest, error: AnyHTTPException) -> JSONResponse:
+        return _error(str(error.detail), error.status_code, headers=error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: HTTPRequest, error: RequestValidationError) -> JSONResponse:
-        entries = error.errors()[:3]
-        parts = [f"{'.'.join(str(part) for part in entry['loc'][1:]) or 'body'}: {entry['msg']}" for entry in entries]
-        return _error(one_line("; ".join(parts)), 422)
+        found = error.errors()[:3]
+        places = [_place(entry) for entry in found]
+        parts = [f"{place or 'body'}: {_said(entry)}" for place, entry in zip(places, found, strict=True)]
+        return _error("; ".join(parts), 422, places[0])
 
     @app.exception_handler(Exception)
     async def broken(_: HTTPRequest, error: Exception) -> JSONResponse:
@@ -149,7 +163,7 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
         missing = await workers.missing()
         return {"status": "degraded" if missing else "ok", "version": __version__, "missing": missing}
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """For Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
@@ -157,10 +171,18 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
     @app.get("/v1/models", dependencies=[Depends(check_key)])
     async def models() -> dict[str, Any]:
         """The judges that are served."""
-        cards = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "judgelm"} for name in await workers.models()
-        ]
-        return {"object": "list", "data": cards}
+        return {"object": "list", "data": [_card(name) for name in await workers.models()]}
+
+    @app.get("/v1/models/{name:path}", dependencies=[Depends(check_key)])
+    async def model(name: str) -> dict[str, Any]:
+        """One of them."""
+        if not name:  # /v1/models/
+            return await models()
+        served = await workers.models()
+        if name not in served:
+            there = ", ".join(served) or "none"
+            raise WorkerError(f"unknown model {name}; models served: {there}", ErrorCode.INVALID_MODEL)
+        return _card(name)
 
     @app.post(
         "/v1/judgements",
@@ -173,11 +195,11 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
         created, id_ = int(time.time()), f"judgement-{uuid.uuid4().hex}"
         # a mistake must be told before a stream begins
         check_request(request)
-        model = await _choose_model(workers, request.model)
-        events = _counting(judge_through(workers, request.model_copy(update={"model": model})), metrics)
+        chosen = await _choose_model(workers, request.model)
+        events = _counting(judge_through(workers, request.model_copy(update={"model": chosen})), metrics)
         if request.stream:
             return StreamingResponse(
-                _ndjson(events, {"id": id_, "model": model, "created": created}),
+                _ndjson(events, {"id": id_, "model": chosen, "created": created}),
                 media_type="application/x-ndjson",
             )
         results: dict[int, ResultOut] = {}
@@ -186,7 +208,7 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
                 if event["event"] == "result":
                     results[event["index"]] = event["result"]
         data = [results[index] for index in sorted(results)]
-        return JudgementResponse(id=id_, created=created, model=model, data=data, usage=_total(data))
+        return JudgementResponse(id=id_, created=created, model=chosen, data=data, usage=_total(data))
 
     app.include_router(openai_router(workers, metrics), dependencies=[Depends(check_key)])
     return app
@@ -218,18 +240,47 @@ class _Counted:
             raise
         finally:
             route = scope.get("route")
-            self.metrics.requests.labels(route.path if isinstance(route, Route) else "none", status).inc()
+            self.metrics.requests.labels(route.path_format if isinstance(route, Route) else "none", status).inc()
 
 
 def _status(error: WorkerError) -> int:
     return _STATUS.get(error.code, 500)
 
 
-def _error(message: str, status: int) -> JSONResponse:
-    kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
-    body = ErrorResponse(error=ErrorOut(message=message, type=kind, code=_CODES.get(status)))
-    headers = {"Retry-After": "2"} if status == 429 else None
-    return JSONResponse(body.model_dump(), status, headers)
+def _error(
+    message: str,
+    status: int,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The documented body of an error; what a client wrote into its message is one line that UTF-8 can hold."""
+    said, place = (
+        text and one_line(text.encode(errors="replace").decode())[:_MOST_MESSAGE] for text in (message, param)
+    )
+    error = ErrorOut(message=said or "", type=_kind(status), param=place, code=code or _CODES.get(status))
+    retry = {"Retry-After": "2"} if status == 429 else {}
+    return JSONResponse(ErrorResponse(error=error).model_dump(), status, {**(headers or {}), **retry})
+
+
+def _kind(status: int) -> str:
+    return "invalid_request_error" if status < 500 and status != 429 else "server_error"
+
+
+def _place(entry: Mapping[str, Any]) -> str | None:
+    """Where in the body an error is, without pydantic's words for the branches of a union; None for all of it."""
+    if entry["type"] == "json_invalid":
+        return None
+    parts = [str(part) for part in entry["loc"][1:]]
+    return ".".join(part for part in parts if part != "str" and not {"-", "["} & set(part)) or None
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    return "expected JSON" if entry["type"] == "json_invalid" else str(entry["msg"]).removeprefix("Value error, ")
+
+
+def _card(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "judgelm"}
 
 
 def _total(data: Sequence[ResultOut]) -> Usage:
@@ -273,8 +324,9 @@ async def _ndjson(events: AsyncGenerator[Event, None], head: dict[str, Any]) -> 
                     event = event | {"result": event["result"].model_dump()}
                 yield json.dumps(event) + "\n"
     except WorkerError as error:
-        said = {"message": str(error), "code": _CODES.get(_status(error))}
-        yield json.dumps({"event": "error", "error": said}) + "\n"
+        status = _status(error)
+        said = ErrorOut(message=str(error), type=_kind(status), code=_CODES.get(status))
+        yield json.dumps({"event": "error", "error": said.model_dump()}) + "\n"
         return
     yield json.dumps({"event": "done", **head, "usage": _total(results).model_dump()}) + "\n"
 

@@ -6,21 +6,29 @@ python -m judgelm.serve.gradio_web_server_judgelm
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
+import secrets
 import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse
 
 from judgelm.console import Parser, run_main
-from judgelm.jsonl import InputError
+from judgelm.jsonl import InputError, one_line
 from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT, add_allowed_hosts
-from judgelm.serve.guard import Guard, read_hosts
-from judgelm.serve.http import bypass_proxies, check_url, listen, log_to_stderr, tame_uvicorn
+from judgelm.serve.guard import App, Guard, Hosts, Receive, Send, read_hosts
+from judgelm.serve.http import check_url, listen, log_to_stderr, run_server
+from judgelm.serve.page_files import private_folder, remove_old
+from judgelm.serve.page_settings import Moderate
 
 log = logging.getLogger(__name__)
 
@@ -106,19 +114,17 @@ async def _refuse_download(*_: object, **__: object) -> NoReturn:
     raise ValueError("files are uploaded here, not fetched from elsewhere")
 
 
-def serve_page(args: argparse.Namespace) -> None:
-    """Serve the page until a signal comes."""
-    controller = check_url(args.controller_url, "--controller-url")
-    logins = read_logins(args.gradio_auth_path) if args.gradio_auth_path else None
-    moderate = moderator() if args.moderate else None
-    hosts = read_hosts([*args.allowed_hosts, *([_SHARED] if args.share else [])], args.host)
-    listen(args.host, args.port).close()  # one clear line where the port is taken
-    bypass_proxies(args.host)
-    tame_uvicorn()
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
+def create_app(
+    args: argparse.Namespace,
+    folder: Path,
+    hosts: Hosts,
+    logins: list[tuple[str, str]] | None,
+    moderate: Moderate | None,
+) -> FastAPI:
+    """The page as an app whose files are in `folder`; gradio reads some of its settings when it is first imported."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     import gradio as gr
-    from starlette.middleware import Middleware
 
     from judgelm.serve.ui import CSS, Page, build_page
     from judgelm.serve.workers import Workers
@@ -126,14 +132,22 @@ def serve_page(args: argparse.Namespace) -> None:
     # a client may name a web address where a file is expected: the page fetches none
     gr.processing_utils.async_ssrf_protected_download = _refuse_download
     reload_models = args.model_list_mode == "reload"
-    page = Page(Workers(controller), Path(args.log_dir), reload_models, moderate, args.concurrency_count)
+    taken_home = folder / "results"
+    taken_home.mkdir(mode=0o700)
+    page = Page(
+        Workers(args.controller_url), Path(args.log_dir), taken_home, reload_models, moderate, args.concurrency_count
+    )
     blocks = build_page(page)
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
-    guard = Middleware(Guard, _MOST_BODY_BYTES, total=_MOST_TOTAL_BYTES, hosts=hosts, json_only=False, body_s=_UPLOAD_S)
-    blocks.launch(
-        server_name=args.host,
-        server_port=args.port,
-        share=args.share,
+    app = FastAPI(title="JudgeLM", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(OwnRoutes, uploads=folder / "uploads")
+    # gradio's own rule lets the pages of other sites read this one
+    app.add_middleware(CORSMiddleware, allow_origins=[])
+    app.add_middleware(Guard, _MOST_BODY_BYTES, total=_MOST_TOTAL_BYTES, hosts=hosts, json_only=False, body_s=_UPLOAD_S)
+    mounted: FastAPI = gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
         auth=logins,
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=CSS,
@@ -141,8 +155,73 @@ def serve_page(args: argparse.Namespace) -> None:
         footer_links=[],
         max_file_size=_MOST_UPLOAD,
         show_error=False,
-        app_kwargs={"middleware": [guard]},
+        enable_monitoring=False,
+        run_history=False,
+        mcp_server=False,
     )
+    return mounted
+
+
+class OwnRoutes:
+    """ASGI middleware: what gradio has and this page does not need is not there; old uploads go as new ones come."""
+
+    _NOT_HERE = (
+        "process_recording",
+        "deep_link",
+        "proxy=",
+        "file=http",
+        "file/http",
+        "run-history",
+        "runs",
+        "openapi.json",
+        "mcp",
+    )
+
+    def __init__(self, app: App, uploads: Path) -> None:
+        self.app = app
+        self.uploads = uploads
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = scope["path"].removeprefix("/gradio_api/")
+            if path != scope["path"] and path.lower().startswith(self._NOT_HERE):
+                await PlainTextResponse("Not Found", 404)(scope, receive, send)
+                return
+            if path == "upload":
+                await asyncio.to_thread(remove_old, self.uploads)
+        await self.app(scope, receive, send)
+
+
+def _share(listening: socket.socket) -> None:
+    """gradio's public tunnel to the page; where it cannot be had the page is served all the same."""
+    from gradio.exceptions import ChecksumMismatchError, ShareCertificateWriteError
+    from gradio.networking import setup_tunnel
+
+    host, port = listening.getsockname()[:2]
+    try:
+        url = setup_tunnel(host, port, secrets.token_urlsafe(32), None, None)
+        print(f"public page {url}", flush=True)
+    except (
+        *(OSError, RuntimeError, ValueError, httpx.HTTPError),
+        *(ChecksumMismatchError, ShareCertificateWriteError),
+    ) as error:
+        log.error("--share: no public page (%s: %s)", type(error).__name__, one_line(str(error)))
+
+
+def serve_page(args: argparse.Namespace) -> None:
+    """Serve the page until a signal comes."""
+    args.controller_url = check_url(args.controller_url, "--controller-url")
+    logins = read_logins(args.gradio_auth_path) if args.gradio_auth_path else None
+    moderate = moderator() if args.moderate else None
+    hosts = read_hosts([*args.allowed_hosts, *([_SHARED] if args.share else [])], args.host)
+    listening = listen(args.host, args.port)
+    with private_folder() as folder:
+        app = create_app(args, folder, hosts, logins, moderate)
+        if args.share:
+            _share(listening)
+        # an address of the page names its visitor's session
+        logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
+        run_server(app, listening, proxied=True)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

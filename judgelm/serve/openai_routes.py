@@ -8,71 +8,18 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field, StringConstraints
 
-from judgelm.serve.judging import Name, Text
 from judgelm.serve.metrics import Metrics
+from judgelm.serve.openai_requests import ChatRequest, CompletionRequest
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.workers import Chunk, Usage, Workers
 
-
-class TextPart(BaseModel):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class ChatMessage(BaseModel):
-    """A turn of a conversation."""
-
-    role: Literal["system", "user", "assistant"]
-    content: Text | list[TextPart]
-
-    @property
-    def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content)
-
-
-class StreamOptions(BaseModel):
-    """OpenAI's stream_options."""
-
-    include_usage: bool = False
-
-
-class _Completion(BaseModel):
-    model: Name
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = 1.0
-    stop: (
-        Annotated[str, StringConstraints(max_length=200)]
-        | Annotated[list[Annotated[str, StringConstraints(max_length=200)]], Field(max_length=16)]
-        | None
-    ) = None
-    n: Annotated[int, Field(ge=1, le=8)] | None = 1
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stream: bool | None = False
-    stream_options: StreamOptions | None = None
-
-
-class ChatRequest(_Completion):
-    """OpenAI's chat completion, as far as a judge can answer it; other fields are passed over."""
-
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-
-
-class CompletionRequest(_Completion):
-    """OpenAI's completion: the prompt goes to the model as it is."""
-
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=64)]
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = 16
-    echo: bool | None = False
+_AT_ONCE = 32
+"""texts of one request that are generated at once"""
 
 
 def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
@@ -82,7 +29,8 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(request: ChatRequest) -> Any:
         """OpenAI's chat completion, in the model's own chat format."""
-        messages = [{"role": message.role, "content": message.text} for message in request.messages]
+        request.check_rest()
+        messages = [{"role": speaker, "content": text} for speaker, text in request.turns]
         most = request.max_completion_tokens or request.max_tokens
         params = _sampling_params(request, most) | {"messages": messages}
         return await _complete(workers, metrics, request, [params], _ChatForm(request.model))
@@ -90,6 +38,7 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
     @router.post("/v1/completions")
     async def complete(request: CompletionRequest) -> Any:
         """OpenAI's completion."""
+        request.check_rest()
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         shared = _sampling_params(request, request.max_tokens) | {"echo": bool(request.echo)}
         params = [shared | {"prompt": prompt} for prompt in prompts]
@@ -98,7 +47,7 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
     return router
 
 
-def _sampling_params(request: _Completion, max_tokens: int | None) -> dict[str, Any]:
+def _sampling_params(request: ChatRequest | CompletionRequest, max_tokens: int | None) -> dict[str, Any]:
     stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return {
         "temperature": 1.0 if request.temperature is None else request.temperature,
@@ -113,6 +62,8 @@ def _sampling_params(request: _Completion, max_tokens: int | None) -> dict[str, 
 
 class _ChatForm:
     """The shapes of /v1/chat/completions."""
+
+    route = "/v1/chat/completions"
 
     def __init__(self, model: str) -> None:
         self.head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
@@ -148,6 +99,8 @@ class _ChatForm:
 
 class _TextForm:
     """The shapes of /v1/completions."""
+
+    route = "/v1/completions"
 
     def __init__(self, model: str) -> None:
         self.head = {
@@ -189,63 +142,101 @@ async def _complete(
     for params in prompts:
         for copy in range(request.n or 1):
             # with a seed each copy has random numbers of its own, and the same ones next time
-            seed = None if request.seed is None else request.seed + copy
+            seed = None if request.seed is None else (request.seed + copy + 2**63) % 2**64 - 2**63
             asked.append(params | {"seed": seed})
+    chunks = _together([workers.stream(request.model, params) for params in asked])
     if request.stream:
         wants_usage = bool(request.stream_options and request.stream_options.include_usage)
-        events = _events([workers.stream(request.model, params) for params in asked], form, metrics, wants_usage)
+        events = _events(chunks, form, metrics, wants_usage)
         # the first event is waited for: until then a refusal still has its own status
         first = await anext(events)
         return StreamingResponse(
             _resume(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
         )
+    found: dict[int, Chunk] = {}
+    with metrics.timed(form.route):
+        async with contextlib.aclosing(chunks):
+            async for index, chunk in chunks:
+                found[index] = chunk or found[index]
+    usage = Usage()
+    for chunk in found.values():
+        metrics.count(chunk.usage)
+        usage += chunk.usage
+    whole = [(found[index].text, _openai_reason(found[index].finish_reason)) for index in sorted(found)]
+    return form.whole(whole, usage)
 
-    async def one(params: dict[str, Any]) -> Chunk:
-        async with contextlib.aclosing(workers.stream(request.model, params)) as chunks:
-            async for chunk in chunks:
-                last = chunk
-        metrics.count(last.usage)
-        return last
 
-    with metrics.timed("completions"):
+async def _together(streams: Sequence[AsyncGenerator[Chunk, None]]) -> AsyncGenerator[tuple[int, Chunk | None], None]:
+    """Chunks of all streams as they come, each with its stream's number; None ends a stream.
+
+    Raises WorkerError where one of them does.
+    """
+    queue: asyncio.Queue[tuple[int, Chunk | None] | Exception] = asyncio.Queue(maxsize=64)
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(index: int, stream: AsyncGenerator[Chunk, None]) -> None:
+        async with places, contextlib.aclosing(stream):
+            async for chunk in stream:
+                await queue.put((index, chunk))
+        await queue.put((index, None))
+
+    async def everything() -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(params)) for params in asked]
+                for index, stream in enumerate(streams):
+                    group.create_task(one(index, stream))
         except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
-    found = [task.result() for task in tasks]
-    usage = Usage()
-    for chunk in found:
-        usage += chunk.usage
-    return form.whole([(chunk.text, _openai_reason(chunk.finish_reason)) for chunk in found], usage)
+            await queue.put(errors.exceptions[0])
+
+    task = asyncio.create_task(everything())
+    try:
+        left = len(streams)
+        while left:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            left -= item[1] is None
+            yield item
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def _events(
-    streams: Sequence[AsyncGenerator[Chunk, None]], form: _ChatForm | _TextForm, metrics: Metrics, wants_usage: bool
+    chunks: AsyncGenerator[tuple[int, Chunk | None], None],
+    form: _ChatForm | _TextForm,
+    metrics: Metrics,
+    wants_usage: bool,
 ) -> AsyncGenerator[str, None]:
     """Server-sent events. Raises WorkerError where nothing was sent yet; later on that is an event too."""
     total, begun = Usage(), False
-    with metrics.timed("completions"):
+    last: dict[int, Chunk] = {}
+    with metrics.timed(form.route):
         try:
-            for index, stream in enumerate(streams):
-                sent, opening = 0, form.first(index)
-                async with contextlib.aclosing(stream):
-                    async for chunk in stream:
-                        if opening is not None:
-                            begun = True
-                            yield _event(opening)
-                            opening = None
-                        if len(chunk.text) > sent:
-                            begun = True
-                            yield _event(form.step(index, chunk.text[sent:]))
-                            sent = len(chunk.text)
-                metrics.count(chunk.usage)
-                total += chunk.usage
-                yield _event(form.last(index, _openai_reason(chunk.finish_reason)))
+            async with contextlib.aclosing(chunks):
+                async for index, chunk in chunks:
+                    before = last.get(index)
+                    if before is None and (opening := form.first(index)) is not None:
+                        begun = True
+                        yield _event(opening)
+                    if chunk is None:
+                        assert before is not None
+                        metrics.count(before.usage)
+                        total += before.usage
+                        yield _event(form.last(index, _openai_reason(before.finish_reason)))
+                        continue
+                    sent = len(before.text) if before else 0
+                    last[index] = chunk
+                    if len(chunk.text) > sent:
+                        begun = True
+                        yield _event(form.step(index, chunk.text[sent:]))
         except WorkerError as error:
             if not begun:
                 raise
-            yield _event({"error": {"message": str(error), "type": "server_error", "code": "worker_lost"}})
+            yield _event(
+                {"error": {"message": str(error), "type": "server_error", "param": None, "code": "worker_lost"}}
+            )
             yield "data: [DONE]\n\n"
             return
     if wants_usage:

@@ -15,7 +15,7 @@ Moderate = Callable[[str], Awaitable[bool]]
 
 
 class PageSettings(NamedTuple):
-    """Values of the components that all tabs share."""
+    """Values of the components that all tabs share; whoever goes past the page may send anything as one of them."""
 
     model: str | None
     detail: str
@@ -40,7 +40,7 @@ class PageSettings(NamedTuple):
             scores_only=self.detail == DETAILS[1],
             temperature=self.temperature,
             top_p=self.top_p,
-            max_new_tokens=int(self.length),
+            max_new_tokens=self.length,  # type: ignore[arg-type]
             seed=seed,
         )
         check_request(request)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import random
-import tempfile
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -20,10 +20,11 @@ from judgelm.engine import Sampling
 from judgelm.jsonl import InputError, dump_json, dump_line
 from judgelm.prompt import TASKS
 from judgelm.sample import MAX_ANSWERS, Sample
-from judgelm.serve.batch_tab import add_batch_tab, remove_old
+from judgelm.serve.batch_tab import add_batch_tab
 from judgelm.serve.http import describe
 from judgelm.serve.judging import ResultOut, SampleIn, judge_through
 from judgelm.serve.page_examples import EXAMPLES
+from judgelm.serve.page_files import append_private, remove_old, write_private
 from judgelm.serve.page_settings import DETAILS, Moderate, PageSettings, check_texts
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.verdicts import GRADED, STYLE, show_message, show_result, show_talk
@@ -37,6 +38,7 @@ CSS = (
 .gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
 .title h1 { margin-bottom: .1rem; }
 footer { display: none !important; }
+label:has(> .icon-button-wrapper) > span { max-width: calc(100% - 2rem); }
 """
 )
 _BETWEEN_STEPS_S = 0.1
@@ -94,15 +96,13 @@ class Page:
 
     workers: Workers
     log_folder: Path
+    folder: Path
+    """for what visitors take home; nobody else can read it"""
     reload_models: bool = True
     moderate: Moderate | None = None
     limit: int = 16
     """judgements that run at once, of all visitors"""
     models: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._files = tempfile.TemporaryDirectory(prefix="judgelm-page-")
-        self.folder = Path(self._files.name)
 
     async def find_models(self) -> list[str]:
         """The judges to choose from; those of before where the controller does not answer."""
@@ -132,16 +132,14 @@ class Page:
         if not shown:
             return "Judge something first."
         record = {"time": time.time(), "vote": kind, **shown}
-        self.log_folder.mkdir(parents=True, exist_ok=True)
-        with (self.log_folder / "votes.jsonl").open("a", encoding="utf-8") as file:
-            file.write(dump_line(record))
+        append_private(self.log_folder / "votes.jsonl", dump_line(record))
         return f"Thank you: {kind} noted."
 
     def to_file(self, shown: Shown) -> str:
         """The judgement as a JSON file for download."""
         remove_old(self.folder)
         path = self.folder / f"judgement-{uuid.uuid4().hex[:12]}.json"
-        path.write_text(dump_json(shown, indent=2) + "\n", encoding="utf-8")
+        write_private(path, dump_json(shown, indent=2) + "\n")
         return str(path)
 
 
@@ -170,6 +168,9 @@ def build_page(page: Page) -> gr.Blocks:
             add_batch_tab(page.workers, page.folder, settings, page.moderate, page.limit)
         blocks.load(page.opened, None, model)
         refresh.click(page.refreshed, model, model)
+    # they are the page's own: none of them is offered to programs, which have the API
+    for job in blocks.fns.values():
+        job.api_visibility = "private"
     made: gr.Blocks = blocks
     return made
 
@@ -215,7 +216,7 @@ def _add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
             picture = gr.HTML(elem_id=f"{slug}-picture")
             with gr.Row():
                 forward = _judgement_box("Judgement", f"{slug}-forward")
-                reversed_ = _judgement_box("Judgement, answers 1 and 2 exchanged", f"{slug}-reversed", visible=False)
+                reversed_ = _judgement_box("Answers exchanged", f"{slug}-reversed", visible=False)
             with gr.Row():
                 votes = [
                     gr.Button(text, size="sm", min_width=80, elem_id=f"{slug}-{kind}")
@@ -326,7 +327,7 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
                         written["reversed"],
                         {} if result.error else shown,
                         "",
-                        page.to_file(shown),
+                        await asyncio.to_thread(page.to_file, shown),
                         "",
                     ]
         except (InputError, WorkerError) as error:
@@ -342,7 +343,6 @@ def _judging(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[
 
 def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
     async def follow(shown: Shown, asked: str, *values: Any) -> AsyncGenerator[list[Any], None]:
-        settings = PageSettings(*values)
         question = (asked or "").strip()
         if not question:
             return
@@ -354,13 +354,15 @@ def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
         sample = Sample("page", given["question"], tuple(given["answers"]), given["reference"])
         judgement = result["judgements"][0]["text"].removeprefix(TASKS[task].prefill)
         turns = [(turn["question"], turn["reply"]) for turn in shown["turns"]]
-        sampling = Sampling(settings.temperature, int(settings.length), top_p=settings.top_p)
         reply = ""
 
         def talk(text: str) -> str:
             return show_talk([*turns, (question, text)])
 
         try:
+            settings = PageSettings(*values)._replace(model=request["model"])
+            checked = settings.request([SampleIn.model_validate(given)], task)
+            sampling = Sampling(checked.temperature, checked.max_new_tokens, top_p=checked.top_p)
             await check_texts(page.moderate, [question])
             yield [gr.skip(), talk("…"), ""]
             params = followup_params(sample, task, judgement, turns, question, sampling)
@@ -373,6 +375,8 @@ def _following(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
                         yield [gr.skip(), talk(reply or "…"), gr.skip()]
             new = shown | {"turns": [*shown["turns"], {"question": question, "reply": reply}]}
             yield [new, talk(reply or "(the judge wrote nothing)"), gr.skip()]
+        except ValidationError as error:
+            yield [gr.skip(), talk(f"This could not be asked: {describe(error)}"), gr.skip()]
         except (InputError, WorkerError, ValueError) as error:
             yield [gr.skip(), talk(f"This could not be asked: {error}"), gr.skip()]
 

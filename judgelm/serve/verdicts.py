@@ -31,7 +31,7 @@ STYLE = """
   max-width: 85%; color: var(--body-text-color); }
 .talk .user { align-self: flex-end; background: var(--color-accent-soft); }
 .talk .judge { align-self: flex-start; background: var(--background-fill-secondary); }
-#batch-metrics textarea { font-family: var(--font-mono); }
+#batch-metrics textarea { font-family: var(--font-mono); white-space: pre; overflow-x: auto; }
 @media (max-width: 640px) { .verdict .answer { grid-template-columns: 5.5rem 1fr 2.5rem; } }
 """
 _T = TypeVar("_T")

@@ -1,0 +1,331 @@
+"""The page without a browser: its files, its doors, and what may be sent past its forms."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from conftest import write_jsonl
+from serving import Server, models_of, running
+
+from judgelm.jsonl import InputError
+
+ROW = {"question_body": "Why?", "answer1_body": "Because of that.", "answer2_body": "So."}
+
+
+class QuickWorker(BaseHTTPRequestHandler):
+    """A worker in FastChat's protocol that always writes the same."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"] or 0))
+        answers = {
+            "/model_details": {"context_length": 2048, "judgelm": "1", "chat": True},
+            "/worker_get_status": {"model_names": ["quick"], "speed": 1, "queue_length": 0},
+            "/worker_generate_stream": {"text": "8 7\nGood.", "error_code": 0, "finish_reason": "stop"},
+        }
+        body = json.dumps(answers[self.path]).encode() + b"\0" * (self.path == "/worker_generate_stream")
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+class Page(Server):
+    """The page on ::1, in a temporary folder of its own, with a proxy in the environment that is none."""
+
+    def __init__(self, folder: Path, controller: Server) -> None:
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir(exist_ok=True)
+        flags = ("--host", "::1", "--controller-url", controller.url, "--log-dir", folder / "logs")
+        env = {"TMPDIR": str(self.temporary), "http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+        super().__init__("gradio_web_server_judgelm", folder, *flags, **env)
+        self.url = f"http://[::1]:{self.port}"
+
+    @property
+    def folders(self) -> list[Path]:
+        return sorted(self.temporary.glob("judgelm-page-*"))
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server("controller", tmp_path_factory.mktemp("controller"))
+    with running(server), ThreadingHTTPServer(("127.0.0.1", 0), QuickWorker) as worker:
+        threading.Thread(target=worker.serve_forever, daemon=True).start()
+        server.wait(lambda: models_of(server) == [])
+        status = {"model_names": ["quick"], "speed": 1, "queue_length": 0}
+        address = f"http://127.0.0.1:{worker.server_port}"
+        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        assert server.post("/register_worker", body).status_code == 200
+        yield server
+        worker.shutdown()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, controller: Server) -> Iterator[Page]:
+    started = Page(tmp_path_factory.mktemp("page"), controller)
+    with running(started):
+        started.wait(lambda: started.get("/").status_code == 200, 120)
+        yield started
+
+
+class Visitor:
+    """Somebody who talks to the page's own routes, as its script does."""
+
+    numbers = itertools.count()
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.session = f"visitor{next(self.numbers)}"
+        self.config = page.get("/config").json()
+        self.names = {part["props"].get("elem_id"): part["id"] for part in self.config["components"]}
+        self.run(None, "load")
+
+    def run(self, name: str | None, event: str, *values: Any) -> dict[str, Any]:
+        """What comes of an event, in the end: `values` are as the script sends them."""
+        wanted = None if name is None else self.names[name]
+        job = next(
+            job
+            for job in self.config["dependencies"]
+            if job["backend_fn"] and any(kind == event and wanted in (None, part) for part, kind in job["targets"])
+        )
+        body = {"data": list(values), "fn_index": job["id"], "session_hash": self.session}
+        # json.dumps of the standard library writes NaN and Infinity
+        headers = {"content-type": "application/json"}
+        sent = httpx.post(
+            f"{self.page.url}/gradio_api/queue/join", content=json.dumps(body), headers=headers, timeout=60
+        )
+        assert sent.status_code == 200, sent.text
+        said = self.page.get(f"/gradio_api/queue/data?session_hash={self.session}").text
+        events = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: ")]
+        ended: dict[str, Any] = next(event for event in events if event["msg"] == "process_completed")
+        return ended
+
+    def upload(self, path: Path) -> dict[str, Any]:
+        with path.open("rb") as file:
+            sent = httpx.post(f"{self.page.url}/gradio_api/upload", files={"files": (path.name, file)}, timeout=60)
+        return {"path": sent.json()[0], "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
+
+
+SETTINGS = {"model": "quick", "detail": "Scores only", "both": True, "temperature": 0, "top_p": 1, "length": 64}
+
+
+def form(**changed: Any) -> list[Any]:
+    return [{**SETTINGS, **changed}[name] for name in SETTINGS]
+
+
+def test_the_page_is_served_on_ipv6_past_a_proxy_of_the_environment(page: Page) -> None:
+    assert page.get("/").status_code == 200
+    visitor = Visitor(page)
+    ended = visitor.run("judge-go", "click", *form(), None, "Why?", "Because.", "So.")
+    assert "does not survive the swap" in ended["output"]["data"][0], ended
+
+
+def test_uploads_and_results_can_be_read_by_the_page_alone_and_go_at_its_end(
+    tmp_path: Path, controller: Server
+) -> None:
+    killed = Page(tmp_path, controller)
+    with running(killed):
+        killed.wait(lambda: bool(killed.folders) and killed.get("/").status_code == 200, 120)
+    (left,) = killed.folders
+    page = Page(tmp_path, controller)
+    with running(page):
+        page.wait(lambda: page.get("/").status_code == 200, 120)
+        (folder,) = page.folders
+        assert folder != left, "what a killed page left goes when the next one starts"
+        visitor = Visitor(page)
+        uploaded = visitor.upload(write_jsonl(tmp_path / "pairs.jsonl", [{"question_id": 1, **ROW}]))
+        assert folder in Path(uploaded["path"]).parents
+        ended = visitor.run("judge-go", "click", *form(), None, "Why?", "Because.", "So.")
+        made = Path(ended["output"]["data"][5]["path"])
+        assert folder in made.parents
+        assert json.loads(page.get(f"/gradio_api/file={made}").text)["result"]["outcome"] == "tie"
+        assert [stat.S_IMODE(path.stat().st_mode) for path in page.temporary.iterdir() if path.is_dir()] == [0o700]
+        assert not any(stat.S_IMODE(path.stat().st_mode) & 0o077 for path in page.temporary.iterdir())
+        assert page.stop(signal.SIGTERM) == 0
+        assert not page.folders
+
+
+def test_a_vote_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
+    from judgelm.serve.page_files import append_private
+
+    votes = tmp_path / "logs" / "votes.jsonl"
+    modes = []
+    for before in (None, 0o644, 0o640):
+        if before is not None:
+            votes.chmod(before)
+        append_private(votes, "a vote\n")
+        modes.append(stat.S_IMODE(votes.stat().st_mode))
+    assert modes == [0o600, 0o600, 0o640]
+    assert votes.read_text() == "a vote\n" * 3
+
+
+def test_the_oldest_files_go_where_there_are_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from judgelm.serve import page_files
+
+    monkeypatch.setattr(page_files, "_MOST_BYTES", 250)
+    for age, name in enumerate(("new/a", "newer/b", "old/c", "yesterday/d")):
+        path = tmp_path / name
+        path.parent.mkdir()
+        path.write_bytes(b"x" * 100)
+        when = time.time() - (60 * age if name[0] != "y" else 25 * 3600)
+        os.utime(path, (when, when))
+    page_files.remove_old(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "new", "newer"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("POST", "/gradio_api/upload", {"origin": "http://evil.example"}),
+        ("POST", "/gradio_api/upload", {"sec-fetch-site": "cross-site"}),
+        ("POST", "/gradio_api/queue/join", {"origin": "null"}),
+        ("GET", "/config", {"host": "evil.example"}),
+    ],
+)
+def test_a_page_of_another_site_can_do_nothing_here(
+    method: str, path: str, headers: dict[str, str], page: Page
+) -> None:
+    files = {"files": ("a.jsonl", b"{}")} if path.endswith("upload") else None
+    assert httpx.request(method, page.url + path, headers=headers, files=files, timeout=60).status_code == 403
+
+
+def test_a_page_of_another_site_cannot_read_this_one(page: Page) -> None:
+    answer = page.get("/config", headers={"origin": "http://evil.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "process_recording"),
+        ("GET", "deep_link?session_hash=x"),
+        ("GET", "file=https://example.com/pairs.jsonl"),
+        ("GET", "file/https://example.com/pairs.jsonl"),
+        ("GET", "proxy=https://example.com/"),
+        ("GET", "openapi.json"),
+    ],
+)
+def test_what_gradio_has_and_the_page_does_not_need_is_not_there(method: str, path: str, page: Page) -> None:
+    assert httpx.request(method, f"{page.url}/gradio_api/{path}", timeout=60).status_code == 404
+
+
+def test_no_event_of_the_page_is_offered_to_programs(page: Page) -> None:
+    kinds = {job["api_visibility"] for job in page.get("/config").json()["dependencies"]}
+    assert kinds == {"private"}
+    assert page.get("/gradio_api/info").json() == {"named_endpoints": {}, "unnamed_endpoints": {}}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("temperature", value) for value in ("hot", float("nan"), float("inf"), -1, 1e300, None, [1], {"a": 1})),
+        *(("length", value) for value in ("long", float("nan"), 1e300, 0, 16.5, None, [], "9" * 5000)),
+        *(("top_p", value) for value in (0, float("nan"), "x")),
+        *(("model", value) for value in ("other", None, ["quick"], "x" * 5000, 5)),
+        ("detail", {"a": 1}),
+    ],
+)
+def test_a_setting_that_no_form_can_send_is_refused(field: str, value: Any, page: Page) -> None:
+    visitor = Visitor(page)
+    settings = form(**{field: value})
+    for ended in (
+        visitor.run("judge-go", "click", *settings, None, "Why?", "Because.", "So."),
+        visitor.run("batch-go", "click", None, None, "pair", None, *settings),
+    ):
+        said = json.dumps(ended["output"])
+        assert "survive the swap" not in said
+        assert "its log says why" not in said
+    log = page.log.read_text()
+    assert "could not judge" not in log
+    good = visitor.run("judge-go", "click", *form(), None, "Why?", "Because.", "So.")
+    assert good["success"]
+    asked = visitor.run("judge-followup", "submit", None, "And why?", *settings)
+    assert "its log says why" not in json.dumps(asked["output"])
+
+
+def test_a_text_that_no_form_can_send_is_refused(page: Page) -> None:
+    visitor = Visitor(page)
+    ended = visitor.run("judge-go", "click", *form(), None, "Why?", "a" * 2_000_001, "So.")
+    assert "at most 2000000 characters" in json.dumps(ended["output"])
+
+
+def test_a_file_is_judged_into_records_as_the_command_writes_them(page: Page, tmp_path: Path) -> None:
+    visitor = Visitor(page)
+    path = write_jsonl(tmp_path / "pairs.jsonl", [{"question_id": k, **ROW} for k in range(5)])
+    before = time.time()
+    ended = visitor.run("batch-go", "click", visitor.upload(path), None, "pair", None, *form())
+    said, _, _, files = ended["output"]["data"]
+    assert said.startswith("5 judged, 0 without scores.")
+    read = [page.get(f"/gradio_api/file={file['path']}").text.splitlines() for file in files]
+    records = [json.loads(line) for lines in read for line in lines]
+    assert [(record["question_id"], record["pred_order"]) for record in records] == [
+        *((k, "forward") for k in range(5)),
+        *((k, "reversed") for k in range(5)),
+    ]
+    assert len({record["pred_id"] for record in records}) == 10
+    assert {record["pred_model_id"] for record in records} == {"quick"}
+    assert all(before <= record["tstamp"] <= time.time() for record in records)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ([{"question_id": k, **ROW} for k in range(20_001)], "found 20001 rows, at most 20000 can be judged here"),
+        ([{"question_id": 7, **ROW, "question_body": "x" * 2_000_001}], "question_id 7: question: "),
+        ([{"question_id": "n" * 201, **ROW}], "question_id"),
+    ],
+)
+def test_a_file_with_too_much_in_it_is_refused_in_one_line(
+    change: list[dict[str, Any]], said: str, page: Page, tmp_path: Path
+) -> None:
+    visitor = Visitor(page)
+    uploaded = visitor.upload(write_jsonl(tmp_path / "many.jsonl", change))
+    for ended in (
+        visitor.run("batch-check", "click", uploaded, None, "pair"),
+        visitor.run("batch-go", "click", uploaded, None, "pair", None, *form()),
+    ):
+        shown = ended["output"]["data"][0]
+        assert shown.startswith("many.jsonl: ")
+        assert said in shown
+        assert str(page.temporary) not in shown
+
+
+def test_while_a_thread_reads_a_file_others_are_served() -> None:
+    from judgelm.serve.batch_tab import _wait_for
+
+    served = threading.Event()
+
+    def read() -> str:
+        assert served.wait(30), "the loop stood still until the file was read"
+        return "read"
+
+    def refuse() -> str:
+        raise InputError("line 3 is none")
+
+    async def visit() -> list[str | None]:
+        gate = asyncio.Semaphore(1)
+        said = []
+        async for step in _wait_for(gate, read):
+            said.append(step)
+            served.set()
+        with pytest.raises(InputError, match="line 3 is none"):
+            async for _ in _wait_for(gate, refuse):
+                pass
+        return said
+
+    assert asyncio.run(visit()) == [None, "read"]
