@@ -292,7 +292,7 @@ class Controller(BaseController):  # type: ignore[misc]
                 httpx.Client(trust_env=False, timeout=_GENERATE_TIMEOUT_S) as http,
                 http.stream("POST", address + "/worker_generate_stream", json=params) as response,
             ):
-                yield from response.iter_raw()
+                yield from response.iter_bytes()
         except httpx.HTTPError:
             yield _chunk("the worker does not answer", ErrorCode.CONTROLLER_WORKER_TIMEOUT)
 

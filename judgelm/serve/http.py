@@ -86,7 +86,7 @@ def ask(
         http.stream("POST", url, json=body, headers=headers) as response,
     ):
         content = b""
-        for part in response.iter_raw(1 << 16):
+        for part in response.iter_bytes(1 << 16):
             content += part
             if len(content) > _MOST_ANSWER_BYTES or time.monotonic() > end:
                 raise httpx.ReadTimeout("the answer is too long or too slow")

@@ -16,6 +16,8 @@ _PIECE = 1 << 14
 """characters that are read at once"""
 _BORDER = 64
 """tokens that a piece may have more than its part of the whole text: a cut makes some of what was one"""
+_COUNTED = 1 << 18
+"""characters from which the tokens of a longer text are estimated, so that none takes more than a second or two"""
 _WHOLE = 1 << 18
 _WHOLE_PER_TOKEN = 32
 
@@ -26,10 +28,10 @@ def most_whole(context: int) -> int:
 
 
 def count_tokens(text: str, tokenizer: PreTrainedTokenizerBase, context: int) -> int:
-    """Tokens of a text, its first one included; of a very long one a few more or less for each 16,384 characters."""
+    """Tokens of a text, its first one included; of a very long one an estimate."""
     if len(text) <= most_whole(context):
         return len(encode(text, tokenizer))
-    return len(encode("", tokenizer)) + sum(_counts(text, tokenizer))
+    return len(encode("", tokenizer)) + _estimate(text, tokenizer)
 
 
 def exceeds(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: int) -> bool:
@@ -49,7 +51,7 @@ def exceeds(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: i
 
 def cut_answers(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[Sample, tuple[int, ...]]:
     """The sample without the ends of very long answers, which could not be shown in any case, and how many tokens were
-    left out of each answer, counted in pieces. What is shown in the end is the same as without the cut.
+    left out of each answer, an estimate. What is shown in the end is the same as without the cut.
     """
     share = most_whole(context)
     if sum(map(len, sample.answers)) > share:
@@ -59,14 +61,19 @@ def cut_answers(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int
 
 
 def _cut(answer: str, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[str, int]:
-    found, kept, left_out = 0, 0, 0
+    found, kept = 0, 0
     for count in _counts(answer, tokenizer):
         if found > context:
-            left_out += count
-        else:
-            found += max(0, count - _BORDER)
-            kept += _PIECE
-    return answer[:kept], left_out
+            break
+        found += max(0, count - _BORDER)
+        kept += _PIECE
+    return answer[:kept], _estimate(answer[kept:], tokenizer)
+
+
+def _estimate(text: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Tokens of a text, by those of its beginning."""
+    begin = text[:_COUNTED]
+    return sum(_counts(begin, tokenizer)) * len(text) // max(1, len(begin))
 
 
 def _counts(text: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[int]:

@@ -263,7 +263,7 @@ class Workers:
     async def _ask(self, url: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         content = b""
         async with self._http.stream("POST", url, json=body, timeout=_CONTROLLER_TIMEOUT_S) as response:
-            async for part in response.aiter_raw():
+            async for part in response.aiter_bytes():
                 content += part
                 if len(content) > _MOST_CHUNK_BYTES:
                     raise WorkerError("an answer of our own servers is too long", ErrorCode.INTERNAL_ERROR)
