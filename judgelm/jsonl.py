@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import json
 import math
 import os
 import re
 import shutil
+import stat
 import tempfile
+import time
 import weakref
 import zlib
 from array import array
@@ -18,6 +21,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn, overload
 
 Record = dict[str, Any]
+_DEEPEST = 100
+"""lists and objects within one another: what is nested deeper could be read, and then not be written again"""
+_UNFINISHED = ".unfinished"
+"""how the name of a file ends that is being written"""
+_ABANDONED_SECONDS = 3600
+"""a file that was not written to for so long is being written by nobody"""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _WRAPPERS = ("data", "rows", "examples", "samples", "items", "records", "questions", "instances")
 """names under which a file of one object keeps its rows"""
@@ -68,23 +77,25 @@ class LineFile(Sequence[Line]):
 
     JSON Lines are parsed anew each time one is asked for, so that a file of any size needs no memory; blank lines are
     passed over. A list (also under one name, as in {"data": [..]}, or objects over several lines) is held, and its
-    rows are numbered. `finite` False reads NaN and infinite numbers, which are no JSON, as null.
+    rows are numbered. `finite` False reads NaN and infinite numbers, which are no JSON, as null; `ours` takes nothing
+    but plain JSON Lines, of which the last may be half.
     Raises InputError on opening for a file that cannot be read or holds nothing, later for a row that is not a JSON
-    object.
+    object, and where JSON Lines have another content by then.
     """
 
-    def __init__(self, path: str | os.PathLike[str], finite: bool = True) -> None:
+    def __init__(self, path: str | os.PathLike[str], finite: bool = True, ours: bool = False) -> None:
         self.path = Path(path).expanduser()
         self._decoder = _FINITE if finite else _LENIENT
         self._places = array("q")
         self._numbers = array("q")
         self._held: list[Any] | None = None
         with reading(self.path):
-            self._unpacked = _unpack(self.path)
+            self._state = _state(self.path.stat())
+            self._unpacked = None if ours else _unpack(self.path)
             if self._unpacked is not None:
                 weakref.finalize(self, self._unpacked.close)
             with self._open() as file:
-                self._find_rows(file)
+                self._find_rows(file, ours)
 
     @classmethod
     def holding(cls, path: Path, rows: Sequence[Any]) -> LineFile:
@@ -93,20 +104,23 @@ class LineFile(Sequence[Line]):
         lines.path, lines._held = path, list(rows)
         return lines
 
-    def _find_rows(self, file: IO[bytes]) -> None:
+    def _find_rows(self, file: IO[bytes], ours: bool) -> None:
+        content = hashlib.sha256()
         begin = 0
         for number, raw in enumerate(file, start=1):
             if _holds_something(raw):
-                if not self._places and _begins_document(raw):
+                if not ours and not self._places and _begins_document(raw):
                     file.seek(begin)
                     self._held = _read_document(file.read(), self.path, number, self._decoder)
                     return
                 self._places.append(begin)
                 self._numbers.append(number)
             begin += len(raw)
+            content.update(raw)
+        self._content = content.digest()
         if not self._places:
             raise InputError(f"{self.path}: the file is empty, expected one JSON object a line")
-        if len(self._places) == 1:
+        if len(self._places) == 1 and not ours:
             with contextlib.suppress(InputError):
                 self._held = _wrapped(self[0].record)
 
@@ -154,7 +168,26 @@ class LineFile(Sequence[Line]):
         with reading(self.path), self._open() as file:
             for row in rows:
                 file.seek(self._places[row])
-                yield row, file.readline()
+                raw = file.readline()
+                self._check_unchanged(file)
+                yield row, raw
+
+    def _check_unchanged(self, file: IO[bytes]) -> None:
+        """A file that was written again as it was is still the same."""
+        if self._unpacked is not None or (state := _state(os.fstat(file.fileno()))) == self._state:
+            return
+        file.seek(0)
+        content = hashlib.sha256()
+        for block in iter(lambda: file.read(1 << 20), b""):
+            content.update(block)
+        if content.digest() != self._content:
+            raise InputError(f"{self.path}: the file was changed while it was in use")
+        self._state = state
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """What differs once a file was written to or replaced."""
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _unpack(path: Path) -> IO[bytes] | None:
@@ -192,6 +225,17 @@ def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], path: Path) -> N
     target.seek(0)
 
 
+def holds_lines(path: Path) -> bool:
+    """Whether a file is there and not blank. Raises InputError for one that cannot be read, or is no file."""
+    with reading(path):
+        if not path.exists():
+            return False
+        if not path.is_file():
+            raise InputError(f"{path}: expected a file")
+        with path.open("rb") as file:
+            return any(map(_holds_something, file))
+
+
 def _holds_something(raw: bytes) -> bool:
     return raw.strip() not in (b"", b"\xef\xbb\xbf")
 
@@ -221,10 +265,7 @@ def _read_document(content: bytes, path: Path, first: int, decoder: json.JSONDec
         line = content.count(b"\n", 0, error.start)
         raise InputError(f"{path}:{first + line}: not UTF-8 (byte {error.start + 1} of the file)") from None
     try:
-        rows = _decode_all(text, decoder)
-    except _NotFiniteError as error:
-        held = enumerate(_decode_all(text, json.JSONDecoder()), start=1)
-        rows = [row if _is_finite(row) else InputError(f"{path}:{number}: {error}") for number, row in held]
+        rows = _decode_rows(text, path, decoder)
     except json.JSONDecodeError as error:
         where = f"{path}:{first + error.lineno - 1}"
         raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
@@ -232,9 +273,18 @@ def _read_document(content: bytes, path: Path, first: int, decoder: json.JSONDec
         raise InputError(f"{path}:{first}: not JSON that can be read ({error})") from None
     except RecursionError:
         raise InputError(f"{path}:{first}: not JSON that can be read (nested too deeply)") from None
+    _check_depth(rows, f"{path}:{first}")
     if not rows:
         raise InputError(f"{path}: the list is empty, expected JSON objects")
     return rows
+
+
+def _decode_rows(text: str, path: Path, decoder: json.JSONDecoder) -> list[Any]:
+    try:
+        return _decode_all(text, decoder)
+    except _NotFiniteError as error:
+        held = enumerate(_decode_all(text, json.JSONDecoder()), start=1)
+        return [row if _is_finite(row) else InputError(f"{path}:{number}: {error}") for number, row in held]
 
 
 def _decode_all(text: str, decoder: json.JSONDecoder) -> list[Any]:
@@ -273,20 +323,36 @@ def reading(path: Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _parse(raw: bytes, where: str, decoder: json.JSONDecoder) -> Record:
+def _parse(raw: bytes, where: str, decoder: json.JSONDecoder, many_lines: bool = False) -> Record:
     try:
         value = decoder.decode(raw.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 (byte {error.start + 1} of the line)") from None
+        begin = raw.rfind(b"\n", 0, error.start) + 1
+        number = raw.count(b"\n", 0, begin) + 1
+        line = f":{number}" if many_lines else ""
+        raise InputError(f"{where}{line}: not UTF-8 (byte {error.start - begin + 1} of the line)") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
+        line = f":{error.lineno}" if many_lines else ""
+        raise InputError(f"{where}{line}: not JSON ({error.msg} at column {error.colno})") from None
     except _NotFiniteError as error:
         raise InputError(f"{where}: {error}") from None
     except ValueError as error:
         raise InputError(f"{where}: not JSON that can be read ({error})") from None
     except RecursionError:
         raise InputError(f"{where}: not JSON that can be read (nested too deeply)") from None
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        _check_depth(value, where)
     return _check_object(value, where)
+
+
+def _check_depth(value: Any, where: str) -> None:
+    """Raises InputError for more than `_DEEPEST` lists and objects within one another."""
+    depth, inside = 0, [value]
+    while inside := [each for each in inside if isinstance(each, dict | list)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise InputError(f"{where}: not JSON that can be read (nested too deeply)")
+        inside = [each for one in inside for each in (one.values() if isinstance(one, dict) else one)]
 
 
 def _check_object(value: Any, where: str) -> Record:
@@ -333,7 +399,8 @@ def read_json(path: str | os.PathLike[str], finite: bool = False) -> Record:
     """Read a file that holds one JSON object, such as MM-Vet's ground truth; `finite` as in `LineFile`."""
     path = Path(path).expanduser()
     with reading(path):
-        return _parse(path.read_bytes(), str(path), _FINITE if finite else _LENIENT)
+        content = path.read_bytes()
+    return _parse(content, str(path), _FINITE if finite else _LENIENT, many_lines=True)
 
 
 def index_by_id(lines: Iterable[Line]) -> dict[str, Line]:
@@ -449,25 +516,47 @@ def one_line(text: str) -> str:
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
     """Write a whole file and only then put it in place, so that a reader sees the old one or the new one.
 
-    Half a surrogate pair, which UTF-8 cannot hold, is written as its escape, in JSON the right one.
+    A link stays one. What UTF-8 cannot hold is written as an escape, which in JSON says the same.
     """
     path = Path(path).expanduser()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        place = Path(os.path.realpath(path))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(place, _ABANDONED_SECONDS)
+        handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{place.name}.", place.parent)
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
                 file.writelines([text] if isinstance(text, str) else text)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
+            os.replace(temporary, place)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def remove_unfinished(path: Path, seconds: float = 0.0) -> None:
+    """Remove what killed processes left of their writing this file, if untouched for `seconds`.
+
+    Where 0 is given, nobody else may be writing it. Raises OSError.
+    """
+    path = Path(os.path.realpath(path))
+    if not path.parent.is_dir():
+        return
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}({re.escape(_UNFINISHED)})?")
+    for entry in os.scandir(path.parent):
+        if not (found := ours.fullmatch(entry.name)):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            there = entry.stat(follow_symlinks=False)
+            # without the ending it was left by a version before; those never let others read it
+            left = stat.S_ISREG(there.st_mode) and (found[1] or stat.S_IMODE(there.st_mode) == 0o600)
+            if left and time.time() - there.st_mtime >= seconds:
+                os.unlink(entry)
 
 
 def _umask() -> int:

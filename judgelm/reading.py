@@ -32,7 +32,7 @@ def read_samples(
     `num_answers` counts for the task multi only; without it every record's own answers are used. `seed` picks among
     MM-Vet's alternatives. Raises InputError for anything that does not fit, naming file and line.
     """
-    spec = find_task(task)
+    find_task(task)
     if num_answers is not None and task != "multi":
         raise InputError(
             f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
@@ -41,7 +41,7 @@ def read_samples(
     references = _References(reference_file) if reference_file is not None else None
 
     def make(row: int, line: Line) -> Sample:
-        sample = _to_sample(line, spec, num_answers, seed)
+        sample = make_sample(line, task, num_answers, seed)
         return sample if references is None else replace(sample, reference=references.find(line, row))
 
     rows = range(len(lines))[begin:end]
@@ -61,6 +61,19 @@ class Samples(Sequence[Sample]):
         self._lines = lines
         self._rows = rows
         self._make = make
+
+    def whole(self) -> Samples:
+        """Those of all rows of the file, asked for or not."""
+        return Samples(self._lines, range(len(self._lines)), self._make)
+
+    def by_key(self) -> Iterator[tuple[str, Sample | None]]:
+        """Each sample with its key, None for one that cannot be made of its row."""
+        for row, line in zip(self._rows, self._lines.select(self._rows), strict=True):
+            try:
+                sample = self._make(row, line)
+            except InputError:
+                sample = None
+            yield id_key(line.record["question_id"]), sample
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -87,11 +100,12 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-def _to_sample(line: Line, task: Task, num_answers: int | None, seed: int) -> Sample:
+def make_sample(line: Line, task: str, num_answers: int | None = None, seed: int = 0) -> Sample:
+    """The sample of one row, without a reference file's; see `read_samples`."""
     try:
-        if task.name == "mmvet":
+        if task == "mmvet":
             return Sample.from_mmvet_line(line, seed)
-        return Sample.from_line(line, _count_answers(line, num_answers) if task.name == "multi" else 2)
+        return Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
 

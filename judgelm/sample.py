@@ -46,6 +46,8 @@ class Sample:
                 raise ValueError(f"{name} must be str, found {type(text).__name__}")
             if not text.isascii() and not encodable(text):
                 raise ValueError(f"{name} has half a surrogate pair, which no tokenizer can read")
+        if not encodable(self.key):
+            raise ValueError("question_id has half a surrogate pair, which no file can hold")
 
     @classmethod
     def from_record(cls, record: Record, num_answers: int = 2) -> Sample:
@@ -89,7 +91,7 @@ class Sample:
     def swapped(self) -> Sample:
         """The same sample with answers 1 and 2 exchanged, and with them all that the record says of each."""
         answers = (self.answers[1], self.answers[0], *self.answers[2:])
-        return replace(self, answers=answers, record=_swap_fields(self.record))
+        return replace(self, answers=answers, record=swap_fields(self.record))
 
     def to_record(self) -> Record:
         """The JSONL record: the fields it was read from, or the published names for a sample made in Python."""
@@ -150,7 +152,7 @@ class TrainingSample:
         return record
 
 
-def _swap_fields(record: Mapping[str, Any]) -> Record:
+def swap_fields(record: Mapping[str, Any]) -> Record:
     """Exchange `answer1_*` with `answer2_*` and their scores; all else stays in place.
 
     A teacher's judgement in the record (`text` and its `score`) is of the order it was given in, and stays.

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from scipy.optimize import minimize
 
 from judgelm.cli import main
 from judgelm.jsonl import InputError
+from judgelm.llm_judge import ranking as ranking_module
 from judgelm.llm_judge.arena_command import make_pairs
 from judgelm.llm_judge.matrix_picture import matrix_svg, matrix_text
 from judgelm.llm_judge.ranking import ELO_K, Comparison, Ranking, elo, more_needed, rank
@@ -340,6 +343,18 @@ def test_two_wins_at_any_length_tell_no_models_apart() -> None:
     pair = rank(bouts("a", "b", [WIN, WIN]), length_control=True, resamples=50).pairs[0]
     assert not pair.told_apart
     assert pair.win_rate.low is not None
+
+
+def test_a_million_wins_along_a_chain_are_fitted_exactly() -> None:
+    """Each pair alone decides its distance: ln((10^6 + 1/4) / (1/4)) in log odds, five times in a row."""
+    names = [f"m{k}" for k in range(6)]
+    chain = [Comparison(one, other, (1e6, 0.0, 0.0), "q") for one, other in itertools.pairwise(names)]
+    sums = [replace(each, outcomes=(1.0, 0.0, 0.0)) for each in chain]
+    field = ranking_module._make_field(sums, length_control=False)
+    won = np.array([[each.outcomes[0] for each in chain]])
+    log_odds, _ = ranking_module.fit_ratings(won, np.zeros_like(won), field, length_control=False, near=None)
+    steps = -np.diff(log_odds[0])
+    assert steps.tolist() == pytest.approx([math.log(4e6 + 1)] * 5, abs=1e-7)
 
 
 def test_groups_that_never_met_are_named() -> None:

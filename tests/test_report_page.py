@@ -342,6 +342,16 @@ def report(folder: Path, output: Path | None = None) -> None:
             r"audit\.json: 'effect' in one of 'checks' is no estimate",
         ),
         ("ranking.json", '{"models": []}', r"ranking\.json: expected a list of objects under 'pairs'"),
+        (
+            "ranking.json",
+            '{"models": [{"name": "m", "judged": 1, "win_rate": {"value": 1%s}}], "pairs": []}' % ("0" * 400),
+            r"ranking\.json: 'win_rate' in one of 'models' is no estimate",
+        ),
+        (
+            "ranking.json",
+            '{"models": [], "pairs": [{"first": "a", "second": "b", "wins": "many", "ties": 0, "losses": 0}]}',
+            r"ranking\.json: 'wins' in one of 'pairs' is no number",
+        ),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, message: str) -> None:
@@ -350,6 +360,18 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, message
     with pytest.raises(InputError, match=message):
         report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_fields_of_another_kind_that_only_help_to_read_are_passed_over(tmp_path: Path) -> None:
+    """Notes, examples, names and verdicts of files that somebody wrote by hand."""
+    judged_folder(tmp_path)
+    pair = {"first": ["a"], "second": {}, "wins": 1, "ties": 0, "losses": 0, "told_apart": [], "win_rate": estimate(1)}
+    models = [{"name": name, "judged": 1, "win_rate": estimate(1)} for name in (["a"], {})]
+    (tmp_path / "ranking.json").write_text(json.dumps({"models": models, "pairs": [pair], "notes": 3}))
+    checks = [{"name": 3, "verdict": [], "examples": 7, "threshold": "much", "unit": 2}]
+    (tmp_path / "audit.json").write_text(json.dumps({"checks": checks}))
+    report(tmp_path)
+    assert "100.0 %" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_the_command_answers_a_mistake_in_one_line(tmp_path: Path, run: Callable[..., Any]) -> None:

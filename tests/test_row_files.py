@@ -93,6 +93,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
         (b"\x1f\x8b not packed", "q.json: not a whole gzip file"),
         (b'{"a": [1,\n2', r"q.json:2: not JSON"),
         (b"a,b\n1,2\n", "q.json:1: not JSON"),
+        (b"[{},\n[NaN", "q.json:2: not JSON"),
         (b"<html>", "q.json:1: not JSON"),
     ],
 )

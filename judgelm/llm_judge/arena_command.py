@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from judgelm.jsonl import InputError, Line, Record, dump_line, read_text, write_text
-from judgelm.llm_judge.arguments import add_judging_arguments, add_model_arguments, add_scores_only_argument, at_least
+from judgelm.jsonl import InputError, Line, Record, read_text
+from judgelm.llm_judge.arguments import (
+    add_judging_arguments,
+    add_keep_judged_argument,
+    add_model_arguments,
+    add_scores_only_argument,
+    at_least,
+)
 from judgelm.llm_judge.judge import ORDERS
 from judgelm.llm_judge.judged import read_folder
 from judgelm.llm_judge.rank_command import add_ranking_arguments, describe, rank_samples, write_ranking
@@ -42,17 +48,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_scores_only_argument(parser)
     add_judging_arguments(parser)
+    add_keep_judged_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Pair, judge what is not judged yet, and rank."""
     from judgelm.llm_judge.commands import judge_into_folder
+    from judgelm.llm_judge.kept import keep_questions
 
     if args.outcomes == "soft" and args.scoring != "expected":
         raise InputError("--outcomes soft needs --scoring expected, which gives probabilities")
     folder = Path(args.output_dir).expanduser()
     questions = folder / "questions.jsonl"
-    _keep_questions(questions, make_pairs(args.answers, args.pairs_per_question, args.seed))
+    pairs = make_pairs(args.answers, args.pairs_per_question, args.seed)
+    keep_questions(questions, pairs, args.keep_judged, "holds other pairs")
     judging = argparse.Namespace(
         **vars(args),
         question_file=questions,
@@ -107,11 +116,3 @@ def _model_name(path: str, index: Mapping[str, Line]) -> str:
                 " (expected one model a file)"
             )
     return name
-
-
-def _keep_questions(path: Path, records: Sequence[Record]) -> None:
-    """Write the pairs; raises InputError where other ones are there, whose judgements could not be told from these."""
-    text = "".join(map(dump_line, records))
-    if path.exists() and path.read_bytes() != text.encode():
-        raise InputError(f"{path} holds other pairs: name another folder, or remove this one")
-    write_text(path, text)

@@ -56,6 +56,17 @@ def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
     add_orders_argument(parser)
     add_scores_only_argument(parser)
     add_judging_arguments(parser)
+    add_keep_judged_argument(parser)
+
+
+def add_keep_judged_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether judgements of an earlier question file count."""
+    parser.add_argument(
+        "--keep-judged",
+        action="store_true",
+        help="go on though rows of the question or reference file were removed, changed or added: what was judged of"
+        " rows whose texts are the same is kept, other judgements are moved to a file of the same name and .left-out",
+    )
 
 
 def add_orders_argument(parser: argparse.ArgumentParser) -> None:
@@ -250,6 +261,7 @@ def published_parser(task: str) -> Parser:
     if task == "multi":
         parser.add_argument("--answer-num", type=at_least(2), default=2, help="answers of each sample")
     _add_generation_arguments(parser)
+    add_keep_judged_argument(parser)
     parser.set_defaults(
         scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None
     )

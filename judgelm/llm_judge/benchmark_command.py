@@ -13,6 +13,7 @@ from typing import Any
 from judgelm.jsonl import InputError, LineFile, dump_json, dump_line, one_line, write_text
 from judgelm.llm_judge.arguments import (
     add_judging_arguments,
+    add_keep_judged_argument,
     add_model_arguments,
     add_orders_argument,
     add_scores_only_argument,
@@ -67,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_orders_argument(parser)
     add_scores_only_argument(parser)
     add_judging_arguments(parser)
+    add_keep_judged_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -139,11 +141,14 @@ def _judge(args: argparse.Namespace, benchmark: Benchmark, found: Labelled) -> d
 
 def _judge_part(args: argparse.Namespace, benchmark: Benchmark, part: Part, folder: Path, chosen: Any) -> Any:
     from judgelm.llm_judge.commands import judge_samples, read_questions
+    from judgelm.llm_judge.kept import keep_questions
     from judgelm.llm_judge.run import RunFiles
 
+    questions_file = folder / "questions.jsonl"
+    keep_questions(questions_file, part.records, args.keep_judged, "is of other data")
     orders = check_orders(args.orders or ("both" if benchmark.task == "pair" else "forward"), benchmark.task)
     questions = {
-        "question_file": _write_questions(part, folder),
+        "question_file": questions_file,
         "reference_file": part.reference,
         "answer_num": None,
         "question_begin": None,
@@ -153,15 +158,6 @@ def _judge_part(args: argparse.Namespace, benchmark: Benchmark, part: Part, fold
     samples = read_questions(asked, benchmark.task)[: args.limit]
     files = RunFiles.in_folder(folder, orders)
     return judge_samples(asked, chosen, benchmark.task, args.scores_only, samples, files)
-
-
-def _write_questions(part: Part, folder: Path) -> Path:
-    path = folder / "questions.jsonl"
-    text = "".join(map(dump_line, part.records))
-    if path.exists() and path.read_bytes() != text.encode():
-        raise InputError(f"{path} is of other data: name another place, or remove the folder")
-    write_text(path, text)
-    return path
 
 
 def _measure_part(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, Any]:

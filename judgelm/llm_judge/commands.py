@@ -16,9 +16,10 @@ from judgelm.llm_judge.engines import ChosenJudge, choose_judge, choose_model
 from judgelm.llm_judge.evaluation import evaluate_samples
 from judgelm.llm_judge.judge import JudgeSettings, Order, check_orders
 from judgelm.llm_judge.judged import PathLike, read_files, read_folder
+from judgelm.llm_judge.log import Judgements
 from judgelm.llm_judge.metrics import PUBLISHED, Metrics
 from judgelm.llm_judge.report import MAX_ROWS, cost_line, counts_line, judgement_table, metrics_table, win_lines
-from judgelm.llm_judge.run import Judgements, RunFiles, hash_file, run_judge
+from judgelm.llm_judge.run import RunFiles, hash_file, run_judge
 from judgelm.llm_judge.summary import RATE_LABELS, summarize
 from judgelm.llm_judge.summary_tables import comparison_table, summary_tables
 from judgelm.prompt import TASKS
@@ -105,7 +106,8 @@ def judge_samples(
     settings = JudgeSettings(
         task, scores_only, args.temperature, args.max_new_token, args.seed, chosen.constrained, args.scoring
     )
-    return run_judge(chosen.load, samples, settings, files, described, args.model_id or Path(chosen.name).name)
+    model_id = args.model_id or Path(chosen.name).name
+    return run_judge(chosen.load, samples, settings, files, described, model_id, args.keep_judged)
 
 
 def print_note(chosen: ChosenJudge) -> None:

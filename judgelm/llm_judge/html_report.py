@@ -317,13 +317,18 @@ def _audit(audit: Record | None) -> dict[str, Any] | None:
                 "threshold": _threshold(check, unit),
                 "verdict": str(check["verdict"]),
                 "note": str(check.get("note") or ""),
-                "examples": ", ".join(str(example) for example in check.get("examples") or ()),
+                "examples": ", ".join(str(example) for example in _list(check.get("examples"))),
             }
         )
     order = ("pass", "fail", "unclear", "not measured")
     counts = Counter(check["verdict"] for check in checks)
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
     return {"judge": str(audit.get("judge") or ""), "checks": checks, "counts": said}
+
+
+def _list(found: object) -> Sequence[object]:
+    """What a file holds where a list may stand."""
+    return found if isinstance(found, list) else ()
 
 
 def _threshold(check: Record, unit: str) -> str:
@@ -365,7 +370,7 @@ def _ranking(ranking: Record | None) -> dict[str, Any] | None:
         "length_controlled": bool(ranking.get("length_controlled")),
         "judgements": ranking.get("judgements"),
         "unread": ranking.get("unread"),
-        "notes": [str(note) for note in ranking.get("notes") or ()],
+        "notes": [str(note) for note in _list(ranking.get("notes"))],
         "models": models,
         "pairs": [_pair(pair) for pair in ranking["pairs"]],
         "pictured": len(shown),
@@ -390,7 +395,7 @@ def _pair(pair: Record) -> dict[str, Any]:
         **{name: str(pair[name]) for name in ("first", "second")},
         **{name: f"{round(pair[name], 1):g}" for name in ("wins", "ties", "losses")},
         "win_rate": _row("", rate, "") if _is_known(rate) else Row("", "", "", None),
-        "told_apart": {True: "yes", False: "no", None: "?"}[pair.get("told_apart")],
+        "told_apart": "yes" if pair.get("told_apart") is True else "no" if pair.get("told_apart") is False else "?",
         "more_needed": pair.get("more_needed"),
     }
 
@@ -403,7 +408,8 @@ def _matrix(names: Sequence[str], pairs: Sequence[Record]) -> str | None:
     for pair in pairs:
         if _is_known(pair.get("win_rate")):
             rate = pair["win_rate"]["value"]
-            rates[pair["first"], pair["second"]], rates[pair["second"], pair["first"]] = rate, 1 - rate
+            first, second = str(pair["first"]), str(pair["second"])
+            rates[first, second], rates[second, first] = rate, 1 - rate
     cells = [[_beats(row, column, rates.get((row, column))) for column in names] for row in names]
     numbered = [f"{place} {name}" for place, name in enumerate(names, start=1)]
     places = [str(place) for place in range(1, len(names) + 1)]

@@ -13,7 +13,7 @@ from judgelm.distribution import likeliest
 from judgelm.jsonl import InputError, Line, index_by_id, one_line, read_lines, require
 from judgelm.prompt import TASKS
 from judgelm.sample import question_key
-from judgelm.verdict import Judgement, Outcome, ParseState
+from judgelm.verdict import MAX_SCORE, Judgement, Outcome, ParseState
 
 LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
 """the labels of people: which answer is better, 0 for neither"""
@@ -224,8 +224,7 @@ def _reading(line: Line, exchanged: bool) -> Reading:
     judgement = Judgement.parse(text)
     scores: Any = judgement.scores
     probabilities = read_probabilities(line)
-    expected: Any = line.record.get("pred_expected_scores")
-    expected = None if expected is None else (float(expected[0]), float(expected[1]))
+    expected: Any = read_expected(line)
     if exchanged:
         scores, expected = (None if pair is None else pair[::-1] for pair in (scores, expected))
         if probabilities is not None:
@@ -280,9 +279,10 @@ def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, w
 
 def judgement_text(line: Line) -> str:
     """Prefill and generation, without white space around, as the original wrote its files; those have no task."""
-    task = TASKS.get(line.record.get("pred_task", "pair"))
+    name = require(line, "pred_task", str) if "pred_task" in line.record else "pair"
+    task = TASKS.get(name)
     if task is None or task.name == "multi":
-        raise InputError(f"{line.where}: evaluation compares two answers, found task {line.record['pred_task']!r}")
+        raise InputError(f"{line.where}: evaluation compares two answers, found task {name!r}")
     text: str = require(line, "pred_text", str)
     return (task.prefill + text).strip() if "pred_task" in line.record else text
 
@@ -291,8 +291,27 @@ def read_probabilities(line: Line) -> dict[Outcome, float] | None:
     """The probabilities that scoring `expected` wrote down."""
     if line.record.get("pred_probabilities") is None:
         return None
-    given = Line(require(line, "pred_probabilities", dict), line.path, line.number)
-    return {outcome: float(require(given, outcome.value, (int, float))) for outcome in Outcome}
+    given = require(line, "pred_probabilities", dict)
+    return {outcome: _number(line, "pred_probabilities", given.get(outcome.value), 1.0) for outcome in Outcome}
+
+
+def read_expected(line: Line) -> tuple[float, float] | None:
+    """The expected scores of both answers that scoring `expected` wrote down."""
+    if line.record.get("pred_expected_scores") is None:
+        return None
+    scores = require(line, "pred_expected_scores", list)
+    if len(scores) != 2:
+        raise InputError(f"{line.where}: field 'pred_expected_scores' must have two numbers, found {len(scores)}")
+    first, second = (_number(line, "pred_expected_scores", score, MAX_SCORE) for score in scores)
+    return first, second
+
+
+def _number(line: Line, field: str, value: Any, most: float) -> float:
+    """Raises InputError for anything but a number from 0 to `most`; sums of floats may be above it by their errors."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most * (1 + 1e-6):
+        found = f"{value:g}" if isinstance(value, float) else one_line(repr(value))[:60]
+        raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {found}")
+    return float(value)
 
 
 def check_order(line: Line, order: str) -> None:

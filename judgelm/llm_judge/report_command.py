@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from judgelm.jsonl import InputError, Record, read_json, write_text
+from judgelm.llm_judge.description import read_description
 from judgelm.llm_judge.disagreement import MOST_SAMPLES
 from judgelm.llm_judge.judged import read_folder
 
 _FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "audit.json": {"checks": ("name", "verdict")},
     "ranking.json": {"models": ("name", "judged", "win_rate"), "pairs": ("first", "second", "wins", "ties", "losses")},
-    "run.json": {},
 }
 """files of a judged folder that a report can do without: the lists they must have, and the fields of their objects"""
 _ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo")
 """fields of those objects that are a number with its interval, or null"""
+_NUMBERS = ("wins", "ties", "losses")
+_LARGEST = 1e15
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     samples = read_folder(folder, args.teacher)
-    audit, ranking, described = (_read(folder / name, lists) for name, lists in _FILES.items())
+    audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
+    described = read_description(folder / "run.json")
     from judgelm.llm_judge.html_report import build_context, render_markdown, render_page
     from judgelm.llm_judge.summary import RATE_LABELS, summarize
 
@@ -95,6 +98,9 @@ def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
         for each, field in itertools.product(record[name], _ESTIMATES):
             if not _is_estimate(each.get(field)):
                 raise InputError(f"{path}: {field!r} in one of {name!r} is no estimate with value, low and high")
+        for each, field in itertools.product(record[name], _NUMBERS):
+            if field in each and not _is_number(each[field]):
+                raise InputError(f"{path}: {field!r} in one of {name!r} is no number")
     return record
 
 
@@ -103,7 +109,12 @@ def _is_estimate(found: object) -> bool:
         return True
     if not isinstance(found, dict) or "value" not in found:
         return False
-    return all(found.get(end) is None or isinstance(found[end], int | float) for end in ("value", "low", "high"))
+    return all(found.get(end) is None or _is_number(found[end]) for end in ("value", "low", "high"))
+
+
+def _is_number(found: object) -> bool:
+    """Whether it is one that a page can show: neither NaN nor of hundreds of digits."""
+    return isinstance(found, int | float) and -_LARGEST < found < _LARGEST
 
 
 def _title(folder: Path, described: Record | None) -> str:

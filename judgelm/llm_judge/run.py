@@ -7,11 +7,12 @@ import itertools
 import json
 import os
 import platform
+import reprlib
 import sys
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -20,13 +21,22 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from judgelm.jsonl import InputError, Line, LineFile, Record, dump_line, id_key, id_order, read_json, write_text
-from judgelm.llm_judge.judge import ORDERS, PROMPT_TOO_LONG, Done, Judged, JudgeSettings, Order
+from judgelm.jsonl import InputError, Record, remove_unfinished, write_text
+from judgelm.llm_judge.description import read_description
+from judgelm.llm_judge.judge import ORDERS, Done, Judged, JudgeSettings, Order
+from judgelm.llm_judge.kept import KEEP_FLAG, Stored, left_out_of
+from judgelm.llm_judge.log import Judgements, Log, partial_of, writing
+from judgelm.llm_judge.log import count_records as count_records
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample
-from judgelm.verdict import Outcome, ParseState
 
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
+_INPUTS = ("question_file_sha256", "reference_file_sha256")
+"""settings that say which samples there are"""
+_DEFAULTS = {**asdict(JudgeSettings()), "engine": "hf"}
+"""what runs did before they could be told otherwise: an older run.json does not say it"""
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +45,18 @@ class RunFiles:
 
     outputs: Mapping[Order, Path]
     run: Path
-    described: tuple[Path, ...]
+    described: Mapping[Order, Path]
     """all output files that `run` speaks of, written by this command or not"""
 
     @classmethod
     def in_folder(cls, folder: Path, orders: Sequence[Order]) -> RunFiles:
         paths: dict[Order, Path] = {order: folder / f"{order}.jsonl" for order in ORDERS["both"]}
-        return cls({order: paths[order] for order in orders}, folder / "run.json", tuple(paths.values()))
+        return cls({order: paths[order] for order in orders}, folder / "run.json", paths)
 
     @classmethod
     def for_answer_file(cls, answer_file: Path, order: Order) -> RunFiles:
         """The published scripts write one file, named by the user; its run.json stands beside it."""
-        return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"), (answer_file,))
-
-
-@dataclass(frozen=True, slots=True)
-class Judgements:
-    """All judgements of one order."""
-
-    lines: LineFile
-    """sorted by id"""
-    counts: Mapping[str, int]
-
-    def first(self, most: int) -> list[Record]:
-        return [line.record for line in self.lines[:most]]
+        return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"), {order: answer_file})
 
 
 class Judging(Protocol):
@@ -81,11 +79,14 @@ def run_judge(
     files: RunFiles,
     described: Mapping[str, Any],
     model_id: str,
+    keep_judged: bool | None = None,
 ) -> dict[Order, Judgements]:
     """Judge what is not judged yet and return all judgements of each order, sorted by id.
 
-    `described` is what else must be the same for a run to be continued: model, files, data type. `load` is called only
-    if anything is left to do. Raises InputError where the files belong to another run or cannot be written.
+    `described` is what else must be the same for a run to be continued: model, files, data type. With `keep_judged` the
+    input files may be others: what was judged of samples that are the same still counts (None: not offered). `load` is
+    called only if anything is left to do. Raises InputError where the files belong to another run, are damaged, or
+    cannot be written.
     """
     wanted = {
         **described,
@@ -94,34 +95,51 @@ def run_judge(
         **asdict(settings),
     }
     with _locked(files.run):
-        earlier = _check_settings(files, wanted)
-        sessions = earlier.get("sessions", [])
+        stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
+        earlier = _check_settings(files.run, stored, wanted, keep_judged)
+        sessions, counts = earlier.get("sessions", []), earlier.get("counts", {})
         session: dict[str, Any] = {"started": time.time(), "judged": 0, "versions": versions()}
+        if keep_judged and stored.begun:
+            session |= stored.keep_matches()
+            counts = {}
+            print(f"judgelm: judgements kept: {session['kept']}, left out: {session['left_out']}", file=sys.stderr)
+        logs = {order: stored.log(order, keep_judged is not None) for order in files.outputs}
         started = time.perf_counter()
-        logs = {order: _Log(path) for order, path in files.outputs.items()}
 
         def describe() -> None:
             session["seconds"] = round(time.perf_counter() - started, 3)
-            _write_run(files, wanted, [*sessions, session], None)
+            _write_run(files, wanted, [*sessions, session], False, counts)
 
-        try:
+        with ExitStack() as stack:
+            _remove_leftovers(files)
             describe()
-            _judge_rest(load, samples, settings, logs, model_id, session, describe)
-        finally:
-            for log in logs.values():
-                log.close()
-            with suppress(InputError):  # a full disk is told of already
-                describe()
+            try:
+                for log in logs.values():
+                    log.open()
+                    stack.callback(log.close)
+                _judge_rest(load, samples, settings, logs, model_id, session, describe)
+            finally:
+                with suppress(InputError):  # a full disk is told of already
+                    describe()
         found = {order: log.finish() for order, log in logs.items()}
-        _write_run(files, wanted, [*sessions, session], {order: one.counts for order, one in found.items()})
+        counts = {**counts, **{order: one.counts for order, one in found.items()}}
+        _write_run(files, wanted, [*sessions, session], True, counts)
         return found
+
+
+def _remove_leftovers(files: RunFiles) -> None:
+    """What killed runs were writing; nobody else writes here, as long as this one has the lock."""
+    outputs = files.described.values()
+    for path in (files.run, *outputs, *map(partial_of, outputs), *map(left_out_of, outputs)):
+        with writing(path):
+            remove_unfinished(path)
 
 
 def _judge_rest(
     load: Callable[[], Judging],
     samples: Sequence[Sample],
     settings: JudgeSettings,
-    logs: Mapping[Order, _Log],
+    logs: Mapping[Order, Log],
     model_id: str,
     session: dict[str, Any],
     describe: Callable[[], None],
@@ -154,87 +172,6 @@ def stamped(judged: Judged, model_id: str) -> Record:
     return {**judged.to_record(), **stamp}
 
 
-class _Log:
-    """One output file: a `.partial` that grows a whole line at a time beside the sorted final one."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.partial = _partial(path)
-        with _writing(self.partial):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _cut_half_line(self.partial)
-            self.keys = self._read_keys()
-            self._file = self.partial.open("ab", buffering=0)
-
-    def _read_keys(self) -> set[str]:
-        return {key for keys, _ in self._files() for key in keys}
-
-    def _files(self) -> Iterator[tuple[list[str], LineFile]]:
-        """The files of this output that hold something, each with its lines' keys."""
-        for path in (self.path, self.partial):
-            if path.exists() and path.stat().st_size:
-                lines = LineFile(path)
-                yield [_key(line) for line in lines], lines
-
-    def append(self, key: str, record: Record) -> None:
-        """Write one line and hand it to the operating system, so that a killed process loses nothing."""
-        line = dump_line(record).encode()
-        with _writing(self.partial):
-            written = 0
-            while written < len(line):
-                written += self._file.write(line[written:])
-        self.keys.add(key)
-
-    def close(self) -> None:
-        self._file.close()
-
-    def finish(self) -> Judgements:
-        """Put the sorted file in place, then drop the partial one."""
-        places = {key: (lines, row) for keys, lines in self._files() for row, key in enumerate(keys)}
-        order = sorted(places, key=id_order)
-        write_text(self.path, (_text_of(*places[key]) for key in order))
-        self.partial.unlink(missing_ok=True)
-        lines = LineFile(self.path)
-        return Judgements(lines, count_records(line.record for line in lines))
-
-
-def _key(line: Line) -> str:
-    if "question_id" not in line.record:
-        raise InputError(f"{line.where}: not a judgement (no question_id); remove the file to go on")
-    return id_key(line.record["question_id"])
-
-
-def _text_of(lines: LineFile, row: int) -> str:
-    _, raw = next(lines.select_raw([row]))
-    return raw.decode()
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(path.name + ".partial")
-
-
-def _holds_something(path: Path) -> bool:
-    return any(file.exists() and file.stat().st_size for file in (path, _partial(path)))
-
-
-def _cut_half_line(path: Path) -> None:
-    """A process killed in mid-write leaves a line without its end: it is removed and judged again."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror}); what was judged is kept, the same command goes on"
-        raise InputError(message) from error
-
-
 @contextmanager
 def _locked(run: Path) -> Iterator[None]:
     lock = FileLock(run.with_name(f".{run.name}.lock"), timeout=0)
@@ -251,61 +188,49 @@ def _locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_settings(files: RunFiles, wanted: Mapping[str, Any]) -> Record:
-    """The earlier run's description; empty for a new run, InputError for one with other settings."""
-    if not files.run.exists():
-        for path in files.described:
-            if _holds_something(path):
-                there = path if path.exists() else _partial(path)
-                raise InputError(f"{there} exists already without {files.run.name}: move it, or name another place")
+def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: bool | None) -> Record:
+    """The earlier run's description; empty for a new run, InputError for one with other settings.
+
+    Other input files are no obstacle where `keep` is asked for; None: the command has no such flag.
+    """
+    earlier, begun = read_description(run), stored.begun
+    if earlier is None:
+        for path in begun:
+            there = path if path.exists() else partial_of(path)
+            raise InputError(f"{there} exists already without {run.name}: move it, or name another place")
         return {}
-    earlier = read_json(files.run)
-    before = earlier.get("settings", {})
+    before = {**_DEFAULTS, **earlier["settings"]}
     # through JSON and back, so that tuples and lists compare
     now = json.loads(json.dumps(wanted))
-    changed = [f"{name} was {before.get(name)!r}, now {now[name]!r}" for name in now if before.get(name) != now[name]]
-    if changed and not any(_holds_something(path) for path in files.described):
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed and not begun:
         # the earlier run ended before its first judgement: there is nothing to mix with
         return {}
-    if changed:
-        way_out = "name another place, or remove it and its output files"
-        raise InputError(f"{files.run} is of a run with other settings: {'; '.join(changed)} ({way_out})")
-    return earlier
+    # with a reference or without one is another prompt for all of them
+    keepable = keep is not None and all(name in _INPUTS and before.get(name) and now[name] for name in changed)
+    if not changed or (keepable and keep):
+        return earlier
+    way_out = "name another place, or remove it and its output files"
+    if keepable and (found := stored.count_matches())[0]:
+        way_out = (
+            f"{KEEP_FLAG} keeps the {found[0]} of {found[1]} judgements whose samples are unchanged and judges the rest"
+            f" anew; or {way_out}"
+        )
+    said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
+    raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")
 
 
 def _write_run(
-    files: RunFiles, settings: Mapping[str, Any], sessions: list[dict[str, Any]], counts: Mapping[str, Any] | None
+    files: RunFiles, settings: Mapping[str, Any], sessions: list[dict[str, Any]], finished: bool, counts: Record
 ) -> None:
-    known = read_json(files.run).get("counts", {}) if files.run.exists() else {}
     document = {
         "settings": settings,
-        "finished": counts is not None,
-        "counts": {**known, **(counts or {})},
+        "finished": finished,
+        "counts": counts,
         "sessions": sessions,
         "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
     }
     write_text(files.run, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-
-
-def count_records(records: Iterable[Record]) -> dict[str, int]:
-    """How the judgements of one order came out."""
-    reasons = {"length": "length_limit", PROMPT_TOO_LONG: PROMPT_TOO_LONG} | {
-        r: r for r in ("out_of_memory", "refused")
-    }
-    names = ["total", *ParseState, "shortened", *reasons.values(), *Outcome, "suspicious_markers"]
-    counts = {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
-    for record in records:
-        counts["total"] += 1
-        counts[record["pred_parse"]] += 1
-        counts["shortened"] += record["pred_shortened"] is not None
-        if record["pred_finish_reason"] in reasons:
-            counts[reasons[record["pred_finish_reason"]]] += 1
-        if record["pred_outcome"] is not None:
-            counts[record["pred_outcome"]] += 1
-        counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
-        counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
-        counts["generated_tokens"] += record["pred_tokens"]
-    return counts
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:
