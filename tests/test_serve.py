@@ -6,7 +6,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -552,12 +552,13 @@ def test_the_clients_of_a_stack_see_a_failing_worker_as_a_clear_error() -> None:
     from judgelm.serve.protocol import WorkerError
     from judgelm.serve.workers import Workers
 
+    async def sent_by(request: httpx.Request) -> AsyncGenerator[bytes, None]:
+        answers = {"/get_worker_address": {"address": "http://worker"}, "/model_details": {"judgelm": "x"}}
+        known = answers.get(request.url.path)
+        yield json.dumps(known).encode() if known else json.loads(request.content)["prompt"].encode()
+
     def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/get_worker_address":
-            return httpx.Response(200, json={"address": "http://worker"})
-        if request.url.path == "/model_details":
-            return httpx.Response(200, json={"judgelm": "x"})
-        return httpx.Response(200, content=json.loads(request.content)["prompt"].encode())
+        return httpx.Response(200, content=sent_by(request))
 
     async def ask(sent: str) -> str:
         workers = Workers("http://controller")
