@@ -65,7 +65,8 @@ def _hands_packs_over(model: PreTrainedModel) -> bool:
     pack = _Counter()
     device = model.get_input_embeddings().weight.device
     try:
-        read_packed(model, *(torch.zeros(1, dtype=torch.long, device=device) for _ in range(3)), pack)
+        one = torch.zeros(1, dtype=torch.long, device=device)
+        read_packed(model, one, one, one, pack)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, AttributeError, AssertionError):

@@ -92,7 +92,7 @@ class LengthRope:
             if self._now is None:
                 return forward(x, position_ids, *args, **settings)
             found: Any = None
-            for kind in self._now.unique().tolist():
+            for kind in sorted(set(self._now.flatten().tolist())):
                 own = (self._now == kind).to(position_ids.device)
                 # what decides is the greatest position there is, and that may be of a token that only fills up a row
                 last = position_ids.new_full((*position_ids.shape[:-1], 1), kind - 1)

@@ -387,11 +387,12 @@ def _check_json(args: Sequence[str]) -> None:
 def check_optimizer(training: TrainingArguments, model: Any = None) -> None:
     """Raises InputError for an optimizer whose package is missing, and with a model for one that does not take it."""
     from transformers import Trainer
+    from transformers.training_args import OptimizerNames
 
     try:
         Trainer.get_optimizer_cls_and_kwargs(training, model)
     except (ImportError, ValueError, RuntimeError) as error:
-        name = training.optim.value
+        name = OptimizerNames(training.optim).value
         # these look at a model, too
         if model is None and not isinstance(error, ImportError) and name.startswith(_OF_A_MODEL):
             return

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -234,8 +234,9 @@ def find_experts(model: nn.Module) -> list[str]:
 def find_padding(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: ModelFolder) -> int:
     """What fills up rows: the pad token, or EOS where that has no embedding. Raises InputError where EOS has none."""
     check_tokens(folder, model, tokenizer)
-    rows = model.get_input_embeddings().weight.shape[0]
-    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
+    rows: int = cast(PreTrainedModel, model).get_input_embeddings().weight.shape[0]
+    pad: int | None = tokenizer.pad_token_id
+    eos: int = tokenizer.eos_token_id
     if not 0 <= eos < rows:
         raise InputError(f"model {folder.name}: its EOS token {eos} is none of the embedding's {rows} rows")
     return pad if pad is not None and 0 <= pad < rows else eos
