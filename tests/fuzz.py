@@ -42,7 +42,9 @@ from judgelm.preprocess import write_judgelm_samples, write_mmvet_samples
 from judgelm.verdict import Judgement, ParseState, published_scores
 
 Record = dict[str, Any]
-Target = Callable[[], Callable[..., None]]
+Made = tuple[st.SearchStrategy[tuple[Any, ...]], Callable[..., None]]
+"""inputs, and what is done with each"""
+Target = Callable[[], Made]
 LONGEST_S = 60
 """an input that takes longer hangs"""
 SHARES = {"score_lines": 40, "replies": 16, "readers": 20, "state": 8, "http": 16}
@@ -132,10 +134,9 @@ def judgement_text() -> st.SearchStrategy[str]:
     return st.lists(st.one_of(parts, parts, parts, TEXTS), max_size=14).map("".join)
 
 
-def score_lines() -> Callable[..., None]:
+def score_lines() -> Made:
     """Judgement.parse and what builds on it."""
 
-    @given(judgement_text(), st.integers(2, 5))
     def target(text: str, num_answers: int) -> None:
         found = Judgement.parse(text, num_answers)
         assert found.text == text
@@ -150,10 +151,10 @@ def score_lines() -> Callable[..., None]:
             assert Judgement.parse(back.text, num_answers).scores == back.scores
             assert back.swapped().scores == found.scores
 
-    return target
+    return st.tuples(judgement_text(), st.integers(2, 5)), target
 
 
-def replies() -> Callable[..., None]:
+def replies() -> Made:
     """What a server says."""
     message = {"role": "assistant", "content": "8 7\nok", "refusal": None, "reasoning_content": "long"}
     choice = {"index": 0, "text": "8 7\nok", "message": message, "finish_reason": "stop"}
@@ -162,7 +163,6 @@ def replies() -> Callable[..., None]:
     failure = {"error": {"message": "context length", "code": "content_filter", "type": "x", "param": None}}
     bodies = st.one_of(*(damaged(body, 3) for body in (answer, parts, failure)))
 
-    @given(bodies, st.sampled_from([200, 200, 200, 201, 204, 302, 400, 404, 418, 429, 500, 502]), st.data())
     def target(body: Any, status: int, data: st.DataObject) -> None:
         content = data.draw(broken_bytes(json.dumps(body).encode()))
         headers = {"Retry-After": data.draw(TEXTS.filter(str.isascii)).strip("\x1b\r\n\0 ") or "1"}
@@ -175,7 +175,9 @@ def replies() -> Callable[..., None]:
                 assert isinstance(found.text, str)
                 assert 0 <= found.num_tokens < 2**53
 
-    return target
+    return st.tuples(
+        bodies, st.sampled_from([200, 200, 200, 201, 204, 302, 400, 404, 418, 429, 500, 502]), st.data()
+    ), target
 
 
 class Ended(Exception):
@@ -268,7 +270,7 @@ ROWS: dict[str, list[Any]] = {
 PREDICTED = [{"question_id": k, "verdict": 1} for k in range(3)]
 
 
-def readers() -> Callable[..., None]:
+def readers() -> Made:
     """Every command that reads files of users and of others, without a model."""
     samples = [sample.to_record() for sample in make_samples(3)]
     references = [{"question_id": k, "reference": {"text": "R"}} for k in range(3)]
@@ -336,12 +338,11 @@ def readers() -> Callable[..., None]:
 
     ways = [prompts, prompts, judged, judged, judged, benchmarks, benchmarks, preprocess, rows]
 
-    @given(st.sampled_from(ways), st.data())
     def target(way: Callable[[st.DataObject, Path], None], data: st.DataObject) -> None:
         with folder() as at:
             way(data, at)
 
-    return target
+    return st.tuples(st.sampled_from(ways), st.data()), target
 
 
 def strict_json(path: Path) -> Any:
@@ -358,7 +359,7 @@ def strict_text(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-def state() -> Callable[..., None]:
+def state() -> Made:
     """What a run left on disk, damaged, and the same command again: nothing that was judged is lost or double."""
     server = Played(lambda number, before: wrote())
     server.__enter__()
@@ -373,7 +374,6 @@ def state() -> Callable[..., None]:
     }
     run = json.loads(whole["run.json"])
 
-    @given(st.data())
     def target(data: st.DataObject) -> None:
         with folder() as at:
             out = at / "out"
@@ -402,7 +402,7 @@ def state() -> Callable[..., None]:
                     # what may go is the half line of a killed process
                     assert line in kept or _unreadable(line), line[:300]
 
-    return target
+    return st.tuples(st.data()), target
 
 
 def _unreadable(line: bytes) -> bool:
@@ -436,14 +436,13 @@ BODIES: dict[tuple[str, str], Record] = {
 }
 
 
-def http() -> Callable[..., None]:
+def http() -> Made:
     """Bodies sent to a controller, a worker and an API that run."""
     work = Path(tempfile.mkdtemp(prefix="judgelm-fuzz-"))
     servers = STACK.enter_context(_serving(work))
     client = STACK.enter_context(httpx.Client(timeout=LONGEST_S, trust_env=False))
     routes = st.sampled_from(sorted(BODIES))
 
-    @given(routes, st.data())
     def target(route: tuple[str, str], data: st.DataObject) -> None:
         name, path = route
         content = data.draw(broken_bytes(json.dumps(data.draw(damaged(BODIES[route], 3))).encode()))
@@ -463,7 +462,7 @@ def http() -> Callable[..., None]:
             else:
                 assert said.get("error_code") or "detail" in said, said
 
-    return target
+    return st.tuples(routes, st.data()), target
 
 
 @contextlib.contextmanager
@@ -489,29 +488,30 @@ def hanging(_signal: int, _frame: Any) -> None:
 def run_target(name: str, count: int, seed: int) -> bool:
     """Whether `count` inputs of a target all ended as promised."""
     seen = 0
-    made = TARGETS[name]()
-    inner = made.hypothesis.inner_test  # type: ignore[attr-defined]
+    inputs, target = TARGETS[name]()
 
-    def counted(*args: Any, **named: Any) -> None:
+    def check(given_inputs: tuple[Any, ...]) -> None:
         nonlocal seen
         seen += 1
         signal.alarm(LONGEST_S)
         try:
-            inner(*args, **named)
+            target(*given_inputs)
         finally:
             signal.alarm(0)
 
-    made.hypothesis.inner_test = counted  # type: ignore[attr-defined]
     started, rounds = time.monotonic(), 0
     try:
         # rounds, so that what hypothesis remembers of earlier inputs stays small
         while seen < count:
-            most = min(5000, count - seen)
             run = settings(
-                max_examples=most, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-                phases=(Phase.generate, Phase.shrink), print_blob=False,
-            )(seeded(seed + rounds)(made))  # fmt: skip
-            run()
+                max_examples=min(5000, count - seen),
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+                phases=(Phase.generate, Phase.shrink),
+                print_blob=False,
+            )
+            run(seeded(seed + rounds)(given(inputs)(check)))()
             rounds += 1
     except Exception:  # noqa: BLE001 - whatever it is, it is shown and the next target is tried
         traceback.print_exc()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import importlib.util
 import ipaddress
 import logging
 import os
@@ -96,19 +95,6 @@ def ask(
 _MOST_ANSWER_BYTES = 1 << 20
 
 
-def bypass_proxies(host: str) -> None:
-    """Make libraries of others, which read the environment, ask this machine without a proxy; and forget a SOCKS proxy
-    where httpx has not what it needs for one, as it would then ask nobody at all.
-    """
-    for variable in ("no_proxy", "NO_PROXY"):
-        before = os.environ.get(variable, "")
-        os.environ[variable] = ",".join(filter(None, [before, "localhost", "127.0.0.1", "::1", host.strip("[]")]))
-    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        if os.environ[variable].lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
-            log.warning("%s is passed over: its kind of proxy needs httpx[socks]", variable)
-            del os.environ[variable]
-
-
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens, 0 being any free port. Raises InputError where it cannot be had."""
     try:
@@ -197,9 +183,3 @@ def log_to_stderr() -> None:
     handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-def tame_uvicorn() -> None:
-    """A library that starts uvicorn itself, as gradio does, gets our connections' deadlines and our log too."""
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{Protocol.__module__}:{Protocol.__qualname__}"
-    uvicorn.config.LOGGING_CONFIG.update({"formatters": {}, "handlers": {}, "loggers": {}})
