@@ -13,6 +13,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -197,9 +198,12 @@ def command(*arguments: str | Path, codes: tuple[int, ...] = (0, 2)) -> tuple[in
     last = err.getvalue().strip().splitlines()[-1:] or [""]
     if code == 2 and "error: " not in last[0]:
         raise Ended(f"no line says what is wrong: {err.getvalue()!r}")
-    if code == 0 and "NaN" in out.getvalue():
-        raise Ended("NaN in what was printed")
-    return code, out.getvalue()
+    said = out.getvalue()
+    if code == 0 and re.search(r"\bnan\b", said):
+        raise Ended("nan in what was printed")
+    if code == 0 and said.rstrip().rsplit("\n", 1)[-1].startswith("{"):
+        strict_text(said.rstrip().rsplit("\n", 1)[-1])
+    return code, said
 
 
 def strict(path: Path) -> list[Record]:
