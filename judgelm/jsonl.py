@@ -329,10 +329,10 @@ def _parse(raw: bytes, where: str, decoder: json.JSONDecoder, many_lines: bool =
     except UnicodeDecodeError as error:
         begin = raw.rfind(b"\n", 0, error.start) + 1
         number = raw.count(b"\n", 0, begin) + 1
-        line = f":{number}" if many_lines and number > 1 else ""
+        line = f":{number}" if many_lines and raw.strip() else ""
         raise InputError(f"{where}{line}: not UTF-8 (byte {error.start - begin + 1} of the line)") from None
     except json.JSONDecodeError as error:
-        line = f":{error.lineno}" if many_lines and error.lineno > 1 else ""
+        line = f":{error.lineno}" if many_lines and raw.strip() else ""
         raise InputError(f"{where}{line}: not JSON ({error.msg} at column {error.colno})") from None
     except _NotFiniteError as error:
         raise InputError(f"{where}: {error}") from None

@@ -178,10 +178,11 @@ def test_all_bodies_together_are_bounded_and_small_ones_pass_while_large_ones_wa
                 raw.sendall(head.encode() + b"\r\n\r\n" + b" " * ((1 << 20) - 1))
             refused = 0
             for raw in slow:
-                raw.settimeout(1)
+                raw.settimeout(4)
                 with contextlib.suppress(TimeoutError):
                     refused += raw.recv(1000).startswith(b"HTTP/1.1 429 ")
-            assert refused in (1, 2)
+            # three would fit, and none is whole when the others come
+            assert 1 <= refused <= 3
             assert post(url, b" " * 1000).text == "1000"
             # their last byte
             for raw in slow:

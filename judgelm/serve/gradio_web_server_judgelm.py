@@ -26,7 +26,7 @@ from judgelm.console import Parser, run_main
 from judgelm.jsonl import InputError, one_line
 from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT, add_allowed_hosts
 from judgelm.serve.guard import App, Guard, Hosts, Receive, Send, read_hosts
-from judgelm.serve.http import check_url, listen, log_to_stderr, run_server
+from judgelm.serve.http import bypass_proxies, check_url, listen, log_to_stderr, run_server
 from judgelm.serve.page_files import private_folder, remove_old
 from judgelm.serve.page_settings import Moderate
 
@@ -215,6 +215,7 @@ def serve_page(args: argparse.Namespace) -> None:
     moderate = moderator() if args.moderate else None
     hosts = read_hosts([*args.allowed_hosts, *([_SHARED] if args.share else [])], args.host)
     listening = listen(args.host, args.port)
+    bypass_proxies(args.host)
     with private_folder() as folder:
         app = create_app(args, folder, hosts, logins, moderate)
         if args.share:

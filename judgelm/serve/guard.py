@@ -193,11 +193,13 @@ class Guard:
         try:
             refusal = await body.read(receive)
             if refusal is not None:
+                # what was read of it must not wait with the client for its end
+                body.drop()
                 await _refuse(refusal, headers, receive, send)
             elif body.whole:
                 await self._answer(scope, body.messages, receive, send)
         finally:
-            self._held -= body.held
+            body.drop()
 
     def _look(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> _Refusal | None:
         host = headers.get("host")
@@ -229,6 +231,10 @@ class Guard:
             return False
         self._held += count
         return True
+
+    def give_back(self, count: int) -> None:
+        """Bytes that are held no longer."""
+        self._held -= count
 
     async def _answer(
         self, scope: MutableMapping[str, Any], messages: list[Message], receive: Receive, send: Send
@@ -286,6 +292,12 @@ class _Body:
         except TimeoutError:
             return _Refusal(408, f"the body was not there after {self.guard.body_s:g} s")
         return None
+
+    def drop(self) -> None:
+        """Give back what it holds."""
+        self.guard.give_back(self.held)
+        self.held = 0
+        self.messages.clear()
 
     def _check(self, size: int) -> _Refusal | None:
         if size and self.guard.json_only and not self.is_json:

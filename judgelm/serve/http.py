@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib.util
 import ipaddress
 import logging
 import os
@@ -93,6 +94,19 @@ def ask(
 
 
 _MOST_ANSWER_BYTES = 1 << 20
+
+
+def bypass_proxies(host: str) -> None:
+    """Make libraries of others, which read the environment, ask this machine without a proxy; and forget a SOCKS proxy
+    where httpx has not what it needs for one, as it would then ask nobody at all.
+    """
+    for variable in ("no_proxy", "NO_PROXY"):
+        before = os.environ.get(variable, "")
+        os.environ[variable] = ",".join(filter(None, [before, "localhost", "127.0.0.1", "::1", host.strip("[]")]))
+    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        if os.environ[variable].lower().startswith("socks") and importlib.util.find_spec("socksio") is None:
+            log.warning("%s is passed over: its kind of proxy needs httpx[socks]", variable)
+            del os.environ[variable]
 
 
 def listen(host: str, port: int) -> socket.socket:
