@@ -165,6 +165,23 @@ def test_the_key_is_asked_for_before_anything_of_the_body_is_kept() -> None:
             assert raw.recv(1000).startswith(b"HTTP/1.1 401 ")
 
 
+@pytest.mark.parametrize(
+    ("origin", "host", "may"),
+    [
+        ("http://10.0.0.5:7860", "10.0.0.5:7860", True),
+        ("http://10.0.0.5", "10.0.0.5:7860", False),
+        ("http://10.0.0.5:80", "10.0.0.5:7860", False),
+        ("http://judge.example", "judge.example:80", True),
+        ("https://judge.example", "judge.example:443", True),
+        ("https://judge.example:8443", "judge.example", True),
+        ("http://other.example", "judge.example", False),
+        ("null", "judge.example", False),
+    ],
+)
+def test_a_page_on_another_port_of_the_same_host_is_another_page(origin: str, host: str, may: bool) -> None:
+    assert local().allows_page(origin, host) is may
+
+
 def test_all_bodies_together_are_bounded_and_small_ones_pass_while_large_ones_wait() -> None:
     app = Echo()
     with served(Guard(app, limit=1 << 20, total=3 << 20)) as url:

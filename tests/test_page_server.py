@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import os
@@ -303,6 +304,28 @@ def test_a_file_with_too_much_in_it_is_refused_in_one_line(
         assert shown.startswith("many.jsonl: ")
         assert said in shown
         assert str(page.temporary) not in shown
+
+
+def test_a_file_that_is_much_larger_in_memory_is_refused_before_it_is_read(page: Page, tmp_path: Path) -> None:
+    visitor = Visitor(page)
+    bomb = tmp_path / "bomb.jsonl"
+    for content, said in (
+        (gzip.compress(b"[" + b"{}," * 5_000_000 + b"{}]"), "packed with gzip"),
+        (b"[" + b"{}," * 1_000_000 + b"{}]", "more lists and objects"),
+    ):
+        bomb.write_bytes(content)
+        shown = visitor.run("batch-check", "click", visitor.upload(bomb), None, "pair")["output"]["data"][0]
+        assert shown.startswith("bomb.jsonl: ")
+        assert said in shown
+
+
+def test_the_log_of_the_page_names_no_session_and_no_file(page: Page, tmp_path: Path) -> None:
+    visitor = Visitor(page)
+    uploaded = visitor.upload(write_jsonl(tmp_path / "seen.jsonl", [{"question_id": 1}]))
+    visitor.run("batch-check", "click", uploaded, None, "pair")
+    log = page.log.read_text()
+    assert "GET /" not in log
+    assert "seen.jsonl" not in log
 
 
 def test_while_a_thread_reads_a_file_others_are_served() -> None:

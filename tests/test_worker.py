@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -109,6 +110,10 @@ def test_a_template_without_an_end_is_not_waited_for(monkeypatch: pytest.MonkeyP
     loop = "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}"
     with pytest.raises(InputError, match="takes too long"):
         choose_format("model", tokenizer(loop), None)
+    end = time.monotonic() + 20
+    while any(thread.name == "chat template" for thread in threading.enumerate()):
+        assert time.monotonic() < end, "the template is still at work"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

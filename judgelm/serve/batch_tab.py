@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 _HEADERS = ["question_id", "question", "outcome", "scores", "both orders agree", "note"]
 _MOST_ROWS = 200
 """of the table; the files hold all"""
+_FILES = [".jsonl", ".json"]
+_MOST_BRACKETS = 1_000_000
 _MOST_SAMPLES = 20_000
 """of a file; `judgelm judge` takes any number"""
 _AT_ONCE = 2
@@ -60,9 +62,9 @@ def add_batch_tab(
         f" It may have {_MOST_SAMPLES:,} rows. With a file of teacher judgements the metrics are shown too."
     )
     with gr.Row():
-        questions = gr.File(label="Questions and answers", file_types=[".jsonl"], elem_id="batch-file")
-        references = gr.File(label="References (optional)", file_types=[".jsonl"], elem_id="batch-refs")
-        teacher = gr.File(label="Teacher judgements (optional)", file_types=[".jsonl"], elem_id="batch-teacher")
+        questions = gr.File(label="Questions and answers", file_types=_FILES, elem_id="batch-file")
+        references = gr.File(label="References (optional)", file_types=_FILES, elem_id="batch-refs")
+        teacher = gr.File(label="Teacher judgements (optional)", file_types=_FILES, elem_id="batch-teacher")
     with gr.Row():
         task = gr.Dropdown(
             [(f"{spec.name}: {spec.help}", spec.name) for spec in TASKS.values()],
@@ -112,10 +114,23 @@ def add_batch_tab(
     stop.click(_stopping(running), None, None, show_progress="hidden", queue=False)
 
 
+def _check_size(*paths: str | None) -> None:
+    """Raises InputError for files that are many times larger in memory than they are: packed, or of nothing but
+    brackets.
+    """
+    for path in filter(None, paths):
+        content = Path(path).read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            raise InputError(f"{path}: packed with gzip; unpack it first")
+        if content.count(b"{") + content.count(b"[") > _MOST_BRACKETS:
+            raise InputError(f"{path}: holds more lists and objects than can be read here; `judgelm judge` takes more")
+
+
 def _read(questions: str | None, references: str | None, task: str) -> list[Sample]:
     """All samples. Raises InputError."""
     if questions is None:
         raise InputError("choose a file of questions and answers first")
+    _check_size(questions, references)
     samples = read_samples(questions, task, reference_file=references)
     if len(samples) > _MOST_SAMPLES:
         raise InputError(
@@ -222,6 +237,7 @@ class _Run:
         if self.task == "multi":
             return paths, None, ""
         try:
+            _check_size(teacher)
             return paths, metrics_table(evaluate_files(paths[0], paths[1] if len(paths) > 1 else None, teacher)), ""
         except InputError as error:
             return paths, None, f" No metrics: {_without_folders(error, teacher, *paths)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import logging
 import re
 import secrets
@@ -74,7 +75,7 @@ class ConversationFormat:
 
 class TemplateFormat:
     """The tokenizer's own template, which came with the model and may be anybody's: transformers runs it in a sandbox,
-    in a thread of its own that is waited for so long and no longer.
+    in a thread of its own that is ended when it takes too long.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -111,7 +112,7 @@ class TemplateFormat:
             try:
                 text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
                 found.append(str(text))
-            except Exception as error:  # noqa: BLE001 - a template can raise whatever it likes
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a template can raise whatever it likes
                 failed.append(one_line(str(error))[:300] or type(error).__name__)
             finally:
                 self._free.release()
@@ -119,6 +120,9 @@ class TemplateFormat:
         thread = threading.Thread(target=run, name="chat template", daemon=True)
         thread.start()
         thread.join(_RENDER_S)
+        if thread.is_alive() and thread.ident is not None:
+            # raised between two steps of the template, which cannot catch it
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
         if failed:
             raise ValueError(f"the model's chat template refuses these messages: {failed[0]}")
         most = _MOST_TEMPLATE + _MOST_RENDERED * sum(len(message["content"]) for message in messages)

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import httpx
 from fastapi import FastAPI
@@ -35,8 +36,6 @@ log = logging.getLogger(__name__)
 _MOST_BODY_BYTES = 32 << 20
 _MOST_TOTAL_BYTES = 256 << 20
 _UPLOAD_S = 600
-_SHARED = "*.gradio.live"
-"""where gradio's tunnel shows the page"""
 _MOST_UPLOAD = "20mb"
 
 
@@ -192,8 +191,8 @@ class OwnRoutes:
         await self.app(scope, receive, send)
 
 
-def _share(listening: socket.socket) -> None:
-    """gradio's public tunnel to the page; where it cannot be had the page is served all the same."""
+def _share(listening: socket.socket) -> str | None:
+    """The host of gradio's public tunnel to the page; where it cannot be had the page is served all the same."""
     from gradio.exceptions import ChecksumMismatchError, ShareCertificateWriteError
     from gradio.networking import setup_tunnel
 
@@ -201,11 +200,13 @@ def _share(listening: socket.socket) -> None:
     try:
         url = setup_tunnel(host, port, secrets.token_urlsafe(32), None, None)
         print(f"public page {url}", flush=True)
+        return urlsplit(url).hostname
     except (
         *(OSError, RuntimeError, ValueError, httpx.HTTPError),
         *(ChecksumMismatchError, ShareCertificateWriteError),
     ) as error:
         log.error("--share: no public page (%s: %s)", type(error).__name__, one_line(str(error)))
+    return None
 
 
 def serve_page(args: argparse.Namespace) -> None:
@@ -213,16 +214,16 @@ def serve_page(args: argparse.Namespace) -> None:
     args.controller_url = check_url(args.controller_url, "--controller-url")
     logins = read_logins(args.gradio_auth_path) if args.gradio_auth_path else None
     moderate = moderator() if args.moderate else None
-    hosts = read_hosts([*args.allowed_hosts, *([_SHARED] if args.share else [])], args.host)
+    read_hosts(args.allowed_hosts, args.host)
     listening = listen(args.host, args.port)
     bypass_proxies(args.host)
+    # of all tunnels, which anybody can open, this one alone is ours
+    shared = _share(listening) if args.share else None
+    hosts = read_hosts([*args.allowed_hosts, *([shared] if shared else [])], args.host)
     with private_folder() as folder:
         app = create_app(args, folder, hosts, logins, moderate)
-        if args.share:
-            _share(listening)
         # an address of the page names its visitor's session
-        logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
-        run_server(app, listening, proxied=True)
+        run_server(app, listening, proxied=True, access_log=False)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -34,6 +34,8 @@ _FREE_BYTES = 64 << 10
 _BODY_S = 60
 _HEAD_S = 30
 _STALLED_S = 120
+_SILENCE_S = 30
+"""between two parts of a body"""
 _LINGER_S = 5
 _MOST_DROPPED_BYTES = 64 << 20
 _CODES = {
@@ -73,8 +75,12 @@ class Hosts:
     def allows_page(self, origin: str, netloc: str) -> bool:
         """Whether a page of that origin may post to the server that it calls by this Host header."""
         sent = _netloc_of(origin)
-        ports = {match[3] for match in (_NETLOC.fullmatch(sent), _NETLOC.fullmatch(netloc)) if match and match[3]}
-        return _host_of(sent) is not None and _host_of(sent) == _host_of(netloc) and len(ports) < 2
+        page, called = _NETLOC.fullmatch(sent), _NETLOC.fullmatch(netloc)
+        if page is None or called is None or _host_of(sent) != _host_of(netloc):
+            return False
+        # a proxy in front may leave out the port that it was called by
+        usual = "443" if origin.lower().startswith("https:") else "80"
+        return not called[3] or called[3] == (page[3] or usual)
 
     def names_page(self, origin: str) -> bool:
         """Whether the user named the host of this origin."""
@@ -280,7 +286,8 @@ class _Body:
         try:
             async with asyncio.timeout(self.guard.body_s):
                 while not self.whole:
-                    message = await receive()
+                    async with asyncio.timeout(_SILENCE_S):
+                        message = await receive()
                     if message["type"] != "http.request":
                         return None
                     size += len(message.get("body", b""))
@@ -290,7 +297,8 @@ class _Body:
                     self.messages.append(message)
                     self.whole = not message.get("more_body", False)
         except TimeoutError:
-            return _Refusal(408, f"the body was not there after {self.guard.body_s:g} s")
+            most = min(self.guard.body_s, _SILENCE_S)
+            return _Refusal(408, f"the body was not there after {self.guard.body_s:g} s, or stopped for {most:g} s")
         return None
 
     def drop(self) -> None:

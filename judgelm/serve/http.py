@@ -154,12 +154,18 @@ class _Server(uvicorn.Server):
 
 
 def run_server(
-    app: Any, listening: socket.socket, *, proxied: bool = False, goodbye: Callable[[], None] | None = None
+    app: Any,
+    listening: socket.socket,
+    *,
+    proxied: bool = False,
+    access_log: bool = True,
+    goodbye: Callable[[], None] | None = None,
 ) -> None:
     """Serve until a signal comes; open streams get a few seconds to end.
 
     Args:
         proxied: a proxy on this machine may say for whom it asks; else a client is who it is.
+        access_log: a line for each request.
         goodbye: called before the connections are closed.
     """
     config = uvicorn.Config(
@@ -169,6 +175,7 @@ def run_server(
         # the log is ours: one line an event
         log_config=None,
         log_level="info",
+        access_log=access_log,
         proxy_headers=proxied,
         timeout_graceful_shutdown=3,
         # clients must give up an idle connection before we do, or one that is taken up again may break
