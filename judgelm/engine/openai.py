@@ -160,8 +160,7 @@ class OpenAIEngine:
                 if about == "failed" or (about == "unknown" and not taken):
                     if len(held) < (_MOST_FAILED if about == "failed" else _MOST_UNEXPLAINED):
                         continue
-                    if not taken or self._num_answers:
-                        raise InputError(self._explain_nothing(held))
+                    raise InputError(self._explain_nothing(held))
                 taken = True
                 yield from self._release(held, sampling, on_text)
                 held = []
