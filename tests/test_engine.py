@@ -368,7 +368,7 @@ def test_folders_that_are_no_models_are_refused(tmp_path: Path, model_folder: Pa
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(find_model(str(tmp_path)), device="cpu")
     (tmp_path / "adapter_config.json").write_text("{broken")
-    with pytest.raises(InputError, match=r"adapter_config\.json: not JSON"):
+    with pytest.raises(InputError, match=r"adapter_config\.json:1: not JSON"):
         find_model(str(tmp_path))
     (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": None}))
     with pytest.raises(InputError, match="does not name its base"):

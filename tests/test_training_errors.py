@@ -70,7 +70,7 @@ def no_eos(folder: Path) -> None:
         (["--eval_data_path", "nowhere.jsonl"], "--eval_data_path nowhere.jsonl: no such file"),
         (["--rope_scaling", "dynamic"], "expected linear or yarn"),
         (["--deepspeed", "nowhere.json"], "--deepspeed nowhere.json: no such file"),
-        (["--deepspeed", "README.md"], "--deepspeed README.md: not JSON"),
+        (["--deepspeed", "README.md"], "--deepspeed README.md:1: not JSON"),
         (["--deepspeed", "{x"], "--deepspeed: not JSON that can be read"),
         (["--lr_scheduler_kwargs", "{x"], "--lr_scheduler_kwargs: not JSON that can be read"),
         (["--accelerator_config", "nowhere.json"], "--accelerator_config nowhere.json: no such file"),
