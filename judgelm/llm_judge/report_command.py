@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from judgelm.jsonl import InputError, Record, read_json, write_text
-from judgelm.llm_judge.description import read_description
 from judgelm.llm_judge.disagreement import MOST_SAMPLES
 from judgelm.llm_judge.judged import read_folder
 
@@ -64,6 +63,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{folder}: no such folder")
     samples = read_folder(folder, args.teacher)
     audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
+    # pydantic, which no other command needs before its flags are read
+    from judgelm.llm_judge.description import read_description
+
     described = read_description(folder / "run.json")
     from judgelm.llm_judge.html_report import build_context, render_markdown, render_page
     from judgelm.llm_judge.summary import RATE_LABELS, summarize
