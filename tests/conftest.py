@@ -22,6 +22,22 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+LONGEST_FIRST = (
+    "test_training.py",
+    "test_cluster.py",
+    "test_page.py",
+    "test_tiny.py",
+    "test_commands.py",
+    "test_launch.py",
+)
+"""files of minutes: begun last, one process would be left with them alone"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+
+
 @pytest.fixture(scope="session")
 def prompt_examples() -> list[dict[str, Any]]:
     path = SHARED / "spec" / "prompt_examples.jsonl"
