@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.scale import WORDS
-from judgelm.jsonl import Record, write_lines, write_text
-from judgelm.llm_judge.run import versions
+from judgelm.files import write_text
+from judgelm.jsonl import Record, write_lines
+from judgelm.judge.run import versions
 
 PAIRS_A_QUESTION = 5
 COMMON = 3

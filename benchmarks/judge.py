@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ways import MODES
-from judgelm.jsonl import read_lines, write_text
-from judgelm.llm_judge.run import versions
+from judgelm.files import write_text
+from judgelm.jsonl import read_lines
+from judgelm.judge.run import versions
 from judgelm.prompt import render_prompt
 from judgelm.sample import Sample
 

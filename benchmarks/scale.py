@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from judgelm.jsonl import Record, write_lines, write_text
-from judgelm.llm_judge.run import versions
+from judgelm.files import write_text
+from judgelm.jsonl import Record, write_lines
+from judgelm.judge.run import versions
 
 WORDS = [
     "apple",

@@ -30,11 +30,11 @@ from typing import Any
 import httpx
 import psutil
 
-from judgelm.jsonl import write_text
-from judgelm.llm_judge.run import versions
-from judgelm.model import find_model
+from judgelm.files import write_text
+from judgelm.judge.run import versions
+from judgelm.models.loading import find_model
 from judgelm.prompt import render_prompt
-from judgelm.reading import read_samples
+from judgelm.samples import read_samples
 from judgelm.serve.launch import SPINS
 
 ROOT = Path(__file__).resolve().parent.parent

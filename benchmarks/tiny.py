@@ -20,11 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from judgelm.jsonl import Record, read_lines, write_lines, write_text
-from judgelm.llm_judge.metrics import JudgedPair, Metrics, evaluate_pairs
-from judgelm.llm_judge.run import versions
+from judgelm.evaluation.published import JudgedPair, Metrics, evaluate_pairs
+from judgelm.files import write_text
+from judgelm.jsonl import Record, read_lines, write_lines
+from judgelm.judge.run import versions
+from judgelm.judgement import Judgement, Outcome
 from judgelm.sample import question_key
-from judgelm.verdict import Judgement, Outcome
 
 TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
 LABELS = {1: Outcome.WIN, 0: Outcome.TIE, 2: Outcome.LOSE}

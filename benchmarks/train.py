@@ -22,8 +22,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.judge import matmul_peak
-from judgelm.jsonl import read_lines, write_text
-from judgelm.llm_judge.run import versions
+from judgelm.files import write_text
+from judgelm.jsonl import read_lines
+from judgelm.judge.run import versions
 
 WAYS = {
     "full, padded": (False, False),
@@ -38,7 +39,7 @@ HIDDEN, LAYERS, INNER, KV, VOCABULARY = 576, 30, 1536, 192, 49152
 def pick(path: str, count: int) -> list[Any]:
     """Examples of random rows of at most 800 tokens."""
     from judgelm.encoding import ExampleEncoder
-    from judgelm.model import find_model, load_tokenizer
+    from judgelm.models.loading import find_model, load_tokenizer
     from judgelm.sample import TrainingSample
     from judgelm.train.dataset import show
 
@@ -61,7 +62,7 @@ def worker(connection: Connection, way: str) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    from judgelm.tiny import quiet_progress, tiny_folder
+    from judgelm.models.tiny import quiet_progress, tiny_folder
     from judgelm.train.attention import register_packed_attention
     from judgelm.train.dataset import Collator
     from judgelm.train.trainer import judgement_loss

@@ -116,7 +116,7 @@ def vllm(model: str, dtype: str, mode: str) -> Way:
 
 def _engine(engine: Any, mode: str) -> Way:
     from judgelm.encoding import encode
-    from judgelm.engine import Request, Sampling
+    from judgelm.engine.interface import Request, Sampling
 
     sampling = Sampling(max_new_tokens=MODES[mode], stop=(stop_of(mode),))
 

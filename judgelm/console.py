@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from judgelm.jsonl import InputError, SettingError, one_line
+from judgelm.errors import InputError, SettingError, one_line
 
 _OTHER_FLAGS = {
     "num_gpus": ("--num-gpus-per-model", "--num-gpus-per-worker"),
@@ -75,3 +76,65 @@ def _with_flag(error: InputError, argv: Sequence[str]) -> str:
     given = {word.partition("=")[0].replace("_", "-") for word in argv}
     flags = (f"--{error.setting.replace('_', '-')}", *_OTHER_FLAGS.get(error.setting, ()))
     return f"{next((flag for flag in flags if flag in given), error.setting)} {error.problem}"
+
+
+def none_or_text(value: str) -> str | None:
+    """The published commands say None where there is no file."""
+    return None if value == "None" else value
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of a flag that is a whole number from `least` on."""
+
+    def parse(value: str) -> int:
+        number = int(value)
+        if number < least:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {value}")
+        return number
+
+    parse.__name__ = "whole number"
+    return parse
+
+
+def from_zero(value: str) -> float:
+    """The type of a flag that is a finite number from 0 on."""
+    number = float(value)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {value}")
+    return number
+
+
+from_zero.__name__ = "number"
+
+
+def above_zero(value: str) -> float:
+    """The type of a flag that is a finite number above 0."""
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {value}")
+    return number
+
+
+above_zero.__name__ = "number"
+
+
+def json_object(value: str) -> dict[str, Any]:
+    """The type of a flag that is a JSON object."""
+    try:
+        fields = json.loads(value)
+    except ValueError:
+        fields = None
+    if not isinstance(fields, dict):
+        raise argparse.ArgumentTypeError(f"expected a JSON object, found {value}")
+    return fields
+
+
+def percentage(value: str) -> float:
+    """The type of a flag that is a number from 0 to 100."""
+    number = float(value)
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"expected 0 to 100, found {value}")
+    return number
+
+
+percentage.__name__ = "number"

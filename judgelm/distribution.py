@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from judgelm.verdict import Outcome
+from judgelm.judgement import Outcome
 
 SCORES = range(1, 11)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 from judgelm.prompt import RESPONSE, followup_parts, render_followup, render_prompt
 from judgelm.sample import Sample
 from judgelm.score_lines import find_score_line

@@ -10,9 +10,7 @@ import math
 import os
 import re
 import shutil
-import stat
 import tempfile
-import time
 import weakref
 import zlib
 from array import array
@@ -20,39 +18,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, NoReturn, overload
 
+from judgelm.errors import InputError
+from judgelm.files import write_text
+
 Record = dict[str, Any]
 _DEEPEST = 100
 """lists and objects within one another: what is nested deeper could be read, and then not be written again"""
-_UNFINISHED = ".unfinished"
-"""how the name of a file ends that is being written"""
-_ABANDONED_SECONDS = 3600
-"""a file that was not written to for so long is being written by nobody"""
 _SPACE = re.compile(r"[ \t\n\r]*")
 _WRAPPERS = ("data", "rows", "examples", "samples", "items", "records", "questions", "instances")
 """names under which a file of one object keeps its rows"""
 _MOST_UNPACKED = 16 << 30
 """bytes that a gzip file may unpack to; half of the free space of the temporary folder is a bound too"""
-
-
-class InputError(Exception):
-    """A mistake in what the user gave: the message is one line, the command exits with code 2."""
-
-
-class SettingError(InputError):
-    """A setting that cannot be, named as in Python; a command says its flag instead, where that was given.
-
-    Args:
-        setting: such as `dtype`.
-        problem: what follows its name.
-    """
-
-    def __init__(self, setting: str, problem: str) -> None:
-        super().__init__(setting, problem)
-        self.setting = setting
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.setting} {self.problem}"
 
 
 class Line(NamedTuple):
@@ -506,63 +482,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def one_line(text: str) -> str:
-    """Text of unknown origin for a terminal: white space folded, control characters left out."""
-    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
-
-
-def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
-    """Write a whole file and only then put it in place, so that a reader sees the old one or the new one.
-
-    A link stays one. What UTF-8 cannot hold is written as an escape, which in JSON says the same.
-    """
-    path = Path(path).expanduser()
-    try:
-        place = Path(os.path.realpath(path))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(place, _ABANDONED_SECONDS)
-        handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{place.name}.", place.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.writelines([text] if isinstance(text, str) else text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, place)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-
-
-def remove_unfinished(path: Path, seconds: float = 0.0) -> None:
-    """Remove what killed processes left of their writing this file, if untouched for `seconds`.
-
-    Where 0 is given, nobody else may be writing it. Raises OSError.
-    """
-    path = Path(os.path.realpath(path))
-    if not path.parent.is_dir():
-        return
-    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}({re.escape(_UNFINISHED)})?")
-    for entry in os.scandir(path.parent):
-        if not (found := ours.fullmatch(entry.name)):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            there = entry.stat(follow_symlinks=False)
-            # without the ending it was left by a version before; those never let others read it
-            left = stat.S_ISREG(there.st_mode) and (found[1] or stat.S_IMODE(there.st_mode) == 0o600)
-            if left and time.time() - there.st_mtime >= seconds:
-                os.unlink(entry)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_lines(path: str | os.PathLike[str], records: Iterable[Mapping[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text, require
-from judgelm.verdict import Judgement
+from judgelm.judgement import Judgement
 
 MAX_ANSWERS = 10
 _ANSWER_FIELD = re.compile(r"answer([12])_(.+)")

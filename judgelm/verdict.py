@@ -1,156 +1,71 @@
-"""Judgement text -> scores -> outcome."""
+"""What both orders say together, in the order of the sample."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from enum import StrEnum
 
-from judgelm.score_lines import MAX_SCORE, ScoreLine, find_score_line, thoughts_end
-
-__all__ = ["MAX_SCORE", "Judgement", "Outcome", "ParseState", "consistent", "published_scores"]
-
-# "Assistant 1", "assistant 2's", "Assistants 1 and 2"; not "Assistant 12"
-_ASSISTANT = re.compile(
-    r"(?P<word>\bAssistants?[ \t]+#?)(?P<first>[12])(?!\d)"
-    r"(?:(?P<and>[ \t]*(?:,|/|&|\band\b|\bor\b)[ \t]*)(?P<second>[12])(?!\d))?",
-    re.IGNORECASE,
-)
-_EXCHANGED = {"1": "2", "2": "1"}
-
-
-class ParseState(StrEnum):
-    """How a score line was read."""
-
-    OK = "ok"
-    """exactly N numbers, one space between them"""
-    REPAIRED = "repaired"
-    """a harmless variation: "8, 9", "8/10 9/10", "**8 9**", "Scores: 8 9", each on a line, after thoughts or reasons"""
-    FAILED = "failed"
-    """no scores"""
-
-
-class Outcome(StrEnum):
-    """The verdict for Assistant 1 against Assistant 2."""
-
-    WIN = "win"
-    TIE = "tie"
-    LOSE = "lose"
-
-    def swapped(self) -> Outcome:
-        """The same verdict once the two answers have changed places."""
-        return {Outcome.WIN: Outcome.LOSE, Outcome.TIE: Outcome.TIE, Outcome.LOSE: Outcome.WIN}[self]
-
-    @property
-    def sign(self) -> int:
-        """1, 0 or -1, the class labels of the paper's script."""
-        return {Outcome.WIN: 1, Outcome.TIE: 0, Outcome.LOSE: -1}[self]
-
-    @classmethod
-    def from_scores(cls, first: float, second: float) -> Outcome:
-        if first > second:
-            return cls.WIN
-        return cls.LOSE if first < second else cls.TIE
+from judgelm.distribution import Distribution, both_orders, likeliest
+from judgelm.judgement import Judgement, Outcome, consistent
+from judgelm.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What a judge wrote (prefill + generation), and the scores read from it."""
+class Verdict:
+    """A sample's judgements in the orders asked for; `reversed` speaks of the exchanged answers."""
 
-    text: str
-    num_answers: int
-    scores: tuple[float, ...] | None
-    state: ParseState
+    sample: Sample
+    forward: Judgement | None
+    reversed: Judgement | None
+    forward_distribution: Distribution | None = None
+    reversed_distribution: Distribution | None = None
 
-    @classmethod
-    def parse(cls, text: str, num_answers: int = 2) -> Judgement:
-        """Read `num_answers` scores; anything but harmless variations of the score line gives none."""
-        line = find_score_line(text, num_answers)
-        if line is None:
-            return cls(text, num_answers, None, ParseState.FAILED)
-        return cls(text, num_answers, line.values, ParseState.OK if line.exact else ParseState.REPAIRED)
+    @property
+    def probabilities(self) -> dict[Outcome, float] | None:
+        """P(win), P(tie), P(lose) of answer 1, the mean of the orders judged; None without scoring `expected`."""
+        forward, reversed_ = self.forward_distribution, self.reversed_distribution
+        if (forward is None) is not (self.forward is None) or (reversed_ is None) is not (self.reversed is None):
+            return None
+        if forward and reversed_:
+            return both_orders(forward.outcomes, reversed_.outcomes)
+        if reversed_:
+            return {outcome: reversed_.outcomes[outcome.swapped()] for outcome in Outcome}
+        return forward.outcomes if forward else None
+
+    @property
+    def consistent(self) -> bool | None:
+        """Whether both orders agree; None with one order or without scores."""
+        return consistent(self.forward, self.reversed) if self.forward and self.reversed else None
+
+    @property
+    def scores(self) -> tuple[float, ...] | None:
+        """Each answer's score, in the sample's order, the mean of the orders judged; None if one has no scores.
+
+        With scoring `expected` these are the expected scores.
+        """
+        if self.probabilities is not None:
+            expected = [self.forward_distribution.expected] if self.forward_distribution else []
+            if self.reversed_distribution:
+                expected.append(self.reversed_distribution.expected[::-1])
+            return tuple(sum(column) / len(column) for column in zip(*expected, strict=True))
+        given = [self.forward.scores] if self.forward else []
+        if self.reversed:
+            given.append(self.reversed.swapped().scores if self.reversed.scores else None)
+        known = [scores for scores in given if scores is not None]
+        if not given or len(known) < len(given):
+            return None
+        return tuple(sum(column) / len(column) for column in zip(*known, strict=True))
 
     @property
     def outcome(self) -> Outcome | None:
-        """Assistant 1 against Assistant 2; `None` without scores and where there are more than two answers."""
-        if self.scores is None or self.num_answers != 2:
-            return None
-        return Outcome.from_scores(*self.scores)
+        """The outcome both orders agree on, a tie where they contradict; None without scores.
 
-    @property
-    def best(self) -> tuple[int, ...]:
-        """Numbers of the assistants with the highest score, the first being 1; empty without scores."""
-        if self.scores is None:
-            return ()
-        return tuple(i for i, score in enumerate(self.scores, start=1) if score == max(self.scores))
-
-    @property
-    def score_line(self) -> ScoreLine | None:
-        """Where the scores stand in the text."""
-        return find_score_line(self.text, self.num_answers)
-
-    @property
-    def reasons(self) -> str:
-        """What follows the score line; where it came last, what stands before it, without the thoughts."""
-        line = self.score_line
-        if line is None:
-            return self.text.lstrip().partition("\n")[2]
-        after = self.text[line.end :].partition("\n")[2]
-        return after if after.strip() else self.text[thoughts_end(self.text) or 0 : line.begin].strip() or after
-
-    def swapped(self) -> Judgement:
-        """The judgement of the same answers with the first two exchanged: scores and reasons change together.
-
-        Raises ValueError where there are no scores to exchange.
+        With scoring `expected` it is the likeliest one by the mean of both orders.
         """
-        line = self.score_line
-        if self.scores is None or line is None:
-            raise ValueError(f"a judgement without scores cannot be swapped: {self.text[:60]!r}")
-        (begin1, end1), (begin2, end2) = sorted(line.places[:2])
-        text = self.text
-        parts = (
-            _ASSISTANT.sub(_exchange_assistants, text[: line.begin]),
-            *(
-                text[line.begin : begin1],
-                text[begin2:end2],
-                text[end1:begin2],
-                text[begin1:end1],
-                text[end2 : line.end],
-            ),
-            _ASSISTANT.sub(_exchange_assistants, text[line.end :]),
-        )
-        scores = (self.scores[1], self.scores[0], *self.scores[2:])
-        return Judgement("".join(parts), self.num_answers, scores, self.state)
-
-
-def _exchange_assistants(match: re.Match[str]) -> str:
-    second = match["second"]
-    tail = match["and"] + _EXCHANGED[second] if second else ""
-    return match["word"] + _EXCHANGED[match["first"]] + tail
-
-
-def consistent(forward: Judgement, reversed_: Judgement) -> bool | None:
-    """Whether the verdict survives the swap; `None` where either has no scores.
-
-    `reversed_` judged the same answers with the first two exchanged. Two answers: the same outcome;
-    more: the same best answers.
-    """
-    if forward.scores is None or reversed_.scores is None:
-        return None
-    back = (reversed_.scores[1], reversed_.scores[0], *reversed_.scores[2:])
-    return forward.best == Judgement("", len(back), back, reversed_.state).best
-
-
-def published_scores(text: str) -> tuple[float, float]:
-    """The scores of a pair as the paper's script reads them; (-1, -1) where it cannot.
-
-    Commas become spaces, the first line is split on single spaces, and exactly two parts must be floats. This rule
-    is kept for the published metrics; everything else uses `Judgement.parse`.
-    """
-    parts = text.split("\n")[0].replace(",", " ").split(" ")
-    if len(parts) != 2:
-        return (-1.0, -1.0)
-    try:
-        return (float(parts[0]), float(parts[1]))
-    except ValueError:
-        return (-1.0, -1.0)
+        if self.probabilities is not None:
+            return likeliest(self.probabilities)
+        outcomes = [self.forward.outcome] if self.forward else []
+        if self.reversed:
+            outcomes.append(self.reversed.outcome.swapped() if self.reversed.outcome else None)
+        if not outcomes or None in outcomes:
+            return None
+        return outcomes[0] if len(set(outcomes)) == 1 else Outcome.TIE

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import transformers
 
 from judgelm.cli import build_parser
-from judgelm.llm_judge.arguments import (
+from judgelm.commands.published import (
     evaluate_parser,
     judgelm_preprocess_parser,
     mmvet_preprocess_parser,

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.tiny import table
-from judgelm.jsonl import read_json, write_text
-from judgelm.tiny import ADAPTER
+from judgelm.files import write_text
+from judgelm.jsonl import read_json
+from judgelm.models.tiny import ADAPTER
 
 MOST_BYTES = 12_000_000
 KEPT = ("base_model_name_or_path", "lora_alpha", "peft_type", "r", "target_modules", "task_type")

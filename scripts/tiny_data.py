@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from judgelm.jsonl import Record, read_lines, require, write_lines
-from judgelm.verdict import Judgement
+from judgelm.judgement import Judgement
 
 LICENSES = ("MIT", "Apache-2.0")
 DEV_SHARE = 5

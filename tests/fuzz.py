@@ -35,12 +35,12 @@ from serving import Server, running, stack
 from test_openai_engine import Played, wrote
 
 from judgelm import cli
-from judgelm.engine.responses import read_response
-from judgelm.jsonl import InputError, one_line
-from judgelm.llm_judge.benchmark_sets import BENCHMARKS
-from judgelm.llm_judge.vocabularies import VOCABULARIES
-from judgelm.preprocess import write_judgelm_samples, write_mmvet_samples
-from judgelm.verdict import Judgement, ParseState, published_scores
+from judgelm.answers import write_judgelm_samples, write_mmvet_samples
+from judgelm.benchmark.sets import BENCHMARKS
+from judgelm.benchmark.vocabularies import VOCABULARIES
+from judgelm.engine.openai.responses import read_response
+from judgelm.errors import InputError, one_line
+from judgelm.judgement import Judgement, ParseState, published_scores
 
 Record = dict[str, Any]
 Made = tuple[st.SearchStrategy[tuple[Any, ...]], Callable[..., None]]

@@ -20,7 +20,7 @@ import torch  # noqa: F401
 import transformers  # noqa: F401
 
 from judgelm.cli import main
-from judgelm.engine import hf  # noqa: F401
+from judgelm.engine.hf import engine as hf  # noqa: F401
 
 
 def count_lines(paths: list[Path]) -> int:

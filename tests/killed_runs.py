@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.encoding import EncodedPrompt
-from judgelm.engine import Generation, Request, Sampling
-from judgelm.llm_judge.judge import Judge, JudgeSettings
-from judgelm.llm_judge.run import RunFiles, hash_file, run_judge
+from judgelm.engine.interface import Generation, Request, Sampling
+from judgelm.files import hash_file
+from judgelm.judge.judge import Judge
+from judgelm.judge.run import RunFiles, run_judge
+from judgelm.judge.settings import JudgeSettings
 from judgelm.prompt import render_prompt
-from judgelm.reading import read_samples
 from judgelm.sample import Sample
+from judgelm.samples import read_samples
 
 ORDERS = ("forward", "reversed")
 

@@ -19,9 +19,9 @@ import httpx
 import pytest
 import uvicorn
 
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 from judgelm.serve.guard import Guard, Hosts, Protocol, read_hosts
-from judgelm.serve.http import check_url, listen, log_to_stderr, read_secret
+from judgelm.serve.servers import check_url, listen, log_to_stderr, read_secret
 
 
 @contextlib.contextmanager
@@ -568,7 +568,7 @@ CONV = {
 
 def through(url: str, worker: str, params: dict[str, Any]) -> Any:
     """What the API gets from this worker."""
-    from judgelm.serve.workers import Workers
+    from judgelm.serve.worker_client import Workers
 
     async def ask() -> Any:
         workers, last = Workers(url), None
@@ -633,10 +633,10 @@ def test_what_comes_from_a_worker_is_bounded(place: str, answer: Any) -> None:
 
 
 def test_each_text_goes_to_a_worker_once_and_its_413_is_the_clients() -> None:
-    from judgelm.engine import Sampling
+    from judgelm.engine.interface import Sampling
     from judgelm.sample import Sample
     from judgelm.serve.api import create_app
-    from judgelm.serve.workers import judgement_params
+    from judgelm.serve.worker_client import judgement_params
 
     asked = judgement_params(Sample("1", "2 + 2?", ("ALPHA", "BETA")), "pair", Sampling(max_new_tokens=9))
     place = "/worker_generate_stream"

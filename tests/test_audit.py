@@ -13,13 +13,13 @@ from conftest import make_samples, write_jsonl
 from test_run import judge
 
 from judgelm import Judge, Sample
+from judgelm.audit.audit import CHECKS, Check, choose_checks, judge_effect
+from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
+from judgelm.commands.audit import add_arguments, run_audit
+from judgelm.commands.choose import ChosenJudge
 from judgelm.encoding import EncodedPrompt
-from judgelm.engine import Generation, LineScores
-from judgelm.llm_judge.audit import CHECKS, Check, choose_checks, judge_effect
-from judgelm.llm_judge.audit_command import add_arguments, run_audit
-from judgelm.llm_judge.engines import ChosenJudge
-from judgelm.llm_judge.intervals import Estimate
-from judgelm.llm_judge.perturbations import PERTURBATIONS, changed_place, perturb
+from judgelm.engine.interface import Generation, LineScores
+from judgelm.evaluation.metrics.intervals import Estimate
 from judgelm.prompt import count_markers, render_prompt
 
 Scores = tuple[int, int]

@@ -12,10 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from judgelm.distribution import line_text, score_lines
 from judgelm.encoding import decode_after, encode_prompt
-from judgelm.engine import Request, Sampling
-from judgelm.engine.hf import HFEngine
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import Request, Sampling
 from judgelm.engine.score_line import line_tokens
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 
 SIZES = {
     "hidden_size": 64,

@@ -18,14 +18,16 @@ from conftest import write_jsonl
 from filelock import FileLock
 from test_run import judge as command
 
-from judgelm.jsonl import InputError, Line
-from judgelm.llm_judge import benchmark_files
-from judgelm.llm_judge.benchmark_files import find_files
-from judgelm.llm_judge.benchmark_metrics import grades_table, measure, measure_grades
-from judgelm.llm_judge.benchmark_sets import BENCHMARKS, majority
-from judgelm.llm_judge.predictions import predicted_samples, read_predictions
-from judgelm.llm_judge.vocabularies import VOCABULARIES, find_vocabulary, normal_form
-from judgelm.verdict import Outcome
+from judgelm.benchmark import files as benchmark_files
+from judgelm.benchmark.files import find_files
+from judgelm.benchmark.measure import measure, measure_grades
+from judgelm.benchmark.predictions import predicted_samples, read_predictions
+from judgelm.benchmark.sets import BENCHMARKS, majority
+from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
+from judgelm.errors import InputError
+from judgelm.jsonl import Line
+from judgelm.judgement import Outcome
+from judgelm.report.benchmark_tables import grades_table
 
 
 def write_json(path: Path, document: Any) -> Path:

@@ -18,11 +18,12 @@ from conftest import ROOT, make_samples, write_jsonl
 from test_commands import as_published, published
 from test_run import judge, judge_args, lasting
 
-from judgelm.jsonl import InputError
-from judgelm.llm_judge import engines
-from judgelm.llm_judge.cluster import Placement, _cores_each, absolute, load_on_node
-from judgelm.llm_judge.judge import plan_blocks
-from judgelm.model import default_device, find_model
+from judgelm.commands import choose as engines
+from judgelm.errors import InputError
+from judgelm.judge.judge import plan_blocks
+from judgelm.judge.placement import Placement
+from judgelm.judge.replicas import _cores_each, absolute, load_on_node
+from judgelm.models.loading import default_device, find_model
 
 ORDERS = ("forward", "reversed")
 TWO = ("--num-replicas", "2")
@@ -244,8 +245,9 @@ def test_replicas_that_are_lost_again_and_again_end_the_run(run: Any) -> None:
         "import functools, os\n"
         "from conftest import make_samples\n"
         "from judgelm.console import run_main\n"
-        "from judgelm.llm_judge.cluster import Placement, Replicas\n"
-        "from judgelm.llm_judge.judge import JudgeSettings\n"
+        "from judgelm.judge.placement import Placement\n"
+        "from judgelm.judge.replicas import Replicas\n"
+        "from judgelm.judge.settings import JudgeSettings\n"
         "replicas = Replicas(functools.partial(os._exit, 1), Placement(1, 0, 'cpu', None))\n"
         "run_main(lambda: print(list(replicas.run(make_samples(3), ['forward'], JudgeSettings()))))\n"
     )

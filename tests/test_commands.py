@@ -14,12 +14,12 @@ from test_run import Scripted, judge, lasting
 
 from judgelm import Judge, Sample
 from judgelm.cli import main
-from judgelm.engine import Sampling
-from judgelm.llm_judge.commands import published_main
-from judgelm.llm_judge.metrics import JudgedPair, evaluate_pairs
-from judgelm.llm_judge.report import counts_line, win_lines
-from judgelm.llm_judge.run import count_records
-from judgelm.verdict import ParseState
+from judgelm.commands.published import published_main
+from judgelm.engine.interface import Sampling
+from judgelm.evaluation.published import JudgedPair, evaluate_pairs
+from judgelm.judge.run import count_records
+from judgelm.judgement import ParseState
+from judgelm.report.terminal import counts_line, win_lines
 
 
 def published(task: str, *arguments: str | Path) -> int:
@@ -320,7 +320,7 @@ def test_closed_output_is_no_traceback(run: Any, pairs_file: Path) -> None:
 
 
 def records_of(texts: dict[str, str]) -> list[dict[str, Any]]:
-    from judgelm.llm_judge.judge import JudgeSettings
+    from judgelm.judge.settings import JudgeSettings
 
     judge_ = Judge(Scripted(texts))
     samples = [Sample(key, "Q", ["a", "b"]) for key in texts]

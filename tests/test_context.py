@@ -8,7 +8,7 @@ import pytest
 from transformers import AutoConfig
 
 from judgelm.engine.context import find_context_length
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 
 
 @pytest.mark.parametrize(

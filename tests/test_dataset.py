@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from judgelm.encoding import ExampleEncoder, PromptTooLong, encode
-from judgelm.jsonl import InputError, Line
+from judgelm.errors import InputError
+from judgelm.jsonl import Line
 from judgelm.prompt import render_prompt
 from judgelm.sample import TrainingSample
 from judgelm.train.dataset import (

@@ -11,13 +11,13 @@ from conftest import build_model, make_samples, train_byte_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
 
 from judgelm.encoding import decode_after, encode_prompt
-from judgelm.engine import Generation, Request, Sampling
-from judgelm.engine.hf import HFEngine
-from judgelm.engine.schedule import Room
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.hf.schedule import Room
+from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.engine.score_line import ScoreLineProcessor, score_pieces
-from judgelm.jsonl import InputError
-from judgelm.model import find_model, load_model
-from judgelm.verdict import Judgement, ParseState
+from judgelm.errors import InputError
+from judgelm.judgement import Judgement, ParseState
+from judgelm.models.loading import find_model, load_model
 
 
 def requests(engine: HFEngine, count: int, prefill: str = "") -> list[Request]:

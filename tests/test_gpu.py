@@ -14,9 +14,9 @@ from test_packed import both_orders
 from test_run import judge
 
 from judgelm.distribution import line_text, score_lines
-from judgelm.engine import Sampling
-from judgelm.engine.hf import HFEngine
-from judgelm.model import find_model, load_model
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import Sampling
+from judgelm.models.loading import find_model, load_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
-from judgelm.llm_judge.intervals import (
+from judgelm.evaluation.metrics.intervals import (
     Statistic,
     bootstrap,
     constant_interval,

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 
-from judgelm.jsonl import InputError
-from judgelm.llm_judge.judged import read_files, read_folder
-from judgelm.verdict import Outcome
+from judgelm.errors import InputError
+from judgelm.evaluation.results import read_files, read_folder
+from judgelm.judgement import Outcome
 
 FORWARD = {"question_id": 1, "question_body": "Why?", "answer1_body": "a", "answer2_body": "b", "pred_text": "9 4"}
 NAMES = {"answer1_model_id": "m1", "answer2_model_id": "m2"}

@@ -7,28 +7,21 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-CORE = ["jsonl", "console", "sample", "prompt", "score_lines", "verdict", "distribution", "preprocess", "reading"]
-LAYERS = [
-    *(
-        "jsonl",
-        "console",
-        "score_lines",
-        "verdict",
-        "distribution",
-        "sample",
-        "prompt",
-        "reading",
-        "preprocess",
-        "encoding",
-        "tiny",
-        "model",
-        "merged",
-        "engine",
-    ),
-    *("llm_judge", "train", "serve", "cli", "__main__", "data"),
+CORE = [
+    *("errors", "score_lines", "judgement", "files", "console", "distribution"),
+    *("jsonl", "sample", "prompt", "verdict", "answers", "samples"),
 ]
+LAYERS = [
+    *CORE,
+    *("encoding", "models", "engine", "evaluation", "ranking", "benchmark", "train", "judge", "audit", "flags"),
+    *("report", "serve", "commands", "cli", "llm_judge", "__main__", "data"),
+]
+"""each imports only from itself and those before it"""
 TRAINING = {f"train/{name}.py" for name in ("arguments", "attention", "card", "model", "trainer")}
-ENGINE = {f"engine/{name}.py" for name in ("hf", "packed", "padded", "rope", "running", "schedule", "score_line")}
+ENGINE = {
+    "engine/score_line.py",
+    *(f"engine/hf/{name}.py" for name in ("engine", "packed", "padded", "rope", "batch", "schedule")),
+}
 HEAVY_AT_THE_TOP: dict[str, set[str]] = {
     "torch": {
         *ENGINE,
@@ -46,22 +39,22 @@ HEAVY_AT_THE_TOP: dict[str, set[str]] = {
     "krippendorff": set(),
     "jinja2": set(),
     "vllm": set(),
-    "gradio": {"serve/ui.py", "serve/batch_tab.py"},
+    "gradio": {"serve/page/page.py", "serve/page/batch_tab.py"},
     "ray": set(),
 }
 ANYWHERE = {
-    "peft": {"model.py", "train/model.py"},
-    "sklearn": {"llm_judge/metrics.py"},
-    "scipy": {"llm_judge/comparison.py", "llm_judge/intervals.py", "llm_judge/ranking.py"},
+    "peft": {"models/loading.py", "train/model.py"},
+    "sklearn": {"evaluation/published.py"},
+    "scipy": {"evaluation/comparison.py", "evaluation/metrics/intervals.py", "ranking/rank.py"},
     "evalica": set(),
-    "krippendorff": {"llm_judge/agreement.py"},
-    "jinja2": {"llm_judge/html_report.py"},
-    "huggingface_hub": {"model.py", "train/dataset.py"},
+    "krippendorff": {"evaluation/metrics/agreement.py"},
+    "jinja2": {"report/context.py"},
+    "huggingface_hub": {"models/loading.py", "train/dataset.py"},
     "datasets": {"train/dataset.py"},
-    "gradio": {"serve/ui.py", "serve/batch_tab.py", "serve/gradio_web_server_judgelm.py"},
-    # the package: engine/openai.py asks with httpx
+    "gradio": {"serve/page/page.py", "serve/page/batch_tab.py", "serve/gradio_web_server_judgelm.py"},
+    # the package: engine/openai asks with httpx
     "openai": set(),
-    "ray": {"llm_judge/cluster.py"},
+    "ray": {"judge/replicas.py"},
     "vllm": {"engine/vllm.py"},
 }
 PACKAGE = ROOT / "judgelm"
@@ -123,9 +116,9 @@ def test_heavy_libraries_stay_in_their_files() -> None:
         assert "fastapi" not in anywhere or name.startswith("serve/"), name
 
 
-@pytest.mark.parametrize("name", ["openai", "responses", "outgoing"])
+@pytest.mark.parametrize("name", ["engine", "responses", "requests"])
 def test_a_server_is_asked_without_torch(name: str) -> None:
-    libraries = {module.split(".")[0] for module in imports(PACKAGE / "engine" / f"{name}.py")}
+    libraries = {module.split(".")[0] for module in imports(PACKAGE / "engine" / "openai" / f"{name}.py")}
     assert libraries <= {"judgelm", "httpx", *sys.stdlib_module_names}
 
 
@@ -137,7 +130,7 @@ def test_no_script_folder_hides_a_standard_module() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import judgelm.prompt", "import judgelm", "import judgelm.cli, judgelm.preprocess, judgelm.train.train"],
+    ["import judgelm.prompt", "import judgelm", "import judgelm.cli, judgelm.answers, judgelm.train.train"],
 )
 def test_light_imports_load_neither_torch_nor_transformers(run: object, statement: str) -> None:
     code = f"{statement}; import sys; print(sorted({{'torch', 'transformers', 'numpy', 'sklearn'}} & set(sys.modules)))"

@@ -15,9 +15,9 @@ from test_merged import write_adapter
 from test_run import judge
 
 from judgelm import Judge
-from judgelm.jsonl import InputError
-from judgelm.llm_judge.judge import JudgeSettings
-from judgelm.model import find_model, load_model
+from judgelm.errors import InputError
+from judgelm.judge.settings import JudgeSettings
+from judgelm.models.loading import find_model, load_model
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_a_setting_that_no_flag_gave_keeps_its_name(
 ) -> None:
     """`judgelm benchmark` and the like choose some settings themselves: they have no flag to be named."""
     from judgelm.console import run_main
-    from judgelm.jsonl import SettingError
+    from judgelm.errors import SettingError
 
     def command() -> None:
         raise SettingError("constrained", "decoding cannot be used: the tokenizer has no token for digits")

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from judgelm.merged import merged_folder
-from judgelm.model import ModelFolder, find_model, load_model
+from judgelm.models.loading import ModelFolder, find_model, load_model
+from judgelm.models.merged import merged_folder
 
 
 def write_adapter(model_folder: Path, output: Path, seed: int) -> ModelFolder:

@@ -9,10 +9,10 @@ from conftest import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
+from judgelm.evaluation.evaluate import evaluate_files
+from judgelm.evaluation.published import JudgedPair, evaluate_pairs
 from judgelm.llm_judge import common
-from judgelm.llm_judge.evaluation import evaluate_files
-from judgelm.llm_judge.metrics import JudgedPair, evaluate_pairs
 
 PUBLISHED = [
     "accuracy",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from serving import Server, running, stack
 
-from judgelm.serve.workers import Chunk, Usage
+from judgelm.serve.worker_client import Chunk, Usage
 
 MODEL = "random-llama"
 ASKED = [{"role": "user", "content": "2 + 2?"}]
@@ -233,7 +233,7 @@ def test_a_bug_of_ours_is_an_error_of_that_shape_too(monkeypatch: pytest.MonkeyP
     from starlette.testclient import TestClient
 
     from judgelm.serve.api import create_app
-    from judgelm.serve.workers import Workers
+    from judgelm.serve.worker_client import Workers
 
     async def broken(_: Workers) -> list[str]:
         raise ZeroDivisionError("a secret of ours")

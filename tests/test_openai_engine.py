@@ -24,13 +24,13 @@ from serving import running, stack
 from test_run import judge, judge_args, lasting
 
 from judgelm import Judge
-from judgelm.engine import Generation, Request, Sampling
-from judgelm.engine.openai import OpenAIEngine, Server, check_base_url, seed_of
-from judgelm.engine.outgoing import Retries, retry_after_s
-from judgelm.engine.responses import Answer, End, Fault, Refusal, read_response
-from judgelm.jsonl import InputError
+from judgelm.engine.interface import Generation, Request, Sampling
+from judgelm.engine.openai.engine import OpenAIEngine, Server, check_base_url, seed_of
+from judgelm.engine.openai.requests import Retries, retry_after_s
+from judgelm.engine.openai.responses import Answer, End, Fault, Refusal, read_response
+from judgelm.errors import InputError
+from judgelm.judgement import Judgement
 from judgelm.prompt import render_prompt
-from judgelm.verdict import Judgement
 
 KEY = "sk-secret-0123456789"
 GREEDY = Sampling()
@@ -467,7 +467,7 @@ def test_the_time_limit_holds_for_a_server_that_drips() -> None:
 
 
 def test_an_endless_answer_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("judgelm.engine.openai._MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("judgelm.engine.openai.engine._MOST_BYTES", 1 << 20)
     with Played(lambda number, _: wrote("8 " * (1 << 20)) if number else wrote()) as server:
         found = ask(server, 2)
     assert [found[key].finish_reason for key in "01"] == ["stop", "refused"]

@@ -11,10 +11,10 @@ from conftest import make_samples
 from test_engine import by_key, load_engine, requests
 
 from judgelm.encoding import encode_prompt
-from judgelm.engine import Request, Sampling
-from judgelm.engine.hf import HFEngine
-from judgelm.engine.packed import KeyValues, Reading, _causal_by_torch, _causal_in_blocks, read_packed
-from judgelm.engine.tree import Tree
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.hf.packed import KeyValues, Reading, _causal_by_torch, _causal_in_blocks, read_packed
+from judgelm.engine.hf.tree import Tree
+from judgelm.engine.interface import Request, Sampling
 
 
 @pytest.fixture(scope="module")

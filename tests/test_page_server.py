@@ -21,7 +21,7 @@ import pytest
 from conftest import write_jsonl
 from serving import Server, models_of, running
 
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 
 ROW = {"question_body": "Why?", "answer1_body": "Because of that.", "answer2_body": "So."}
 
@@ -162,7 +162,7 @@ def test_uploads_and_results_can_be_read_by_the_page_alone_and_go_at_its_end(
 
 
 def test_a_vote_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
-    from judgelm.serve.page_files import append_private
+    from judgelm.serve.page.files import append_private
 
     votes = tmp_path / "logs" / "votes.jsonl"
     modes = []
@@ -176,7 +176,7 @@ def test_a_vote_can_be_read_by_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_the_oldest_files_go_where_there_are_too_many_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from judgelm.serve import page_files
+    from judgelm.serve.page import files as page_files
 
     monkeypatch.setattr(page_files, "_MOST_BYTES", 250)
     for age, name in enumerate(("new/a", "newer/b", "old/c", "yesterday/d")):
@@ -329,7 +329,7 @@ def test_the_log_of_the_page_names_no_session_and_no_file(page: Page, tmp_path: 
 
 
 def test_while_a_thread_reads_a_file_others_are_served() -> None:
-    from judgelm.serve.batch_tab import _wait_for
+    from judgelm.serve.page.batch_tab import _wait_for
 
     served = threading.Event()
 

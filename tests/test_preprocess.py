@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 
-from judgelm.jsonl import InputError
-from judgelm.preprocess import combine_answers, combine_mmvet, write_judgelm_samples
+from judgelm.answers import combine_answers, combine_mmvet, write_judgelm_samples
+from judgelm.errors import InputError
 
 
 def answers(name: str, ids: list[int], **more: Any) -> list[dict[str, Any]]:

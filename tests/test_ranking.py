@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from judgelm.cli import main
-from judgelm.jsonl import InputError
-from judgelm.llm_judge import ranking as ranking_module
-from judgelm.llm_judge.arena_command import make_pairs
-from judgelm.llm_judge.matrix_picture import matrix_svg, matrix_text
-from judgelm.llm_judge.ranking import ELO_K, Comparison, Ranking, elo, more_needed, rank
+from judgelm.commands.arena import make_pairs
+from judgelm.errors import InputError
+from judgelm.ranking import rank as ranking_module
+from judgelm.ranking.rank import ELO_K, Comparison, Ranking, elo, more_needed, rank
+from judgelm.report.matrix_picture import matrix_svg, matrix_text
 
 WIN, TIE, LOSE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 POINTS = 400 / math.log(10)

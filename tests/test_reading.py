@@ -11,12 +11,13 @@ from conftest import make_samples, write_jsonl
 
 from judgelm import Judge
 from judgelm.encoding import EncodedPrompt
-from judgelm.engine import Generation
-from judgelm.jsonl import InputError, id_order, read_lines, write_lines
-from judgelm.llm_judge.judge import JudgeSettings
-from judgelm.llm_judge.run import RunFiles, run_judge
-from judgelm.reading import read_samples
+from judgelm.engine.interface import Generation
+from judgelm.errors import InputError
+from judgelm.jsonl import id_order, read_lines, write_lines
+from judgelm.judge.run import RunFiles, run_judge
+from judgelm.judge.settings import JudgeSettings
 from judgelm.sample import Sample
+from judgelm.samples import read_samples
 
 ROWS = [sample.to_record() for sample in make_samples(4)]
 
@@ -163,7 +164,7 @@ def test_a_large_file_is_read_and_written_without_holding_it(tmp_path: Path) -> 
     assert (len(samples), samples[1499].question_id, len(samples[10:20])) == (1500, 1499, 10)
     files = RunFiles.in_folder(tmp_path, ("forward",))
     settings = JudgeSettings(scores_only=True)
-    with mock.patch("judgelm.llm_judge.judge._WINDOW", 128):
+    with mock.patch("judgelm.judge.judge._WINDOW", 128):
         found = run_judge(lambda: Judge(Short()), samples, settings, files, {}, "m")["forward"]  # type: ignore[arg-type]
     assert tracemalloc.get_traced_memory()[1] < 12_000_000
     tracemalloc.stop()

@@ -13,13 +13,13 @@ from xml.etree import ElementTree
 import pytest
 from conftest import write_jsonl
 
-from judgelm.jsonl import InputError
-from judgelm.llm_judge import pictures
-from judgelm.llm_judge.disagreement import distance, kinds, largest
-from judgelm.llm_judge.html_report import build_context, render_markdown, render_page
-from judgelm.llm_judge.judged import JudgedSample, Reading, Truth
-from judgelm.llm_judge.report_command import run as run_report
-from judgelm.verdict import Outcome, ParseState
+from judgelm.commands.report import run as run_report
+from judgelm.errors import InputError
+from judgelm.evaluation.results import JudgedSample, Reading, Truth
+from judgelm.judgement import Outcome, ParseState
+from judgelm.report import pictures
+from judgelm.report.context import build_context, render_markdown, render_page
+from judgelm.report.disagreement import distance, kinds, largest
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = (

@@ -12,8 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from judgelm.distribution import line_text, score_lines
 from judgelm.encoding import decode_after, encode_prompt
-from judgelm.engine import Request, Sampling
-from judgelm.engine.hf import HFEngine
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import Request, Sampling
 from judgelm.engine.score_line import line_tokens
 
 KINDS = {"phi3": None, "phi3 with a window": 300, "llama longrope": None, "dynamic": None}

@@ -15,11 +15,13 @@ import pytest
 from conftest import make_samples, write_jsonl
 
 from judgelm import jsonl
-from judgelm.jsonl import InputError, LineFile, dump_json, dump_line, read_json, read_lines, write_text
-from judgelm.llm_judge.judged import read_files
-from judgelm.llm_judge.row_files import read_rows
-from judgelm.reading import read_samples
+from judgelm.benchmark.rows import read_rows
+from judgelm.errors import InputError
+from judgelm.evaluation.results import read_files
+from judgelm.files import write_text
+from judgelm.jsonl import LineFile, dump_json, dump_line, read_json, read_lines
 from judgelm.sample import Sample
+from judgelm.samples import read_samples
 
 ROWS = [sample.to_record() for sample in make_samples(3)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)

@@ -14,12 +14,12 @@ from filelock import FileLock
 from judgelm import Judge, Sample
 from judgelm.cli import main
 from judgelm.encoding import EncodedPrompt
-from judgelm.engine import Generation
-from judgelm.jsonl import InputError
-from judgelm.llm_judge.judge import JudgeSettings
-from judgelm.llm_judge.run import RunFiles, run_judge
+from judgelm.engine.interface import Generation
+from judgelm.errors import InputError
+from judgelm.judge.run import RunFiles, run_judge
+from judgelm.judge.settings import JudgeSettings
+from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import TASKS, render_prompt
-from judgelm.verdict import Judgement, Outcome, ParseState
 
 VOLATILE = ("pred_id", "tstamp")
 

@@ -15,11 +15,11 @@ from test_run import judge
 from judgelm import Judge
 from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
 from judgelm.encoding import encode_prompt
-from judgelm.engine import Request, Sampling
-from judgelm.engine.hf import HFEngine
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import Request, Sampling
 from judgelm.engine.score_line import LineTree, line_tokens
-from judgelm.llm_judge.metrics import brier, calibration_error
-from judgelm.verdict import Judgement, Outcome
+from judgelm.evaluation.published import brier, calibration_error
+from judgelm.judgement import Judgement, Outcome
 
 
 def asked_for(engine: HFEngine, prefill: str, count: int = 3) -> list[Request]:

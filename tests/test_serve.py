@@ -17,7 +17,7 @@ import pytest
 from conftest import make_samples
 from serving import Server, models_of, running, stack
 
-from judgelm.llm_judge.judge import Judge
+from judgelm.judge.judge import Judge
 from judgelm.prompt import render_prompt
 from judgelm.serve.protocol import ErrorCode
 
@@ -389,7 +389,7 @@ def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_
     servers: tuple[Server, Server, Server],
 ) -> None:
     from judgelm.serve.protocol import WorkerError
-    from judgelm.serve.workers import Workers
+    from judgelm.serve.worker_client import Workers
 
     controller, _, api = servers
     with ThreadingHTTPServer(("127.0.0.1", 0), SlowWorker) as slow:
@@ -515,7 +515,7 @@ def test_fastchats_test_message_talks_to_our_worker(servers: tuple[Server, Serve
 def test_the_batcher_survives_what_a_request_breaks(model_folder: Path) -> None:
     from test_engine import OutOfMemory, load_engine, requests
 
-    from judgelm.engine import Sampling
+    from judgelm.engine.interface import Sampling
     from judgelm.serve.batcher import Batcher, Update
 
     engine = load_engine(model_folder)
@@ -550,7 +550,7 @@ def test_the_batcher_survives_what_a_request_breaks(model_folder: Path) -> None:
 def test_the_clients_of_a_stack_see_a_failing_worker_as_a_clear_error() -> None:
     """What comes from a worker is checked: it may be anybody's."""
     from judgelm.serve.protocol import WorkerError
-    from judgelm.serve.workers import Workers
+    from judgelm.serve.worker_client import Workers
 
     async def sent_by(request: httpx.Request) -> AsyncGenerator[bytes, None]:
         answers = {"/get_worker_address": {"address": "http://worker"}, "/model_details": {"judgelm": "x"}}

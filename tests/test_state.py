@@ -16,14 +16,17 @@ from test_openai_engine import Played, wrote
 
 from judgelm.cli import main
 from judgelm.encoding import EncodedPrompt
-from judgelm.engine import Generation
-from judgelm.jsonl import InputError, read_json, write_text
-from judgelm.llm_judge import log
-from judgelm.llm_judge.judge import Judge, JudgeSettings, Order
-from judgelm.llm_judge.run import RunFiles, hash_file, run_judge
+from judgelm.engine.interface import Generation
+from judgelm.errors import InputError
+from judgelm.files import hash_file, write_text
+from judgelm.jsonl import read_json
+from judgelm.judge import log
+from judgelm.judge.judge import Judge
+from judgelm.judge.run import RunFiles, run_judge
+from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.prompt import render_prompt
-from judgelm.reading import Samples, read_samples
 from judgelm.sample import Sample
+from judgelm.samples import Samples, read_samples
 
 Records = list[dict[str, Any]]
 

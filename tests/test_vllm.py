@@ -13,14 +13,14 @@ import torch
 from conftest import Runner, build_model, make_samples, train_byte_tokenizer, write_jsonl
 
 from judgelm.encoding import decode_after, encode
-from judgelm.engine import Generation, Request, Sampling
-from judgelm.engine.hf import HFEngine
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.engine.loading import Holding
 from judgelm.engine.vllm import VLLMEngine, load_vllm
-from judgelm.jsonl import InputError
-from judgelm.model import find_model, load_model
+from judgelm.errors import InputError
+from judgelm.judgement import Judgement, ParseState
+from judgelm.models.loading import find_model, load_model
 from judgelm.prompt import TASKS
-from judgelm.verdict import Judgement, ParseState
 
 needs_vllm = pytest.mark.skipif(
     importlib.util.find_spec("vllm") is None, reason="vLLM is not installed here (docs/vllm.md says how)"

@@ -15,8 +15,8 @@ from conftest import build_model, make_samples, train_byte_tokenizer
 from test_attacks import controller, said, served
 
 from judgelm.encoding import encode, encode_prompt
-from judgelm.jsonl import InputError
-from judgelm.llm_judge.judge import Judge
+from judgelm.errors import InputError
+from judgelm.judge.judge import Judge
 from judgelm.sample import Sample
 from judgelm.serve.chat_format import ConversationFormat, TemplateFormat, choose_format
 from judgelm.serve.lengths import count_tokens, cut_answers, exceeds

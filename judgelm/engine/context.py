@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
-from judgelm.engine import Request, Sampling
-from judgelm.engine.running import Row
+from judgelm.engine.hf.batch import Row
+from judgelm.engine.interface import Request, Sampling
 from judgelm.engine.score_line import score_pieces
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 from judgelm.sample import Sample
 
 if TYPE_CHECKING:

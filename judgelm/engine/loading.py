@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from judgelm.engine import Engine
-from judgelm.jsonl import SettingError
-from judgelm.model import DTYPES, QUANTIZATIONS, ModelFolder, load_model
+from judgelm.engine.interface import Engine
+from judgelm.errors import SettingError
+from judgelm.models.loading import DTYPES, QUANTIZATIONS, ModelFolder, load_model
 
 _SIZE = re.compile(r"\d+(\.\d+)?[KMG]i?B", re.IGNORECASE)
 
@@ -41,7 +41,7 @@ class Holding:
 
 
 def _load_hf(folder: ModelFolder, holding: Holding) -> Engine:
-    from judgelm.engine.hf import HFEngine
+    from judgelm.engine.hf.engine import HFEngine
 
     model, tokenizer = load_model(
         folder,

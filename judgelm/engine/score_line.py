@@ -11,7 +11,7 @@ import torch
 from transformers import LogitsProcessor
 
 from judgelm.encoding import decode_after, encode
-from judgelm.jsonl import SettingError
+from judgelm.errors import SettingError
 from judgelm.prompt import RESPONSE
 
 if TYPE_CHECKING:

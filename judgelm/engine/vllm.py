@@ -8,14 +8,14 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from judgelm.engine import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
+from judgelm.engine.hf.batch import Row
+from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.loading import Holding
-from judgelm.engine.running import Row
 from judgelm.engine.score_line import allowed_tokens, line_tokens
-from judgelm.jsonl import SettingError
-from judgelm.merged import merged_folder
-from judgelm.model import ModelFolder, check_gpus, choose_dtype, in_one_line, load_config, load_tokenizer
+from judgelm.errors import SettingError
+from judgelm.models.loading import ModelFolder, check_gpus, choose_dtype, in_one_line, load_config, load_tokenizer
+from judgelm.models.merged import merged_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from judgelm.jsonl import Record, read_lines
-from judgelm.verdict import published_scores
+from judgelm.judgement import published_scores
 
 
 def load_questions(question_file: str, begin: int | None, end: int | None) -> list[Record]:

@@ -1,6 +1,6 @@
 """Published script: metrics of judgement files against a teacher."""
 
-from judgelm.llm_judge.commands import evaluate_main
+from judgelm.commands.published import evaluate_main
 
 if __name__ == "__main__":
     evaluate_main()

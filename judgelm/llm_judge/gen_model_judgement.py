@@ -1,6 +1,6 @@
 """Published script: judge a JSONL file, task pair."""
 
-from judgelm.llm_judge.commands import published_main
+from judgelm.commands.published import published_main
 
 if __name__ == "__main__":
     published_main("pair")

@@ -25,16 +25,17 @@ from starlette.routing import Route
 
 from judgelm import __version__
 from judgelm.console import Parser, run_main
-from judgelm.jsonl import InputError, dump_line, one_line
+from judgelm.errors import InputError, one_line
+from judgelm.jsonl import dump_line
 from judgelm.serve.arguments import API_PORT, CONTROLLER_ADDRESS, add_allowed_hosts
+from judgelm.serve.counters import Metrics
 from judgelm.serve.guard import App, Guard, Hosts, Message, Receive, Send, read_hosts
-from judgelm.serve.http import check_url, listen, log_to_stderr, read_secret, run_server
-from judgelm.serve.judging import ErrorOut, Event, JudgementRequest, ResultOut, check_request, judge_through
-from judgelm.serve.metrics import Metrics
+from judgelm.serve.judgements import ErrorOut, Event, JudgementRequest, ResultOut, check_request, judge_through
 from judgelm.serve.openai_requests import UnsupportedField
 from judgelm.serve.openai_routes import openai_router
 from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
-from judgelm.serve.workers import Usage, Workers
+from judgelm.serve.servers import check_url, listen, log_to_stderr, read_secret, run_server
+from judgelm.serve.worker_client import Usage, Workers
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from judgelm.engine import FinishReason, Request, Sampling
-from judgelm.engine.hf import HFEngine
-from judgelm.engine.running import Row
+from judgelm.engine.hf.batch import Row
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import FinishReason, Request, Sampling
 
 log = logging.getLogger(__name__)
 

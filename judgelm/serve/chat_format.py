@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from judgelm.encoding import encode
-from judgelm.jsonl import InputError, one_line
+from judgelm.errors import InputError, one_line
 from judgelm.serve.protocol import CONVERSATION, get_conv_template
 
 if TYPE_CHECKING:

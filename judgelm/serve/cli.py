@@ -11,14 +11,17 @@ from typing import NoReturn
 
 from judgelm.console import Parser, run_main
 from judgelm.encoding import PromptTooLong
-from judgelm.engine import Request, Sampling
-from judgelm.jsonl import InputError, id_key
-from judgelm.llm_judge.arguments import add_device_arguments
-from judgelm.llm_judge.judge import Judge, JudgeSettings, Order, Verdict, check_orders
+from judgelm.engine.interface import Request, Sampling
+from judgelm.errors import InputError
+from judgelm.flags import add_device_arguments
+from judgelm.jsonl import id_key
+from judgelm.judge.judge import Judge
+from judgelm.judge.settings import JudgeSettings, Order, check_orders
+from judgelm.judgement import Judgement
 from judgelm.prompt import TASKS
-from judgelm.reading import find_task, read_samples
 from judgelm.sample import Sample
-from judgelm.verdict import Judgement
+from judgelm.samples import find_task, read_samples
+from judgelm.verdict import Verdict
 
 _HELP = "Ask the judge about its judgement; /new judges something else, /quit ends."
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from judgelm.serve.arguments import API_PORT
-from judgelm.serve.http import is_loopback
+from judgelm.serve.servers import is_loopback
 
 
 class APIError(Exception):

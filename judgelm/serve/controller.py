@@ -27,10 +27,18 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from judgelm.console import Parser, run_main
-from judgelm.jsonl import InputError, one_line
+from judgelm.errors import InputError, one_line
 from judgelm.serve.arguments import CONTROLLER_PORT, OPEN_CONTROLLER, TOKEN_VARIABLE, add_allowed_hosts
 from judgelm.serve.guard import IP, Guard, Hosts, ip_of, read_hosts
-from judgelm.serve.http import (
+from judgelm.serve.protocol import (
+    HEART_BEAT_EXPIRATION_S,
+    BaseController,
+    DispatchMethod,
+    ErrorCode,
+    WorkerInfo,
+    error_body,
+)
+from judgelm.serve.servers import (
     ask,
     check_url,
     describe,
@@ -40,14 +48,6 @@ from judgelm.serve.http import (
     read_secret,
     run_server,
     url_of,
-)
-from judgelm.serve.protocol import (
-    HEART_BEAT_EXPIRATION_S,
-    BaseController,
-    DispatchMethod,
-    ErrorCode,
-    WorkerInfo,
-    error_body,
 )
 
 log = logging.getLogger(__name__)

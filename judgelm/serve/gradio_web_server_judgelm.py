@@ -24,12 +24,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 
 from judgelm.console import Parser, run_main
-from judgelm.jsonl import InputError, one_line
+from judgelm.errors import InputError, one_line
 from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT, add_allowed_hosts
 from judgelm.serve.guard import App, Guard, Hosts, Receive, Send, read_hosts
-from judgelm.serve.http import bypass_proxies, check_url, listen, log_to_stderr, run_server
-from judgelm.serve.page_files import private_folder, remove_old
-from judgelm.serve.page_settings import Moderate
+from judgelm.serve.page.files import private_folder, remove_old
+from judgelm.serve.page.settings import Moderate
+from judgelm.serve.servers import bypass_proxies, check_url, listen, log_to_stderr, run_server
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +125,8 @@ def create_app(
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     import gradio as gr
 
-    from judgelm.serve.ui import CSS, Page, build_page
-    from judgelm.serve.workers import Workers
+    from judgelm.serve.page.page import CSS, Page, build_page
+    from judgelm.serve.worker_client import Workers
 
     # a client may name a web address where a file is expected: the page fetches none
     gr.processing_utils.async_ssrf_protected_download = _refuse_download

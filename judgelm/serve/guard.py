@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

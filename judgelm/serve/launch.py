@@ -17,9 +17,9 @@ from types import FrameType
 
 import httpx
 
-from judgelm.jsonl import InputError, one_line
+from judgelm.errors import InputError, one_line
 from judgelm.serve.arguments import OPEN_CONTROLLER, TOKEN_VARIABLE, served_name
-from judgelm.serve.http import ask, check_url, is_loopback, is_private, listen, read_secret, url_of
+from judgelm.serve.servers import ask, check_url, is_loopback, is_private, listen, read_secret, url_of
 
 _START_S = 600
 """loading a large model takes minutes"""

@@ -26,11 +26,11 @@ from pydantic import BaseModel, Field, StringConstraints, ValidationError
 from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.encoding import PromptTooLong
-from judgelm.engine import Request, Sampling
-from judgelm.engine.hf import HFEngine
-from judgelm.llm_judge.arguments import add_device_arguments
-from judgelm.llm_judge.judge import Judge
-from judgelm.model import find_model
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import Request, Sampling
+from judgelm.flags import add_device_arguments
+from judgelm.judge.judge import Judge
+from judgelm.models.loading import find_model
 from judgelm.prompt import TASKS, render_prompt
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.arguments import (
@@ -44,7 +44,6 @@ from judgelm.serve.arguments import (
 from judgelm.serve.batcher import Batcher, QueueFull, Ticket, Update
 from judgelm.serve.chat_format import ChatFormat, ChatPrompt, ConversationFormat, choose_format
 from judgelm.serve.guard import MOST_BODY_BYTES, Guard, Hosts, read_hosts
-from judgelm.serve.http import address_of, ask, check_url, describe, listen, log_to_stderr, read_secret, run_server
 from judgelm.serve.lengths import count_tokens, cut_answers, exceeds
 from judgelm.serve.protocol import (
     CONVERSATION,
@@ -56,6 +55,7 @@ from judgelm.serve.protocol import (
     error_body,
     get_conv_template,
 )
+from judgelm.serve.servers import address_of, ask, check_url, describe, listen, log_to_stderr, read_secret, run_server
 
 log = logging.getLogger(__name__)
 

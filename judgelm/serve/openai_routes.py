@@ -13,10 +13,10 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
-from judgelm.serve.metrics import Metrics
+from judgelm.serve.counters import Metrics
 from judgelm.serve.openai_requests import ChatRequest, CompletionRequest
 from judgelm.serve.protocol import WorkerError
-from judgelm.serve.workers import Chunk, Usage, Workers
+from judgelm.serve.worker_client import Chunk, Usage, Workers
 
 _AT_ONCE = 32
 """texts of one request that are generated at once"""

@@ -17,7 +17,8 @@ from transformers import HfArgumentParser
 from transformers.integrations import integration_utils
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from judgelm.jsonl import InputError, one_line, read_json
+from judgelm.errors import InputError, one_line
+from judgelm.jsonl import read_json
 
 
 @dataclass

@@ -9,12 +9,13 @@ import torch
 import transformers
 
 from judgelm import __version__
-from judgelm.jsonl import one_line, write_text
+from judgelm.errors import one_line
+from judgelm.files import write_text
 
 if TYPE_CHECKING:
-    from judgelm.model import ModelFolder
+    from judgelm.models.loading import ModelFolder
     from judgelm.train.arguments import LoraArguments, Settings
-    from judgelm.train.summary import Summary
+    from judgelm.train.counts import Summary
 
 
 def write_card(

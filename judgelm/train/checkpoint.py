@@ -9,7 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from judgelm.jsonl import InputError, Record, read_json
+from judgelm.errors import InputError
+from judgelm.jsonl import Record, read_json
 
 SETTINGS = "judgelm_training.json"
 _STATE = "trainer_state.json"

@@ -21,7 +21,8 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from judgelm.encoding import EncodedExample, ExampleEncoder
-from judgelm.jsonl import InputError, Line, Record, dump_line, one_line, read_lines, write_lines
+from judgelm.errors import InputError, one_line
+from judgelm.jsonl import Line, Record, dump_line, read_lines, write_lines
 from judgelm.sample import TrainingSample
 
 if TYPE_CHECKING:

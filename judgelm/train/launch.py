@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from judgelm.jsonl import InputError
+from judgelm.errors import InputError
 
 
 def launch(flags: Sequence[str], lora: bool, num_processes: int | None) -> None:

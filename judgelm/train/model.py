@@ -16,9 +16,11 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_flash_attn_2_available
 
 from judgelm.engine.context import find_context_length
-from judgelm.jsonl import InputError, dump_json, read_json, write_text
-from judgelm.model import ModelFolder, add_adapter, check_tokens, in_one_line, load_config
-from judgelm.tiny import quiet_progress
+from judgelm.errors import InputError
+from judgelm.files import write_text
+from judgelm.jsonl import dump_json, read_json
+from judgelm.models.loading import ModelFolder, add_adapter, check_tokens, in_one_line, load_config
+from judgelm.models.tiny import quiet_progress
 from judgelm.train import fsdp
 from judgelm.train.attention import register_packed_attention
 

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from judgelm.console import run_main
-from judgelm.jsonl import InputError, Record, dump_json, one_line, write_text
+from judgelm.errors import InputError, one_line
+from judgelm.files import write_text
+from judgelm.jsonl import Record, dump_json
 
 if TYPE_CHECKING:
     from judgelm.encoding import ExampleEncoder
-    from judgelm.model import ModelFolder
+    from judgelm.models.loading import ModelFolder
     from judgelm.train.arguments import Settings
+    from judgelm.train.counts import Summary
     from judgelm.train.dataset import Collator, JudgeDataset, TrainingRows
-    from judgelm.train.summary import Summary
 
 
 def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora: bool = False) -> None:
@@ -28,7 +30,7 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     from transformers import set_seed
 
     from judgelm.encoding import ExampleEncoder
-    from judgelm.model import find_model, load_tokenizer
+    from judgelm.models.loading import find_model, load_tokenizer
     from judgelm.train import fsdp
     from judgelm.train.arguments import check_fills_a_batch, check_optimizer, parse
     from judgelm.train.card import write_card
@@ -116,8 +118,8 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
 
 
 def _read(source: str, encoder: ExampleEncoder, settings: Settings, augmented: bool) -> tuple[JudgeDataset, Summary]:
+    from judgelm.train.counts import Summary
     from judgelm.train.dataset import Augmentation, JudgeDataset, TrainingRows
-    from judgelm.train.summary import Summary
 
     rows = TrainingRows.load(source, encoder)
     args = settings.training

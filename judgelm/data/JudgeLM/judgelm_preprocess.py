@@ -1,8 +1,8 @@
 """Published script: answer files of two or more models -> judge samples, joined on question_id."""
 
+from judgelm.answers import write_judgelm_samples
+from judgelm.commands.published import judgelm_preprocess_parser
 from judgelm.console import run_main
-from judgelm.llm_judge.arguments import judgelm_preprocess_parser
-from judgelm.preprocess import write_judgelm_samples
 
 
 def command() -> None:

@@ -1,8 +1,8 @@
 """Published script: MM-Vet ground truth and a model's predictions -> judge samples."""
 
+from judgelm.answers import write_mmvet_samples
+from judgelm.commands.published import mmvet_preprocess_parser
 from judgelm.console import run_main
-from judgelm.llm_judge.arguments import mmvet_preprocess_parser
-from judgelm.preprocess import write_mmvet_samples
 
 
 def command() -> None:

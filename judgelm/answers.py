@@ -1,0 +1,165 @@
+"""Answer files -> judge samples, joined on question_id, as the published preprocess scripts write them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from judgelm.errors import InputError
+from judgelm.jsonl import Line, Record, index_by_id, read_id, read_json, read_lines, read_text, require, write_lines
+from judgelm.sample import MAX_ANSWERS
+
+PathLike = str | os.PathLike[str]
+JUDGELM_OUTPUT = "judgelm-val-5k-judge-samples.jsonl"
+MMVET_OUTPUT = "mm-vet-judge-samples.jsonl"
+
+
+def combine_answers(answer_files: Sequence[PathLike]) -> list[Record]:
+    """One judge sample a question from two or more answer files; Assistant k's answer comes from the k-th file.
+
+    The questions and their order are those of the first file. Raises InputError where a file lacks a question, has one
+    more, or asks it in other words.
+    """
+    if not 2 <= len(answer_files) <= MAX_ANSWERS:
+        raise InputError(f"expected 2 to {MAX_ANSWERS} answer files, found {len(answer_files)}")
+    indexes = index_answers(answer_files)
+    return [combine_lines([index[key] for index in indexes]) for key in indexes[0]]
+
+
+def index_answers(answer_files: Sequence[PathLike]) -> list[dict[str, Line]]:
+    """Each file's answers by id; raises InputError where a file lacks a question, or has one more than the first."""
+    indexes = [index_by_id(read_answers(path)) for path in answer_files]
+    first = indexes[0]
+    for path, index in zip(answer_files[1:], indexes[1:], strict=True):
+        for key in (key for key in first if key not in index):
+            raise InputError(f"{path} has no answer for question_id {key} (needed by {first[key].where})")
+        for key in (key for key in index if key not in first):
+            raise InputError(f"{answer_files[0]} has no answer for question_id {key} (needed by {index[key].where})")
+    return indexes
+
+
+def read_answers(path: PathLike) -> Iterator[Line]:
+    """The rows of an answer file (question_id, question_body, text), or of one as AlpacaEval or Arena-Hard write it.
+
+    Raises InputError for what is none of these.
+    """
+    asked: Counter[str] = Counter()
+    for line in read_lines(path):
+        record = line.record
+        if "text" in record or "question_body" in record:
+            yield line
+        elif "instruction" in record and "output" in record:
+            yield Line(_from_alpaca_eval(line, asked), line.path, line.number)
+        elif "messages" in record:
+            yield Line(_from_arena_hard(line), line.path, line.number)
+        elif "choices" in record:
+            raise InputError(
+                f"{line.where}: field 'question_body' is missing: MT-bench keeps the questions in a file of their own;"
+                " write question_id, question_body and text a line"
+            )
+        else:
+            yield line
+
+
+def _from_alpaca_eval(line: Line, asked: Counter[str]) -> Record:
+    """Its rows have neither ids nor a fixed order: a question is known by its text and how often it came before."""
+    question, more = read_text(line, "instruction"), line.record.get("input")
+    question = f"{question}\n{more}" if more else question
+    asked[question] += 1
+    digest = hashlib.sha256(question.encode(errors="backslashreplace")).hexdigest()[:12]
+    return {
+        "question_id": digest if asked[question] == 1 else f"{digest}-{asked[question]}",
+        "question_body": question,
+        "text": read_text(line, "output"),
+        "model": line.record.get("generator"),
+    }
+
+
+def _from_arena_hard(line: Line) -> Record:
+    """The first question and its answer, which is text or stands under `answer`."""
+    messages = require(line, "messages", list)
+    try:
+        question, answer = (message["content"] for message in messages[-2:])
+        roles = [message["role"] for message in messages]
+    except (KeyError, TypeError, ValueError):
+        roles = []
+    if roles != ["user", "assistant"]:
+        raise InputError(f"{line.where}: expected messages to be one of the user and one of the assistant")
+    answer = answer.get("answer") if isinstance(answer, dict) else answer
+    said = Line({"question": question, "answer": answer}, line.path, line.number)
+    return {
+        "question_id": read_id(line, "uid" if "uid" in line.record else "question_id"),
+        "question_body": read_text(said, "question"),
+        "text": read_text(said, "answer"),
+        "model": line.record.get("model"),
+    }
+
+
+def combine_lines(lines: Sequence[Line]) -> Record:
+    """One judge sample of a question's answers; raises InputError where they answer different questions."""
+    first = lines[0]
+    question = read_text(first, "question_body")
+    for line in lines[1:]:
+        if read_text(line, "question_body") != question:
+            raise InputError(f"{line.where}: question_body differs from that of {first.where}")
+    record: Record = {
+        "question_id": first.record["question_id"],
+        "score": [line.record.get("scores") for line in lines],
+        "question_body": question,
+    }
+    numbered = list(enumerate(lines, start=1))
+    record |= {f"answer{k}_body": read_text(line, "text") for k, line in numbered}
+    record |= {f"answer{k}_model_id": line.record.get("model") for k, line in numbered}
+    record |= {f"answer{k}_metadata": {"decoding_method": line.record.get("decoding_method")} for k, line in numbered}
+    return record
+
+
+def combine_mmvet(truth_file: PathLike, prediction_file: PathLike) -> list[Record]:
+    """MM-Vet ground truth and a model's predictions, joined on the image question's name; ids are running numbers."""
+    truth, predictions = read_json(truth_file, finite=True), read_json(prediction_file, finite=True)
+    if not truth:
+        raise InputError(f"{truth_file}: the file holds no question")
+    files = (truth_file, prediction_file)
+    return [mmvet_record(number, name, truth, predictions, files) for number, name in enumerate(truth)]
+
+
+def mmvet_record(
+    number: int, name: str, truth: Record, predictions: Record, files: tuple[PathLike, PathLike]
+) -> Record:
+    """The sample of one of the truth's questions; raises InputError where it is none, or has no prediction."""
+    entry = truth[name]
+    if not isinstance(entry, dict):
+        raise InputError(f"{files[0]}: {name} must be an object, found {type(entry).__name__}")
+    if name not in predictions:
+        raise InputError(f"{files[1]} has no text for {name} (needed by {files[0]})")
+    texts = {
+        field: _text(entry.get(field), f"{files[0]}: {name} has no text {field!r}") for field in ("question", "answer")
+    }
+    answer = _text(predictions[name], f"{files[1]} has no text for {name} (needed by {files[0]})")
+    return {**entry, **texts, "answer1_body": answer, "question_id": number}
+
+
+def _text(value: Any, otherwise: str) -> str:
+    if isinstance(value, bool | int | float):
+        return str(value)
+    if not isinstance(value, str):
+        raise InputError(otherwise)
+    return value
+
+
+def write_judgelm_samples(answer_files: Sequence[PathLike]) -> Path:
+    """Write the samples to the published place, the folder above the first file's folder."""
+    output = Path(answer_files[0]).expanduser().absolute().parent.parent / JUDGELM_OUTPUT
+    write_lines(output, combine_answers(answer_files))
+    return output
+
+
+def write_mmvet_samples(truth_file: PathLike, prediction_file: PathLike) -> Path:
+    """Write the samples to the published place, beside the ground truth."""
+    output = Path(truth_file).expanduser().absolute().parent / MMVET_OUTPUT
+    write_lines(output, combine_mmvet(truth_file, prediction_file))
+    return output

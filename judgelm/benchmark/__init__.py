@@ -1,0 +1,1 @@
+"""Public benchmarks, and verdicts on them."""

@@ -1,0 +1,1 @@
+"""The commands of `judgelm`: flags -> settings -> a call."""

@@ -1,0 +1,75 @@
+"""`judgelm evaluate`: judgements -> agreement with a teacher and with themselves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from judgelm.errors import InputError
+from judgelm.evaluation.comparison import compare
+from judgelm.evaluation.evaluate import evaluate_samples
+from judgelm.evaluation.published import PUBLISHED, Metrics
+from judgelm.evaluation.results import PathLike, read_files, read_folder
+from judgelm.evaluation.summary import RATE_LABELS, summarize
+from judgelm.files import write_text
+from judgelm.jsonl import dump_json
+from judgelm.report.summary_tables import comparison_table, summary_tables
+from judgelm.report.terminal import metrics_table
+
+HELP = "compare judgements with a teacher's and under swap"
+DESCRIPTION = (
+    "Agreement, precision, recall and F1 against a teacher, consistency and bias under swap; joined "
+    "on question_id. The last line of the output is one JSON object."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm evaluate`."""
+    parser.add_argument(
+        "folder", nargs="?", metavar="DIR", help="folder that judgelm judge wrote (or --forward and --reversed)"
+    )
+    parser.add_argument("--forward", metavar="FILE", help="judgements in forward order, where no folder is given")
+    parser.add_argument(
+        "--reversed", metavar="FILE", help="judgements with answers 1 and 2 exchanged: gives consistency and bias"
+    )
+    parser.add_argument(
+        "--teacher",
+        metavar="FILE",
+        help="teacher judgements (question_id, text), or people's labels (question_id, label: 1, 2 or 0 for a tie;"
+        " annotators: a list of labels): gives agreement, precision, recall, F1 (default: what the judged rows bring"
+        " along)",
+    )
+    parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
+    parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print all numbers."""
+    if (args.folder is None) == (args.forward is None):
+        raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
+    if args.folder is not None and args.reversed is not None:
+        raise InputError("--reversed goes with --forward; of a folder both orders are read")
+    name = args.folder or args.forward
+    if args.folder is None:
+        samples = read_files(args.forward, args.reversed, args.teacher)
+    else:
+        samples = read_folder(args.folder, args.teacher)
+    metrics = evaluate_samples(samples, name, args.teacher)
+    summary = summarize(samples)
+    print(summary_tables(summary))
+    if args.against is not None:
+        names = (str(name), str(args.against))
+        summary["against"] = compare(samples, read_folder(args.against, args.teacher), names)
+        print(f"\n{comparison_table(summary['against'], names)}")
+    print_metrics(metrics, args.teacher)
+    if args.output is not None:
+        write_text(args.output, dump_json(summary, indent=1) + "\n")
+
+
+def print_metrics(metrics: Metrics, teacher: PathLike | None) -> None:
+    """The published metrics and counts as a table, and as the last line one JSON object."""
+    if metrics.get("not_judged"):
+        print(f"judgelm: {metrics['not_judged']} rows of {teacher} have no judgement and do not count", file=sys.stderr)
+    said_already = {*RATE_LABELS, "agreement_both_orders"} - set(PUBLISHED)
+    print(f"\n{metrics_table({name: value for name, value in metrics.items() if name not in said_already})}\n")
+    sys.stdout.write(dump_json(metrics) + "\n")

@@ -1,0 +1,122 @@
+"""What the judging and evaluating commands do, ours and the published scripts alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from judgelm.answers import JUDGELM_OUTPUT, MMVET_OUTPUT
+from judgelm.commands.choose import choose_model
+from judgelm.commands.evaluate import print_metrics
+from judgelm.commands.judge import judge_samples, print_note, read_questions
+from judgelm.console import Parser, at_least, none_or_text, run_main
+from judgelm.evaluation.evaluate import evaluate_samples
+from judgelm.evaluation.results import read_files
+from judgelm.evaluation.summary import summarize
+from judgelm.flags import add_generation_arguments, add_keep_judged_argument
+from judgelm.judge.run import RunFiles
+from judgelm.judge.settings import Order
+from judgelm.prompt import TASKS
+from judgelm.report.summary_tables import summary_tables
+from judgelm.report.terminal import counts_line, win_lines
+
+
+def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
+    """A gen_model_judgement script: judge a file into one answer file."""
+
+    def command() -> None:
+        args = published_parser(task).parse_args(argv)
+        order: Order = "reversed" if args.if_reverse_answers else "forward"
+        files = RunFiles.for_answer_file(Path(args.answer_file).expanduser(), order)
+        samples = read_questions(args, task)
+        chosen = choose_model(args, args.model_path)
+        if order == "reversed" and TASKS[task].prefill:
+            print(
+                "judgelm: warning: exchanged, the known answer loses its place and its 10 to the other", file=sys.stderr
+            )
+        print(f"Output to {args.answer_file}")
+        found = judge_samples(args, chosen, task, bool(args.if_fast_eval), samples, files, order=order)[order]
+        print(counts_line(order, found.counts))
+        if task == "pair":
+            print(win_lines(found.counts))
+        print_note(chosen)
+
+    run_main(command, argv=argv)
+
+
+def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The eval_model_judgement script."""
+
+    def command() -> None:
+        args = evaluate_parser().parse_args(argv)
+        forward, teacher = args.sequential_pred_answer_file_path, args.gt_answer_file_path
+        samples = read_files(forward, args.reversed_pred_answer_file_path, teacher)
+        metrics = evaluate_samples(samples, forward, teacher)
+        print(summary_tables(summarize(samples)))
+        print_metrics(metrics, teacher)
+
+    run_main(command, argv=argv)
+
+
+def published_parser(task: str) -> Parser:
+    """Flags of the paper's gen_model_judgement scripts, as they are published."""
+    parser = Parser(description=f"Judge a JSONL file; task {task}: {TASKS[task].help}.")
+    parser.set_defaults(reference_file=None, if_reverse_answers=0, answer_num=None)
+    parser.add_argument("--model-path", required=True, help="hub id, local folder, PEFT adapter folder, or tiny")
+    parser.add_argument("--model-id", required=True, help="name of the judge in the records")
+    parser.add_argument("--question-file", required=True, help="judge samples, JSON Lines")
+    parser.add_argument("--answer-file", required=True, help="output judgements, JSON Lines sorted by question_id")
+    parser.add_argument("--question-begin", type=int, help="first row to judge")
+    parser.add_argument("--question-end", type=int, help="row after the last to judge")
+    parser.add_argument("--if-fast-eval", type=int, choices=(0, 1), default=0, help="1: scores only, no reasons")
+    if task != "mmvet":
+        parser.add_argument("--reference-file", type=none_or_text, help="reference answers, or None")
+        parser.add_argument(
+            "--if-reverse-answers",
+            "--if-reverse",
+            type=int,
+            choices=(0, 1),
+            default=0,
+            help="1: exchange answers 1 and 2",
+        )
+    if task == "multi":
+        parser.add_argument("--answer-num", type=at_least(2), default=2, help="answers of each sample")
+    add_generation_arguments(parser)
+    add_keep_judged_argument(parser)
+    parser.set_defaults(
+        scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None
+    )
+    parser.set_defaults(engine="hf")
+    return parser
+
+
+def judgelm_preprocess_parser() -> Parser:
+    """Flags of the published judgelm_preprocess script."""
+    parser = Parser(
+        description=f"Join answer files into judge samples: {JUDGELM_OUTPUT} in the folder above the first file's."
+    )
+    parser.add_argument("--ans1_file_path", required=True, help="Assistant 1's answers (task single: the reference's)")
+    parser.add_argument("--ans2_file_path", required=True, help="Assistant 2's answers")
+    parser.add_argument("--ansmore_file_paths", nargs="+", default=[], help="answers of Assistants 3, 4 ..")
+    return parser
+
+
+def mmvet_preprocess_parser() -> Parser:
+    """Flags of the published mmvet_preprocess script."""
+    parser = Parser(
+        description=f"Join ground truth and predictions into judge samples: {MMVET_OUTPUT} beside the truth."
+    )
+    parser.add_argument("--gt_file_path", required=True, help="mm-vet.json")
+    parser.add_argument("--pred_file_path", required=True, help='predictions: {"v1_0": "text", ..}')
+    return parser
+
+
+def evaluate_parser() -> Parser:
+    """Flags of the paper's eval_model_judgement script, as they are published."""
+    parser = Parser(description="Compare judgements with a teacher's and with those of the exchanged answers.")
+    parser.add_argument("--gt-answer-file-path", required=True, help="teacher judgements: question_id, text")
+    parser.add_argument("--sequential-pred-answer-file-path", required=True, help="judgements in forward order")
+    parser.add_argument("--reversed-pred-answer-file-path", required=True, help="judgements in reversed order")
+    return parser

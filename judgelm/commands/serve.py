@@ -1,0 +1,54 @@
+"""`judgelm serve`: a controller, workers, the API and the page."""
+
+from __future__ import annotations
+
+import argparse
+
+from judgelm.flags import add_device_arguments
+from judgelm.serve.arguments import API_PORT, PAGE_PORT, add_allowed_hosts, add_chat_format
+
+HELP = "serve judges: a web page and an API"
+DESCRIPTION = (
+    "Start a controller, a worker for each model, the API and the web page, each a process with its "
+    "own log, and stop them all with Ctrl-C."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of `judgelm serve`."""
+    parser.add_argument(
+        "--model", nargs="+", default=["tiny"], metavar="M", help="hub ids, local folders, PEFT adapters, or tiny"
+    )
+    parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="workers of each model")
+    parser.add_argument("--num-gpus-per-worker", type=int, default=1, metavar="N", help="GPUs over which one is spread")
+    add_device_arguments(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address on which page and API listen")
+    parser.add_argument("--port", type=int, default=PAGE_PORT, help="port of the page")
+    parser.add_argument("--api-port", type=int, default=API_PORT, metavar="PORT", help="port of the API")
+    parser.add_argument(
+        "--controller-host", default="127.0.0.1", metavar="HOST", help="address on which the controller listens"
+    )
+    parser.add_argument(
+        "--controller-port", type=int, default=0, metavar="PORT", help="its port (default: any that is free)"
+    )
+    parser.add_argument("--worker-host", default="127.0.0.1", metavar="HOST", help="address on which workers listen")
+    add_allowed_hosts(parser)
+    add_chat_format(parser)
+    parser.add_argument(
+        "--workers-only",
+        action="store_true",
+        help="workers for the controller of another machine, without page and API",
+    )
+    parser.add_argument("--controller-address", metavar="URL", help="that controller, for --workers-only")
+    parser.add_argument("--share", action="store_true", help="make the page public through gradio's tunnel")
+    parser.add_argument(
+        "--gradio-auth-path", metavar="FILE", help="visitors of the page must log in; user:password lines"
+    )
+    parser.add_argument("--log-dir", default="logs", metavar="FOLDER", help="where all logs and votes.jsonl go")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Start everything and wait for Ctrl-C or SIGTERM."""
+    from judgelm.serve.launch import serve_command
+
+    serve_command(args)

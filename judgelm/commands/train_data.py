@@ -1,0 +1,77 @@
+"""`judgelm train-data`: a look at training rows before they are trained on."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from judgelm.console import Parser, at_least, percentage
+
+HELP = "look at training rows"
+DESCRIPTION = "Look at training rows before they are trained on."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The actions, of which there is one."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
+    check = actions.add_parser(
+        "check",
+        help="count what a training file holds",
+        description="Count rows, skipped rows, scores, double rows and questions shared with a validation file. Exit"
+        " code 1 where a share is above its threshold.",
+    )
+    _add_check_arguments(check)
+
+
+def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `judgelm train-data check`."""
+    parser.add_argument("file", metavar="FILE", help="training rows: a JSONL file, or a data set of the hub")
+    parser.add_argument(
+        "--tokenizer", metavar="MODEL", help="count tokens as this model would: hub id, local folder or tiny-base"
+    )
+    parser.add_argument(
+        "--model-max-length", type=at_least(1), default=2048, metavar="N", help="most tokens of an example"
+    )
+    parser.add_argument("--validation-file", metavar="FILE", help="training rows on which a judge will be measured")
+    for name, default, what in (
+        ("skipped", 5.0, "rows that cannot be trained on"),
+        ("shortened", 20.0, "rows whose answers must be shortened"),
+        ("double", 10.0, "rows with a question and answers that stand in the file already"),
+        ("overlap", 0.0, "validation questions that stand in the training file too"),
+    ):
+        parser.add_argument(
+            f"--max-{name}", type=percentage, default=default, metavar="PERCENT", help=f"most {what}, in percent"
+        )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print what a training file holds; exit code 1 where a share is above its threshold."""
+    from judgelm.encoding import ExampleEncoder
+    from judgelm.jsonl import read_lines
+    from judgelm.models.loading import find_model, load_tokenizer
+    from judgelm.train.counts import Summary
+    from judgelm.train.dataset import find_rows, scan
+
+    encoder = None
+    if args.tokenizer is not None:
+        encoder = ExampleEncoder(load_tokenizer(find_model(args.tokenizer)), args.model_max_length)
+    summary = Summary.of(scan(read_lines(find_rows(args.file)), encoder))
+    print("\n".join(summary.lines()))
+    shares = {
+        "skipped": 100 * (summary.rows - summary.trained) / summary.rows,
+        "shortened": 100 * summary.states["shortened"] / summary.rows,
+        "double": 100 * summary.double / summary.rows,
+    }
+    if args.validation_file is not None:
+        validation = Summary.of(scan(read_lines(find_rows(args.validation_file)), None))
+        common = summary.overlap(validation)
+        print(f"validation: {common} of {len(validation.questions)} questions stand in the training file too")
+        shares["overlap"] = 100 * common / max(1, len(validation.questions))
+    above = False
+    for name, share in shares.items():
+        limit = getattr(args, f"max_{name}")
+        if share > limit:
+            above = True
+            print(f"judgelm: {name}: {share:.1f} %, expected at most {limit:g} % (--max-{name})", file=sys.stderr)
+    if above:
+        sys.exit(1)

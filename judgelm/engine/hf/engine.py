@@ -1,0 +1,234 @@
+"""Batched generation with transformers, for any causal language model."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
+from judgelm.engine.hf.batch import PackedBatch, RunningBatch, tree_kinds
+from judgelm.engine.hf.packed import Branching, KeyValues, can_pack, read_packed, use_packed_attention
+from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
+from judgelm.engine.hf.rope import LengthRope
+from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
+from judgelm.engine.hf.tree import Tree, common_length
+from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
+from judgelm.engine.score_line import LineTree, line_tokens
+from judgelm.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_BATCH_TOKENS = 16384
+"""padded batches hold so many"""
+_MEMORY_CPU = 1 << 30
+"""bytes of keys and values on a CPU"""
+_MOST_ROWS = 256
+_MOST_ROWS_CPU = 32
+_READING = 16384
+_READING_CPU = 2048
+"""more at once do not fit a processor's cache, and are read more slowly"""
+_REFILL = 4
+_FAMILY = 5
+"""prompts that have more than this part of their tokens in common are read side by side"""
+
+
+class HFEngine(ContextEngine):
+    """A running batch that is filled up as rows finish: without padding where the model's attention can be packed.
+
+    Args:
+        model: in evaluation mode, on its device or devices.
+        batch_tokens: most tokens that the batch holds, all rows as long as the longest, expected new ones included;
+            None chooses.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_tokens: int | None = None,
+    ) -> None:
+        super().__init__(tokenizer, find_context_length(model.config))
+        self.model = model
+        self.batch_tokens = batch_tokens
+        self.packs = can_pack(model, self.context_length) and use_packed_attention(model)
+        if not self.packs:
+            check_cache(model)
+        self.description: Mapping[str, str | int] = {
+            "engine": "hf",
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "device": str(model.device),
+            "attention": "packed" if self.packs else model.config._attn_implementation,
+            "context_length": self.context_length,
+        }
+        self.block = block_size(model.device.type)
+        self.can_mix = self.packs or can_mix(model)
+        """rows may join while others run"""
+        self.rope = LengthRope(model)
+        self._spare: KeyValues | None = None
+        """of the last block, empty, for the next one"""
+        self._eos = find_eos_ids(model.generation_config, tokenizer)
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        done: Collection[str] = (),
+        on_text: OnText | None = None,
+    ) -> Iterator[Generation]:
+        """See `Engine.generate`. Out of memory halves the batch and goes on, with a warning."""
+        if all(request.key in done for request in requests):
+            return
+        store, self._spare = self._spare, None
+        room = self.room()
+        schedule = self.schedule(room, store=store)
+        schedule.waiting.extend(self.start(request, sampling) for request in self._in_order(requests))
+        while schedule.waiting or schedule.batch.rows:
+            for row in schedule.advance(schedule.admit()):
+                if on_text is not None:
+                    on_text(row.request.key, row.generation.text if row.generation else row.text)
+                if row.generation is not None and row.request.key not in done:
+                    yield row.generation
+        if schedule.room.tokens < room.tokens:
+            # memory was short, and would be for the next block too
+            self.batch_tokens = schedule.room.tokens
+        if isinstance(schedule.batch, PackedBatch):
+            self._spare = schedule.batch.store
+
+    def _in_order(self, requests: Sequence[Request]) -> list[Request]:
+        """Prompts that have much in common side by side, else those of like length; the longest first."""
+        if not self.packs:
+            return sorted(requests, key=lambda request: -len(request.input_ids))
+        families: list[list[Request]] = []
+        for request in sorted(requests, key=lambda request: request.input_ids):
+            shared = common_length(families[-1][-1].input_ids, request.input_ids) if families else 0
+            if shared * _FAMILY > len(request.input_ids):
+                families[-1].append(request)
+            else:
+                families.append([request])
+        # like lengths together, as rows that are attended in one product should not wait for a longer one
+        families.sort(key=lambda family: -max(len(request.input_ids) for request in family))
+        return [request for family in families for request in family]
+
+    def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
+        """See `Engine.score`: one forward pass over a prompt and all that its lines can begin with.
+
+        Where not even one prompt fits the memory, its `log_probs` are empty, with a warning.
+        """
+        if not self.packs:
+            raise InputError(
+                "this model's attention cannot be packed, so the probabilities of score lines are not read"
+            )
+        trees = {
+            prefill: LineTree(line_tokens(lines, prefill, self.tokenizer))
+            for prefill in {request.prefill for request in requests}
+        }
+        most = self.room().reading
+        waiting = deque(self._in_order(requests))
+        while waiting:
+            tree, chunk, tokens = trees[waiting[0].prefill], [waiting.popleft()], 0
+            while waiting and trees[waiting[0].prefill] is tree:
+                tokens += len(waiting[0].input_ids) + len(tree.nodes)
+                if tokens > most - len(chunk[0].input_ids):
+                    break
+                chunk.append(waiting.popleft())
+            try:
+                yield from self._score_chunk(chunk, tree)
+                continue
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside of the handler, so that the traceback's tensors are freed
+            torch.cuda.empty_cache()
+            if len(chunk) == 1:
+                warnings.warn(f"out of memory with question_id {chunk[0].seed_key} alone", stacklevel=2)
+                yield LineScores(chunk[0].key, (), len(chunk[0].input_ids))
+                continue
+            most = max(1, sum(len(request.input_ids) for request in chunk) // 2)
+            warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
+            waiting.extendleft(reversed(chunk))
+
+    @torch.inference_mode()
+    def _score_chunk(self, requests: Sequence[Request], tree: LineTree) -> list[LineScores]:
+        depths = [0, *map(len, tree.nodes)]
+        kinds = [
+            [self.rope.kind_of_prompt(len(request.input_ids), len(request.input_ids) + depth) for depth in depths]
+            for request in requests
+        ]
+        # a prompt that grows over a border of its rope is read once on each side
+        lengths = [
+            {kind: len(request.input_ids) + depth for kind, depth in zip(own, depths, strict=True)}
+            for request, own in zip(requests, kinds, strict=True)
+        ]
+        texts = [(request.input_ids, n) for request, own in zip(requests, lengths, strict=True) for n in own.values()]
+        parts = self._read_branching(texts, tree)
+        found = []
+        for request, own, needed in zip(requests, lengths, kinds, strict=True):
+            sides = dict(zip(own, parts, strict=False))
+            logits = next(iter(sides.values()))
+            if len(sides) > 1:
+                logits = torch.stack([sides[kind][place] for place, kind in enumerate(needed)])
+            found.append(LineScores(request.key, tuple(tree.log_probs(logits)), len(request.input_ids)))
+        return found
+
+    def _read_branching(self, texts: Sequence[tuple[list[int], int]], tree: LineTree) -> Iterator[torch.Tensor]:
+        """Of each prompt, with the length that its text will have, the logits at its end and the nodes [1 + N, V]."""
+        device = self.model.get_input_embeddings().weight.device
+        nums, lengths = [len(ids) for ids, _ in texts], [length for _, length in texts]
+        kinds = [self.rope.kind_of_prompt(num, length) for num, length in zip(nums, lengths, strict=True)]
+        prompts = Tree([ids for ids, _ in texts], kinds=kinds)
+        input_ids, positions, places = list(prompts.input_ids), list(prompts.position_ids), []
+        told = tree_kinds(self.rope, prompts, nums, lengths)
+        for num, length, leaf in zip(nums, lengths, prompts.leaves, strict=True):
+            begin = len(input_ids)
+            places += [leaf.end - 1, *range(begin, begin + len(tree.nodes))]
+            input_ids += [node[-1] for node in tree.nodes]
+            following = [num + len(node) - 1 for node in tree.nodes]
+            positions += following
+            told += self.rope.kinds(num, length, following)
+        ids, at, ends = (torch.tensor(numbers, device=device) for numbers in (input_ids, positions, places))
+        with self.rope.told([told]):
+            logits = read_packed(self.model, ids, at, ends, Branching(prompts, tree.mask()))
+        return iter(logits.chunk(len(texts)))
+
+    def schedule(self, room: Room, fair: bool = False, store: KeyValues | None = None) -> Schedule:
+        """An empty schedule; its first batch keeps keys and values in `store`, if one is given."""
+        mixed = self.can_mix and (fair or self.packs)
+        stores = [] if store is None else [store]
+        return Schedule(lambda: self.open_batch(mixed, stores.pop() if stores else None), room, mixed, fair)
+
+    def room(self) -> Room:
+        """How much this machine takes at once."""
+        cpu = self.model.device.type == "cpu"
+        tokens = self.batch_tokens or self._tokens_in_memory()
+        reading = min(tokens, _READING_CPU if cpu else _READING) if self.packs else tokens
+        rows = _MOST_ROWS_CPU if cpu else _MOST_ROWS
+        return Room(rows if self.packs or knows_padding(self.model) else 1, tokens, reading, _REFILL)
+
+    def _tokens_in_memory(self) -> int:
+        """How many tokens' keys and values there is memory for."""
+        config = self.model.config.get_text_config()
+        if not self.packs:
+            return _BATCH_TOKENS
+        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        per_token: int = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
+        if self.model.device.type != "cuda":
+            return max(self.context_length, _MEMORY_CPU // per_token)
+        devices = {parameter.device for parameter in self.model.parameters()}
+        total = sum(torch.cuda.get_device_properties(device).total_memory for device in devices)
+        # the rest is for the activations of a reading, and for slots while they are enlarged
+        free = int(total * 0.8 - self.model.get_memory_footprint())
+        return max(self.context_length, free // 2 // per_token)
+
+    def open_batch(self, mixed: bool = False, store: KeyValues | None = None) -> RunningBatch:
+        """An empty batch; `mixed` where rows are to join while others run."""
+        parts = (self.model, self.tokenizer, self._eos, self.pieces, self.rope)
+        if self.packs:
+            return PackedBatch(*parts, store=store or KeyValues())
+        return PaddedBatch(*parts, mixed=mixed)

@@ -1,0 +1,147 @@
+"""A batch padded on the left, for models whose attention cannot be packed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from judgelm.engine.hf.batch import Row, RunningBatch
+from judgelm.errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class PaddedBatch(RunningBatch):
+    """A left-padded batch over one key-value cache of transformers.
+
+    Args:
+        mixed: rows may join while others run. The cache then keeps all keys of layers with a sliding window. False
+            for models whose cache cannot be put together from parts (see `can_mix`): all rows join at once.
+    """
+
+    def __init__(self, *args: Any, mixed: bool) -> None:
+        super().__init__(*args)
+        self.mixed = mixed
+        self._takes = set(inspect.signature(self.model.forward).parameters)
+        self._cache = DynamicCache()
+        self._mask = torch.empty(0, 0, dtype=torch.long)
+        """[B, T], 1 where the cache holds a row's own keys"""
+
+    def _read(self, rows: Sequence[Row]) -> torch.Tensor:
+        if self.rows and not self.mixed:
+            raise ValueError("rows can join only while no others run")
+        prompts = [row.input_ids for row in rows]
+        length = max(map(len, prompts))
+        # hidden by the mask, but read
+        rows_of_embedding = self.model.get_input_embeddings().weight.shape[0]
+        pad = next((token for token in self.eos if token < rows_of_embedding), 0)
+        input_ids = torch.tensor([[pad] * (length - len(ids)) + ids for ids in prompts], device=self.device)
+        mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], device=self.device)
+        cache = DynamicCache() if self.mixed else DynamicCache(config=self.model.config)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        kinds = []
+        for row, prompt, places in zip(rows, prompts, positions.tolist(), strict=True):
+            row.num_read = len(prompt)
+            kinds.append(self.rope.kinds(len(row.request.input_ids), len(prompt), places))
+        logits = self._forward(input_ids, mask, positions, cache, kinds)
+        if self.rows:
+            cache, mask = _put_together(self._cache, self._mask, cache, mask)
+        self._cache, self._mask = cache, mask
+        return logits
+
+    def _next(self) -> torch.Tensor:
+        input_ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._mask.device)
+        positions = self._mask.sum(-1, keepdim=True)
+        kinds = []
+        for row in self.rows:
+            kinds.append(self.rope.kinds(row.num_read, row.num_read + 1, [row.num_read]))
+            row.num_read += 1
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
+        return self._forward(input_ids, self._mask, positions, self._cache, kinds)
+
+    def _forward(
+        self,
+        input_ids: torch.Tensor,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        cache: DynamicCache,
+        kinds: Sequence[Sequence[int]],
+    ) -> torch.Tensor:
+        """Logits of the last position: [B, V], float32."""
+        extra = {"position_ids": positions, "logits_to_keep": 1}
+        with self.rope.told(kinds):
+            output = self.model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+                **{name: value for name, value in extra.items() if name in self._takes},
+            )
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
+
+    def _drop(self, kept: Sequence[int]) -> list[int]:
+        if kept:
+            # on the CPU, as the cache's layers may lie on several devices
+            indices = torch.tensor(kept)
+            self._cache.reorder_cache(indices)
+            self._mask = self._mask[indices]
+        else:
+            self._cache, self._mask = DynamicCache(), self._mask[:0, :0]
+        return list(kept)
+
+
+@torch.inference_mode()
+def check_cache(model: PreTrainedModel) -> None:
+    """Read a token. Raises InputError for a model that cannot keep what it reads in a cache of transformers."""
+    problem: Exception | None = None
+    if "past_key_values" in inspect.signature(model.forward).parameters:
+        token = torch.zeros(1, 1, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+        try:
+            model(input_ids=token, past_key_values=DynamicCache(config=model.config), use_cache=True)
+            return
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
+            problem = error
+    reason = "it keeps a state of its own" if problem is None else one_line(str(problem))
+    raise InputError(f"a model of type {model.config.model_type} cannot judge here ({reason})") from problem
+
+
+def can_mix(model: PreTrainedModel) -> bool:
+    """Whether the model's cache holds nothing but keys and values, a place a token, so that rows can join and leave."""
+    layers = DynamicCache(config=model.config).layers
+    return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
+
+
+def knows_padding(model: PreTrainedModel) -> bool:
+    """Whether the model's cache is of transformers' common kinds; an architecture's own may take padding for text."""
+    return all(type(layer).__module__ == DynamicCache.__module__ for layer in DynamicCache(config=model.config).layers)
+
+
+def _put_together(
+    first: DynamicCache, first_mask: torch.Tensor, second: DynamicCache, second_mask: torch.Tensor
+) -> tuple[DynamicCache, torch.Tensor]:
+    """Both caches' rows in one, as short as the longest row allows."""
+    length = max(int(first_mask.sum(-1).max()), int(second_mask.sum(-1).max()))
+    for ours, theirs in zip(first.layers, second.layers, strict=True):
+        if ours.is_initialized:
+            ours.keys = torch.cat([_to_length(ours.keys, length, -2), _to_length(theirs.keys, length, -2)])
+            ours.values = torch.cat([_to_length(ours.values, length, -2), _to_length(theirs.values, length, -2)])
+    return first, torch.cat([_to_length(first_mask, length, -1), _to_length(second_mask, length, -1)])
+
+
+def _to_length(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
+    """Padding added or taken away on the left of `dim`."""
+    missing = length - tensor.shape[dim]
+    if missing <= 0:
+        return tensor.narrow(dim, -missing, length)
+    shape = list(tensor.shape)
+    shape[dim] = missing
+    return torch.cat([tensor.new_zeros(shape), tensor], dim=dim)

@@ -1,0 +1,149 @@
+"""Prompts in, generations out as they finish: the small interface behind which every engine stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from judgelm.encoding import EncodedPrompt
+from judgelm.sample import Sample
+
+FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
+"""stop: EOS or a stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty;
+refused: a server did not want the prompt, the text is empty; cancelled: nobody waited for it any more"""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt. `key` names it in the results."""
+
+    key: str
+    prompt: str
+    input_ids: list[int]
+    """[T], the encoded prompt, for engines that take tokens"""
+    prefill: str = ""
+    """the part of the judgement at the end of the prompt"""
+    num_answers: int = 2
+    question_id: str | None = None
+    """of the sample, for messages; it seeds the sampling, together with the run's seed (None: `key` does both)"""
+
+    @property
+    def seed_key(self) -> str:
+        return self.key if self.question_id is None else self.question_id
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to generate."""
+
+    temperature: float = 0.0
+    """0 is greedy"""
+    max_new_tokens: int = 2048
+    stop: tuple[str, ...] = ()
+    """texts at which a generation ends, themselves left out; EOS always ends one"""
+    constrained: bool = False
+    """allow nothing but scores, single spaces and a newline in the first line"""
+    seed: int = 0
+    top_p: float = 1.0
+    """draw from the likeliest tokens that together have this probability"""
+    stop_token_ids: tuple[int, ...] = ()
+    """end a generation as EOS does"""
+    most_thoughts: int = 0
+    """more tokens for thoughts (<think>) with which a text begins: they do not count as new ones, and no stop string
+    ends them; 0: thoughts are text like any other"""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What the model wrote after one prompt."""
+
+    key: str
+    text: str
+    num_prompt_tokens: int
+    num_tokens: int
+    """generated, EOS included"""
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class LineScores:
+    """How likely a model finds each of some score lines after one prompt."""
+
+    key: str
+    log_probs: tuple[float, ...]
+    """natural logarithm of each line's probability, in the order in which the lines were asked for"""
+    num_prompt_tokens: int
+
+
+def block_size(device: str) -> int:
+    """How many samples are given together on a kind of device ("cpu", "cuda"): at most so many are judged again after
+    an interruption.
+    """
+    return 64 if device == "cpu" else 512
+
+
+def cut_at(text: str, stops: Sequence[str], begin: int | None = 0) -> str:
+    """The text up to the first stop string from `begin` on; whole where that is None."""
+    ends = [] if begin is None else [end for stop in stops if (end := text.find(stop, begin)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+OnText = Callable[[str, str], None]
+"""called with a request's key and its text so far, for streaming"""
+
+
+class Engine(Protocol):
+    """A loaded model, or a connection to one."""
+
+    block: int
+    """samples that are given together; what one gets may depend on the others of its block in the last bits"""
+
+    @property
+    def description(self) -> Mapping[str, str | int | float]:
+        """What was chosen for this machine, for the record: data type, device and the like.
+
+        A dict; an engine that counts (tokens, cost) changes it as it goes.
+        """
+        ...
+
+    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+        """The sample's prompt, its answers shortened where prompt and judgement would overflow the context.
+
+        Raises PromptTooLong where that is not enough.
+        """
+        ...
+
+    def fit_followup(
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Sequence[tuple[str, str]],
+        question: str,
+        max_new_tokens: int,
+    ) -> EncodedPrompt:
+        """The prompt of a further question about a judgement, made to fit in the same way."""
+        ...
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        done: Collection[str] = (),
+        on_text: OnText | None = None,
+    ) -> Iterator[Generation]:
+        """Yield a generation for each request whose key is not in `done`, in the order in which they finish.
+
+        Requests in `done` may be run again so that the others meet the same batch as in an undisturbed run.
+        """
+        ...
+
+    def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
+        """Yield, for each request, the probability of each line ("8 7\\n", its newline included) as its continuation.
+
+        A line is written in the tokens in which the tokenizer writes it after the prompt. Raises InputError for an
+        engine that cannot say.
+        """
+        ...

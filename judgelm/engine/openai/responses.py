@@ -1,0 +1,216 @@
+"""What a server of OpenAI's API says: an answer, a refusal, a fault that may pass, or the end."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+
+from judgelm.engine.interface import FinishReason
+from judgelm.engine.openai.requests import retry_after_s
+
+Api = Literal["completions", "chat"]
+_CONTEXT = re.compile(
+    # OpenAI and vLLM, llama.cpp, Anthropic, ours, TGI; a request above a limit of tokens a minute
+    r"context.?(?:length|size|window)|prompt is too long|model's context|max_new_tokens. must be|request too large",
+    re.IGNORECASE,
+)
+_CONTENT = re.compile(
+    r"content.?(?:policy|filter|management)|moderation|flagged|ResponsibleAIPolicyViolation", re.IGNORECASE
+)
+_TRY_AGAIN = (408, 409, 429)
+_BUSY = (408, 409, 429, 503, 529)
+_NOBODY = (401, 402, 403, 404, 405)
+"""statuses that every other prompt would get as well"""
+_UNSUPPORTED = (
+    *("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"),
+    *("unsupported_parameter", "unsupported_value"),
+)
+"""codes that every other prompt would get as well"""
+_LENGTH = ("length", "max_tokens", "max_output_tokens")
+_MOST_TOKENS = 1 << 40
+"""a count above this is none"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server wrote."""
+
+    text: str
+    finish_reason: FinishReason
+    num_prompt_tokens: int
+    """0 where the server does not count"""
+    num_tokens: int
+    reasoned: bool = False
+    """thoughts came beside the text, and were left out"""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The server does not want this prompt, or has no answer to it."""
+
+    reason: str
+    about: Literal["context", "prompt", "unknown", "failed"]
+    """unknown: the request may be at fault as well as the prompt; failed: the server too"""
+    num_prompt_tokens: int = 0
+    num_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """No answer this time; another attempt may have one."""
+
+    reason: str
+    retry_after_s: float | None = None
+    kind: Literal["away", "broken", "unusable"] = "away"
+    """away: busy, or not there; broken: it failed at this request; unusable: a reply, to be paid for, without a text"""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """No prompt would get an answer."""
+
+    reason: str
+    status: int
+
+
+Outcome = Answer | Refusal | Fault | End
+
+
+@dataclass(frozen=True, slots=True)
+class _Error:
+    """What a server says of an error, whatever the form."""
+
+    message: str
+    codes: str
+    """code and type, one behind the other"""
+    status: int | None
+    """the code, where it is a status of HTTP"""
+
+
+def read_response(response: httpx.Response, api: Api, clean: Callable[[str], str]) -> Outcome:
+    """What a response means for its prompt and for the others."""
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        body = None
+    status = response.status_code
+    wait_s = retry_after_s(response.headers.get("Retry-After"), time.time())
+    if not response.is_success:
+        error = _read_error(body)
+        return _classify(status, error or _Error(response.reason_phrase, "", None), wait_s, clean)
+    choice = _first_choice(body)
+    found = None if choice is None else _read_choice(choice, body, api)
+    if found is not None:
+        return found
+    # some servers find out, or say so, only once the answer has begun
+    error = _read_error(body, "error") or _read_error(choice, "error")
+    if error is None:
+        return Fault(f"{status}, but there is no text in the answer", kind="unusable")
+    if error.status is not None:
+        return _classify(error.status, error, wait_s, clean)
+    if any(code in error.codes.split() for code in _UNSUPPORTED):
+        return End(clean(f"{status} {error.message}"), status)
+    return Fault(clean(f"{status}, but an error: {error.message}"), wait_s, "unusable")
+
+
+def _classify(status: int, error: _Error, wait_s: float | None, clean: Callable[[str], str]) -> Outcome:
+    reason = clean(f"{status} {error.message}")
+    if any(code in error.codes.split() for code in _UNSUPPORTED) or 300 <= status < 400:
+        return End(reason, status)
+    said = f"{error.codes} {error.message}"
+    if status in _TRY_AGAIN or status >= 500:
+        if status == 429 and _CONTEXT.search(said):
+            return Refusal(reason, "context")
+        return Fault(reason, wait_s, "away" if status in _BUSY else "broken")
+    if status not in (401, 404) and _CONTENT.search(said):
+        return Refusal(reason, "prompt")
+    if status in _NOBODY:
+        return End(reason, status)
+    return Refusal(reason, "context" if _CONTEXT.search(said) else "unknown")
+
+
+def _first_choice(body: Any) -> dict[str, Any] | None:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return choice if isinstance(choice, dict) else None
+
+
+def _read_choice(choice: dict[str, Any], body: dict[str, Any], api: Api) -> Answer | Refusal | None:
+    """None where the choice holds nothing that can be used."""
+    counted = body.get("usage")
+    usage = counted if isinstance(counted, dict) else {}
+    num_prompt_tokens, num_tokens = (_read_count(usage.get(f"{kind}_tokens")) for kind in ("prompt", "completion"))
+    message = choice.get("message") if api == "chat" else {}
+    if not isinstance(message, dict):
+        return None
+    content = message.get("content") if api == "chat" else choice.get("text")
+    reason = choice.get("finish_reason")
+    if reason == "content_filter" or message.get("refusal") or _has_part(content, "refusal"):
+        return Refusal("the answer was held back by the server's filter", "prompt", num_prompt_tokens, num_tokens)
+    reached_limit = isinstance(reason, str) and reason.casefold() in _LENGTH
+    text = _read_text(content)
+    if text is None and reached_limit:
+        # all the room went into thoughts
+        text = ""
+    if text is None or reason == "error":
+        return None
+    reasoned = any(message.get(name) for name in ("reasoning_content", "reasoning")) or _has_part(content, "thinking")
+    return Answer(text, "length" if reached_limit else "stop", num_prompt_tokens, num_tokens, reasoned)
+
+
+def _read_text(content: Any) -> str | None:
+    """A text, or the text parts of a list put together; None where there is none. Half surrogate pairs are replaced."""
+    if isinstance(content, dict):
+        content = [content]
+    if isinstance(content, list):
+        parts = [part if isinstance(part, str) else _part_text(part) for part in content]
+        texts = [part for part in parts if part is not None]
+        content = "".join(texts) if texts else None
+    if not isinstance(content, str):
+        return None
+    return content.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _part_text(part: Any) -> str | None:
+    if not isinstance(part, dict) or part.get("type", "text") not in ("text", "output_text"):
+        return None
+    text = part.get("text")
+    return text if isinstance(text, str) else None
+
+
+def _has_part(content: Any, kind: str) -> bool:
+    return isinstance(content, list) and any(isinstance(part, dict) and part.get("type") == kind for part in content)
+
+
+def _read_count(value: Any) -> int:
+    """A count of tokens; 0 for what is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 16:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MOST_TOKENS:
+        return 0
+    return int(value)
+
+
+def _read_error(body: Any, name: str | None = None) -> _Error | None:
+    """Message and codes, from the forms that servers give them; with `name`, only what stands in that field."""
+    if isinstance(body, list) and body:
+        body = body[0]
+    said = body.get("error", None if name else body) if isinstance(body, dict) else None if name else body
+    if isinstance(said, str) and said:
+        return _Error(said, "", None)
+    if not isinstance(said, dict) or not said:
+        return None
+    message = said.get("message") or said.get("detail") or "an error without a message"
+    codes = [said.get(field) for field in ("code", "type")]
+    status = next((_status_of(code) for code in codes if _status_of(code) is not None), None)
+    return _Error(str(message), " ".join(str(code) for code in codes if code is not None), status)
+
+
+def _status_of(code: Any) -> int | None:
+    found = _read_count(code)
+    return found if 400 <= found < 600 else None

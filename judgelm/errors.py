@@ -1,0 +1,29 @@
+"""What goes wrong in words for the user: one line, and exit code 2."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """A mistake in what the user gave: the message is one line, the command exits with code 2."""
+
+
+class SettingError(InputError):
+    """A setting that cannot be, named as in Python; a command says its flag instead, where that was given.
+
+    Args:
+        setting: such as `dtype`.
+        problem: what follows its name.
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(setting, problem)
+        self.setting = setting
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.problem}"
+
+
+def one_line(text: str) -> str:
+    """Text of unknown origin for a terminal: white space folded, control characters left out."""
+    return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())

@@ -1,0 +1,93 @@
+"""Two judges on the same samples: which of them agrees with the truth more often, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from judgelm.errors import InputError
+from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates, quotient
+from judgelm.evaluation.results import JudgedSample
+from judgelm.jsonl import Record
+from judgelm.judgement import Outcome
+
+
+def compare(
+    first: Sequence[JudgedSample],
+    second: Sequence[JudgedSample],
+    names: tuple[str, str] = ("the first", "the second"),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Record:
+    """Agreement of both, in the forward order, with the same truth, ready for JSON; joined by key.
+
+    `difference` (second - first) is drawn over questions with both judges in each draw; `p` is McNemar's exact test,
+    which takes samples for independent. Raises InputError where the samples or their truths differ, where a forward
+    order is missing, or where there is no truth.
+    """
+    pairs = _join(first, second, names)
+    said = [[_outcome(sample, name) for sample, name in zip(pair, names, strict=True)] for pair in pairs]
+    truths = [one.truth.outcome for one, _ in pairs if one.truth]
+    right = np.array([[outcome is truth for outcome in both] for both, truth in zip(said, truths, strict=True)])
+    ours, theirs = right[:, 0], right[:, 1]
+    same = [one is two and one is not None for one, two in said]
+    everyone = np.ones(len(pairs))
+    found = estimates(
+        {
+            "first": quotient(ours, everyone),
+            "second": quotient(theirs, everyone),
+            "difference": quotient(theirs.astype(float) - ours, everyone, (-1, 1)),
+            "same_outcome": quotient(same, everyone),
+        },
+        [one.cluster for one, _ in pairs],
+        resamples,
+        seed,
+    )
+    only = {"only_first": int((ours & ~theirs).sum()), "only_second": int((theirs & ~ours).sum())}
+    return {
+        "samples": len(pairs),
+        **{name: estimate.to_record() for name, estimate in found.items()},
+        "both": int((ours & theirs).sum()),
+        **only,
+        "neither": int((~ours & ~theirs).sum()),
+        "p": mcnemar(*only.values()),
+    }
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Exact two-sided p of as uneven a split of the samples on which one of two is right (McNemar 1947)."""
+    from scipy.stats import binomtest
+
+    discordant = only_first + only_second
+    return float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+
+
+def _join(
+    first: Sequence[JudgedSample], second: Sequence[JudgedSample], names: tuple[str, str]
+) -> list[tuple[JudgedSample, JudgedSample]]:
+    """Samples of both that have a truth, in the order of the first."""
+    by_key = {sample.key: sample for sample in second}
+    keys = {sample.key for sample in first}
+    for mine, others, here, there in ((first, by_key.keys(), *names), (second, keys, *names[::-1])):
+        missing = [sample.key for sample in mine if sample.key not in others]
+        if missing:
+            raise InputError(f"{there} has no judgement for question_id {missing[0]}, which {here} has")
+    same: dict[str, Callable[[JudgedSample], object]] = {
+        "answers": lambda sample: sample.answers,
+        "truths": lambda sample: sample.truth and sample.truth.outcome,
+    }
+    for sample in first:
+        for what, of in same.items():
+            if of(sample) != of(by_key[sample.key]):
+                raise InputError(f"{names[0]} and {names[1]} have different {what} for question_id {sample.key}")
+    found = [(sample, by_key[sample.key]) for sample in first if sample.truth]
+    if not found:
+        raise InputError(f"{names[0]}: there is no truth to compare {names[0]} and {names[1]} by (--teacher gives one)")
+    return found
+
+
+def _outcome(sample: JudgedSample, name: str) -> Outcome | None:
+    if sample.forward is None:
+        raise InputError(f"{name} has no forward judgement for question_id {sample.key}")
+    return sample.forward.outcome

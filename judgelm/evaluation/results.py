@@ -1,0 +1,327 @@
+"""Judgement files and a truth, joined by question_id: what metrics, ranking and report are computed from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judgelm.distribution import likeliest
+from judgelm.errors import InputError, one_line
+from judgelm.jsonl import Line, index_by_id, read_lines, require
+from judgelm.judgement import MAX_SCORE, Judgement, Outcome, ParseState
+from judgelm.prompt import TASKS
+from judgelm.sample import question_key
+
+LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
+"""the labels of people: which answer is better, 0 for neither"""
+_SURELY = 1e-3
+"""how far probabilities that were rounded may be from 1"""
+_GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
+"""tasks in which answer 1 has its score already"""
+PathLike = str | os.PathLike[str]
+RULES = ("agree", "scores", "probabilities")
+"""how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One order's judgement, as of the answers in the order of the file: a reversed one is exchanged back."""
+
+    text: str
+    state: ParseState
+    scores: tuple[float, float] | None
+    """those that were written; with scoring `expected` the likeliest line's"""
+    probabilities: Mapping[Outcome, float] | None = None
+    expected_scores: tuple[float, float] | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return None if self.scores is None else Outcome.from_scores(*self.scores)
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a teacher or people say of the pair."""
+
+    outcome: Outcome
+    scores: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedSample:
+    """A question with two answers, its judgements in the orders that were judged, and the truth where there is one."""
+
+    key: str
+    question: str
+    answers: tuple[str, str]
+    models: tuple[str | None, str | None]
+    category: str | None
+    forward: Reading | None
+    reversed: Reading | None
+    truth: Truth | None = None
+    teacher: str | None = None
+    """the truth as text, read or not: the published metrics read it by a rule of their own"""
+    votes: tuple[Outcome, ...] = ()
+    """of single annotators, also where they have no majority and so no truth"""
+    known_answer: bool = False
+    """answer 1 is the right one, worth 10, and answer 2 is graded beside it, as in the tasks single and mmvet"""
+
+    @property
+    def cluster(self) -> str:
+        """Samples of the same question are not independent: intervals draw whole questions. Without one, the id."""
+        return question_key(self.question) or self.key
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        return tuple(reading for reading in (self.forward, self.reversed) if reading is not None)
+
+    @property
+    def outcomes(self) -> Mapping[Outcome, float] | None:
+        """Mean probabilities of the orders judged; None without scoring `expected`."""
+        given = [reading.probabilities for reading in self.readings]
+        if not given or any(each is None for each in given):
+            return None
+        return {outcome: sum(each[outcome] for each in given if each) / len(given) for outcome in Outcome}
+
+    @property
+    def scores(self) -> tuple[float, float] | None:
+        """Mean scores of the orders judged, expected ones where there are; None if one has none."""
+        given = [reading.expected_scores or reading.scores for reading in self.readings]
+        known = [scores for scores in given if scores is not None]
+        if not given or len(known) < len(given):
+            return None
+        first, second = (sum(column) / len(column) for column in zip(*known, strict=True))
+        return first, second
+
+    @property
+    def consistent(self) -> bool | None:
+        """Whether both orders say the same; None with one order or an unread one."""
+        if self.forward is None or self.reversed is None:
+            return None
+        if self.forward.outcome is None or self.reversed.outcome is None:
+            return None
+        return self.forward.outcome is self.reversed.outcome
+
+    def outcome(self, rule: str = "agree") -> Outcome | None:
+        """One outcome of the orders judged, by one of `RULES`; None if an order could not be read."""
+        if rule == "probabilities":
+            return None if self.outcomes is None else likeliest(dict(self.outcomes))
+        if rule == "scores":
+            return None if self.scores is None else Outcome.from_scores(*self.scores)
+        found = {reading.outcome for reading in self.readings}
+        if not found or None in found:
+            return None
+        return found.pop() if len(found) == 1 else Outcome.TIE
+
+
+def read_folder(
+    folder: PathLike, teacher: PathLike | None = None, only: Collection[str] | None = None
+) -> list[JudgedSample]:
+    """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth.
+
+    `only` are the keys of the rows that matter: an interrupted run may have left others in one order alone.
+    """
+    place = Path(folder).expanduser()
+    paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
+    forward, back = (path if path.exists() else None for path in paths)
+    if forward is None and back is None:
+        raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
+    return read_files(forward, back, teacher, only)
+
+
+def read_files(
+    forward: PathLike | None,
+    reversed_: PathLike | None = None,
+    teacher: PathLike | None = None,
+    only: Collection[str] | None = None,
+) -> list[JudgedSample]:
+    """Judgement files joined by question_id, in the order of the first one.
+
+    The truth comes from `teacher` (`text` "s1 s2\\n..", or `label` 1 first, 2 second, 0 tie, null none), else from
+    `label` or `text` in the judgements. Rows without a readable truth have None. Raises InputError for a double id, an
+    id that one file has and another lacks, and a file of the other order.
+    """
+    files = {order: path for order, path in (("forward", forward), ("reversed", reversed_)) if path is not None}
+    if not files:
+        raise ValueError("no judgement file is given")
+    # older versions wrote numbers that are not finite as they came
+    lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in files.items()}
+    if only is not None:
+        lines = {order: {key: by_id[key] for key in by_id if key in only} for order, by_id in lines.items()}
+    teacher_lines = index_by_id(read_lines(teacher, finite=False)) if teacher is not None else None
+    first = next(iter(lines))
+    for order, by_id in lines.items():
+        for key, line in by_id.items():
+            find_line(lines[first], key, files[first], line, f"{first} judgement")
+            check_order(line, order)
+    samples = []
+    for key, line in lines[first].items():
+        both = {
+            order: find_line(by_id, key, files[order], line, f"{order} judgement") for order, by_id in lines.items()
+        }
+        source = line if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
+        samples.append(_sample(key, both, source, teacher is not None))
+    return samples
+
+
+def _sample(key: str, lines: Mapping[str, Line], source: Line, needed: bool) -> JudgedSample:
+    readings = {order: _reading(line, exchanged=order == "reversed") for order, line in lines.items()}
+    order, line = next(iter(lines.items()))
+    question, answers, models = _contents(line, order)
+    category = line.record.get("category", line.record.get("subset"))
+    return JudgedSample(
+        key,
+        question,
+        answers,
+        models,
+        None if category is None else str(category),
+        readings.get("forward"),
+        readings.get("reversed"),
+        read_truth(source, needed),
+        _teacher_text(source),
+        _read_votes(source),
+        _task(line) in _GRADING,
+    )
+
+
+_Pair = tuple[str | None, str | None]
+
+
+def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], _Pair]:
+    """Question, answers and models' names, in the file's order of answers. MM-Vet's rows have the right answer in
+    `answer` and the graded one, which the judge saw second, in `answer1_body`.
+    """
+    record = line.record
+    # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
+    sides = (1, 2) if order == "forward" else (2, 1)
+    first, second = (record.get(f"answer{side}_body", "") for side in sides)
+    models = [model_name(record.get(f"answer{side}_model_id")) for side in sides]
+    question = record.get("question_body", "")
+    if _task(line) == "mmvet":
+        question, first, second, models = record.get("question", ""), record.get("answer", ""), first, [None, models[0]]
+    return str(question), (str(first), str(second)), (models[0], models[1])
+
+
+def _task(line: Line) -> object:
+    """The judgement's task; files that the original wrote do not say it, but MM-Vet's rows have names of their own."""
+    record = line.record
+    of_mmvet = "question_body" not in record and {"question", "answer"} <= record.keys()
+    return record.get("pred_task", "mmvet" if of_mmvet else "pair")
+
+
+def model_name(given: object) -> str | None:
+    """The name of a model as text: a number is its digits; None where there is nothing that could be shown."""
+    if isinstance(given, bool | int | float):
+        return json.dumps(given)
+    return given if isinstance(given, str) and one_line(given) else None
+
+
+def _reading(line: Line, exchanged: bool) -> Reading:
+    text = judgement_text(line)
+    judgement = Judgement.parse(text)
+    scores: Any = judgement.scores
+    probabilities = read_probabilities(line)
+    expected: Any = read_expected(line)
+    if exchanged:
+        scores, expected = (None if pair is None else pair[::-1] for pair in (scores, expected))
+        if probabilities is not None:
+            probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
+    if probabilities is not None and abs((total := sum(probabilities.values())) - 1) > _SURELY:
+        raise InputError(
+            f"{line.where}: expected 'pred_probabilities' of win, tie and lose that sum to 1, found {total:g}"
+        )
+    return Reading(text, judgement.state, scores, probabilities, expected)
+
+
+def read_truth(line: Line, needed: bool = True) -> Truth | None:
+    """The truth in a teacher's or a labelled row; None where it has none that can be read.
+
+    Raises InputError where the row is `needed` to have one and has neither field, or one of the wrong kind.
+    """
+    record = line.record
+    if "label" in record:
+        return None if record["label"] is None else Truth(_labelled_outcome(line, record["label"]))
+    if "text" not in record and not needed:
+        return None
+    scores: Any = Judgement.parse(require(line, "text", str)).scores
+    return None if scores is None else Truth(Outcome.from_scores(*scores), scores)
+
+
+def _labelled_outcome(line: Line, label: Any) -> Outcome:
+    if isinstance(label, bool) or label not in list(LABELS):
+        raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {label!r}")
+    return LABELS[label]
+
+
+def _read_votes(line: Line) -> tuple[Outcome, ...]:
+    if line.record.get("annotators") is None:
+        return ()
+    return tuple(_labelled_outcome(line, vote) for vote in require(line, "annotators", list))
+
+
+def _teacher_text(line: Line) -> str | None:
+    """A label becomes the shortest judgement that says the same; empty for a label of null."""
+    if "label" in line.record:
+        return {1: "2 1", 2: "1 2", 0: "1 1", None: ""}[line.record["label"]]
+    text = line.record.get("text")
+    return text if isinstance(text, str) else None
+
+
+def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, what: str) -> Line:
+    """The line of that id; raises InputError that names both files."""
+    if key not in index:
+        raise InputError(f"{path} has no {what} for question_id {key} (needed by {needed_by.where})")
+    return index[key]
+
+
+def judgement_text(line: Line) -> str:
+    """Prefill and generation, without white space around, as the original wrote its files; those have no task."""
+    name = require(line, "pred_task", str) if "pred_task" in line.record else "pair"
+    task = TASKS.get(name)
+    if task is None or task.name == "multi":
+        raise InputError(f"{line.where}: evaluation compares two answers, found task {name!r}")
+    text: str = require(line, "pred_text", str)
+    return (task.prefill + text).strip() if "pred_task" in line.record else text
+
+
+def read_probabilities(line: Line) -> dict[Outcome, float] | None:
+    """The probabilities that scoring `expected` wrote down."""
+    if line.record.get("pred_probabilities") is None:
+        return None
+    given = require(line, "pred_probabilities", dict)
+    return {outcome: _number(line, "pred_probabilities", given.get(outcome.value), 1.0) for outcome in Outcome}
+
+
+def read_expected(line: Line) -> tuple[float, float] | None:
+    """The expected scores of both answers that scoring `expected` wrote down."""
+    if line.record.get("pred_expected_scores") is None:
+        return None
+    scores = require(line, "pred_expected_scores", list)
+    if len(scores) != 2:
+        raise InputError(f"{line.where}: field 'pred_expected_scores' must have two numbers, found {len(scores)}")
+    first, second = (_number(line, "pred_expected_scores", score, MAX_SCORE) for score in scores)
+    return first, second
+
+
+def _number(line: Line, field: str, value: Any, most: float) -> float:
+    """Raises InputError for anything but a number from 0 to `most`; sums of floats may be above it by their errors."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most * (1 + 1e-6):
+        found = f"{value:g}" if isinstance(value, float) else one_line(repr(value))[:60]
+        raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {found}")
+    return float(value)
+
+
+def check_order(line: Line, order: str) -> None:
+    """Raises InputError where a judgement is of the other order."""
+    found = line.record.get("pred_order", order)
+    if found != order:
+        raise InputError(f"{line.where}: expected a {order} judgement, found a {found} one (are the files exchanged?)")
+
+
+def labelled(samples: Sequence[JudgedSample]) -> list[JudgedSample]:
+    """Those with a truth."""
+    return [sample for sample in samples if sample.truth is not None]

@@ -1,0 +1,87 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from judgelm.errors import InputError
+
+
+def cache_folder() -> Path:
+    """`$JUDGELM_CACHE`, else `judgelm` in the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("JUDGELM_CACHE") or f"{base}/judgelm").expanduser()
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """sha256 of a file's content."""
+    with Path(path).expanduser().open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_UNFINISHED = ".unfinished"
+"""how the name of a file ends that is being written"""
+
+
+_ABANDONED_SECONDS = 3600
+"""a file that was not written to for so long is being written by nobody"""
+
+
+def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
+    """Write a whole file and only then put it in place, so that a reader sees the old one or the new one.
+
+    A link stays one. What UTF-8 cannot hold is written as an escape, which in JSON says the same.
+    """
+    path = Path(path).expanduser()
+    try:
+        place = Path(os.path.realpath(path))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(place, _ABANDONED_SECONDS)
+        handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{place.name}.", place.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+                file.writelines([text] if isinstance(text, str) else text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, place)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def remove_unfinished(path: Path, seconds: float = 0.0) -> None:
+    """Remove what killed processes left of their writing this file, if untouched for `seconds`.
+
+    Where 0 is given, nobody else may be writing it. Raises OSError.
+    """
+    path = Path(os.path.realpath(path))
+    if not path.parent.is_dir():
+        return
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}({re.escape(_UNFINISHED)})?")
+    for entry in os.scandir(path.parent):
+        if not (found := ours.fullmatch(entry.name)):
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            there = entry.stat(follow_symlinks=False)
+            # without the ending it was left by a version before; those never let others read it
+            left = stat.S_ISREG(there.st_mode) and (found[1] or stat.S_IMODE(there.st_mode) == 0o600)
+            if left and time.time() - there.st_mtime >= seconds:
+                os.unlink(entry)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

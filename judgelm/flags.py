@@ -1,0 +1,212 @@
+"""The judging commands' flags: ours and the published ones, each said once."""
+
+from __future__ import annotations
+
+import argparse
+
+from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
+from judgelm.judge.settings import SCORINGS
+from judgelm.models.loading import QUANTIZATIONS
+from judgelm.prompt import TASKS
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that name the samples, and what is judged of them."""
+    tasks = "; ".join(f"{task.name}: {task.help}" for task in TASKS.values())
+    parser.add_argument("--task", default="pair", metavar="TASK", help=f"what is judged ({tasks})")
+    add_file_arguments(parser)
+    parser.add_argument(
+        "--answer-num",
+        type=at_least(2),
+        metavar="N",
+        help="task multi: how many answers of each sample (default: all it has)",
+    )
+
+
+def add_file_arguments(
+    parser: argparse.ArgumentParser, references: str = "reference answers shown to the judge"
+) -> None:
+    """Flags that name questions and references."""
+    parser.add_argument("--question-file", required=True, metavar="FILE", help="judge samples, JSON Lines")
+    parser.add_argument(
+        "--reference-file", type=none_or_text, metavar="FILE", help=f"{references}, joined on question_id"
+    )
+
+
+def add_keep_judged_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether judgements of an earlier question file count."""
+    parser.add_argument(
+        "--keep-judged",
+        action="store_true",
+        help="go on though rows of the question or reference file were removed, changed or added: what was judged of"
+        " rows whose texts are the same is kept, other judgements are moved to a file of the same name and .left-out",
+    )
+
+
+def add_orders_argument(parser: argparse.ArgumentParser) -> None:
+    """In which orders two answers are shown."""
+    parser.add_argument(
+        "--orders",
+        choices=("forward", "reversed", "both"),
+        help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
+    )
+
+
+def add_scores_only_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether reasons are wanted."""
+    parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say who judges."""
+    parser.add_argument(
+        "--model",
+        default="tiny",
+        help="hub id, local folder, PEFT adapter folder, or an embedded one: tiny, tiny-base; of a server: its name for"
+        " the model",
+    )
+    parser.add_argument(
+        "--engine",
+        default="hf",
+        choices=("hf", "vllm", "openai"),
+        help="what runs the model; hf: transformers, in this process; vllm: vLLM, in this process; openai: a server"
+        " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
+    )
+    parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
+
+
+def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None = "sample", default: str = "") -> None:
+    """Flags that say how it judges, and where it runs; `default` tells what `scoring` None means."""
+    parser.add_argument(
+        "--scoring",
+        default=scoring,
+        choices=tuple(SCORINGS),
+        help="; ".join(f"{name}: {what}" for name, what in SCORINGS.items())
+        + ". expected gives the expected scores and"
+        " the probability of each outcome, needs --engine hf or vllm, and no reasons come with it" + default,
+    )
+    parser.add_argument(
+        "--limit", type=at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
+    )
+    add_generation_arguments(parser)
+    parser.add_argument(
+        "--constrained",
+        action=argparse.BooleanOptionalAction,
+        help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny and"
+        " tiny-base)",
+    )
+    add_device_arguments(parser)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
+    )
+    _add_server_arguments(parser)
+
+
+def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a server as the judge, --engine openai")
+    group.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="of the server, up to /v1 with most, such as http://127.0.0.1:21003/v1 (default: OPENAI_BASE_URL of the"
+        " environment)",
+    )
+    group.add_argument(
+        "--api",
+        default="completions",
+        choices=("completions", "chat"),
+        help="completions: the server continues the very prompt, as judges trained for it need; chat: the prompt is one"
+        " message, for general models of vendors that have no completions",
+    )
+    group.add_argument(
+        "--api-key-variable",
+        metavar="NAME",
+        help="environment variable with the API key, which is written nowhere (default: OPENAI_API_KEY, where it is"
+        " set)",
+    )
+    group.add_argument(
+        "--max-concurrency", type=at_least(1), default=16, metavar="N", help="most requests under way at once"
+    )
+    group.add_argument(
+        "--requests-per-minute",
+        type=above_zero,
+        metavar="N",
+        help="most requests a minute, evenly spaced (default: no limit)",
+    )
+    group.add_argument(
+        "--request-timeout",
+        type=above_zero,
+        default=600,
+        metavar="SECONDS",
+        help="how long one judgement may take, to its last byte, before it is asked for again",
+    )
+    group.add_argument(
+        "--request-fields",
+        type=json_object,
+        metavar="JSON",
+        help="fields set in each request as they are, null leaving one out: "
+        """'{"max_tokens": null, "max_completion_tokens": 4096}'""",
+    )
+    group.add_argument(
+        "--price-per-million-tokens",
+        type=from_zero,
+        nargs=2,
+        metavar=("IN", "OUT"),
+        help="prices of prompt tokens and generated tokens: the run's cost is printed and kept in run.json",
+    )
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how a model is held."""
+    parser.add_argument(
+        "--dtype",
+        default="auto",
+        choices=("auto", "bfloat16", "float16", "float32"),
+        help="of the weights; auto: bfloat16 where the hardware computes in it",
+    )
+    parser.add_argument(
+        "--quantization",
+        choices=QUANTIZATIONS,
+        help="keep the weights of linear layers in 8 bits: half the memory of bfloat16 (needs torchao)",
+    )
+    parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
+    parser.add_argument(
+        "--batch-tokens",
+        type=at_least(1),
+        metavar="N",
+        help="most tokens in one batch; fewer need less memory (default: what the memory holds)",
+    )
+
+
+def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of sampling, and of the GPUs; the published scripts have them too."""
+    parser.add_argument("--temperature", type=from_zero, default=0.2, metavar="T", help="of the sampling; 0 is greedy")
+    parser.add_argument(
+        "--max-new-token", type=at_least(1), default=2048, metavar="N", help="most tokens of a judgement"
+    )
+    parser.add_argument(
+        "--num-gpus-per-model", type=at_least(1), default=1, metavar="N", help="GPUs over which one model is spread"
+    )
+    parser.add_argument(
+        "--num-gpus-total",
+        type=at_least(1),
+        metavar="N",
+        help="all GPUs: one replica of the model for each --num-gpus-per-model of them (default: those of one model;"
+        " with --device cpu both flags say nothing)",
+    )
+    parser.add_argument(
+        "--num-replicas",
+        type=at_least(1),
+        metavar="N",
+        help="replicas of the model, which share the work; on a CPU each has its share of the cores (default:"
+        " --num-gpus-total / --num-gpus-per-model, on a CPU 1)",
+    )
+    parser.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="join a running Ray cluster: auto or host:port (default: several replicas start Ray on this machine)",
+    )
+    parser.add_argument(
+        "--max-gpu-memory",
+        metavar="SIZE",
+        help="most memory for weights on each GPU, such as 37GiB, where a model is spread over several",
+    )

@@ -1,0 +1,1 @@
+"""Samples -> judgements, in memory or on disk."""

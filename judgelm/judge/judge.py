@@ -1,0 +1,178 @@
+"""Samples -> prompts -> generations -> judgements: the judge, from Python and for the command line."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from judgelm.distribution import Distribution, line_text, score_lines
+from judgelm.encoding import PromptTooLong
+from judgelm.engine.interface import Engine, FinishReason, Generation, Request, Sampling
+from judgelm.engine.loading import Holding, find_loader
+from judgelm.judge.judged import Judged
+from judgelm.judge.settings import ORDERS, Done, JudgeSettings, Order, check_orders
+from judgelm.judgement import Judgement
+from judgelm.models.loading import ModelFolder, find_model
+from judgelm.models.tiny import NOTES, TINY
+from judgelm.prompt import TASKS, render_prompt
+from judgelm.sample import Sample
+from judgelm.samples import find_task
+from judgelm.verdict import Verdict
+
+_WINDOW = 2048
+"""samples among which those that begin alike are brought together"""
+
+
+class Judge:
+    """A model that judges, loaded once.
+
+    >>> Judge.load("tiny").judge([Sample(1, "2 + 2?", ["4", "5"])], orders="both")
+    """
+
+    def __init__(self, engine: Engine, folder: ModelFolder | None = None, constrained: bool = False) -> None:
+        self.engine = engine
+        self.folder = folder
+        self.constrained = constrained
+
+    @classmethod
+    def load(
+        cls,
+        name: str | os.PathLike[str] | ModelFolder = TINY,
+        *,
+        dtype: str = "auto",
+        device: str | None = None,
+        batch_tokens: int | None = None,
+        num_gpus: int = 1,
+        max_gpu_memory: str | None = None,
+        quantization: str | None = None,
+        constrained: bool | None = None,
+        engine: str = "hf",
+    ) -> Judge:
+        """Load a hub id, a local folder, a PEFT adapter or `tiny`, or what `find_model` found of one.
+
+        Raises InputError where that cannot be done.
+
+        `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
+        `engine` is hf or vllm.
+        """
+        holding = Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
+        load = find_loader(engine)
+        folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
+        loaded = load(folder, holding)
+        return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
+
+    def judge(
+        self,
+        samples: Sequence[Sample],
+        *,
+        task: str = "pair",
+        orders: str = "forward",
+        scores_only: bool = False,
+        temperature: float = 0.2,
+        max_new_tokens: int = 2048,
+        seed: int = 0,
+        scoring: str = "sample",
+    ) -> list[Verdict]:
+        """One verdict a sample, in the samples' order. `orders` is forward, reversed or both; `scoring` sample, greedy
+        or expected.
+
+        Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
+        task or order.
+        """
+        find_task(task)
+        if len({sample.key for sample in samples}) < len(samples):
+            raise ValueError("question_id must be different for each sample")
+        settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring)
+        found: dict[Order, dict[str, Judged]] = {"forward": {}, "reversed": {}}
+        for judged in self.run(samples, check_orders(orders, task), settings):
+            found[judged.order][judged.sample.key] = judged
+        verdicts = []
+        for sample in samples:
+            both = [found[order].get(sample.key) for order in ORDERS["both"]]
+            forward, back = (one.judgement if one else None for one in both)
+            verdicts.append(Verdict(sample, forward, back, *(one.distribution if one else None for one in both)))
+        return verdicts
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """The engine's, for the record."""
+        return self.engine.description
+
+    def run(
+        self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
+    ) -> Generator[Judged, None, None]:
+        """Judge in one order or both, yielding judgements as they finish; those in `done` are left out."""
+        for block in self.blocks(samples, settings.task):
+            yield from self.run_block(block, orders, settings, done)
+
+    def blocks(self, samples: Iterable[Sample], task: str) -> Iterator[list[Sample]]:
+        """The samples in the parts in which they are generated: see `plan_blocks`."""
+        return plan_blocks(samples, task, self.engine.block)
+
+    def run_block(
+        self, block: Sequence[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
+    ) -> Iterator[Judged]:
+        """Judge a block, orders together. What is `done` takes part if anything is left: the others so meet the same
+        batches as in an undisturbed run, and get the same bits.
+        """
+        task = TASKS[settings.task]
+        asked: dict[str, tuple[Sample, Order]] = {
+            f"{order} {sample.key}": (sample.swapped() if order == "reversed" else sample, order)
+            for sample in block
+            for order in orders
+        }
+        known = {name for name, (sample, order) in asked.items() if (order, sample.key) in done}
+        if len(known) == len(asked):
+            return
+        scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
+        sampling = scores_only.sampling(max(len(sample.answers) for sample in block))
+        requests, cuts = [], {}
+        for key, (sample, order) in asked.items():
+            try:
+                prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens)
+            except PromptTooLong:
+                if key not in known:
+                    nothing = Judgement.parse("", len(sample.answers))
+                    yield Judged(sample, order, task.name, nothing, None, None)
+                continue
+            cuts[key] = prompt.shortened
+            num_answers = len(sample.answers)
+            requests.append(Request(key, prompt.text, prompt.input_ids, task.prefill, num_answers, sample.key))
+        # an engine is to know that there are judgements already, though it were in other blocks
+        before = known.union(f"{order} {key}" for order, key in itertools.islice(done, 1))
+        for generation, distribution in self._results(requests, settings, sampling, before):
+            if generation.key not in known:
+                sample, order = asked[generation.key]
+                judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))
+                yield Judged(sample, order, task.name, judgement, generation, cuts[generation.key], distribution)
+
+    def _results(
+        self, requests: Sequence[Request], settings: JudgeSettings, sampling: Sampling, known: Collection[str]
+    ) -> Iterator[tuple[Generation, Distribution | None]]:
+        if settings.scoring != "expected":
+            for generation in self.engine.generate(requests, sampling, done=known):
+                yield generation, None
+            return
+        prefill = TASKS[settings.task].prefill
+        lines = score_lines(prefill)
+        for scores in self.engine.score(requests, [line_text(line, prefill) for line in lines]):
+            distribution = Distribution.from_log_probs(lines, scores.log_probs) if scores.log_probs else None
+            text = line_text(distribution.likeliest_line, prefill).rstrip("\n") if distribution else ""
+            reason: FinishReason = "stop" if distribution else "out_of_memory"
+            yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), distribution
+
+
+def plan_blocks(samples: Iterable[Sample], task: str, size: int) -> Iterator[list[Sample]]:
+    """Parts of `size` samples; samples whose prompts begin alike come together.
+
+    What a judgement's bits depend on is its block alone. So neither a run that is resumed nor the number of replicas
+    changes them.
+    """
+    remaining = iter(samples)
+    while window := list(itertools.islice(remaining, _WINDOW)):
+        window.sort(key=lambda sample: render_prompt(sample, task))
+        for start in range(0, len(window), size):
+            yield window[start : start + size]

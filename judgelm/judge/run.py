@@ -1,0 +1,246 @@
+"""A run on disk: results kept as they come, resumed after any end, put in place whole and sorted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import platform
+import reprlib
+import sys
+import time
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from judgelm.errors import InputError
+from judgelm.files import remove_unfinished, write_text
+from judgelm.jsonl import Record, dump_json
+from judgelm.judge.description import read_description
+from judgelm.judge.judged import Judged
+from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
+from judgelm.judge.log import Judgements, Log, partial_of, writing
+from judgelm.judge.log import count_records as count_records
+from judgelm.judge.settings import ORDERS, Done, JudgeSettings, Order
+from judgelm.prompt import prompt_fingerprint
+from judgelm.sample import Sample
+
+_PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
+_INPUTS = ("question_file_sha256", "reference_file_sha256")
+"""settings that say which samples there are"""
+_DEFAULTS = {**asdict(JudgeSettings()), "engine": "hf"}
+"""what runs did before they could be told otherwise: an older run.json does not say it"""
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """Where a run writes: one file an order, and what describes them all."""
+
+    outputs: Mapping[Order, Path]
+    run: Path
+    described: Mapping[Order, Path]
+    """all output files that `run` speaks of, written by this command or not"""
+
+    @classmethod
+    def in_folder(cls, folder: Path, orders: Sequence[Order]) -> RunFiles:
+        paths: dict[Order, Path] = {order: folder / f"{order}.jsonl" for order in ORDERS["both"]}
+        return cls({order: paths[order] for order in orders}, folder / "run.json", paths)
+
+    @classmethod
+    def for_answer_file(cls, answer_file: Path, order: Order) -> RunFiles:
+        """The published scripts write one file, named by the user; its run.json stands beside it."""
+        return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"), {order: answer_file})
+
+
+class Judging(Protocol):
+    """What judges: a judge, or replicas of one."""
+
+    @property
+    def description(self) -> Mapping[str, Any]: ...
+
+    def run(
+        self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
+    ) -> Generator[Judged, None, None]:
+        """See `Judge.run`."""
+        ...
+
+
+def run_judge(
+    load: Callable[[], Judging],
+    samples: Sequence[Sample],
+    settings: JudgeSettings,
+    files: RunFiles,
+    described: Mapping[str, Any],
+    model_id: str,
+    keep_judged: bool | None = None,
+) -> dict[Order, Judgements]:
+    """Judge what is not judged yet and return all judgements of each order, sorted by id.
+
+    `described` is what else must be the same for a run to be continued: model, files, data type. With `keep_judged` the
+    input files may be others: what was judged of samples that are the same still counts (None: not offered). `load` is
+    called only if anything is left to do. Raises InputError where the files belong to another run, are damaged, or
+    cannot be written.
+    """
+    wanted = {
+        **described,
+        "model_id": model_id,
+        "prompt_fingerprint": prompt_fingerprint(),
+        **asdict(settings),
+    }
+    with _locked(files.run):
+        stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
+        earlier = _check_settings(files.run, stored, wanted, keep_judged)
+        sessions, counts = earlier.get("sessions", []), earlier.get("counts", {})
+        session: dict[str, Any] = {"started": time.time(), "judged": 0, "versions": versions()}
+        if keep_judged and stored.begun:
+            session |= stored.keep_matches()
+            counts = {}
+            print(f"judgelm: judgements kept: {session['kept']}, left out: {session['left_out']}", file=sys.stderr)
+        logs = {order: stored.log(order, keep_judged is not None) for order in files.outputs}
+        started = time.perf_counter()
+
+        def describe() -> None:
+            session["seconds"] = round(time.perf_counter() - started, 3)
+            _write_run(files, wanted, [*sessions, session], False, counts)
+
+        with ExitStack() as stack:
+            _remove_leftovers(files)
+            describe()
+            try:
+                for log in logs.values():
+                    log.open()
+                    stack.callback(log.close)
+                _judge_rest(load, samples, settings, logs, model_id, session, describe)
+            finally:
+                with suppress(InputError):  # a full disk is told of already
+                    describe()
+        found = {order: log.finish() for order, log in logs.items()}
+        counts = {**counts, **{order: one.counts for order, one in found.items()}}
+        _write_run(files, wanted, [*sessions, session], True, counts)
+        return found
+
+
+def _remove_leftovers(files: RunFiles) -> None:
+    """What killed runs were writing; nobody else writes here, as long as this one has the lock."""
+    outputs = files.described.values()
+    for path in (files.run, *outputs, *map(partial_of, outputs), *map(left_out_of, outputs)):
+        with writing(path):
+            remove_unfinished(path)
+
+
+def _judge_rest(
+    load: Callable[[], Judging],
+    samples: Sequence[Sample],
+    settings: JudgeSettings,
+    logs: Mapping[Order, Log],
+    model_id: str,
+    session: dict[str, Any],
+    describe: Callable[[], None],
+) -> None:
+    keys = {sample.key for sample in samples}
+    done = {(order, key) for order, log in logs.items() for key in log.keys & keys}
+    total = len(samples) * len(logs)
+    if done:
+        print(f"judgelm: {len(done)} of {total} judgements are there already and are skipped", file=sys.stderr)
+    if len(done) == total:
+        return
+    judge = load()
+    # not a copy: an engine may count as it goes
+    session["engine"] = judge.description
+    describe()
+    with closing(judge.run(samples, list(logs), settings, done)) as judgements:
+        # replicas are loaded for the first judgement: now they have said what they are, or ended in one line
+        first = list(itertools.islice(judgements, 1))
+        describe()
+        with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
+            for judged in itertools.chain(first, judgements):
+                logs[judged.order].append(judged.sample.key, stamped(judged, model_id))
+                session["judged"] += 1
+                progress.update()
+
+
+def stamped(judged: Judged, model_id: str) -> Record:
+    """A record of `forward.jsonl` or `reversed.jsonl`: with an id of its own, the judge's name and the time."""
+    stamp = {"pred_id": uuid.uuid4().hex, "pred_model_id": model_id, "tstamp": time.time()}
+    return {**judged.to_record(), **stamp}
+
+
+@contextmanager
+def _locked(run: Path) -> Iterator[None]:
+    lock = FileLock(run.with_name(f".{run.name}.lock"), timeout=0)
+    try:
+        run.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{run.parent}: another run is writing there") from None
+    except OSError as error:
+        raise InputError(f"{run.parent}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: bool | None) -> Record:
+    """The earlier run's description; empty for a new run, InputError for one with other settings.
+
+    Other input files are no obstacle where `keep` is asked for; None: the command has no such flag.
+    """
+    earlier, begun = read_description(run), stored.begun
+    if earlier is None:
+        for path in begun:
+            there = path if path.exists() else partial_of(path)
+            raise InputError(f"{there} exists already without {run.name}: move it, or name another place")
+        return {}
+    before = {**_DEFAULTS, **earlier["settings"]}
+    # through JSON and back, so that tuples and lists compare
+    now = json.loads(json.dumps(wanted))
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed and not begun:
+        # the earlier run ended before its first judgement: there is nothing to mix with
+        return {}
+    # with a reference or without one is another prompt for all of them
+    keepable = keep is not None and all(name in _INPUTS and before.get(name) and now[name] for name in changed)
+    if not changed or (keepable and keep):
+        return earlier
+    way_out = "name another place, or remove it and its output files"
+    if keepable and (found := stored.count_matches())[0]:
+        way_out = (
+            f"{KEEP_FLAG} keeps the {found[0]} of {found[1]} judgements whose samples are unchanged and judges the rest"
+            f" anew; or {way_out}"
+        )
+    said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
+    raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")
+
+
+def _write_run(
+    files: RunFiles, settings: Mapping[str, Any], sessions: list[dict[str, Any]], finished: bool, counts: Record
+) -> None:
+    document = {
+        "settings": settings,
+        "finished": finished,
+        "counts": counts,
+        "sessions": sessions,
+        "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
+    }
+    write_text(files.run, dump_json(document, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,76 @@
+"""How samples are judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from judgelm.engine.interface import Sampling
+from judgelm.errors import InputError, SettingError
+from judgelm.prompt import STOP_SCORES_ONLY, TASKS
+
+Order = Literal["forward", "reversed"]
+
+
+ORDERS: dict[str, tuple[Order, ...]] = {
+    "forward": ("forward",),
+    "reversed": ("reversed",),
+    "both": ("forward", "reversed"),
+}
+
+
+SCORINGS = {
+    "sample": "write the judgement at the given temperature, as published",
+    "greedy": "write the likeliest judgement",
+    "expected": "write nothing: read the probability of every score line in one pass over the prompt",
+}
+
+
+Done = Collection[tuple[Order, str]]
+"""orders and keys of the samples that are judged already"""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """How samples are judged; two runs with the same settings, model and seed give the same judgements."""
+
+    task: str = "pair"
+    scores_only: bool = False
+    temperature: float = 0.2
+    max_new_tokens: int = 2048
+    seed: int = 0
+    constrained: bool = False
+    scoring: str = "sample"
+    """sample; greedy, which is sample at temperature 0; or expected: probabilities of score lines, no text"""
+
+    def __post_init__(self) -> None:
+        if self.scoring not in SCORINGS:
+            raise SettingError("scoring", f"{self.scoring!r}: expected one of {', '.join(SCORINGS)}")
+        if self.scoring == "expected" and self.task == "multi":
+            raise SettingError("scoring", "expected compares two answers: task multi cannot be judged so")
+        if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
+            raise SettingError("temperature", f"{self.temperature!r}: expected a number from 0 on")
+        if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
+            raise SettingError("max_new_tokens", f"{self.max_new_tokens!r}: expected a whole number from 1 on")
+
+    def sampling(self, num_answers: int) -> Sampling:
+        temperature = self.temperature if self.scoring == "sample" else 0.0
+        sampling = Sampling(temperature, self.max_new_tokens, constrained=self.constrained, seed=self.seed)
+        if not self.scores_only:
+            return sampling
+        # a line longer than this holds no scores; without a limit an untuned model would write to the end
+        most = min(self.max_new_tokens, 16 + 8 * num_answers)
+        return replace(sampling, max_new_tokens=most, stop=(STOP_SCORES_ONLY,), most_thoughts=self.max_new_tokens)
+
+
+def check_orders(orders: str, task: str) -> tuple[Order, ...]:
+    """The orders asked for; where Assistant 1 is a reference answer with its 10 given, that is forward only."""
+    if orders not in ORDERS:
+        raise InputError(f"unknown orders {orders!r}, expected one of {', '.join(ORDERS)}")
+    if TASKS[task].prefill and orders != "forward":
+        raise InputError(
+            f"task {task} is judged in forward order only: Assistant 1's place is that of the known answer"
+        )
+    return ORDERS[orders]

@@ -1,0 +1,156 @@
+"""Question file and reference file -> samples, joined on question_id; needs the standard library alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import overload
+
+from judgelm.errors import InputError
+from judgelm.jsonl import Line, LineFile, check_ids, id_key, read_lines, read_text, require
+from judgelm.prompt import TASKS, Task
+from judgelm.sample import MAX_ANSWERS, Sample
+
+PathLike = str | os.PathLike[str]
+_ANSWER_BODY = re.compile(r"answer([0-9]+)_body")
+
+
+def read_samples(
+    question_file: PathLike,
+    task: str = "pair",
+    *,
+    reference_file: PathLike | None = None,
+    num_answers: int | None = None,
+    begin: int | None = None,
+    end: int | None = None,
+    seed: int = 0,
+) -> Samples:
+    """The samples of a question file, `begin` to `end` of its rows, with references attached where a file is given.
+
+    `num_answers` counts for the task multi only; without it every record's own answers are used. `seed` picks among
+    MM-Vet's alternatives. Raises InputError for anything that does not fit, naming file and line.
+    """
+    find_task(task)
+    if num_answers is not None and task != "multi":
+        raise InputError(
+            f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
+        )
+    lines = LineFile(question_file)
+    references = _References(reference_file) if reference_file is not None else None
+
+    def make(row: int, line: Line) -> Sample:
+        sample = make_sample(line, task, num_answers, seed)
+        return sample if references is None else replace(sample, reference=references.find(line, row))
+
+    rows = range(len(lines))[begin:end]
+    # all ids must differ; what is wrong with a row that is not asked for does not matter
+    for row, line in enumerate(check_ids(lines)):
+        if row in rows:
+            make(row, line)
+    if not rows:
+        raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
+    return Samples(lines, rows, make)
+
+
+class Samples(Sequence[Sample]):
+    """Rows of a question file, read anew each time one is asked for: JSON Lines of any size need no memory."""
+
+    def __init__(self, lines: LineFile, rows: range, make: Callable[[int, Line], Sample]) -> None:
+        self._lines = lines
+        self._rows = rows
+        self._make = make
+
+    def whole(self) -> Samples:
+        """Those of all rows of the file, asked for or not."""
+        return Samples(self._lines, range(len(self._lines)), self._make)
+
+    def by_key(self) -> Iterator[tuple[str, Sample | None]]:
+        """Each sample with its key, None for one that cannot be made of its row."""
+        for row, line in zip(self._rows, self._lines.select(self._rows), strict=True):
+            try:
+                sample = self._make(row, line)
+            except InputError:
+                sample = None
+            yield id_key(line.record["question_id"]), sample
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> Samples: ...
+    def __getitem__(self, index: int | slice) -> Sample | Samples:
+        if isinstance(index, slice):
+            return Samples(self._lines, self._rows[index], self._make)
+        row = self._rows[index]
+        return self._make(row, self._lines[row])
+
+    def __iter__(self) -> Iterator[Sample]:
+        for row, line in zip(self._rows, self._lines.select(self._rows), strict=True):
+            yield self._make(row, line)
+
+
+def find_task(name: str) -> Task:
+    """The task of that name; raises InputError for an unknown one."""
+    if name not in TASKS:
+        raise InputError(f"unknown task {name!r}, expected one of {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def make_sample(line: Line, task: str, num_answers: int | None = None, seed: int = 0) -> Sample:
+    """The sample of one row, without a reference file's; see `read_samples`."""
+    try:
+        if task == "mmvet":
+            return Sample.from_mmvet_line(line, seed)
+        return Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2)
+    except ValueError as error:
+        raise InputError(f"{line.where}: {error}") from None
+
+
+def _count_answers(line: Line, asked: int | None) -> int:
+    given = {int(match[1]) for name in line.record if (match := _ANSWER_BODY.fullmatch(name))}
+    count = 0
+    while count + 1 in given:
+        count += 1
+    if asked is None:
+        asked = count
+    if not 2 <= asked <= MAX_ANSWERS:
+        raise InputError(f"{line.where}: a judge takes 2 to {MAX_ANSWERS} answers, found {asked}")
+    if count < asked:
+        raise InputError(f"{line.where}: {asked} answers asked for, found {count} (answer{count + 1}_body is missing)")
+    return asked
+
+
+class _References:
+    """Reference texts by question_id, or by row where an old file has no ids at all."""
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = Path(path).expanduser()
+        lines = list(read_lines(path))
+        self.texts = [_reference(line) for line in lines]
+        self.by_row = not any("question_id" in line.record for line in lines)
+        ids = [] if self.by_row else [id_key(line.record["question_id"]) for line in check_ids(lines)]
+        self.rows = {key: row for row, key in enumerate(ids)}
+
+    def find(self, question: Line, row: int) -> str:
+        key = id_key(question.record["question_id"])
+        found = row if self.by_row else self.rows.get(key, len(self.texts))
+        text = self.texts[found] if found < len(self.texts) else None
+        if text is None:
+            raise InputError(f"{self.path} has no reference for question_id {key} (needed by {question.where})")
+        if isinstance(text, InputError):
+            raise text
+        return text
+
+
+def _reference(line: Line) -> str | InputError:
+    """Its text, or what is wrong with it, which matters only where a question needs it."""
+    try:
+        reference = require(line, "reference", dict)
+        return read_text(Line(reference, line.path, line.number), "text")
+    except InputError as error:
+        return error

@@ -1,0 +1,41 @@
+"""What /metrics of the API shows."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from judgelm.serve.worker_client import Usage
+
+
+class Metrics:
+    """Counters of requests, tokens and judgements."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "judgelm_requests", "requests by route and status", ["route", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "judgelm_request_seconds", "until a request was answered whole", ["route"], registry=self.registry
+        )
+        self.in_progress = Gauge("judgelm_requests_in_progress", "requests not answered yet", registry=self.registry)
+        self.tokens = Counter("judgelm_tokens", "tokens by kind", ["kind"], registry=self.registry)
+        self.judgements = Counter("judgelm_judgements", "judgements by parse state", ["parse"], registry=self.registry)
+
+    def count(self, usage: Usage) -> None:
+        self.tokens.labels("prompt").inc(usage.prompt_tokens)
+        self.tokens.labels("completion").inc(usage.completion_tokens)
+
+    @contextlib.contextmanager
+    def timed(self, route: str) -> Iterator[None]:
+        started = time.perf_counter()
+        self.in_progress.inc()
+        try:
+            yield
+        finally:
+            self.in_progress.dec()
+            self.seconds.labels(route).observe(time.perf_counter() - started)
