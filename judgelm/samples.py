@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -52,20 +52,31 @@ def read_samples(
             make(row, line)
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
-    return Samples(lines, rows, make)
+    return Samples(lines, rows, make, SampleFiles(lines.path, references.path if references else None, num_answers))
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFiles:
+    """What samples were read from."""
+
+    question_file: Path
+    reference_file: Path | None = None
+    num_answers: int | None = None
+    """how many of each row's answers were asked for, task multi"""
 
 
 class Samples(Sequence[Sample]):
     """Rows of a question file, read anew each time one is asked for: JSON Lines of any size need no memory."""
 
-    def __init__(self, lines: LineFile, rows: range, make: Callable[[int, Line], Sample]) -> None:
+    def __init__(self, lines: LineFile, rows: range, make: Callable[[int, Line], Sample], files: SampleFiles) -> None:
+        self.files = files
         self._lines = lines
         self._rows = rows
         self._make = make
 
     def whole(self) -> Samples:
         """Those of all rows of the file, asked for or not."""
-        return Samples(self._lines, range(len(self._lines)), self._make)
+        return Samples(self._lines, range(len(self._lines)), self._make, self.files)
 
     def by_key(self) -> Iterator[tuple[str, Sample | None]]:
         """Each sample with its key, None for one that cannot be made of its row."""
@@ -85,7 +96,7 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: slice) -> Samples: ...
     def __getitem__(self, index: int | slice) -> Sample | Samples:
         if isinstance(index, slice):
-            return Samples(self._lines, self._rows[index], self._make)
+            return Samples(self._lines, self._rows[index], self._make, self.files)
         row = self._rows[index]
         return self._make(row, self._lines[row])
 

@@ -16,10 +16,10 @@ from judgelm import Judge, Sample
 from judgelm.audit.audit import CHECKS, Check, choose_checks, judge_effect
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
 from judgelm.commands.audit import add_arguments, run_audit
-from judgelm.commands.choose import ChosenJudge
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores
 from judgelm.evaluation.metrics.intervals import Estimate
+from judgelm.judge.choice import JudgeChoice
 from judgelm.prompt import count_markers, render_prompt
 
 Scores = tuple[int, int]
@@ -157,7 +157,7 @@ def audit(tmp_path: Path, engine: Planted, records: list[dict[str, Any]], *more:
     add_arguments(parser)
     given = ["--question-file", str(questions), "--output-dir", str(tmp_path / "out"), "--scoring", "expected"]
     args = parser.parse_args([*given, *more])
-    run_audit(args, ChosenJudge(OWN, lambda: Judge(engine), {"model": OWN}), choose_checks(args.only, args.skip))
+    run_audit(args, JudgeChoice(OWN, lambda: Judge(engine), {"model": OWN}), choose_checks(args.only, args.skip))
     document = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert set(document) == {"judge", "settings", "checks"}
     assert document["judge"] == OWN

@@ -18,8 +18,8 @@ from conftest import ROOT, make_samples, write_jsonl
 from test_commands import as_published, published
 from test_run import judge, judge_args, lasting
 
-from judgelm.commands import choose as engines
 from judgelm.errors import InputError
+from judgelm.judge import choice
 from judgelm.judge.judge import plan_blocks
 from judgelm.judge.placement import Placement
 from judgelm.judge.replicas import _cores_each, absolute, load_on_node
@@ -151,7 +151,7 @@ def test_a_finished_run_starts_no_replica(
     def refuse(*args: Any) -> None:
         raise AssertionError("replicas were made")
 
-    monkeypatch.setattr(engines, "Replicas", refuse)
+    monkeypatch.setattr(choice, "Replicas", refuse)
     assert judge(args_of(model_folder, many, alone, *TWO)) == 0
 
 

@@ -15,7 +15,6 @@ from judgelm.errors import InputError
 from judgelm.evaluation.results import read_folder
 from judgelm.flags import add_judging_arguments, add_keep_judged_argument, add_model_arguments, add_scores_only_argument
 from judgelm.jsonl import Line, Record, read_text
-from judgelm.judge.settings import ORDERS
 from judgelm.report.ranking_table import describe
 
 HELP = "judge many models' answers in pairs and rank them"
@@ -56,8 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Pair, judge what is not judged yet, and rank."""
-    from judgelm.commands.judge import judge_into_folder
+    from judgelm.commands.choose import choose_judge, choose_settings
+    from judgelm.commands.judge import print_judgements
+    from judgelm.judge.choice import prepare
+    from judgelm.judge.folder import judge_folder
     from judgelm.judge.kept import keep_questions
+    from judgelm.samples import read_samples
 
     if args.outcomes == "soft" and args.scoring != "expected":
         raise InputError("--outcomes soft needs --scoring expected, which gives probabilities")
@@ -65,15 +68,11 @@ def run(args: argparse.Namespace) -> None:
     questions = folder / "questions.jsonl"
     pairs = make_pairs(args.answers, args.pairs_per_question, args.seed)
     keep_questions(questions, pairs, args.keep_judged, "holds other pairs")
-    judging = argparse.Namespace(
-        **vars(args),
-        question_file=questions,
-        reference_file=None,
-        answer_num=None,
-        question_begin=None,
-        question_end=None,
-    )
-    judge_into_folder(judging, "pair", ORDERS["both"])
+    samples = read_samples(questions, seed=args.seed)[: args.limit]
+    judge = prepare(choose_judge(args))
+    settings = choose_settings(args, "pair", args.scores_only)
+    found = judge_folder(samples, folder, judge, settings, model_id=args.model_id, keep_judged=args.keep_judged)
+    print_judgements(found, len(samples), judge)
     ranking = rank_samples(read_folder(folder), args)
     print(f"\n{describe(ranking)}")
     write_ranking(ranking, folder)

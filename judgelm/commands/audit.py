@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +20,8 @@ from judgelm.samples import read_samples
 if TYPE_CHECKING:
     from judgelm.audit.audit import Asked, Round
     from judgelm.audit.effects import Source
-    from judgelm.commands.choose import ChosenJudge
     from judgelm.evaluation.results import JudgedSample, Truth
+    from judgelm.judge.choice import JudgeChoice
 
 HELP = "measure a judge's biases"
 DESCRIPTION = (
@@ -76,20 +75,21 @@ def run(args: argparse.Namespace) -> None:
     """`judgelm audit`."""
     from judgelm.audit.audit import choose_checks
     from judgelm.commands.choose import choose_judge
+    from judgelm.judge.choice import prepare
 
     names = choose_checks(args.only, args.skip)
     args.scoring = args.scoring or ("greedy" if args.engine == "openai" else "expected")
     if args.scoring == "expected" and args.engine == "openai":
         raise InputError("--scoring expected needs --engine hf or vllm")
-    run_audit(args, choose_judge(args), names)
+    run_audit(args, prepare(choose_judge(args)), names)
 
 
-def run_audit(args: argparse.Namespace, chosen: ChosenJudge, names: Sequence[str]) -> None:
+def run_audit(args: argparse.Namespace, chosen: JudgeChoice, names: Sequence[str]) -> None:
     """Audit a judge, write what was found and print it."""
     from judgelm.audit.audit import audit
 
     samples = list(read_samples(args.question_file, reference_file=args.reference_file)[: args.limit])
-    name = args.model_id or Path(chosen.name).name
+    name = args.model_id or chosen.model_id
     args.self_id = args.self_id or name
     sources = read_sources(samples, args.question_file, args.teacher, args.self_id)
     folder = Path(args.output_dir).expanduser()
@@ -157,7 +157,7 @@ def _own_place(sample: Sample, self_id: str) -> int | None:
     return held[0] if len(held) == 1 else None
 
 
-def _asked(args: argparse.Namespace, chosen: ChosenJudge, name: str, folder: Path) -> Asked:
+def _asked(args: argparse.Namespace, chosen: JudgeChoice, name: str, folder: Path) -> Asked:
     """The judging function of an audit: each round is a run in a folder of its own, the model is loaded once."""
     from judgelm.audit import perturbations
     from judgelm.evaluation.results import read_folder
@@ -165,7 +165,6 @@ def _asked(args: argparse.Namespace, chosen: ChosenJudge, name: str, folder: Pat
     from judgelm.judge.run import RunFiles, run_judge
     from judgelm.judge.settings import JudgeSettings
 
-    load = functools.cache(chosen.load)
     described = {
         **chosen.described,
         **{f"{which}_sha256": hash_file(path) if path else None for which, path in _files(args).items()},
@@ -182,7 +181,7 @@ def _asked(args: argparse.Namespace, chosen: ChosenJudge, name: str, folder: Pat
             scoring=args.scoring if in_round.temperature is None else "sample",
         )
         files = RunFiles.in_folder(folder / in_round.name, in_round.orders)
-        found = run_judge(load, samples, settings, files, described, name)
+        found = run_judge(chosen.load, samples, settings, files, described, name)
         if cut := sum(each.counts["shortened"] for each in found.values()):
             print(
                 f"judgelm: warning: {in_round.name}: in {cut} judgements the answers did not fit and lost their ends,"
@@ -200,7 +199,7 @@ def _files(args: argparse.Namespace) -> dict[str, str | None]:
     return {"question_file": args.question_file, "reference_file": args.reference_file}
 
 
-def _settings(args: argparse.Namespace, chosen: ChosenJudge, num_samples: int) -> Record:
+def _settings(args: argparse.Namespace, chosen: JudgeChoice, num_samples: int) -> Record:
     from judgelm.files import hash_file
     from judgelm.judge.run import versions
 

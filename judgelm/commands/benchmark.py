@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from judgelm.benchmark.files import find_benchmark, find_files
 from judgelm.benchmark.sets import ANSWERS, BENCHMARKS, GRADES, Benchmark, Files, Labelled, Part
@@ -23,7 +21,11 @@ from judgelm.flags import (
     add_scores_only_argument,
 )
 from judgelm.jsonl import LineFile, dump_json, dump_line
-from judgelm.judge.settings import check_orders
+from judgelm.judge.settings import Order
+
+if TYPE_CHECKING:
+    from judgelm.judge.choice import JudgeChoice
+    from judgelm.judge.log import Judgements
 
 HELP = "measure a judge, or verdicts, on a benchmark"
 DESCRIPTION = (
@@ -128,11 +130,11 @@ def _judge(args: argparse.Namespace, benchmark: Benchmark, found: Labelled) -> d
     """Judge each part into its folder, all with one judge."""
     from judgelm.commands.choose import choose_judge
     from judgelm.commands.judge import print_note
+    from judgelm.judge.choice import prepare
     from judgelm.report.terminal import cost_line, counts_line
 
-    chosen = choose_judge(args)
     # loaded for the first part that has anything left to judge
-    chosen = replace(chosen, load=functools.cache(chosen.load))
+    chosen = prepare(choose_judge(args))
     metrics, counts = {}, []
     for part in found.parts:
         folder = Path(args.output_dir).expanduser() / part.name
@@ -141,7 +143,7 @@ def _judge(args: argparse.Namespace, benchmark: Benchmark, found: Labelled) -> d
             print(f"{part.name}{' ' * bool(part.name)}{counts_line(order, each.counts)}")
         counts += [each.counts for each in judged.values()]
         metrics[part.name or args.name] = _measure_part(benchmark, part, folder)
-    _print_metrics(metrics, args.model_id or Path(chosen.name).name)
+    _print_metrics(metrics, args.model_id or chosen.model_id)
     _print_dropped(found)
     if chosen.prices:
         print(cost_line(counts, chosen.prices))
@@ -149,25 +151,26 @@ def _judge(args: argparse.Namespace, benchmark: Benchmark, found: Labelled) -> d
     return {"judge": args.model_id or chosen.name, "metrics": metrics}
 
 
-def _judge_part(args: argparse.Namespace, benchmark: Benchmark, part: Part, folder: Path, chosen: Any) -> Any:
-    from judgelm.commands.judge import judge_samples, read_questions
+def _judge_part(
+    args: argparse.Namespace, benchmark: Benchmark, part: Part, folder: Path, judge: JudgeChoice
+) -> dict[Order, Judgements]:
+    from judgelm.commands.choose import choose_settings
+    from judgelm.judge.folder import judge_folder
     from judgelm.judge.kept import keep_questions
-    from judgelm.judge.run import RunFiles
+    from judgelm.samples import read_samples
 
     questions_file = folder / "questions.jsonl"
     keep_questions(questions_file, part.records, args.keep_judged, "is of other data")
-    orders = check_orders(args.orders or ("both" if benchmark.task == "pair" else "forward"), benchmark.task)
-    questions = {
-        "question_file": questions_file,
-        "reference_file": part.reference,
-        "answer_num": None,
-        "question_begin": None,
-        "question_end": None,
-    }
-    asked = argparse.Namespace(**{**vars(args), **questions})
-    samples = read_questions(asked, benchmark.task)[: args.limit]
-    files = RunFiles.in_folder(folder, orders)
-    return judge_samples(asked, chosen, benchmark.task, args.scores_only, samples, files)
+    samples = read_samples(questions_file, benchmark.task, reference_file=part.reference, seed=args.seed)[: args.limit]
+    return judge_folder(
+        samples,
+        folder,
+        judge,
+        choose_settings(args, benchmark.task, args.scores_only),
+        orders=args.orders,
+        model_id=args.model_id,
+        keep_judged=args.keep_judged,
+    )
 
 
 def _measure_part(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, Any]:

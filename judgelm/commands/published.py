@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from judgelm.answers import JUDGELM_OUTPUT, MMVET_OUTPUT
-from judgelm.commands.choose import choose_model
+from judgelm.commands.choose import choose_model, choose_settings
 from judgelm.commands.evaluate import print_metrics
-from judgelm.commands.judge import judge_samples, print_note, read_questions
+from judgelm.commands.judge import print_note
 from judgelm.console import Parser, at_least, none_or_text, run_main
 from judgelm.evaluation.evaluate import evaluate_samples
 from judgelm.evaluation.results import read_files
 from judgelm.evaluation.summary import summarize
 from judgelm.flags import add_generation_arguments, add_keep_judged_argument
-from judgelm.judge.run import RunFiles
+from judgelm.judge.choice import prepare
+from judgelm.judge.folder import judge_answer_file
 from judgelm.judge.settings import Order
 from judgelm.prompt import TASKS
 from judgelm.report.summary_tables import summary_tables
 from judgelm.report.terminal import counts_line, win_lines
+from judgelm.samples import read_samples
 
 
 def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -29,19 +30,34 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
     def command() -> None:
         args = published_parser(task).parse_args(argv)
         order: Order = "reversed" if args.if_reverse_answers else "forward"
-        files = RunFiles.for_answer_file(Path(args.answer_file).expanduser(), order)
-        samples = read_questions(args, task)
-        chosen = choose_model(args, args.model_path)
+        samples = read_samples(
+            args.question_file,
+            task,
+            reference_file=args.reference_file,
+            num_answers=args.answer_num,
+            begin=args.question_begin,
+            end=args.question_end,
+            seed=args.seed,
+        )
+        judge = prepare(choose_model(args, args.model_path))
         if order == "reversed" and TASKS[task].prefill:
             print(
                 "judgelm: warning: exchanged, the known answer loses its place and its 10 to the other", file=sys.stderr
             )
         print(f"Output to {args.answer_file}")
-        found = judge_samples(args, chosen, task, bool(args.if_fast_eval), samples, files, order=order)[order]
+        found = judge_answer_file(
+            samples,
+            args.answer_file,
+            judge,
+            choose_settings(args, task, bool(args.if_fast_eval)),
+            order,
+            model_id=args.model_id,
+            keep_judged=args.keep_judged,
+        )
         print(counts_line(order, found.counts))
         if task == "pair":
             print(win_lines(found.counts))
-        print_note(chosen)
+        print_note(judge)
 
     run_main(command, argv=argv)
 

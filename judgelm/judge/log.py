@@ -150,6 +150,11 @@ class Judgements:
     """sorted by id"""
     counts: Mapping[str, int]
 
+    @property
+    def path(self) -> Path:
+        """Of the file that holds them."""
+        return self.lines.path
+
     def first(self, most: int) -> list[Record]:
         return [line.record for line in self.lines[:most]]
 

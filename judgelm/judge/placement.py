@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from dataclasses import dataclass
 
@@ -10,28 +9,63 @@ from judgelm.errors import InputError
 from judgelm.models.loading import choose_dtype, default_device
 
 
-def check_replicas(args: argparse.Namespace) -> Placement:
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How many replicas there are, and what each of them holds."""
+
+    replicas: int = 1
+    gpus_each: int = 1
+    """0: cores"""
+    device: str | None = None
+    """None: the best there is"""
+    ray_address: str | None = None
+    """of the cluster to join; None starts Ray on this machine"""
+
+    @property
+    def alone(self) -> bool:
+        """Nothing is shared, so Ray is not needed."""
+        return self.replicas == 1 and self.ray_address is None
+
+    @property
+    def device_of_each(self) -> str | None:
+        """A replica sees its own GPUs alone; None spreads it over several."""
+        return "cpu" if self.gpus_each == 0 else "cuda" if self.gpus_each == 1 else None
+
+    def choose_dtype(self, name: str) -> str:
+        """What `--dtype auto` means here. A cluster's GPUs may be of many kinds: without one at hand it is bfloat16."""
+        if not self.alone and self.gpus_each and default_device() != "cuda":
+            return "bfloat16" if name == "auto" else name
+        return choose_dtype(name, self.device)
+
+
+def place(
+    device: str | None = None,
+    gpus_per_model: int = 1,
+    gpus_total: int | None = None,
+    replicas: int | None = None,
+    ray_address: str | None = None,
+) -> Placement:
     """How many replicas there will be and what each gets.
 
-    Raises InputError where the flags contradict each other or this machine has not what they ask for.
+    Raises InputError, in the words of the flags, where they contradict each other or this machine has not what they ask
+    for.
     """
-    if args.device == "cpu":
-        return _on_cores(args.num_replicas or 1, args.ray_address)
-    each: int = args.num_gpus_per_model
-    total: int = args.num_gpus_total or each * (args.num_replicas or 1)
-    if total % each:
-        raise InputError(f"--num-gpus-total {total} is no multiple of --num-gpus-per-model {each}")
-    placement = Placement(total // each, each, args.device, args.ray_address)
-    if args.num_replicas not in (None, placement.replicas):
+    if device == "cpu":
+        return _on_cores(replicas or 1, ray_address)
+    total = gpus_total or gpus_per_model * (replicas or 1)
+    if total % gpus_per_model:
+        raise InputError(f"--num-gpus-total {total} is no multiple of --num-gpus-per-model {gpus_per_model}")
+    placement = Placement(total // gpus_per_model, gpus_per_model, device, ray_address)
+    if replicas not in (None, placement.replicas):
         raise InputError(
-            f"--num-replicas {args.num_replicas}: --num-gpus-total {total} with --num-gpus-per-model {each} makes"
+            f"--num-replicas {replicas}: --num-gpus-total {total} with --num-gpus-per-model {gpus_per_model} makes"
             f" {placement.replicas}"
         )
     if placement.alone:
         return placement
-    if args.device not in (None, "cuda"):
-        raise InputError(f"--device {args.device} holds one model: replicas need cuda or cpu")
-    return placement if args.ray_address else _place_here(placement, total, args.num_gpus_total is not None)
+    if device not in (None, "cuda"):
+        raise InputError(f"--device {device} holds one model: replicas need cuda or cpu")
+    return placement if ray_address else _place_here(placement, total, gpus_total is not None)
 
 
 def _place_here(placement: Placement, total: int, gpus_asked: bool) -> Placement:
@@ -56,32 +90,3 @@ def _on_cores(replicas: int, address: str | None) -> Placement:
     if address is None and replicas > cores:
         raise InputError(f"{replicas} replicas are asked for, this machine has {cores} cores")
     return Placement(replicas, 0, "cpu", address)
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """How many replicas there are, and what each of them holds."""
-
-    replicas: int
-    gpus_each: int
-    """0: cores"""
-    device: str | None
-    """None: the best there is"""
-    ray_address: str | None
-    """of the cluster to join; None starts Ray on this machine"""
-
-    @property
-    def alone(self) -> bool:
-        """Nothing is shared, so Ray is not needed."""
-        return self.replicas == 1 and self.ray_address is None
-
-    @property
-    def device_of_each(self) -> str | None:
-        """A replica sees its own GPUs alone; None spreads it over several."""
-        return "cpu" if self.gpus_each == 0 else "cuda" if self.gpus_each == 1 else None
-
-    def choose_dtype(self, name: str) -> str:
-        """What `--dtype auto` means here. A cluster's GPUs may be of many kinds: without one at hand it is bfloat16."""
-        if not self.alone and self.gpus_each and default_device() != "cuda":
-            return "bfloat16" if name == "auto" else name
-        return choose_dtype(name, self.device)

@@ -44,7 +44,7 @@ def absolute(folder: ModelFolder) -> ModelFolder:
     return ModelFolder(folder.name, folder.path.resolve(), absolute(folder.base) if folder.base else None)
 
 
-def load_on_node(folder: ModelFolder, fingerprint: str, **settings: Any) -> Judge:
+def load_on_node(folder: ModelFolder, fingerprint: str | None, **settings: Any) -> Judge:
     """`Judge.load` where the folder may not be shared: a hub id or embedded model is then fetched by its name.
 
     Raises InputError where that gives other files than the run was described with.

@@ -1,0 +1,116 @@
+"""Which model judges, behind which engine: settings -> a judge that can be loaded."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from judgelm.judge.judge import Judge
+from judgelm.judge.placement import Placement
+from judgelm.judge.replicas import Replicas, absolute, load_on_node
+from judgelm.judge.run import Judging
+from judgelm.models.loading import find_model
+from judgelm.models.tiny import NOTES, TINY
+
+if TYPE_CHECKING:
+    from judgelm.engine.openai.engine import Server
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model in this process, or replicas of it in processes of their own."""
+
+    model: str | os.PathLike[str] = TINY
+    """hub id, local folder, PEFT adapter folder, or an embedded one: tiny, tiny-base"""
+    engine: str = "hf"
+    """hf or vllm"""
+    dtype: str = "auto"
+    """auto, bfloat16, float16 or float32"""
+    quantization: str | None = None
+    device: str | None = None
+    """cuda, cuda:1, mps or cpu; None: the best there is"""
+    batch_tokens: int | None = None
+    """most tokens in one batch; None: what the memory holds"""
+    max_gpu_memory: str | None = None
+    """for weights on each GPU, such as 37GiB, where a model is spread over several"""
+    constrained: bool | None = None
+    """nothing but a score line is written first; None: for the embedded models alone"""
+    placement: Placement = field(default_factory=Placement)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeChoice:
+    """A judge that can be loaded."""
+
+    name: str
+    load: Callable[[], Judging]
+    """loads it the first time it is called"""
+    described: Mapping[str, Any]
+    """what must be the same for a run to be continued"""
+    constrained: bool = False
+    note: str | None = None
+    """what its users must know"""
+    prices: tuple[float, float] | None = None
+    """of a million prompt tokens and of a million generated ones"""
+
+    @property
+    def model_id(self) -> str:
+        """Its name in records, where none is given."""
+        return Path(self.name).name
+
+
+def prepare(judge: ModelChoice | Server | JudgeChoice) -> JudgeChoice:
+    """Find a model or describe a server; nothing is loaded yet.
+
+    Raises InputError where the model cannot be found or its engine, device or data type does not exist here.
+    """
+    if isinstance(judge, JudgeChoice):
+        return judge
+    return _prepare_model(judge) if isinstance(judge, ModelChoice) else _prepare_server(judge)
+
+
+def _prepare_model(choice: ModelChoice) -> JudgeChoice:
+    placement = choice.placement
+    folder = find_model(os.fspath(choice.model))
+    constrained = folder.name in NOTES if choice.constrained is None else choice.constrained
+    described = {
+        "engine": choice.engine,
+        "model": folder.name,
+        "model_fingerprint": folder.fingerprint(),
+        "dtype": placement.choose_dtype(choice.dtype),
+        "quantization": choice.quantization,
+    }
+    options: dict[str, Any] = {
+        "device": choice.device,
+        "batch_tokens": choice.batch_tokens,
+        "num_gpus": placement.gpus_each or 1,
+        "max_gpu_memory": choice.max_gpu_memory,
+        "quantization": choice.quantization,
+        "constrained": constrained,
+        "engine": choice.engine,
+    }
+    load: Callable[[], Judging] = functools.partial(Judge.load, folder, dtype=choice.dtype, **options)
+    if not placement.alone:
+        # all replicas compute in what run.json names, whatever their nodes could
+        options |= {"dtype": described["dtype"], "device": placement.device_of_each}
+        load_each = functools.partial(load_on_node, absolute(folder), described["model_fingerprint"], **options)
+        load = functools.partial(Replicas, load_each, placement)
+    return JudgeChoice(folder.name, functools.cache(load), described, constrained, folder.note)
+
+
+def _prepare_server(server: Server) -> JudgeChoice:
+    from judgelm.engine.openai.engine import OpenAIEngine
+
+    described = {
+        "engine": "openai",
+        "model": server.model,
+        "base_url": server.base_url,
+        "api": server.api,
+        "request_fields": server.fields,
+    }
+    load = functools.cache(lambda: Judge(OpenAIEngine(server)))
+    return JudgeChoice(server.model, load, described, prices=server.prices)

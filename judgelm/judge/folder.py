@@ -1,0 +1,90 @@
+"""Samples -> judgements on disk: a folder with a file for each order, or one file as the paper's scripts write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from judgelm.files import hash_file
+from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.log import Judgements
+from judgelm.judge.run import RunFiles, run_judge
+from judgelm.judge.settings import JudgeSettings, Order, check_orders
+from judgelm.sample import Sample
+from judgelm.samples import PathLike, Samples
+
+if TYPE_CHECKING:
+    from judgelm.engine.openai.engine import Server
+
+
+def judge_folder(
+    samples: Sequence[Sample],
+    folder: PathLike,
+    judge: ModelChoice | Server | JudgeChoice,
+    settings: JudgeSettings | None = None,
+    *,
+    orders: str | None = None,
+    model_id: str | None = None,
+    keep_judged: bool = False,
+) -> dict[Order, Judgements]:
+    """Judge what is not judged yet into `folder`, and return all judgements of each order, sorted by question_id.
+
+    Args:
+        samples: of `read_samples`, or made by the caller; task `settings.task`.
+        folder: gets forward.jsonl, reversed.jsonl and run.json; a run that was ended goes on there.
+        settings: how samples are judged (default: task pair, as published).
+        orders: forward, reversed or both (default: both for task pair, else forward).
+        model_id: name of the judge in the records (default: the model's).
+        keep_judged: go on though samples were removed, changed or added.
+
+    Raises InputError where the folder belongs to another run, is damaged or cannot be written, and where the judge
+    cannot be had.
+    """
+    settings = settings or JudgeSettings()
+    asked = check_orders(orders or ("both" if settings.task == "pair" else "forward"), settings.task)
+    files = RunFiles.in_folder(Path(folder).expanduser(), asked)
+    return _judge(samples, files, judge, settings, {}, model_id, keep_judged)
+
+
+def judge_answer_file(
+    samples: Sequence[Sample],
+    answer_file: PathLike,
+    judge: ModelChoice | Server | JudgeChoice,
+    settings: JudgeSettings,
+    order: Order = "forward",
+    *,
+    model_id: str | None = None,
+    keep_judged: bool = False,
+) -> Judgements:
+    """Judge in one order into one file, its run.json beside it; see `judge_folder`."""
+    files = RunFiles.for_answer_file(Path(answer_file).expanduser(), order)
+    return _judge(samples, files, judge, settings, {"order": order}, model_id, keep_judged)[order]
+
+
+def _judge(
+    samples: Sequence[Sample],
+    files: RunFiles,
+    judge: ModelChoice | Server | JudgeChoice,
+    settings: JudgeSettings,
+    more: Mapping[str, Any],
+    model_id: str | None,
+    keep_judged: bool,
+) -> dict[Order, Judgements]:
+    chosen = prepare(judge)
+    settings = replace(settings, constrained=chosen.constrained)
+    described = {**chosen.described, **describe_files(samples), **more}
+    return run_judge(chosen.load, samples, settings, files, described, model_id or chosen.model_id, keep_judged)
+
+
+def describe_files(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What run.json says of where samples come from; made by a caller, they come from no file."""
+    if not isinstance(samples, Samples):
+        return {"question_file_sha256": None, "reference_file_sha256": None, "answer_num": None}
+    files = samples.files
+    return {
+        "question_file_sha256": hash_file(files.question_file),
+        "reference_file_sha256": hash_file(files.reference_file) if files.reference_file else None,
+        "answer_num": files.num_answers,
+    }
