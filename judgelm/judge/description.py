@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from judgelm.errors import InputError, one_line
+from judgelm.documents import describe_fault
+from judgelm.errors import InputError
 from judgelm.jsonl import Record, read_json
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
@@ -45,14 +46,3 @@ def read_description(path: Path) -> Record | None:
     except ValidationError as error:
         raise InputError(f"{path}: not the description of a run ({describe_fault(error)})") from None
     return {"settings": {}, "counts": {}, "sessions": [], **record}
-
-
-def describe_fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a record: its place, what was expected and what came."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    found = first["input"]
-    if first["type"] == "missing":
-        return one_line(f"{place}: {first['msg']}")
-    shown = type(found).__name__ if isinstance(found, dict | list) else str(found)[:60]
-    return one_line(f"{place}: {first['msg']}, found {shown}")

@@ -1,0 +1,57 @@
+"""Files of results that other code reads: typed, versioned, and one line for what is wrong with one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from judgelm.errors import InputError, one_line
+from judgelm.files import write_text
+from judgelm.jsonl import Record, dump_json, read_json
+
+
+class Document(BaseModel):
+    """One JSON object in a file of its own; fields that this version does not know are kept.
+
+    A subclass names what it is in `what`, such as "a ranking", and overrides `format` once it reads another one. Files
+    of version 0.1 have no `format`: that is 1.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="allow")
+    what: ClassVar[str] = "a file of results"
+
+    format: Literal[1] = 1
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Raises InputError for a file that is not there, is no JSON, or has another form."""
+        return cls.from_record(read_json(path), str(path))
+
+    @classmethod
+    def from_record(cls, record: Record, where: str) -> Self:
+        """Raises InputError that names the place and the first field that is wrong."""
+        try:
+            return cls.model_validate(record)
+        except ValidationError as error:
+            raise InputError(f"{where}: not {cls.what} ({describe_fault(error)})") from None
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it, `format` first."""
+        return self.model_dump(mode="json")
+
+    def write(self, path: str | os.PathLike[str], indent: int = 1) -> None:
+        """Whole and then renamed. Raises InputError where it cannot be written."""
+        write_text(path, dump_json(self.to_record(), indent=indent) + "\n")
+
+
+def describe_fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a record: its place, what was expected and what came."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    found = first["input"]
+    if first["type"] == "missing":
+        return one_line(f"{place}: {first['msg']}")
+    shown = type(found).__name__ if isinstance(found, dict | list) else str(found)[:60]
+    return one_line(f"{place}: {first['msg']}, found {shown}")
