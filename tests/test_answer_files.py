@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 
-from judgelm.commands.arena import make_pairs
+from judgelm.ranking import make_pairs
 from judgelm.errors import InputError
 
 

@@ -22,7 +22,8 @@ from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark.files import find_files
 from judgelm.benchmark.measure import measure, measure_grades
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
-from judgelm.benchmark.sets import BENCHMARKS, majority
+from judgelm.benchmark.readers import majority
+from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
@@ -41,7 +42,7 @@ def read(name: str, *paths: Path) -> Any:
     names = list(BENCHMARKS[name].homes)
     files = dict(zip(names, paths, strict=False)) if names else {path.name: path for path in paths}
     found = BENCHMARKS[name].read(files)
-    (part,) = found.parts
+    (part,) = found.splits
     return part.records, found.dropped
 
 
@@ -308,7 +309,7 @@ def test_an_odd_row_is_set_aside_with_its_line_and_the_others_are_read(name: str
     make, field = ODD[name]
     path = odd_file(tmp_path, "set.jsonl", [make(k) for k in range(3)], field)
     found = BENCHMARKS[name].read({(list(BENCHMARKS[name].homes) or ["set.jsonl"])[0]: path})
-    (part,) = found.parts
+    (part,) = found.splits
     assert (len(part.records), found.rows) == (3, 7)
     assert [error.removeprefix(f"{path}:")[:2] for error in found.odd] == ["2:", "3:", "6:", "7:"]
     assert part.places in ([0, 3, 4], ())
@@ -355,7 +356,7 @@ def test_human_votes_are_read_in_all_their_spellings(word: str, tmp_path: Path) 
     rows = [vote("Model A"), vote(word, question=82), vote("[[MODEL_B]]", question=83), vote("model_c", question=84)]
     path = write_jsonl(tmp_path / "human.jsonl", rows)
     found = BENCHMARKS["mt-bench-human"].read({"human.parquet": path})
-    assert [record["label"] for record in found.parts[0].records] == [1, 0, 2, 0]
+    assert [record["label"] for record in found.splits[0].records] == [1, 0, 2, 0]
 
 
 def test_verdicts_without_ids_go_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -377,7 +378,7 @@ def test_votes_that_are_counted_together_need_verdicts_with_ids(tmp_path: Path) 
     data = write_jsonl(tmp_path / "human.jsonl", [vote("model_a")])
     found = BENCHMARKS["mt-bench-human"].read({"human.parquet": data})
     path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": "A"}])
-    (part,) = found.parts
+    (part,) = found.splits
     with pytest.raises(InputError, match=r"v.jsonl: verdicts need a question_id, as the data's samples are of"):
         predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
 
@@ -386,7 +387,7 @@ def test_verdicts_by_row_skip_rows_without_a_label(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "p.jsonl", [pair(k, label) for k, label in enumerate((1, None, 2))])
     found = BENCHMARKS["pairs"].read({"p.jsonl": data})
     path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": word} for word in "ABB"])
-    (part,) = found.parts
+    (part,) = found.splits
     samples = predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
     assert [sample.forward.outcome for sample in samples if sample.forward] == [Outcome.WIN, Outcome.LOSE]
 

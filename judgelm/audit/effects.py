@@ -7,32 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from judgelm.audit.perturbations import changed_place, probe_id
+from judgelm.audit.probes import PLAIN, RIGHT_REFERENCE
+from judgelm.audit.sources import Source
 from judgelm.evaluation.results import JudgedSample, Reading, Truth
 from judgelm.judgement import Outcome
-from judgelm.sample import Sample
 
-PLAIN = "plain"
-"""the samples as they are, without a reference"""
-RIGHT_REFERENCE = "right_reference"
 Chances = Mapping[Outcome, float]
 Effects = list[tuple[str, float | None]]
 """key of each sample that can show the effect, and its effect, -1 to 1; None where a judgement could not be read"""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A row of the question file, and what is known of it."""
-
-    sample: Sample
-    """with its reference, which is shown only where a check says so"""
-    truth: Truth | None = None
-    truth_with_reference: Truth | None = None
-    own: int | None = None
-    """the place of the judge's own answer, where exactly one is"""
-
-    @property
-    def key(self) -> str:
-        return self.sample.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import os
 import shutil
@@ -13,10 +12,12 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from judgelm.benchmark.readers import Files
 from judgelm.benchmark.rows import read_rows
-from judgelm.benchmark.sets import BENCHMARKS, HUB, SHA256, Benchmark, Files
+from judgelm.benchmark.sets import HUB, SHA256, find_benchmark
 from judgelm.errors import InputError, one_line
-from judgelm.files import cache_folder
+from judgelm.files import cache_folder, hash_file
+from judgelm.samples import PathLike
 
 MOST_BYTES = 1 << 30
 """of a file that is fetched, and of one unpacked from it: the largest known one has 30 MB"""
@@ -31,14 +32,7 @@ class _BadFileError(Exception):
     """What was fetched is not the data."""
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name; raises InputError for an unknown one."""
-    if name not in BENCHMARKS:
-        raise InputError(f"unknown benchmark {name!r}, expected one of {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
-
-
-def find_files(name: str, data: str | None) -> Files:
+def find_files(name: str, data: PathLike | None) -> Files:
     """The files of a benchmark by name: `data` is its file or a folder of them, else they are fetched and kept.
 
     Raises InputError for what is not there or cannot be fetched.
@@ -114,7 +108,7 @@ def _is_kept(path: Path, url: str) -> bool:
     """Whether the file is there already, and is the one that the address is known to give."""
     if not path.is_file():
         return False
-    return url not in SHA256 or _sha256(path) == SHA256[url]
+    return url not in SHA256 or hash_file(path) == SHA256[url]
 
 
 def _download(address: str, target: Path) -> Path:
@@ -156,7 +150,7 @@ def _unpack(archive: Path, name: str) -> Path:
 def _check(path: Path, digest: str | None) -> None:
     """Raises _BadFileError for a file of another digest than is known, or without rows that can be read."""
     if digest is not None:
-        if (found := _sha256(path)) != digest:
+        if (found := hash_file(path)) != digest:
             raise _BadFileError(f"it has sha256 {found}, expected {digest}")
         return
     try:
@@ -164,8 +158,3 @@ def _check(path: Path, digest: str | None) -> None:
             pass
     except InputError as error:
         raise _BadFileError(f"what came is no data: {str(error).replace(str(path), 'line', 1)}") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

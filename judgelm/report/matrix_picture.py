@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from judgelm.errors import one_line
-from judgelm.ranking.rank import RankedPair, Ranking
+from judgelm.ranking.ranking import RankedPair, Ranking
 from judgelm.report.terminal import render_table
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP = 58, 36, 2

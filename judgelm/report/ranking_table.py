@@ -8,8 +8,7 @@ from judgelm.errors import one_line
 from judgelm.report.terminal import render_table
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.metrics.intervals import Estimate
-    from judgelm.ranking.rank import Ranking
+    from judgelm.ranking.ranking import Ranking, Strength
 
 MAX_PAIRS = 20
 """pairs not told apart that are printed"""
@@ -37,7 +36,7 @@ def describe(ranking: Ranking) -> str:
     return "\n".join([*parts, matrix_text(ranking), "", _undecided(ranking)])
 
 
-def _with_interval(estimate: Estimate, factor: float, places: int) -> str:
+def _with_interval(estimate: Strength, factor: float, places: int) -> str:
     value, *bounds = (
         None if number is None else f"{factor * number:.{places}f}"
         for number in (estimate.value, estimate.low, estimate.high)

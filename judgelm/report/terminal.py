@@ -9,7 +9,8 @@ from judgelm.jsonl import Record
 from judgelm.judgement import Judgement, Outcome
 
 if TYPE_CHECKING:
-    from judgelm.audit.audit import Check, Finding
+    from judgelm.audit.checks import Check
+    from judgelm.audit.findings import Finding
 
 import unicodedata
 
@@ -157,8 +158,7 @@ def _width(text: str) -> int:
 
 def checks_table() -> str:
     """All checks: names, thresholds, what is measured and what is changed."""
-    from judgelm.audit.audit import CHECKS
-    from judgelm.report.terminal import render_table
+    from judgelm.audit import CHECKS
 
     rows = [(name, _bound(check), check.what) for name, check in CHECKS.items()]
     return render_table(("check", "threshold", "effect"), rows)
@@ -166,21 +166,19 @@ def checks_table() -> str:
 
 def findings_table(findings: Sequence[Finding]) -> str:
     """One check a line, in per cent, and the notes below."""
-    from judgelm.report.terminal import render_table
-
     rows: list[tuple[str, ...]] = []
     for finding in findings:
         effect, verdict = finding.effect, finding.verdict.upper() if finding.verdict == "fail" else finding.verdict
         value, interval, count = "-", "-", 0
-        if effect is not None:
+        if effect.value is not None:
             value, count = f"{100 * effect.value:+.1f} %", effect.count
             if effect.low is not None and effect.high is not None:
                 interval = f"{100 * effect.low:+.1f} .. {100 * effect.high:+.1f} %"
-        rows.append((finding.name, finding.check.title, value, interval, str(count), _bound(finding.check), verdict))
+        rows.append((finding.name, finding.title, value, interval, str(count), _bound(finding), verdict))
     header = ("check", "bias", "effect", "95 % interval", "pairs", "threshold", "verdict")
     notes = [f"{finding.name}: {finding.note}" for finding in findings if finding.note]
     return "\n".join([render_table(header, rows), *notes])
 
 
-def _bound(check: Check) -> str:
+def _bound(check: Check | Finding) -> str:
     return f"{'±' if check.two_sided else ''}{100 * check.threshold:g} %"
