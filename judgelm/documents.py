@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SkipValidation, ValidationError
 
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Record, dump_json, read_json
 
+AnyText = Annotated[str, SkipValidation]
+"""text from users' files, such as a name: half a surrogate pair, which pydantic refuses, may stand in it"""
 
-class Document(BaseModel):
-    """One JSON object in a file of its own; fields that this version does not know are kept.
+
+class Section(BaseModel):
+    """A part of a document; fields that this version does not know are kept."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="allow")
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return self.model_dump(mode="json")
+
+
+class Document(Section):
+    """One JSON object in a file of its own, `format` first.
 
     A subclass names what it is in `what`, such as "a ranking", and overrides `format` once it reads another one. Files
     of version 0.1 have no `format`: that is 1.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="allow")
     what: ClassVar[str] = "a file of results"
 
     format: Literal[1] = 1
@@ -36,10 +48,6 @@ class Document(BaseModel):
             return cls.model_validate(record)
         except ValidationError as error:
             raise InputError(f"{where}: not {cls.what} ({describe_fault(error)})") from None
-
-    def to_record(self) -> dict[str, Any]:
-        """As JSON has it, `format` first."""
-        return self.model_dump(mode="json")
 
     def write(self, path: str | os.PathLike[str], indent: int = 1) -> None:
         """Whole and then renamed. Raises InputError where it cannot be written."""

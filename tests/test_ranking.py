@@ -22,7 +22,7 @@ from judgelm.commands.arena import make_pairs
 from judgelm.errors import InputError
 from judgelm.ranking import rank as ranking_module
 from judgelm.ranking.rank import ELO_K, Comparison, Ranking, elo, more_needed, rank
-from judgelm.report.matrix_picture import matrix_svg, matrix_text
+from judgelm.report.ranking_table import matrix_svg, matrix_text
 
 WIN, TIE, LOSE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 POINTS = 400 / math.log(10)

@@ -29,7 +29,7 @@ def measure(samples: Sequence[JudgedSample], scored: bool = True) -> Measured:
     kept = labelled(samples)
     if not kept:
         raise InputError("none of the rows judged has a label")
-    found = summarize(kept)
+    found = summarize(kept).to_record()
     if not scored:
         found["rates"] = {name: rate for name, rate in found["rates"].items() if name not in OF_SCORES}
     return found

@@ -176,7 +176,7 @@ def _judge_part(
 def _measure_part(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, Any]:
     """All that is judged in a part's folder: with a teacher the published metrics too."""
     from judgelm.benchmark.measure import measure, measure_grades
-    from judgelm.evaluation.evaluate import evaluate_files
+    from judgelm.evaluation.evaluation import measure_files
     from judgelm.evaluation.results import read_folder
 
     if benchmark.task == "mmvet":
@@ -184,7 +184,7 @@ def _measure_part(benchmark: Benchmark, part: Part, folder: Path) -> dict[str, A
     measured = measure(read_folder(folder))
     forward, back = folder / "forward.jsonl", folder / "reversed.jsonl"
     if part.teacher is not None and forward.exists():
-        measured["published"] = evaluate_files(forward, back if back.exists() else None, part.teacher)
+        measured["published"] = measure_files(forward, back if back.exists() else None, part.teacher)
     return measured
 
 
@@ -220,11 +220,13 @@ def _score_predictions(args: argparse.Namespace, found: Labelled) -> dict[str, A
 
 
 def _print_metrics(metrics: Mapping[str, dict[str, Any]], judge: str) -> None:
+    from judgelm.evaluation.summary import Summary
     from judgelm.report.benchmark_tables import grades_table, published_table
     from judgelm.report.summary_tables import summary_tables
 
     for name, measured in metrics.items():
-        print(f"{name}\n{summary_tables(measured) if 'rates' in measured else grades_table(measured)}\n")
+        table = summary_tables(Summary.model_validate(measured)) if "rates" in measured else grades_table(measured)
+        print(f"{name}\n{table}\n")
     published = {name: measured["published"] for name, measured in metrics.items() if "published" in measured}
     if published:
         print(f"{published_table(published, judge)}\n")

@@ -104,7 +104,7 @@ def _comparison(sample: JudgedSample, rule: str) -> Comparison | None:
     from judgelm.ranking.rank import Comparison
 
     first, second = sample.models
-    chances = sample.outcomes if rule == "soft" else _certain(sample.outcome("agree"))
+    chances = sample.probabilities if rule == "soft" else _certain(sample.outcome_by("agree"))
     if first is None or second is None or chances is None:
         return None
     lengths = (len(sample.answers[0]), len(sample.answers[1]))
@@ -118,7 +118,7 @@ def _certain(outcome: Outcome | None) -> Mapping[Outcome, float] | None:
 
 def write_ranking(ranking: Ranking, folder: Path) -> None:
     """ranking.json and ranking.svg."""
-    from judgelm.report.matrix_picture import matrix_svg
+    from judgelm.report.ranking_table import matrix_svg
 
     write_text(folder / "ranking.json", dump_json(ranking.to_record(), indent=2) + "\n")
     write_text(folder / "ranking.svg", matrix_svg(ranking))
