@@ -246,7 +246,7 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
     # labels: right, right, wrong, unparsed, wrong, and a row without a verdict
     labels = [1, 0, 1, 1, 2, 1]
     records = [pair(k, label) for k, label in enumerate(labels)]
-    measured = measure(predicted_samples(records, predictions, path))
+    measured = measure(predicted_samples(records, predictions, path)).to_record()
     assert (measured["samples"], measured["unparsed"]["count"]) == (5, 1)
     agreement = measured["rates"]["agreement"]
     assert agreement["value"] == measured["unparsed"]["as_tie"]["value"] == 2 / 5
@@ -256,7 +256,7 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
 
 def test_accuracy_counts_an_unparsed_verdict_as_a_tie_and_agreement_as_wrong(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": "A"}, {"question_id": 1, "verdict": "?"}])
-    measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path))
+    measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path)).to_record()
     assert measured["rates"]["agreement"]["value"] == measured["unparsed"]["as_error"]["value"] == 0.5
     assert measured["unparsed"]["as_tie"]["value"] == 1.0
     assert {each["label"]: each["agreement"]["value"] for each in measured["by_category"]} == {"easy": 1.0, "hard": 0.0}
@@ -772,12 +772,12 @@ def test_mm_vet_grades_a_vision_models_answers_beside_given_grades(
 
 def test_a_grade_that_cannot_be_read_is_counted_and_left_out() -> None:
     rows = [{"question": "Q", "pred_task": "mmvet", "pred_text": text, "grade": 1.0} for text in (" 5", " 8", "?")]
-    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)])
+    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)]).to_record()
     assert (measured["rows"], measured["unparsed"]) == (3, 1)
     assert measured["grade"]["value"] == pytest.approx(0.65)
     assert measured["difference"] == pytest.approx(0.35)
     assert measured["correlation"] is None, "those that were given are all the same"
-    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)])
+    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)]).to_record()
     assert nothing["grade"] == {"value": None, "low": None, "high": None, "count": 0}
     for shown in (grades_table(measured), grades_table(nothing)):
         assert any(line.split()[-1] == "-" for line in shown.splitlines())

@@ -24,7 +24,7 @@ from judgelm.ranking.field import Field
 from judgelm.ranking.ranking import Ranking
 from judgelm.ranking.ratings import ELO_K, elo, fit_ratings
 from judgelm.ranking.standings import more_needed
-from judgelm.report.matrix_picture import matrix_svg, matrix_text
+from judgelm.report.ranking_table import matrix_svg, matrix_text
 
 WIN, TIE, LOSE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 POINTS = 400 / math.log(10)

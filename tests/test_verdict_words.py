@@ -17,7 +17,7 @@ NAMES = ("Answer 1", "Answer 2")
 def made(forward: str, reversed_: str | None = None, count: int = 2, **more: Any) -> ResultOut:
     texts = {"forward": forward} | ({"reversed": reversed_} if reversed_ is not None else {})
     read = {order: Judgement.parse(text, count) for order, text in texts.items()}
-    verdict = Verdict(Sample(0, "q", ("a",) * count), read.get("forward"), read.get("reversed"))
+    verdict = Verdict.of(Sample(0, "q", ("a",) * count), read.get("forward"), read.get("reversed"))
     judgements = [
         JudgementOut(
             order=order,  # type: ignore[arg-type]

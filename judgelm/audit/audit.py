@@ -229,14 +229,15 @@ def measure(name: str, evidence: Evidence) -> Finding:
 def _finding(
     name: str, effect: Estimate | None, verdict: CheckVerdict, note: str | None, examples: Sequence[int | str] = ()
 ) -> Finding:
-    from judgelm.audit.findings import Effect, Finding
+    from judgelm.audit.findings import Finding
+    from judgelm.evaluation.summary import Rate
 
-    check, nothing = CHECKS[name], {"value": None, "low": None, "high": None, "count": 0}
+    check = CHECKS[name]
     return Finding(
         name=name,
         title=check.title,
         what=check.what,
-        effect=Effect.model_validate(effect.to_record() if effect else nothing),
+        effect=Rate.of(effect) if effect else Rate(value=None),
         threshold=check.threshold,
         two_sided=check.two_sided,
         verdict=verdict,

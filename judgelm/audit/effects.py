@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from judgelm.audit.perturbations import changed_place, probe_id
 from judgelm.audit.probes import PLAIN, RIGHT_REFERENCE
 from judgelm.audit.sources import Source
-from judgelm.evaluation.results import JudgedSample, Reading, Truth
+from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.judgement import Outcome
+from judgelm.verdict import Reading
 
 Chances = Mapping[Outcome, float]
 Effects = list[tuple[str, float | None]]
@@ -156,9 +157,9 @@ def _agreement(judged: JudgedSample, source: Source, probe: str) -> float | None
     truth = source.truth_with_reference if probe == RIGHT_REFERENCE else source.truth
     if truth is None:
         return None
-    if judged.outcomes is not None:
-        return judged.outcomes[truth.outcome]
-    outcome = judged.outcome()
+    if judged.probabilities is not None:
+        return judged.probabilities[truth.outcome]
+    outcome = judged.outcome
     return None if outcome is None else float(outcome is truth.outcome)
 
 

@@ -6,19 +6,7 @@ from typing import Any
 
 from judgelm.audit.checks import CheckVerdict
 from judgelm.documents import Document, Section
-
-
-class Effect(Section):
-    """A check's effect, -1 to 1, with its 95 % interval over questions.
-
-    `value` is None where it was not measured, `low` and `high` where nothing can be said of an interval.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    count: int
-    """samples that it is of"""
+from judgelm.evaluation.summary import Rate
 
 
 class Finding(Section):
@@ -28,7 +16,8 @@ class Finding(Section):
     title: str
     what: str
     """what the effect is"""
-    effect: Effect
+    effect: Rate
+    """-1 to 1, with its interval over questions; the value is None where it was not measured"""
     unit: str = "share"
     threshold: float
     two_sided: bool

@@ -17,8 +17,7 @@ from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.samples import PathLike, read_samples
 
 if TYPE_CHECKING:
-    from judgelm.benchmark.measure import Measured
-    from judgelm.benchmark.report import BenchmarkReport, OddRows
+    from judgelm.benchmark.report import BenchmarkReport, Grades, Measured, OddRows
     from judgelm.engine.openai.engine import Server
     from judgelm.judge.choice import JudgeChoice, ModelChoice
     from judgelm.judge.log import Judgements
@@ -123,7 +122,7 @@ def run_benchmark(
     settings = replace(settings or JudgeSettings(), task=found.benchmark.task)
     # loaded for the first split that has anything left to judge
     chosen = prepare(judge)
-    metrics: dict[str, Measured] = {}
+    metrics: dict[str, Measured | Grades] = {}
     judged = {}
     for part, split in found.splits.items():
         folder = Path(output_dir).expanduser() / split.name
@@ -139,19 +138,19 @@ def run_benchmark(
     return BenchmarkRun(report, judged, chosen)
 
 
-def _measure(benchmark: Benchmark, split: Split, folder: Path) -> Measured:
+def _measure(benchmark: Benchmark, split: Split, folder: Path) -> Measured | Grades:
     """All that is judged in a split's folder: with a teacher the published metrics too."""
     from judgelm.benchmark.measure import measure, measure_grades
-    from judgelm.evaluation.evaluate import evaluate_files
+    from judgelm.evaluation.evaluation import measure_files
     from judgelm.evaluation.results import read_folder
 
-    if benchmark.task == "mmvet":
-        return measure_grades(LineFile(folder / "forward.jsonl"))
-    measured = measure(read_folder(folder))
     forward, back = folder / "forward.jsonl", folder / "reversed.jsonl"
-    if split.teacher is not None and forward.exists():
-        measured["published"] = evaluate_files(forward, back if back.exists() else None, split.teacher)
-    return measured
+    if benchmark.task == "mmvet":
+        return measure_grades(LineFile(forward))
+    samples = read_folder(folder)
+    if split.teacher is None or not forward.exists():
+        return measure(samples)
+    return measure(samples, published=measure_files(forward, back if back.exists() else None, split.teacher))
 
 
 def score_predictions(

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from judgelm.documents import Document, Section
+from judgelm.evaluation.summary import Rate, Summary
+from judgelm.jsonl import Record
+
+
+class _Sparse(Section):
+    """Leaves out of its file what was not given."""
+
+    @model_serializer(mode="wrap")
+    def _given(self, whole: SerializerFunctionWrapHandler) -> Record:
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if value is not None or name in self.model_fields_set}
 
 
 class DataFile(Section):
@@ -35,7 +48,34 @@ class Predicted(Section):
     """rows without a verdict, by split"""
 
 
-class BenchmarkReport(Document):
+class Measured(Summary, _Sparse):
+    """The summary of a split's labelled rows, and the paper's metrics where it has numbers to compare with."""
+
+    published: dict[str, Any] | None = None
+
+
+class GradeGroup(Section):
+    """The mean grade of one capability."""
+
+    value: float
+    rows: int
+
+
+class Grades(_Sparse):
+    """MM-Vet: grades from 0 to 1, the answer's score over 10; with `grade_given` and on where others gave grades."""
+
+    rows: int
+    unparsed: int
+    grade: Rate
+    grade_given: float | None = None
+    difference: float | None = None
+    """mean absolute one"""
+    correlation: float | None = None
+    """Pearson's; None where it is not defined"""
+    by_category: dict[str, GradeGroup] | None = None
+
+
+class BenchmarkReport(_Sparse, Document):
     """A benchmark's data, and the numbers of each split; shares are from 0 to 1."""
 
     what = "the report of a benchmark"
@@ -52,10 +92,6 @@ class BenchmarkReport(Document):
     odd_rows: OddRows
     judge: str | None = None
     predictions: Predicted | None = None
-    metrics: dict[str, dict[str, Any]]
-    """by split: the summary of evaluation, with `published` beside it where the paper has numbers; grades of mm-vet"""
-
-    def to_record(self) -> dict[str, Any]:
-        """As JSON has it: either `judge` or `predictions`."""
-        record = super().to_record()
-        return {name: value for name, value in record.items() if value is not None or name == "homes"}
+    """either these, or a judge"""
+    metrics: dict[str, Measured | Grades]
+    """by split"""

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from judgelm.benchmark import BENCHMARKS, VOCABULARIES, check_benchmark
 from judgelm.errors import InputError
@@ -20,7 +20,7 @@ from judgelm.flags import (
 from judgelm.jsonl import dump_line
 
 if TYPE_CHECKING:
-    from judgelm.benchmark.report import BenchmarkReport, OddRows
+    from judgelm.benchmark.report import BenchmarkReport, Grades, Measured, OddRows
 
 HELP = "measure a judge, or verdicts, on a benchmark"
 DESCRIPTION = (
@@ -139,13 +139,19 @@ def _score(args: argparse.Namespace) -> BenchmarkReport:
     return report
 
 
-def _print_metrics(metrics: Mapping[str, dict[str, Any]], judge: str) -> None:
+def _print_metrics(metrics: Mapping[str, Measured | Grades], judge: str) -> None:
+    from judgelm.benchmark.report import Measured
     from judgelm.report.benchmark_tables import grades_table, published_table
     from judgelm.report.summary_tables import summary_tables
 
+    published = {}
     for name, measured in metrics.items():
-        print(f"{name}\n{summary_tables(measured) if 'rates' in measured else grades_table(measured)}\n")
-    published = {name: measured["published"] for name, measured in metrics.items() if "published" in measured}
+        if not isinstance(measured, Measured):
+            print(f"{name}\n{grades_table(measured.to_record())}\n")
+            continue
+        print(f"{name}\n{summary_tables(measured)}\n")
+        if measured.published is not None:
+            published[name] = measured.published
     if published:
         print(f"{published_table(published, judge)}\n")
 

@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
 def write_ranking(ranking: Ranking, folder: Path) -> None:
     """ranking.json and ranking.svg."""
     from judgelm.files import write_text
-    from judgelm.report.matrix_picture import matrix_svg
+    from judgelm.report.ranking_table import matrix_svg
 
     ranking.write(folder / "ranking.json", indent=2)
     write_text(folder / "ranking.svg", matrix_svg(ranking))

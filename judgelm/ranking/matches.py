@@ -63,7 +63,7 @@ def make_matches(samples: Sequence[JudgedSample], outcomes: str) -> list[Match]:
 
 def _match(sample: JudgedSample, rule: str) -> Match | None:
     first, second = sample.models
-    chances = sample.outcomes if rule == "soft" else _certain(sample.outcome("agree"))
+    chances = sample.probabilities if rule == "soft" else _certain(sample.outcome_by("agree"))
     if first is None or second is None or chances is None:
         return None
     lengths = (len(sample.answers[0]), len(sample.answers[1]))

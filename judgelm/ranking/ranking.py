@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from judgelm.documents import Document, Section
+from judgelm.evaluation.summary import Rate
 
 
-class Strength(Section):
-    """A win rate from 0 to 1, or a rating, with its 95 % interval, None where nothing can be said of one."""
+class Strength(Rate):
+    """A win rate from 0 to 1, or a rating; `count` is of judgements."""
 
     value: float
-    low: float | None = None
-    high: float | None = None
-    count: int
-    """judgements that it is of"""
 
 
 class RankedModel(Section):

@@ -189,7 +189,7 @@ class _Run:
         for error in errors:
             if not isinstance(error, WorkerError) or error.code != ErrorCode.CONTEXT_OVERFLOW:
                 raise error
-        verdict = Verdict(sample, self._of(judged, "forward"), self._of(judged, "reversed"))
+        verdict = Verdict.of(sample, self._of(judged, "forward"), self._of(judged, "reversed"))
         whole = not errors
         result = ResultOut(
             question_id=given.question_id,

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.evaluate import evaluate_files
+from judgelm.evaluation.evaluation import measure_files
 from judgelm.jsonl import Record, write_lines
 from judgelm.judge.judged import Judged
 from judgelm.judge.run import stamped
@@ -240,7 +240,7 @@ class _Run:
             return paths, None, ""
         try:
             _check_size(teacher)
-            return paths, metrics_table(evaluate_files(paths[0], paths[1] if len(paths) > 1 else None, teacher)), ""
+            return paths, metrics_table(measure_files(paths[0], paths[1] if len(paths) > 1 else None, teacher)), ""
         except InputError as error:
             return paths, None, f" No metrics: {_without_folders(error, teacher, *paths)}"
 
