@@ -237,10 +237,10 @@ def test_samples_made_in_python_bring_their_truths_in_their_records(tmp_path: Pa
         AuditSettings(skip=["colour"])
 
 
-def test_the_python_of_the_docs_audits(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_docs_audits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "pairs.jsonl", make_records(5))
-    found = run_snippet("evaluation.md", "judgelm.audit", model_folder)["found"]
+    found = run_snippet("evaluation.md", "judgelm.audit", planted(Planted(fair)))["found"]
     assert [(each.name, each.effect.count) for each in found.checks] == [("position", 4), ("padded", 4)]
     assert Audit.read(tmp_path / "audit" / "audit.json") == found
 

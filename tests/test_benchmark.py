@@ -17,6 +17,7 @@ import pytest
 from conftest import write_jsonl
 from filelock import FileLock
 from snippets import run_snippet
+from test_audit import Planted, planted
 from test_run import judge as command
 
 from judgelm.benchmark import files as benchmark_files
@@ -30,7 +31,6 @@ from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
-from judgelm.judge.choice import ModelChoice
 from judgelm.judgement import Outcome
 from judgelm.report.benchmark_tables import grades_table
 
@@ -656,13 +656,12 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert last_json(capsys)["metrics"]["pairs"]["rates"]["agreement"]["value"] == 1.0
 
 
-def test_the_python_of_the_docs_measures_a_judge_and_verdicts(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_python_of_the_docs_measures_a_judge_and_verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "my-pairs.jsonl", [pair(k, (1, 2, 0)[k % 3]) for k in range(6)])
     write_jsonl(tmp_path / "verdicts.jsonl", [{"question_id": k, "verdict": v} for k, v in enumerate((1, -1, "?"))])
-    made = run_snippet("evaluation.md", "judgelm.benchmark", model_folder)
+    judge = planted(Planted(lambda seen: (9, 2)))
+    made = run_snippet("evaluation.md", "judgelm.benchmark", judge)
     written = tmp_path / "out" / "pairs" / "benchmark.json"
     assert BenchmarkReport.read(written) == made["found"].report
     assert made["found"].report.metrics["pairs"].samples == 4
@@ -672,7 +671,7 @@ def test_the_python_of_the_docs_measures_a_judge_and_verdicts(
     write_json(written, {name: each for name, each in json.loads(written.read_text()).items() if name != "format"})
     assert BenchmarkReport.read(written) == made["found"].report
     with pytest.raises(InputError, match="unknown benchmark 'nothing'"):
-        run_benchmark("nothing", tmp_path, ModelChoice(model_folder))
+        run_benchmark("nothing", tmp_path, judge)
     with pytest.raises(InputError, match="--answers is for mm-vet, not for pairs"):
         read_benchmark("pairs", "my-pairs.jsonl", answers="answers.json")
 

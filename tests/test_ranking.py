@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from snippets import run_snippet
+from test_audit import Planted, planted
 
 from judgelm.cli import main
 from judgelm.errors import InputError, SettingError
@@ -571,10 +572,10 @@ def test_an_arena_judges_ranks_and_goes_on(
     assert "questions.jsonl holds other pairs" in capsys.readouterr().err
 
 
-def test_the_python_of_the_docs_ranks(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_the_docs_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     answer_files(tmp_path)
-    made = run_snippet("evaluation.md", "judgelm.ranking", model_folder)
+    made = run_snippet("evaluation.md", "judgelm.ranking", planted(Planted(lambda seen: (9, 2))))
     assert made["arena"].num_pairs == made["arena"].ranking.judgements == 4
     assert Ranking.read(tmp_path / "ranking.json").length_controlled
 
