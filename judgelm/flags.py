@@ -123,9 +123,8 @@ def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
         help="environment variable with the API key, which is written nowhere (default: OPENAI_API_KEY, where it is"
         " set)",
     )
-    group.add_argument(
-        "--max-concurrency", type=at_least(1), default=16, metavar="N", help="most requests under way at once"
-    )
+    most = "most requests under way at once"
+    group.add_argument("--max-concurrency", type=at_least(1), default=16, metavar="N", help=most)
     group.add_argument(
         "--requests-per-minute",
         type=above_zero,
@@ -177,8 +176,15 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of sampling, and of the GPUs; the published scripts have them too."""
+def add_generation_arguments(parser: argparse.ArgumentParser, published: bool = False) -> None:
+    """Flags of sampling, and of the GPUs. The published scripts count GPUs in all; `--num-replicas` says the same, so
+    our own commands take that flag and do not show it.
+    """
+    total = (
+        "all GPUs: one replica of the model for each --num-gpus-per-model of them (default: those of one model;"
+        " with --device cpu both flags say nothing)"
+    )
+    replicas = "--num-gpus-total / --num-gpus-per-model, on a CPU 1" if published else "1"
     parser.add_argument("--temperature", type=from_zero, default=0.2, metavar="T", help="of the sampling; 0 is greedy")
     parser.add_argument(
         "--max-new-token", type=at_least(1), default=2048, metavar="N", help="most tokens of a judgement"
@@ -190,15 +196,14 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-gpus-total",
         type=at_least(1),
         metavar="N",
-        help="all GPUs: one replica of the model for each --num-gpus-per-model of them (default: those of one model;"
-        " with --device cpu both flags say nothing)",
+        help=total if published else argparse.SUPPRESS,
     )
     parser.add_argument(
         "--num-replicas",
         type=at_least(1),
         metavar="N",
-        help="replicas of the model, which share the work; on a CPU each has its share of the cores (default:"
-        " --num-gpus-total / --num-gpus-per-model, on a CPU 1)",
+        help="replicas of the model, which share the work, each on --num-gpus-per-model GPUs; on a CPU each has its"
+        f" share of the cores (default: {replicas})",
     )
     parser.add_argument(
         "--ray-address",
