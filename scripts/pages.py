@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DOCS = ROOT / "docs"
 FIELDS = {
     "judgement": "judgelm.judge.log:JudgementRecord",
+    "run": "judgelm.judge.description:RunDescription",
 }
 """a table of docs/formats.md -> the type that it is written from"""
 JSON: dict[object, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "object"}
