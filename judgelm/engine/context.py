@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
-from judgelm.engine.hf.batch import Row
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.row import Row
 from judgelm.engine.score_line import score_pieces
 from judgelm.errors import InputError
 from judgelm.sample import Sample
@@ -21,7 +21,7 @@ _LONGEST = 1 << 30
 
 
 class ContextEngine:
-    """What the engines share that hold a model's tokenizer and know its context."""
+    """What the engines share that know a model's tokenizer and its context."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
         self.tokenizer = tokenizer

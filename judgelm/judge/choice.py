@@ -13,11 +13,11 @@ from judgelm.judge.judge import Judge
 from judgelm.judge.placement import Placement
 from judgelm.judge.replicas import Replicas, absolute, load_on_node
 from judgelm.judge.run import Judging
-from judgelm.models.loading import find_model
+from judgelm.models.folder import find_model
 from judgelm.models.tiny import NOTES, TINY
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
 
 
 @dataclass(frozen=True, slots=True)
