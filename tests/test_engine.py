@@ -14,7 +14,7 @@ from judgelm.encoding import decode_after, encode_prompt
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.hf.schedule import Room
 from judgelm.engine.interface import Generation, Request, Sampling
-from judgelm.engine.score_line import score_pieces
+from judgelm.engine.score_line import allowed_tokens, score_pieces
 from judgelm.errors import InputError
 from judgelm.judgement import Judgement, ParseState
 from judgelm.models.folder import find_model

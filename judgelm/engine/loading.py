@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 
 from judgelm.engine.interface import Engine, LoadOptions
 from judgelm.errors import SettingError
@@ -13,15 +14,9 @@ def _load_hf(folder: ModelFolder, options: LoadOptions) -> Engine:
     from judgelm.engine.hf.engine import HFEngine
     from judgelm.models.loading import load_model
 
-    model, tokenizer = load_model(
-        folder,
-        dtype=options.dtype,
-        device=options.device,
-        num_gpus=options.num_gpus,
-        max_gpu_memory=options.max_gpu_memory,
-        quantization=options.quantization,
-    )
-    return HFEngine(model, tokenizer, options.batch_tokens)
+    settings = asdict(options)
+    batch_tokens = settings.pop("batch_tokens")
+    return HFEngine(*load_model(folder, **settings), batch_tokens)
 
 
 def _load_vllm(folder: ModelFolder, options: LoadOptions) -> Engine:

@@ -63,16 +63,13 @@ def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
         text = decode_after(context, [token], tokenizer)
         if text and _PIECE.fullmatch(text):
             pieces[token] = text
-    missing = [name for name, text in (("digits", "1"), ("space", " "), ("newline", "\n")) if not _has(pieces, text)]
+    needed = (("digits", "1"), ("space", " "), ("newline", "\n"))
+    missing = [name for name, text in needed if not any(text in piece for piece in pieces.values())]
     if missing:
         raise SettingError(
             "constrained", f"decoding cannot be used: the tokenizer has no token for {', '.join(missing)}"
         )
     return pieces
-
-
-def _has(pieces: dict[int, str], text: str) -> bool:
-    return any(text in piece for piece in pieces.values())
 
 
 def line_tokens(lines: Sequence[str], prefill: str, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, ...]]:

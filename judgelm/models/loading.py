@@ -94,14 +94,12 @@ def load_model(
     `quantization` int8 keeps the weights of linear layers in 8 bits, by torchao.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     if num_gpus > 1 and device is not None:
         raise SettingError("device", f"{device} cannot be chosen for a model that is spread over {num_gpus} GPUs")
-    device = device or default_device()
+    device, base = device or default_device(), folder.base or folder
     if device == "cpu":
         keep_freed_memory()
-    base = folder.base or folder
     settings: dict[str, Any] = {"dtype": getattr(torch, choose_dtype(dtype, device)), "trust_remote_code": False}
     if num_gpus > 1:
         check_gpus(num_gpus)
@@ -111,17 +109,9 @@ def load_model(
     elif device != "cpu":
         settings["device_map"] = {"": device}
     load_config(base)
-    load = functools.partial(AutoModelForCausalLM.from_pretrained, base.path, output_loading_info=True, **settings)
     tokenizer = load_tokenizer(folder)
     with in_one_line(f"model {folder.name}: cannot be loaded"), quiet_progress():
-        try:
-            flash = {"attn_implementation": "flash_attention_2"} if has_flash_attention(device, dtype) else {}
-            model, info = load(**flash)
-        except ValueError:
-            if not flash:
-                raise
-            # an architecture without flash attention
-            model, info = load()
+        model, info = _load_weights(base.path, has_flash_attention(device, dtype), settings)
         if info["missing_keys"]:
             raise InputError(f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
         if folder.base is not None:
@@ -130,6 +120,21 @@ def load_model(
     if quantization is not None:
         quantize(model, quantization)
     return model.eval(), tokenizer
+
+
+def _load_weights(path: Path, flash: bool, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A model, and what the library says of its weights."""
+    from transformers import AutoModelForCausalLM
+
+    load = functools.partial(AutoModelForCausalLM.from_pretrained, path, output_loading_info=True, **settings)
+    try:
+        found: tuple[Any, dict[str, Any]] = load(attn_implementation="flash_attention_2") if flash else load()
+    except ValueError:
+        if not flash:
+            raise
+        # an architecture without flash attention
+        found = load()
+    return found
 
 
 def quantize(model: PreTrainedModel, name: str) -> None:

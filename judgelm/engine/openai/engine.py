@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -57,7 +57,7 @@ class OpenAIEngine:
     def __init__(self, server: Server, retries: Retries = PATIENT) -> None:
         self.server = server
         self._sender = Sender(server, retries)
-        self._counted: dict[str, str | int | float] = {
+        self.description: dict[str, str | int | float] = {
             "engine": "openai",
             "base_url": server.base_url,
             "api": server.api,
@@ -67,9 +67,7 @@ class OpenAIEngine:
             "thoughts_left_out": 0,
         }
         if server.prices:
-            self._counted |= {"prices_per_million_tokens": "{:g} {:g}".format(*server.prices), "cost": 0.0}
-        # what is counted grows as answers come
-        self.description: Mapping[str, str | int | float] = self._counted
+            self.description |= {"prices_per_million_tokens": "{:g} {:g}".format(*server.prices), "cost": 0.0}
         # one prompt's answer does not depend on others
         self.block = 1024
         self._num_short = self._num_cut = 0
@@ -233,14 +231,14 @@ class OpenAIEngine:
         return cut_at(text, sampling.stop, end)
 
     def _count(self, outcome: Answer | Refusal) -> None:
-        prompt_tokens = int(self._counted["prompt_tokens"]) + outcome.num_prompt_tokens
-        generated_tokens = int(self._counted["generated_tokens"]) + outcome.num_tokens
-        self._counted |= {"prompt_tokens": prompt_tokens, "generated_tokens": generated_tokens}
-        self._counted["thoughts_left_out"] = int(self._counted["thoughts_left_out"]) + (
+        prompt_tokens = int(self.description["prompt_tokens"]) + outcome.num_prompt_tokens
+        generated_tokens = int(self.description["generated_tokens"]) + outcome.num_tokens
+        self.description |= {"prompt_tokens": prompt_tokens, "generated_tokens": generated_tokens}
+        self.description["thoughts_left_out"] = int(self.description["thoughts_left_out"]) + (
             isinstance(outcome, Answer) and outcome.reasoned
         )
         if self.server.prices:
-            self._counted["cost"] = cost(prompt_tokens, generated_tokens, self.server.prices)
+            self.description["cost"] = cost(prompt_tokens, generated_tokens, self.server.prices)
 
     def _explain_nothing(self, found: Sequence[Answered]) -> str:
         url, (_, last) = self.server.base_url, found[-1]
