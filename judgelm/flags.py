@@ -6,6 +6,7 @@ import argparse
 
 from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
 from judgelm.judge.settings import SCORINGS
+from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
 
@@ -160,7 +161,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        choices=("auto", "bfloat16", "float16", "float32"),
+        choices=DTYPES,
         help="of the weights; auto: bfloat16 where the hardware computes in it",
     )
     parser.add_argument(

@@ -11,7 +11,8 @@ from conftest import QUIET, train_byte_tokenizer
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from judgelm.models.loading import find_model, load_model
+from judgelm.models.folder import find_model
+from judgelm.models.loading import load_model
 
 EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 SIZES = {

@@ -9,9 +9,10 @@ from conftest import build_model, make_samples, train_byte_tokenizer, train_sent
 from test_engine import by_key, load_engine, requests
 
 from judgelm.encoding import PromptTooLong, encode, encode_followup
-from judgelm.engine.hf.batch import Row, choose_tokens
+from judgelm.engine.hf.batch import choose_tokens
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.row import Row
 from judgelm.judge.settings import JudgeSettings
 from judgelm.prompt import EOS, followup_parts, render_followup, render_prompt
 from judgelm.serve.model_worker import GenerateParams

@@ -16,8 +16,9 @@ from judgelm import Judge
 from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
 from judgelm.encoding import encode_prompt
 from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.hf.line_tree import LineTree
 from judgelm.engine.interface import Request, Sampling
-from judgelm.engine.score_line import LineTree, line_tokens
+from judgelm.engine.score_line import line_tokens
 from judgelm.evaluation.published import brier, calibration_error
 from judgelm.judgement import Judgement, Outcome
 

@@ -223,7 +223,7 @@ def test_a_checkpoint_goes_on_as_it_was_begun(tmp_path: Path) -> None:
 def test_a_note_says_that_positions_are_stretched_only_where_they_are(
     tmp_path: Path, context: int, by_its_makers: bool, note: str | None, rope_type: str
 ) -> None:
-    from judgelm.models.loading import find_model
+    from judgelm.models.folder import find_model
     from judgelm.train.arguments import parse
     from judgelm.train.model import configure
 
@@ -268,7 +268,7 @@ def test_a_pad_token_beyond_the_embedding_is_filled_with_eos(tmp_path: Path) -> 
     """A tokenizer that got a pad token later is longer than its model's embedding."""
     from transformers import AutoModelForCausalLM
 
-    from judgelm.models.loading import find_model
+    from judgelm.models.folder import find_model
     from judgelm.train.model import find_padding
 
     tokenizer = train_byte_tokenizer()

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> None:
     """Print what a training file holds; exit code 1 where a share is above its threshold."""
     from judgelm.encoding import ExampleEncoder
     from judgelm.jsonl import read_lines
-    from judgelm.models.loading import find_model, load_tokenizer
+    from judgelm.models.folder import find_model
+    from judgelm.models.loading import load_tokenizer
     from judgelm.train.counts import Summary
     from judgelm.train.dataset import find_rows, scan
 

@@ -30,7 +30,7 @@ from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
 from judgelm.flags import add_device_arguments
 from judgelm.judge.judge import Judge
-from judgelm.models.loading import find_model
+from judgelm.models.folder import find_model
 from judgelm.prompt import TASKS, render_prompt
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.arguments import (

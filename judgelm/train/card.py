@@ -13,7 +13,7 @@ from judgelm.errors import one_line
 from judgelm.files import write_text
 
 if TYPE_CHECKING:
-    from judgelm.models.loading import ModelFolder
+    from judgelm.models.folder import ModelFolder
     from judgelm.train.arguments import LoraArguments, Settings
     from judgelm.train.counts import Summary
 

@@ -16,7 +16,7 @@ from judgelm.jsonl import Record, dump_json
 
 if TYPE_CHECKING:
     from judgelm.encoding import ExampleEncoder
-    from judgelm.models.loading import ModelFolder
+    from judgelm.models.folder import ModelFolder
     from judgelm.train.arguments import Settings
     from judgelm.train.counts import Summary
     from judgelm.train.dataset import Collator, JudgeDataset, TrainingRows
@@ -30,7 +30,8 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     from transformers import set_seed
 
     from judgelm.encoding import ExampleEncoder
-    from judgelm.models.loading import find_model, load_tokenizer
+    from judgelm.models.folder import find_model
+    from judgelm.models.loading import load_tokenizer
     from judgelm.train import fsdp
     from judgelm.train.arguments import check_fills_a_batch, check_optimizer, parse
     from judgelm.train.card import write_card
