@@ -61,17 +61,13 @@ class LineFile(Sequence[Line]):
 
     def __init__(self, path: str | os.PathLike[str], finite: bool = True, ours: bool = False) -> None:
         self.path = Path(path).expanduser()
-        self._decoder = _FINITE if finite else _LENIENT
+        self._finite = finite
         self._places = array("q")
         self._numbers = array("q")
         self._held: list[Any] | None = None
         with reading(self.path):
-            self._state = _state(self.path.stat())
-            self._unpacked = None if ours else _unpack(self.path)
-            if self._unpacked is not None:
-                weakref.finalize(self, self._unpacked.close)
-            with self._open() as file:
-                self._find_rows(file, ours)
+            self._open(unpack=not ours)
+            self._find_rows(self._file, ours)
 
     @classmethod
     def holding(cls, path: Path, rows: Sequence[Any]) -> LineFile:
@@ -87,12 +83,13 @@ class LineFile(Sequence[Line]):
             if _holds_something(raw):
                 if not ours and not self._places and _begins_document(raw):
                     file.seek(begin)
-                    self._held = _read_document(file.read(), self.path, number, self._decoder)
+                    self._held = _read_document(file.read(), self.path, number, _DECODERS[self._finite])
                     return
                 self._places.append(begin)
                 self._numbers.append(number)
             begin += len(raw)
             content.update(raw)
+        self._end = begin
         self._content = content.digest()
         if not self._places:
             raise InputError(f"{self.path}: the file is empty, expected one JSON object a line")
@@ -100,15 +97,23 @@ class LineFile(Sequence[Line]):
             with contextlib.suppress(InputError):
                 self._held = _wrapped(self[0].record)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        """The file's bytes; what was unpacked stays open as long as this object lives."""
-        if self._unpacked is None:
-            with self.path.open("rb") as file:
-                yield file
-        else:
-            self._unpacked.seek(0)
-            yield self._unpacked
+    def _open(self, unpack: bool = True) -> None:
+        """Open the file, or what it packs, as long as this object lives: whoever replaces it does not disturb."""
+        self._state = _state(self.path.stat())
+        unpacked = _unpack(self.path) if unpack else None
+        self._is_plain = unpacked is None
+        self._file = self.path.open("rb") if unpacked is None else unpacked
+        weakref.finalize(self, self._file.close)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which opens the file anew."""
+        return {name: value for name, value in vars(self).items() if name != "_file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._held is None:
+            self._open(unpack=not self._is_plain)
+            self._state = state["_state"]
 
     def __len__(self) -> int:
         return len(self._places) if self._held is None else len(self._held)
@@ -133,29 +138,30 @@ class LineFile(Sequence[Line]):
             return
         for row, raw in self.select_raw(rows):
             number = self._numbers[row]
-            yield Line(_parse(raw, f"{self.path}:{number}", self._decoder), self.path, number)
+            yield Line(_parse(raw, f"{self.path}:{number}", _DECODERS[self._finite]), self.path, number)
 
     def select_raw(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Index and bytes of the rows with these indices, in this order."""
-        if self._held is not None:
-            for row in rows:
-                yield row, dump_line(self._held[row]).encode()
-            return
-        with reading(self.path), self._open() as file:
-            for row in rows:
-                file.seek(self._places[row])
-                raw = file.readline()
-                self._check_unchanged(file)
-                yield row, raw
+        for row in rows:
+            yield row, self._read(row) if self._held is None else dump_line(self._held[row]).encode()
 
-    def _check_unchanged(self, file: IO[bytes]) -> None:
+    def _read(self, row: int) -> bytes:
+        """One line, read at its place: processes that were forked from one another share how far a file was read."""
+        begin = self._places[row]
+        end = self._places[row + 1] if row + 1 < len(self._places) else self._end
+        with reading(self.path):
+            raw = os.pread(self._file.fileno(), end - begin, begin)
+            self._check_unchanged()
+        return raw[: raw.find(b"\n") + 1 or None]
+
+    def _check_unchanged(self) -> None:
         """A file that was written again as it was is still the same."""
-        if self._unpacked is not None or (state := _state(os.fstat(file.fileno()))) == self._state:
+        if not self._is_plain or (state := _state(os.fstat(self._file.fileno()))) == self._state:
             return
-        file.seek(0)
-        content = hashlib.sha256()
-        for block in iter(lambda: file.read(1 << 20), b""):
+        content, place = hashlib.sha256(), 0
+        while block := os.pread(self._file.fileno(), 1 << 20, place):
             content.update(block)
+            place += len(block)
         if content.digest() != self._content:
             raise InputError(f"{self.path}: the file was changed while it was in use")
         self._state = state
@@ -361,6 +367,7 @@ def _nothing(_: str) -> None:
 
 _FINITE = json.JSONDecoder(parse_constant=_refuse, parse_float=_float_or(_refuse))
 _LENIENT = json.JSONDecoder(parse_constant=_nothing, parse_float=_float_or(_nothing))
+_DECODERS = {True: _FINITE, False: _LENIENT}
 
 
 def _is_finite(value: Any) -> bool:
