@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jaxtyping import install_import_hook
 
 from judgelm.prompt import render_prompt
 from judgelm.sample import Sample
@@ -21,6 +22,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # models of two layers: one thread is faster than two that wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"
 
+SHAPES_CHECKED = ("judgelm.engine.hf",)
+"""modules and packages whose annotated shapes are checked at each call, of which no part may be imported before"""
+install_import_hook(SHAPES_CHECKED, "beartype.beartype")
 
 LONGEST_FIRST = (
     "test_training.py",

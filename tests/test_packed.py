@@ -8,11 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_samples
+from jaxtyping import TypeCheckError
 from test_engine import by_key, load_engine, requests
 
 from judgelm.encoding import encode_prompt
 from judgelm.engine.hf.engine import HFEngine
-from judgelm.engine.hf.packed import KeyValues, Reading, _causal_by_torch, _causal_in_blocks, read_packed
+from judgelm.engine.hf.packed import (
+    KeyValues,
+    Reading,
+    _causal_by_torch,
+    _causal_in_blocks,
+    causal_attention,
+    read_packed,
+)
 from judgelm.engine.hf.tree import Tree
 from judgelm.engine.interface import Request, Sampling
 
@@ -58,6 +66,12 @@ def test_logits_of_shared_and_packed_prompts_are_those_of_each_prompt_alone(engi
                 # without a pack the model computes what transformers does
                 expected = engine.model(torch.tensor([prompt])).logits[0, -1]
                 torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_shapes_are_checked_in_the_tests() -> None:
+    query, key, value = torch.randn(6, 5, 16), torch.randn(2, 9, 16), torch.randn(2, 8, 16)
+    with pytest.raises(TypeCheckError, match="value"):
+        causal_attention(query, key, value)
 
 
 def test_both_kinds_of_attention_are_the_same() -> None:

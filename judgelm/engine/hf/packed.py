@@ -7,20 +7,18 @@ tokens stand is said by the `pack` that goes along with them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from judgelm.engine.hf.tree import Tree
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 PACKED = "judgelm_rows"
 _QUERIES = 128
@@ -293,15 +291,16 @@ class Step:
         return found.reshape(batch * num, heads, -1)
 
 
-def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of the last t of L positions.
-
-    `query` [heads, t, d], scaled, `key` [kv heads, L, d] and `value` [kv heads, L, v] -> [t, heads, v].
-    """
+def causal_attention(
+    query: Float[Tensor, "heads t d"], key: Float[Tensor, "kv_heads L d"], value: Float[Tensor, "kv_heads L v"]
+) -> Float[Tensor, "t heads v"]:
+    """Attention of the last t of L positions, from scaled queries."""
     return (_causal_in_blocks if query.device.type == "cpu" else _causal_by_torch)(query, key, value)
 
 
-def _causal_by_torch(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _causal_by_torch(
+    query: Float[Tensor, "heads t d"], key: Float[Tensor, "kv_heads L d"], value: Float[Tensor, "kv_heads L v"]
+) -> Float[Tensor, "t heads v"]:
     """On a GPU, by its flash kernel where the data type has one."""
     found = scaled_dot_product_attention(
         query[None],
@@ -314,7 +313,9 @@ def _causal_by_torch(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return found[0].transpose(0, 1)
 
 
-def _causal_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _causal_in_blocks(
+    query: Float[Tensor, "heads t d"], key: Float[Tensor, "kv_heads L d"], value: Float[Tensor, "kv_heads L v"]
+) -> Float[Tensor, "t heads v"]:
     """On a CPU in bfloat16 faster than torch's own, which benchmarks/README.md shows."""
     count, length = query.shape[1], key.shape[1]
     most = min(_QUERIES, count)
@@ -327,11 +328,13 @@ def _causal_in_blocks(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-    """Attention of the last n of L positions, which see all others, and of one another what the mask [n, n] shows.
-
-    `query` [heads, n, d], scaled, `key` [kv heads, L, d] and `value` [kv heads, L, v] -> [n, heads, v].
-    """
+def masked_attention(
+    query: Float[Tensor, "heads n d"],
+    key: Float[Tensor, "kv_heads L d"],
+    value: Float[Tensor, "kv_heads L v"],
+    mask: Float[Tensor, "n n"],
+) -> Float[Tensor, "n heads v"]:
+    """Attention of the last n of L positions, which see all others, and of one another what the mask shows."""
     (heads, num, width), (kv_heads, length, _) = query.shape, key.shape
     groups = heads // kv_heads
     scores = query.reshape(kv_heads, groups * num, width) @ key.transpose(1, 2)
