@@ -54,7 +54,7 @@ class Sample:
         return cls.from_line(Line(record, Path("record"), 1), num_answers)
 
     @classmethod
-    def from_line(cls, line: Line, num_answers: int = 2) -> Sample:
+    def from_line(cls, line: Line, num_answers: int = 2, reference: str | None = None) -> Sample:
         """A sample from `question_id`, `question_body`, `answer1_body` .. `answer{num_answers}_body`.
 
         In its record id and texts stand as they were read.
@@ -62,20 +62,21 @@ class Sample:
         question_id, question = read_id(line), read_text(line, "question_body")
         bodies = {f"answer{k}_body": read_text(line, f"answer{k}_body") for k in range(1, num_answers + 1)}
         record = {**line.record, "question_id": question_id, "question_body": question, **bodies}
-        return cls(question_id, question, tuple(bodies.values()), record=record)
+        return cls(question_id, question, tuple(bodies.values()), reference, record)
 
     @classmethod
-    def from_mmvet_line(cls, line: Line, seed: int = 0) -> Sample:
+    def from_mmvet_line(cls, line: Line, seed: int = 0, reference: str | None = None) -> Sample:
         """A sample from an MM-Vet record: the ground truth stands in Assistant 1's place and in the reference block.
 
-        Of alternatives (`<OR>`) one is picked by (seed, question_id); parts (`<AND>`) are joined with " and ".
+        Of alternatives (`<OR>`) one is picked by (seed, question_id); parts (`<AND>`) are joined with " and ". A
+        `reference` stands in the block instead.
         """
         question_id, question = read_id(line), read_text(line, "question")
         truth, answer = read_text(line, "answer"), read_text(line, "answer1_body")
         chosen = random.Random(f"{seed}:{id_key(question_id)}").choice(truth.split("<OR>"))
         read = {"question_id": question_id, "question": question, "answer": truth, "answer1_body": answer}
         answers = (chosen.replace("<AND>", " and "), answer)
-        return cls(question_id, question, answers, truth, {**line.record, **read})
+        return cls(question_id, question, answers, truth if reference is None else reference, {**line.record, **read})
 
     @property
     def key(self) -> str:

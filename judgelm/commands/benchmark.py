@@ -25,7 +25,7 @@ from judgelm.judge.settings import Order
 
 if TYPE_CHECKING:
     from judgelm.judge.choice import JudgeChoice
-    from judgelm.judge.log import Judgements
+    from judgelm.judge.log import OrderFile
 
 HELP = "measure a judge, or verdicts, on a benchmark"
 DESCRIPTION = (
@@ -153,7 +153,7 @@ def _judge(args: argparse.Namespace, benchmark: Benchmark, found: Labelled) -> d
 
 def _judge_part(
     args: argparse.Namespace, benchmark: Benchmark, part: Part, folder: Path, judge: JudgeChoice
-) -> dict[Order, Judgements]:
+) -> dict[Order, OrderFile]:
     from judgelm.commands.choose import choose_settings
     from judgelm.judge.folder import judge_folder
     from judgelm.judge.kept import keep_questions

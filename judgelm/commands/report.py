@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> None:
     # pydantic, which no other command needs before its flags are read
     from judgelm.judge.description import read_description
 
-    described = read_description(folder / "run.json")
+    description = read_description(folder / "run.json")
+    described = description and description.model_dump()
     from judgelm.evaluation.summary import RATE_LABELS, summarize
     from judgelm.report.context import build_context, render_markdown, render_page
 
