@@ -22,7 +22,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # models of two layers: one thread is faster than two that wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"
 
-SHAPES_CHECKED = ("judgelm.engine.hf",)
+SHAPES_CHECKED = ("judgelm.engine.hf", *(f"judgelm.train.{name}" for name in ("attention", "collator", "trainer")))
 """modules and packages whose annotated shapes are checked at each call, of which no part may be imported before"""
 install_import_hook(SHAPES_CHECKED, "beartype.beartype")
 
