@@ -211,3 +211,25 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="most memory for weights on each GPU, such as 37GiB, where a model is spread over several",
     )
+
+
+def add_allowed_hosts(parser: argparse.ArgumentParser) -> None:
+    """The flag that all servers share."""
+    parser.add_argument(
+        "--allowed-hosts",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        default=[],
+        metavar="A,B",
+        help="further host names by which it may be called, as behind a proxy; *.A is all below A, * is any",
+    )
+
+
+def add_chat_format(parser: argparse.ArgumentParser) -> None:
+    """The flag of whoever starts a worker."""
+    parser.add_argument(
+        "--chat-format",
+        choices=("auto", "model", "vicuna"),
+        default="auto",
+        help="of chat completions: the tokenizer's own template (model), the released judges' (vicuna), or the first"
+        " where there is one (auto)",
+    )
