@@ -38,7 +38,8 @@ HIDDEN, LAYERS, INNER, KV, VOCABULARY = 576, 30, 1536, 192, 49152
 
 def pick(path: str, count: int) -> list[Any]:
     """Examples of random rows of at most 800 tokens."""
-    from judgelm.models.loading import find_model, load_tokenizer
+    from judgelm.models.folder import find_model
+    from judgelm.models.loading import load_tokenizer
     from judgelm.train.encoder import ExampleEncoder
     from judgelm.train.sample import TrainingSample
 

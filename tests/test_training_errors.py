@@ -226,7 +226,7 @@ def test_a_checkpoint_goes_on_as_it_was_begun(tmp_path: Path) -> None:
 def test_a_note_says_that_positions_are_stretched_only_where_they_are(
     tmp_path: Path, context: int, by_its_makers: bool, note: str | None, rope_type: str
 ) -> None:
-    from judgelm.models.loading import find_model
+    from judgelm.models.folder import find_model
     from judgelm.train.model import configure
     from judgelm.train.settings import parse
 

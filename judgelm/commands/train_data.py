@@ -46,7 +46,8 @@ def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print what a training file holds; exit code 1 where a share is above its threshold."""
-    from judgelm.models.loading import find_model, load_tokenizer
+    from judgelm.models.folder import find_model
+    from judgelm.models.loading import load_tokenizer
     from judgelm.train import count_rows
     from judgelm.train.encoder import ExampleEncoder
 

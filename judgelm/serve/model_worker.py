@@ -24,7 +24,7 @@ from judgelm.console import Parser, run_main
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
 from judgelm.judge.judge import Judge
-from judgelm.models.loading import find_model
+from judgelm.models.folder import find_model
 from judgelm.serve.batcher import Batcher
 from judgelm.serve.chat import choose_format
 from judgelm.serve.guard import MOST_BODY_BYTES, Guard

@@ -15,7 +15,7 @@ from judgelm.files import write_text
 from judgelm.jsonl import Record, dump_json
 
 if TYPE_CHECKING:
-    from judgelm.models.loading import ModelFolder
+    from judgelm.models.folder import ModelFolder
     from judgelm.train.arguments import Settings
     from judgelm.train.encoder import ExampleEncoder
     from judgelm.train.examples import JudgeDataset
@@ -61,7 +61,7 @@ def train(settings: Settings, *, flash: bool | None = None) -> None:
 
 
 def _find_folder(settings: Settings) -> ModelFolder:
-    from judgelm.models.loading import find_model
+    from judgelm.models.folder import find_model
 
     folder = find_model(settings.model.model_name_or_path, settings.training.cache_dir)
     base = folder.base or folder
