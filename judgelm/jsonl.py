@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, overload
 
-from judgelm.documents import (
+from judgelm.errors import InputError
+from judgelm.files import write_text
+from judgelm.json_text import (
     FINITE,
     LENIENT,
     begins_document,
@@ -23,8 +25,6 @@ from judgelm.documents import (
     read_document,
     wrapped_rows,
 )
-from judgelm.errors import InputError
-from judgelm.files import write_text
 from judgelm.unpacked import unpack
 
 Record = dict[str, Any]

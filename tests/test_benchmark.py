@@ -23,7 +23,8 @@ from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark.files import find_files
 from judgelm.benchmark.measure import measure, measure_grades
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
-from judgelm.benchmark.sets import BENCHMARKS, majority
+from judgelm.benchmark.readers import majority
+from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
@@ -42,7 +43,7 @@ def read(name: str, *paths: Path) -> Any:
     names = list(BENCHMARKS[name].homes)
     files = dict(zip(names, paths, strict=False)) if names else {path.name: path for path in paths}
     found = BENCHMARKS[name].read(files)
-    (part,) = found.parts
+    (part,) = found.splits
     return part.records, found.dropped
 
 
@@ -246,7 +247,7 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
     # labels: right, right, wrong, unparsed, wrong, and a row without a verdict
     labels = [1, 0, 1, 1, 2, 1]
     records = [pair(k, label) for k, label in enumerate(labels)]
-    measured = measure(predicted_samples(records, predictions, path))
+    measured = measure(predicted_samples(records, predictions, path)).to_record()
     assert (measured["samples"], measured["unparsed"]["count"]) == (5, 1)
     agreement = measured["rates"]["agreement"]
     assert agreement["value"] == measured["unparsed"]["as_tie"]["value"] == 2 / 5
@@ -256,7 +257,7 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
 
 def test_accuracy_counts_an_unparsed_verdict_as_a_tie_and_agreement_as_wrong(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": "A"}, {"question_id": 1, "verdict": "?"}])
-    measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path))
+    measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path)).to_record()
     assert measured["rates"]["agreement"]["value"] == measured["unparsed"]["as_error"]["value"] == 0.5
     assert measured["unparsed"]["as_tie"]["value"] == 1.0
     assert {each["label"]: each["agreement"]["value"] for each in measured["by_category"]} == {"easy": 1.0, "hard": 0.0}
@@ -309,7 +310,7 @@ def test_an_odd_row_is_set_aside_with_its_line_and_the_others_are_read(name: str
     make, field = ODD[name]
     path = odd_file(tmp_path, "set.jsonl", [make(k) for k in range(3)], field)
     found = BENCHMARKS[name].read({(list(BENCHMARKS[name].homes) or ["set.jsonl"])[0]: path})
-    (part,) = found.parts
+    (part,) = found.splits
     assert (len(part.records), found.rows) == (3, 7)
     assert [error.removeprefix(f"{path}:")[:2] for error in found.odd] == ["2:", "3:", "6:", "7:"]
     assert part.places in ([0, 3, 4], ())
@@ -356,7 +357,7 @@ def test_human_votes_are_read_in_all_their_spellings(word: str, tmp_path: Path) 
     rows = [vote("Model A"), vote(word, question=82), vote("[[MODEL_B]]", question=83), vote("model_c", question=84)]
     path = write_jsonl(tmp_path / "human.jsonl", rows)
     found = BENCHMARKS["mt-bench-human"].read({"human.parquet": path})
-    assert [record["label"] for record in found.parts[0].records] == [1, 0, 2, 0]
+    assert [record["label"] for record in found.splits[0].records] == [1, 0, 2, 0]
 
 
 def test_verdicts_without_ids_go_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -378,7 +379,7 @@ def test_votes_that_are_counted_together_need_verdicts_with_ids(tmp_path: Path) 
     data = write_jsonl(tmp_path / "human.jsonl", [vote("model_a")])
     found = BENCHMARKS["mt-bench-human"].read({"human.parquet": data})
     path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": "A"}])
-    (part,) = found.parts
+    (part,) = found.splits
     with pytest.raises(InputError, match=r"v.jsonl: verdicts need a question_id, as the data's samples are of"):
         predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
 
@@ -387,7 +388,7 @@ def test_verdicts_by_row_skip_rows_without_a_label(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "p.jsonl", [pair(k, label) for k, label in enumerate((1, None, 2))])
     found = BENCHMARKS["pairs"].read({"p.jsonl": data})
     path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": word} for word in "ABB"])
-    (part,) = found.parts
+    (part,) = found.splits
     samples = predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
     assert [sample.forward.outcome for sample in samples if sample.forward] == [Outcome.WIN, Outcome.LOSE]
 
@@ -775,12 +776,12 @@ def test_mm_vet_grades_a_vision_models_answers_beside_given_grades(
 
 def test_a_grade_that_cannot_be_read_is_counted_and_left_out() -> None:
     rows = [{"question": "Q", "pred_task": "mmvet", "pred_text": text, "grade": 1.0} for text in (" 5", " 8", "?")]
-    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)])
+    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)]).to_record()
     assert (measured["rows"], measured["unparsed"]) == (3, 1)
     assert measured["grade"]["value"] == pytest.approx(0.65)
     assert measured["difference"] == pytest.approx(0.35)
     assert measured["correlation"] is None, "those that were given are all the same"
-    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)])
+    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)]).to_record()
     assert nothing["grade"] == {"value": None, "low": None, "high": None, "count": 0}
     for shown in (grades_table(measured), grades_table(nothing)):
         assert any(line.split()[-1] == "-" for line in shown.splitlines())

@@ -26,7 +26,7 @@ def made(forward: str, reversed_: str | None = None, question: str = "q", count:
         parsed = Judgement.parse(text, count)
         judged.append(Judged(sample, order, "pair", parsed, generation, more.get("shortened")))
     read = {one.order: one.judgement for one in judged}
-    return Result(0, Verdict(sample, read.get("forward"), read.get("reversed")), tuple(judged))
+    return Result(0, Verdict.of(sample, read.get("forward"), read.get("reversed")), tuple(judged))
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
+from judgelm.benchmark.readers import Files
 from judgelm.benchmark.rows import read_rows
-from judgelm.benchmark.sets import BENCHMARKS, HUB, SHA256, Benchmark, Files
+from judgelm.benchmark.sets import HUB, SHA256, find_benchmark
 from judgelm.downloads import DownloadError, download
 from judgelm.errors import InputError, one_line
 from judgelm.files import cache_folder, hash_file, keep
+from judgelm.samples import PathLike
 
 MOST_BYTES = 1 << 30
 """of a file that is fetched, and of one unpacked from it: the largest known one has 30 MB"""
@@ -21,14 +23,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImpleme
 """what reading a damaged, encrypted or strangely packed archive raises"""
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of that name; raises InputError for an unknown one."""
-    if name not in BENCHMARKS:
-        raise InputError(f"unknown benchmark {name!r}, expected one of {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
-
-
-def find_files(name: str, data: str | None) -> Files:
+def find_files(name: str, data: PathLike | None) -> Files:
     """The files of a benchmark by name: `data` is its file or a folder of them, else they are fetched and kept.
 
     Raises InputError for what is not there or cannot be fetched.

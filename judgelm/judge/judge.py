@@ -93,7 +93,7 @@ class Judge:
         for sample in samples:
             both = [found[order].get(sample.key) for order in ORDERS["both"]]
             forward, back = (one.judgement if one else None for one in both)
-            verdicts.append(Verdict(sample, forward, back, *(one.distribution if one else None for one in both)))
+            verdicts.append(Verdict.of(sample, forward, back, *(one.distribution if one else None for one in both)))
         return verdicts
 
     @property

@@ -82,7 +82,7 @@ class _Run:
             else:
                 raise one
         said = {one.order: one.judgement for one in judged}
-        verdict = Verdict(sample, said.get("forward"), said.get("reversed"))
+        verdict = Verdict.of(sample, said.get("forward"), said.get("reversed"))
         await put(Result(index, verdict, tuple(judged), errors[0] if errors else None))
 
     async def _in_order(self, index: int, sample: Sample, order: Order, put: Put[Written | Result]) -> Judged:

@@ -16,7 +16,6 @@ import gradio as gr
 from pydantic import ValidationError
 
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.evaluate import evaluate_files
 from judgelm.jsonl import Record, write_lines
 from judgelm.judge.run import stamped
 from judgelm.judge.settings import Order
@@ -187,7 +186,7 @@ class _Run:
         try:
             if self.task != "multi":
                 _check_size(teacher)
-                found = evaluate_files(paths[0], paths[1] if len(paths) > 1 else None, teacher)
+                found = measure_files(paths[0], paths[1] if len(paths) > 1 else None, teacher)
                 metrics = gr.update(value=metrics_table(found), visible=True)
         except InputError as error:
             why = f" No metrics: {_without_folders(error, teacher, *paths)}"
