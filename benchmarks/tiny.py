@@ -20,9 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from judgelm.evaluation.published import JudgedPair, Metrics, evaluate_pairs
+from judgelm.evaluation import evaluation
+from judgelm.evaluation.published import Metrics
+from judgelm.evaluation.rates import Rated
+from judgelm.evaluation.results import JudgedSample, join_lines
 from judgelm.files import write_text
-from judgelm.jsonl import Record, read_lines, write_lines
+from judgelm.jsonl import Line, Record, read_lines, write_lines
 from judgelm.judge.run import versions
 from judgelm.judgement import Judgement, Outcome
 from judgelm.sample import question_key
@@ -30,6 +33,7 @@ from judgelm.sample import question_key
 TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
 LABELS = {1: Outcome.WIN, 0: Outcome.TIE, 2: Outcome.LOSE}
 SHOWN = ("agreement", "agreement_reversed", "precision", "recall", "f1", "consistency", "bias_first", "bias_second")
+ORDERS = ("forward", "reversed")
 CALIBRATED = ("agreement_both_orders", "brier", "calibration_error")
 """of the mean of both orders"""
 
@@ -55,17 +59,25 @@ def read_set(path: Path, limit: int, excluded: set[str]) -> list[Record]:
 
 def by_rule(rows: list[Record], rule: Callable[[Record], Outcome]) -> Metrics:
     """Metrics of a rule that needs no model; in reversed order it sees the answers exchanged."""
-    pairs = []
+    samples = []
     for row in rows:
         exchanged = row | {"answer1_body": row["answer2_body"], "answer2_body": row["answer1_body"]}
-        pairs.append(JudgedPair(TEXTS[rule(row)], TEXTS[rule(exchanged)], row["text"]))
-    return measure(pairs)
+        samples.append(judged(row, {"pred_text": TEXTS[rule(row)]}, {"pred_text": TEXTS[rule(exchanged)]}))
+    return measure(samples)
 
 
-def measure(pairs: list[JudgedPair]) -> Metrics:
+def judged(row: Record, forward: Record, reversed_: Record) -> JudgedSample:
+    """A row with its judgements of both orders."""
+    records = {"forward": forward, "reversed": reversed_}
+    lines = {order: Line(record, Path(order), 1) for order, record in records.items()}
+    return join_lines(str(row["question_id"]), lines, Line({"text": row["text"]}, Path("teacher"), 1))
+
+
+def measure(samples: list[JudgedSample]) -> Metrics:
     """The usual metrics, and the agreement of the reversed run: that of one order alone moves with the bias."""
-    back = [JudgedPair(p.reversed, p.forward, Judgement.parse(p.teacher).swapped().text) for p in pairs]  # type: ignore[arg-type]
-    return evaluate_pairs(pairs) | {"agreement_reversed": evaluate_pairs(back)["agreement"]}
+    rated = Rated.of(samples)
+    back = rated.statistics["agreement_reversed"].over(rated.labelled)
+    return evaluation.measure(rated) | {"agreement_reversed": back}
 
 
 def longer(row: Record) -> Outcome:
@@ -85,23 +97,20 @@ def by_model(model: str, rows: list[Record], work: Path, scoring: str) -> Metric
     if quantization:
         command += ["--quantization", quantization]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    judged = {
+    judged_rows = {
         order: {line.record["question_id"]: line.record for line in read_lines(output / f"{order}.jsonl")}
-        for order in ("forward", "reversed")
+        for order in ORDERS
     }
-    pairs = []
-    for row in rows:
-        forward, back = (judged[order][row["question_id"]] for order in ("forward", "reversed"))
-        pairs.append(
-            JudgedPair(forward["pred_text"], back["pred_text"], row["text"], outcomes(forward), outcomes(back))
-        )
-    return measure(pairs)
+    return measure(
+        [judged(row, *(certain(judged_rows[order][row["question_id"]]) for order in ORDERS)) for row in rows]
+    )
 
 
-def outcomes(record: Record) -> dict[Outcome, float]:
-    """P(win), P(tie), P(lose) of a judgement."""
-    given = record.get("pred_probabilities", {record["pred_outcome"]: 1.0})
-    return {outcome: given.get(outcome.value, 0.0) for outcome in Outcome}
+def certain(record: Record) -> Record:
+    """A judgement with probabilities: without some, its outcome has all."""
+    if "pred_probabilities" in record or record["pred_outcome"] is None:
+        return record
+    return record | {"pred_probabilities": {each.value: float(each == record["pred_outcome"]) for each in Outcome}}
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from judgelm.judgement import Outcome
@@ -79,13 +79,8 @@ class Distribution:
         return max(fitting)[1]
 
 
-def likeliest(outcomes: dict[Outcome, float]) -> Outcome:
+def likeliest(outcomes: Mapping[Outcome, float]) -> Outcome:
     """The outcome with the highest probability; a tie where two share it."""
     most = max(outcomes.values())
     found = [outcome for outcome, probability in outcomes.items() if probability == most]
     return found[0] if len(found) == 1 else Outcome.TIE
-
-
-def both_orders(forward: dict[Outcome, float], reversed_: dict[Outcome, float]) -> dict[Outcome, float]:
-    """The mean of both orders' probabilities; `reversed_` speaks of the exchanged answers."""
-    return {outcome: (forward[outcome] + reversed_[outcome.swapped()]) / 2 for outcome in Outcome}

@@ -1,166 +1,65 @@
-"""JSON text -> values: strict, not too deep, and the rows of a document that is no JSON Lines."""
+"""Files of results that other code reads: typed, versioned, and one line for what is wrong with one."""
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NoReturn
+import os
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from judgelm.errors import InputError
+from pydantic import BaseModel, ConfigDict, SkipValidation, ValidationError
 
-_DEEPEST = 100
-"""lists and objects within one another: what is nested deeper could be read, and then not be written again"""
-_SPACE = re.compile(r"[ \t\n\r]*")
-_WRAPPERS = ("data", "rows", "examples", "samples", "items", "records", "questions", "instances")
-"""names under which a file of one object keeps its rows"""
+from judgelm.errors import InputError, one_line
+from judgelm.files import write_text
+from judgelm.jsonl import Record, dump_json, read_json
+
+AnyText = Annotated[str, SkipValidation]
+"""text from users' files, such as a name: half a surrogate pair, which pydantic refuses, may stand in it"""
 
 
-def begins_document(first: bytes) -> bool:
-    """Whether a file's first line begins a JSON list, or an object that goes on in the next line."""
-    text = first.decode("utf-8-sig", errors="replace").strip()
-    if not text.startswith("{"):
-        return text.startswith("[")
-    try:
-        json.loads(text)
-    except json.JSONDecodeError as error:
-        return error.pos >= len(text)
-    except (ValueError, RecursionError):
-        pass
-    return False
+class Section(BaseModel):
+    """A part of a document; fields that this version does not know are kept."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="allow")
+
+    def to_record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return self.model_dump(mode="json")
 
 
-def read_document(content: bytes, path: Path, first: int, decoder: json.JSONDecoder) -> list[Any]:
-    """The rows of one JSON list, or of objects over several lines; `first` is the number of the content's first line.
+class Document(Section):
+    """One JSON object in a file of its own, `format` first.
 
-    A row with a number that is not finite is an InputError, for whoever asks for it. Raises one for what is not JSON.
+    A subclass names what it is in `what`, such as "a ranking", and overrides `format` once it reads another one. Files
+    of version 0.1 have no `format`: that is 1.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start)
-        raise InputError(f"{path}:{first + line}: not UTF-8 (byte {error.start + 1} of the file)") from None
-    try:
-        rows = _decode_rows(text, path, decoder)
-    except json.JSONDecodeError as error:
-        where = f"{path}:{first + error.lineno - 1}"
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-    except ValueError as error:
-        raise InputError(f"{path}:{first}: not JSON that can be read ({error})") from None
-    except RecursionError:
-        raise InputError(f"{path}:{first}: not JSON that can be read (nested too deeply)") from None
-    _check_depth(rows, f"{path}:{first}")
-    if not rows:
-        raise InputError(f"{path}: the list is empty, expected JSON objects")
-    return rows
+
+    what: ClassVar[str] = "a file of results"
+
+    format: Literal[1] = 1
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Self:
+        """Raises InputError for a file that is not there, is no JSON, or has another form."""
+        return cls.from_record(read_json(path), str(path))
+
+    @classmethod
+    def from_record(cls, record: Record, where: str) -> Self:
+        """Raises InputError that names the place and the first field that is wrong."""
+        try:
+            return cls.model_validate(record)
+        except ValidationError as error:
+            raise InputError(f"{where}: not {cls.what} ({describe_fault(error)})") from None
+
+    def write(self, path: str | os.PathLike[str], indent: int = 1) -> None:
+        """Whole and then renamed. Raises InputError where it cannot be written."""
+        write_text(path, dump_json(self.to_record(), indent=indent) + "\n")
 
 
-def _decode_rows(text: str, path: Path, decoder: json.JSONDecoder) -> list[Any]:
-    try:
-        return _decode_all(text, decoder)
-    except _NotFiniteError as error:
-        held = enumerate(_decode_all(text, json.JSONDecoder()), start=1)
-        return [row if _is_finite(row) else InputError(f"{path}:{number}: {error}") for number, row in held]
-
-
-def _decode_all(text: str, decoder: json.JSONDecoder) -> list[Any]:
-    values, place = [], _next_place(text, 0)
-    while place < len(text):
-        value, end = decoder.raw_decode(text, place)
-        values.append(value)
-        place = _next_place(text, end)
-    if len(values) > 1:
-        return values
-    (only,) = values
-    return only if isinstance(only, list) else wrapped_rows(only) or [only]
-
-
-def _next_place(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return found.end() if found else place
-
-
-def wrapped_rows(record: dict[str, Any]) -> list[Any] | None:
-    """The list of rows that an object holds under a name that says so; None for an object that is a row itself."""
-    lists = [record[name] for name in _WRAPPERS if isinstance(record.get(name), list)]
-    if "question_id" in record or len(lists) != 1 or not lists[0]:
-        return None
-    return lists[0] if all(isinstance(row, dict) for row in lists[0]) else None
-
-
-def parse_object(raw: bytes, where: str, decoder: json.JSONDecoder, many_lines: bool = False) -> dict[str, Any]:
-    """The object of a line, or of a whole file (`many_lines`); raises InputError for anything else, told `where`."""
-    try:
-        value = decoder.decode(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        begin = raw.rfind(b"\n", 0, error.start) + 1
-        number = raw.count(b"\n", 0, begin) + 1
-        line = f":{number}" if many_lines and raw.strip() else ""
-        raise InputError(f"{where}{line}: not UTF-8 (byte {error.start - begin + 1} of the line)") from None
-    except json.JSONDecodeError as error:
-        line = f":{error.lineno}" if many_lines and raw.strip() else ""
-        raise InputError(f"{where}{line}: not JSON ({error.msg} at column {error.colno})") from None
-    except _NotFiniteError as error:
-        raise InputError(f"{where}: {error}") from None
-    except ValueError as error:
-        raise InputError(f"{where}: not JSON that can be read ({error})") from None
-    except RecursionError:
-        raise InputError(f"{where}: not JSON that can be read (nested too deeply)") from None
-    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
-        _check_depth(value, where)
-    return check_object(value, where)
-
-
-def _check_depth(value: Any, where: str) -> None:
-    """Raises InputError for more than `_DEEPEST` lists and objects within one another."""
-    depth, inside = 0, [value]
-    while inside := [each for each in inside if isinstance(each, dict | list)]:
-        depth += 1
-        if depth > _DEEPEST:
-            raise InputError(f"{where}: not JSON that can be read (nested too deeply)")
-        inside = [each for one in inside for each in (one.values() if isinstance(one, dict) else one)]
-
-
-def check_object(value: Any, where: str) -> dict[str, Any]:
-    """The same value; raises InputError for one that is no object, or is an error itself."""
-    if isinstance(value, InputError):
-        raise value
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-class _NotFiniteError(ValueError):
-    """A number that JSON cannot say."""
-
-
-def _refuse(number: str) -> NoReturn:
-    raise _NotFiniteError(f"{number} is not a finite number, which JSON needs (null says that there is none)")
-
-
-def _float_or(otherwise: Callable[[str], Any]) -> Callable[[str], Any]:
-    def read(text: str) -> Any:
-        number = float(text)
-        return number if math.isfinite(number) else otherwise(text)
-
-    return read
-
-
-def _nothing(_: str) -> None:
-    return None
-
-
-FINITE = json.JSONDecoder(parse_constant=_refuse, parse_float=_float_or(_refuse))
-"""refuses numbers that are not finite"""
-LENIENT = json.JSONDecoder(parse_constant=_nothing, parse_float=_float_or(_nothing))
-"""reads them as null"""
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        return False
-    return True
+def describe_fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a record: its place, what was expected and what came."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    found = first["input"]
+    if first["type"] == "missing":
+        return one_line(f"{place}: {first['msg']}")
+    shown = type(found).__name__ if isinstance(found, dict | list) else str(found)[:60]
+    return one_line(f"{place}: {first['msg']}, found {shown}")

@@ -6,6 +6,7 @@ import argparse
 
 from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
 from judgelm.judge.settings import SCORINGS
+from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
 
@@ -159,7 +160,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        choices=("auto", "bfloat16", "float16", "float32"),
+        choices=DTYPES,
         help="of the weights; auto: bfloat16 where the hardware computes in it",
     )
     parser.add_argument(
@@ -214,4 +215,26 @@ def add_generation_arguments(parser: argparse.ArgumentParser, published: bool = 
         "--max-gpu-memory",
         metavar="SIZE",
         help="most memory for weights on each GPU, such as 37GiB, where a model is spread over several",
+    )
+
+
+def add_allowed_hosts(parser: argparse.ArgumentParser) -> None:
+    """The flag that all servers share."""
+    parser.add_argument(
+        "--allowed-hosts",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        default=[],
+        metavar="A,B",
+        help="further host names by which it may be called, as behind a proxy; *.A is all below A, * is any",
+    )
+
+
+def add_chat_format(parser: argparse.ArgumentParser) -> None:
+    """The flag of whoever starts a worker."""
+    parser.add_argument(
+        "--chat-format",
+        choices=("auto", "model", "vicuna"),
+        default="auto",
+        help="of chat completions: the tokenizer's own template (model), the released judges' (vicuna), or the first"
+        " where there is one (auto)",
     )

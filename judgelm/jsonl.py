@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, overload
 
-from judgelm.documents import (
+from judgelm.errors import InputError
+from judgelm.files import write_text
+from judgelm.json_text import (
     FINITE,
     LENIENT,
     begins_document,
@@ -23,8 +25,6 @@ from judgelm.documents import (
     read_document,
     wrapped_rows,
 )
-from judgelm.errors import InputError
-from judgelm.files import write_text
 from judgelm.unpacked import unpack
 
 Record = dict[str, Any]
@@ -60,21 +60,17 @@ class LineFile(Sequence[Line]):
 
     def __init__(self, path: str | os.PathLike[str], finite: bool = True, ours: bool = False) -> None:
         self.path = Path(path).expanduser()
-        self._decoder = FINITE if finite else LENIENT
+        self._finite = finite
         self.places = array("q")
         """the byte at which each line begins"""
         self._numbers = array("q")
         self._held: list[Any] | None = None
         with reading(self.path):
-            self._state = _state(self.path.stat())
-            self._unpacked = None if ours else unpack(self.path)
-            if self._unpacked is not None:
-                weakref.finalize(self, self._unpacked.close)
-            with self._open() as file:
-                self.size = file.seek(0, os.SEEK_END)
-                """bytes, unpacked"""
-                file.seek(0)
-                self._find_rows(file, ours)
+            self._open(packed=not ours)
+            self.size = self._file.seek(0, os.SEEK_END)
+            """bytes, unpacked"""
+            self._file.seek(0)
+            self._find_rows(self._file, ours)
 
     @classmethod
     def holding(cls, path: Path, rows: Sequence[Any]) -> LineFile:
@@ -96,6 +92,7 @@ class LineFile(Sequence[Line]):
                 self._numbers.append(number)
             begin += len(raw)
             content.update(raw)
+        self.size = begin
         self.content = content.digest()
         """sha256 of JSON Lines"""
         if not self.places:
@@ -104,15 +101,27 @@ class LineFile(Sequence[Line]):
             with contextlib.suppress(InputError):
                 self._held = wrapped_rows(self[0].record)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
-        """The file's bytes; what was unpacked stays open as long as this object lives."""
-        if self._unpacked is None:
-            with self.path.open("rb") as file:
-                yield file
-        else:
-            self._unpacked.seek(0)
-            yield self._unpacked
+    @property
+    def _decoder(self) -> json.JSONDecoder:
+        return FINITE if self._finite else LENIENT
+
+    def _open(self, packed: bool) -> None:
+        """Open the file, or what it packs, as long as this object lives: whoever replaces it does not disturb."""
+        self._state = _state(self.path.stat())
+        unpacked = unpack(self.path) if packed else None
+        self._is_plain = unpacked is None
+        self._file = unpacked or self.path.open("rb")
+        weakref.finalize(self, self._file.close)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which opens the file anew."""
+        return {name: value for name, value in vars(self).items() if name != "_file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._held is None:
+            self._open(packed=not self._is_plain)
+            self._state = state["_state"]
 
     def __len__(self) -> int:
         return len(self.places) if self._held is None else len(self._held)
@@ -150,21 +159,26 @@ class LineFile(Sequence[Line]):
 
     def select_raw(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Index and bytes of the lines with these indices, in this order."""
-        with reading(self.path), self._open() as file:
-            for row in rows:
-                file.seek(self.places[row])
-                raw = file.readline()
-                self._check_unchanged(file)
-                yield row, raw
+        for row in rows:
+            yield row, self._read(row)
 
-    def _check_unchanged(self, file: IO[bytes]) -> None:
+    def _read(self, row: int) -> bytes:
+        """A line, from its place: processes that were forked from one another share how far a file was read."""
+        begin = self.places[row]
+        end = self.places[row + 1] if row + 1 < len(self.places) else self.size
+        with reading(self.path):
+            raw = os.pread(self._file.fileno(), end - begin, begin)
+            self._check_unchanged()
+        return raw[: raw.find(b"\n") + 1 or None]
+
+    def _check_unchanged(self) -> None:
         """A file that was written again as it was is still the same."""
-        if self._unpacked is not None or (state := _state(os.fstat(file.fileno()))) == self._state:
+        if not self._is_plain or (state := _state(os.fstat(self._file.fileno()))) == self._state:
             return
-        file.seek(0)
-        content = hashlib.sha256()
-        for block in iter(lambda: file.read(1 << 20), b""):
+        content, place = hashlib.sha256(), 0
+        while block := os.pread(self._file.fileno(), 1 << 20, place):
             content.update(block)
+            place += len(block)
         if content.digest() != self.content:
             raise InputError(f"{self.path}: the file was changed while it was in use")
         self._state = state

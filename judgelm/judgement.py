@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from judgelm.score_lines import MAX_SCORE, ScoreLine, find_score_line, thoughts_end
 
-__all__ = ["MAX_SCORE", "Judgement", "Outcome", "ParseState", "consistent", "published_scores"]
+__all__ = ["MAX_SCORE", "Judgement", "Outcome", "ParseState", "published_scores"]
 
 # "Assistant 1", "assistant 2's", "Assistants 1 and 2"; not "Assistant 12"
 _ASSISTANT = re.compile(
@@ -127,18 +127,6 @@ def _exchange_assistants(match: re.Match[str]) -> str:
     second = match["second"]
     tail = match["and"] + _EXCHANGED[second] if second else ""
     return match["word"] + _EXCHANGED[match["first"]] + tail
-
-
-def consistent(forward: Judgement, reversed_: Judgement) -> bool | None:
-    """Whether the verdict survives the swap; `None` where either has no scores.
-
-    `reversed_` judged the same answers with the first two exchanged. Two answers: the same outcome;
-    more: the same best answers.
-    """
-    if forward.scores is None or reversed_.scores is None:
-        return None
-    back = (reversed_.scores[1], reversed_.scores[0], *reversed_.scores[2:])
-    return forward.best == Judgement("", len(back), back, reversed_.state).best
 
 
 def published_scores(text: str) -> tuple[float, float]:

@@ -1,71 +1,144 @@
-"""What both orders say together, in the order of the sample."""
+"""What both orders say together, always of the answers in the file's order."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from judgelm.distribution import Distribution, both_orders, likeliest
-from judgelm.judgement import Judgement, Outcome, consistent
+from judgelm.distribution import Distribution, likeliest
+from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.sample import Sample
+
+RULES = ("agree", "scores", "probabilities")
+"""how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A sample's judgements in the orders asked for; `reversed` speaks of the exchanged answers."""
+class Reading:
+    """One order's judgement, as of the answers in the file's order: what a reversed one says is exchanged back."""
 
-    sample: Sample
-    forward: Judgement | None
-    reversed: Judgement | None
-    forward_distribution: Distribution | None = None
-    reversed_distribution: Distribution | None = None
+    text: str
+    """as the judge wrote it: in reversed order answer 2 is its Assistant 1"""
+    state: ParseState
+    scores: tuple[float, ...] | None
+    """one an answer; those that were written, with scoring `expected` the likeliest line's"""
+    probabilities: Mapping[Outcome, float] | None = None
+    """P(win), P(tie), P(lose) of answer 1, with scoring `expected`"""
+    expected_scores: tuple[float, float] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        judgement: Judgement,
+        probabilities: Mapping[Outcome, float] | None = None,
+        expected_scores: tuple[float, float] | None = None,
+        exchanged: bool = False,
+    ) -> Reading:
+        """What a judge wrote, and what follows from its probabilities, of answers that it saw `exchanged` or not."""
+        scores = judgement.scores
+        if exchanged:
+            scores = None if scores is None else (scores[1], scores[0], *scores[2:])
+            if probabilities is not None:
+                probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
+            if expected_scores is not None:
+                expected_scores = expected_scores[1], expected_scores[0]
+        return cls(judgement.text, judgement.state, scores, probabilities, expected_scores)
 
     @property
-    def probabilities(self) -> dict[Outcome, float] | None:
+    def outcome(self) -> Outcome | None:
+        """Answer 1 against answer 2; None without scores and where there are more than two answers."""
+        return None if self.scores is None or len(self.scores) != 2 else Outcome.from_scores(*self.scores)
+
+    @property
+    def reasons(self) -> str:
+        """What the judge wrote beside its scores; of a reversed judgement answer 2 is Assistant 1 there."""
+        return Judgement.parse(self.text, len(self.scores or (0, 0))).reasons
+
+    @property
+    def points(self) -> tuple[float, ...] | None:
+        """The expected scores where there are, else those that were written."""
+        return self.expected_scores or self.scores
+
+
+@dataclass(frozen=True, slots=True)
+class BothOrders:
+    """The judgements in the orders that were judged; what was not judged is None."""
+
+    forward: Reading | None
+    reversed: Reading | None
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        return tuple(reading for reading in (self.forward, self.reversed) if reading is not None)
+
+    @property
+    def probabilities(self) -> Mapping[Outcome, float] | None:
         """P(win), P(tie), P(lose) of answer 1, the mean of the orders judged; None without scoring `expected`."""
-        forward, reversed_ = self.forward_distribution, self.reversed_distribution
-        if (forward is None) is not (self.forward is None) or (reversed_ is None) is not (self.reversed is None):
+        given = [reading.probabilities for reading in self.readings]
+        if not given or any(each is None for each in given):
             return None
-        if forward and reversed_:
-            return both_orders(forward.outcomes, reversed_.outcomes)
-        if reversed_:
-            return {outcome: reversed_.outcomes[outcome.swapped()] for outcome in Outcome}
-        return forward.outcomes if forward else None
-
-    @property
-    def consistent(self) -> bool | None:
-        """Whether both orders agree; None with one order or without scores."""
-        return consistent(self.forward, self.reversed) if self.forward and self.reversed else None
+        return {outcome: sum(each[outcome] for each in given if each) / len(given) for outcome in Outcome}
 
     @property
     def scores(self) -> tuple[float, ...] | None:
-        """Each answer's score, in the sample's order, the mean of the orders judged; None if one has no scores.
-
-        With scoring `expected` these are the expected scores.
-        """
-        if self.probabilities is not None:
-            expected = [self.forward_distribution.expected] if self.forward_distribution else []
-            if self.reversed_distribution:
-                expected.append(self.reversed_distribution.expected[::-1])
-            return tuple(sum(column) / len(column) for column in zip(*expected, strict=True))
-        given = [self.forward.scores] if self.forward else []
-        if self.reversed:
-            given.append(self.reversed.swapped().scores if self.reversed.scores else None)
+        """Each answer's score, the mean of the orders judged, expected ones where there are; None if one has none."""
+        given = [reading.points for reading in self.readings]
         known = [scores for scores in given if scores is not None]
         if not given or len(known) < len(given):
             return None
         return tuple(sum(column) / len(column) for column in zip(*known, strict=True))
 
     @property
+    def consistent(self) -> bool | None:
+        """Whether both orders find the same answers best; None with one order or without scores."""
+        if self.forward is None or self.reversed is None or not self.forward.scores or not self.reversed.scores:
+            return None
+        best = [[score == max(scores) for score in scores] for scores in (self.forward.scores, self.reversed.scores)]
+        return best[0] == best[1]
+
+    @property
     def outcome(self) -> Outcome | None:
-        """The outcome both orders agree on, a tie where they contradict; None without scores.
+        """The outcome both orders agree on, a tie where they contradict; None if one has no scores.
 
         With scoring `expected` it is the likeliest one by the mean of both orders.
         """
-        if self.probabilities is not None:
-            return likeliest(self.probabilities)
-        outcomes = [self.forward.outcome] if self.forward else []
-        if self.reversed:
-            outcomes.append(self.reversed.outcome.swapped() if self.reversed.outcome else None)
-        if not outcomes or None in outcomes:
+        probabilities = self.probabilities
+        return self.outcome_by("agree") if probabilities is None else likeliest(probabilities)
+
+    def outcome_by(self, rule: str) -> Outcome | None:
+        """One outcome of the orders judged, by one of `RULES`; None if an order has not what the rule looks at."""
+        if rule == "probabilities":
+            return None if self.probabilities is None else likeliest(self.probabilities)
+        if rule == "scores":
+            return None if self.scores is None else Outcome.from_scores(*self.scores)
+        found = {reading.outcome for reading in self.readings}
+        if not found or None in found:
             return None
-        return outcomes[0] if len(set(outcomes)) == 1 else Outcome.TIE
+        return found.pop() if len(found) == 1 else Outcome.TIE
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict(BothOrders):
+    """What a judge says of a sample."""
+
+    sample: Sample
+
+    @classmethod
+    def of(
+        cls,
+        sample: Sample,
+        forward: Judgement | None,
+        reversed_: Judgement | None,
+        forward_distribution: Distribution | None = None,
+        reversed_distribution: Distribution | None = None,
+    ) -> Verdict:
+        """Of what the judge wrote; the reversed judgement and distribution speak of the exchanged answers."""
+        return cls(_read(forward, forward_distribution, False), _read(reversed_, reversed_distribution, True), sample)
+
+
+def _read(judgement: Judgement | None, likely: Distribution | None, exchanged: bool) -> Reading | None:
+    if judgement is None:
+        return None
+    if likely is None:
+        return Reading.of(judgement, exchanged=exchanged)
+    return Reading.of(judgement, likely.outcomes, likely.expected, exchanged)

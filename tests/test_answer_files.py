@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 
-from judgelm.commands.arena import make_pairs
 from judgelm.errors import InputError
+from judgelm.ranking import make_pairs
 
 
 def test_answers_as_alpaca_eval_writes_them_are_joined_by_their_questions(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import re
@@ -13,9 +12,10 @@ from conftest import make_samples, write_jsonl
 from test_run import judge
 
 from judgelm import Judge, Sample
-from judgelm.audit.audit import CHECKS, Check, choose_checks, judge_effect
+from judgelm.audit import CHECKS, AuditSettings, Check, run_audit
+from judgelm.audit.checks import judge_effect
+from judgelm.audit.findings import Audit
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
-from judgelm.commands.audit import add_arguments, run_audit
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores
 from judgelm.evaluation.metrics.intervals import Estimate
@@ -151,17 +151,27 @@ def make_records(count: int = COUNT) -> list[dict[str, Any]]:
     return records
 
 
-def audit(tmp_path: Path, engine: Planted, records: list[dict[str, Any]], *more: str) -> dict[str, dict[str, Any]]:
+def audit(
+    tmp_path: Path,
+    engine: Planted,
+    records: list[dict[str, Any]],
+    *only: str,
+    scoring: str | None = None,
+    self_id: str | None = None,
+    **files: Any,
+) -> dict[str, dict[str, Any]]:
     questions = write_jsonl(tmp_path / "q.jsonl", records)
-    parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    given = ["--question-file", str(questions), "--output-dir", str(tmp_path / "out"), "--scoring", "expected"]
-    args = parser.parse_args([*given, *more])
-    run_audit(args, JudgeChoice(OWN, lambda: Judge(engine), {"model": OWN}), choose_checks(args.only, args.skip))
+    settings = AuditSettings(only or None, scoring=scoring, self_id=self_id)
+    found = run_audit(questions, tmp_path / "out", planted(engine), settings, **files)
     document = json.loads((tmp_path / "out" / "audit.json").read_text())
-    assert set(document) == {"judge", "settings", "checks"}
+    assert list(document) == ["format", "judge", "settings", "checks"]
+    assert document == found.to_record() == Audit.read(tmp_path / "out" / "audit.json").to_record()
     assert document["judge"] == OWN
     return {check["name"]: check for check in document["checks"]}
+
+
+def planted(engine: Planted) -> JudgeChoice:
+    return JudgeChoice(OWN, lambda: Judge(engine), {"model": OWN})
 
 
 @pytest.mark.parametrize("name", JUDGES)
@@ -184,7 +194,7 @@ def test_a_planted_bias_fails_its_own_check_alone(name: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["fair", "longer", "markers", "believes"])
 def test_written_judgements_find_the_same(name: str, tmp_path: Path) -> None:
     scores, expected = JUDGES[name]
-    found = audit(tmp_path, Planted(scores), make_records(), "--scoring", "greedy")
+    found = audit(tmp_path, Planted(scores), make_records(), scoring="greedy")
     assert {check for check, each in found.items() if each["verdict"] == "fail"} == expected
 
 
@@ -218,7 +228,7 @@ def test_what_is_missing_is_not_measured_and_said(tmp_path: Path) -> None:
         "self_preference": "needs labels or a teacher, and answers whose model id holds the judge's (--self-id)",
     }
     assert found["length"]["effect"] == {"value": None, "low": None, "high": None, "count": 0}
-    other = audit(tmp_path / "other", Planted(fair), make_records(), "--self-id", "gpt-9", "--only", "self_preference")
+    other = audit(tmp_path / "other", Planted(fair), make_records(), "self_preference", self_id="gpt-9")
     assert [each["verdict"] for each in other.values()] == ["not measured"]
 
 
@@ -229,8 +239,7 @@ def test_a_teacher_and_a_reference_file_stand_in_for_fields_of_the_rows(tmp_path
     teacher = [{"question_id": record["question_id"], "text": text[record.pop("label")]} for record in records]
     references = [{"question_id": record["question_id"], "reference": record.pop("reference")} for record in records]
     files = [write_jsonl(tmp_path / name, rows) for name, rows in (("t.jsonl", teacher), ("r.jsonl", references))]
-    more = ("--teacher", str(files[0]), "--reference-file", str(files[1]))
-    found = audit(tmp_path, Planted(follow), records, *more)
+    found = audit(tmp_path, Planted(follow), records, teacher=files[0], reference_file=files[1])
     assert [name for name, each in found.items() if each["verdict"] == "fail"] == ["reference_wrong"]
     assert set(found["reference_wrong"]["examples"]) <= set(ids)
 
@@ -248,7 +257,7 @@ def test_a_teacher_who_saw_the_reference_is_the_truth_where_the_judge_sees_it(tm
 
 
 def test_few_questions_or_many_unread_judgements_have_no_verdict(tmp_path: Path) -> None:
-    few = audit(tmp_path / "few", Planted(JUDGES["first"][0]), make_records(9), "--only", "position")["position"]
+    few = audit(tmp_path / "few", Planted(JUDGES["first"][0]), make_records(9), "position")["position"]
     assert (few["verdict"], few["note"]) == ("unclear", "9 different questions, 10 are needed for a verdict")
 
     class Mute(Planted):
@@ -257,8 +266,7 @@ def test_few_questions_or_many_unread_judgements_have_no_verdict(tmp_path: Path)
                 number = int(re.findall(r"q(\d+)", request.key)[0])
                 yield Generation(request.key, "9 5" if number % 3 else "I cannot say", 0, 3, "stop")
 
-    more = ("--only", "position", "stability", "--scoring", "greedy")
-    found = audit(tmp_path / "mute", Mute(fair), make_records(), *more)
+    found = audit(tmp_path / "mute", Mute(fair), make_records(), "position", "stability", scoring="greedy")
     assert found["position"]["verdict"] == found["stability"]["verdict"] == "unclear"
     assert found["position"]["effect"]["count"] == 53
     assert found["position"]["note"] == "27 of 80 could not be read and do not count"
@@ -390,7 +398,7 @@ def test_an_interrupted_audit_goes_on(tmp_path: Path) -> None:
                     raise KeyboardInterrupt
                 yield scores
 
-    only = ("--only", "position", "padded")
+    only = ("position", "padded")
     with pytest.raises(KeyboardInterrupt):
         audit(tmp_path, Interrupted(fair), make_records(), *only)
     assert not (tmp_path / "out" / "audit.json").exists()
@@ -401,7 +409,7 @@ def test_an_interrupted_audit_goes_on(tmp_path: Path) -> None:
     back = tmp_path / "out" / "both" / "reversed.jsonl"
     whole = back.read_text()
     back.write_text("".join(line for line in whole.splitlines(keepends=True) if "q39" not in line))
-    assert len(audit(tmp_path, Planted(fair), make_records(), "--limit", "20", *only)) == 2
+    assert len(audit(tmp_path, Planted(fair), make_records(), *only, limit=20)) == 2
     back.write_text(whole)
     lines = (tmp_path / "out" / "both" / "forward.jsonl").read_text().splitlines()
     assert len(lines) == len({json.loads(line)["question_id"] for line in lines}) == 2 * COUNT

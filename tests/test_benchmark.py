@@ -7,6 +7,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +23,8 @@ from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark.files import find_files
 from judgelm.benchmark.measure import measure, measure_grades
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
-from judgelm.benchmark.sets import BENCHMARKS, majority
+from judgelm.benchmark.readers import majority
+from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
@@ -41,7 +43,7 @@ def read(name: str, *paths: Path) -> Any:
     names = list(BENCHMARKS[name].homes)
     files = dict(zip(names, paths, strict=False)) if names else {path.name: path for path in paths}
     found = BENCHMARKS[name].read(files)
-    (part,) = found.parts
+    (part,) = found.splits
     return part.records, found.dropped
 
 
@@ -245,7 +247,7 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
     # labels: right, right, wrong, unparsed, wrong, and a row without a verdict
     labels = [1, 0, 1, 1, 2, 1]
     records = [pair(k, label) for k, label in enumerate(labels)]
-    measured = measure(predicted_samples(records, predictions, path))
+    measured = measure(predicted_samples(records, predictions, path)).to_record()
     assert (measured["samples"], measured["unparsed"]["count"]) == (5, 1)
     agreement = measured["rates"]["agreement"]
     assert agreement["value"] == measured["unparsed"]["as_tie"]["value"] == 2 / 5
@@ -255,7 +257,7 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
 
 def test_accuracy_counts_an_unparsed_verdict_as_a_tie_and_agreement_as_wrong(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": "A"}, {"question_id": 1, "verdict": "?"}])
-    measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path))
+    measured = measure(predicted_samples([pair(0, 1), pair(1, 0, "hard")], read_predictions(path), path)).to_record()
     assert measured["rates"]["agreement"]["value"] == measured["unparsed"]["as_error"]["value"] == 0.5
     assert measured["unparsed"]["as_tie"]["value"] == 1.0
     assert {each["label"]: each["agreement"]["value"] for each in measured["by_category"]} == {"easy": 1.0, "hard": 0.0}
@@ -308,7 +310,7 @@ def test_an_odd_row_is_set_aside_with_its_line_and_the_others_are_read(name: str
     make, field = ODD[name]
     path = odd_file(tmp_path, "set.jsonl", [make(k) for k in range(3)], field)
     found = BENCHMARKS[name].read({(list(BENCHMARKS[name].homes) or ["set.jsonl"])[0]: path})
-    (part,) = found.parts
+    (part,) = found.splits
     assert (len(part.records), found.rows) == (3, 7)
     assert [error.removeprefix(f"{path}:")[:2] for error in found.odd] == ["2:", "3:", "6:", "7:"]
     assert part.places in ([0, 3, 4], ())
@@ -355,7 +357,7 @@ def test_human_votes_are_read_in_all_their_spellings(word: str, tmp_path: Path) 
     rows = [vote("Model A"), vote(word, question=82), vote("[[MODEL_B]]", question=83), vote("model_c", question=84)]
     path = write_jsonl(tmp_path / "human.jsonl", rows)
     found = BENCHMARKS["mt-bench-human"].read({"human.parquet": path})
-    assert [record["label"] for record in found.parts[0].records] == [1, 0, 2, 0]
+    assert [record["label"] for record in found.splits[0].records] == [1, 0, 2, 0]
 
 
 def test_verdicts_without_ids_go_by_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -377,7 +379,7 @@ def test_votes_that_are_counted_together_need_verdicts_with_ids(tmp_path: Path) 
     data = write_jsonl(tmp_path / "human.jsonl", [vote("model_a")])
     found = BENCHMARKS["mt-bench-human"].read({"human.parquet": data})
     path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": "A"}])
-    (part,) = found.parts
+    (part,) = found.splits
     with pytest.raises(InputError, match=r"v.jsonl: verdicts need a question_id, as the data's samples are of"):
         predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
 
@@ -386,7 +388,7 @@ def test_verdicts_by_row_skip_rows_without_a_label(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "p.jsonl", [pair(k, label) for k, label in enumerate((1, None, 2))])
     found = BENCHMARKS["pairs"].read({"p.jsonl": data})
     path = write_jsonl(tmp_path / "v.jsonl", [{"verdict": word} for word in "ABB"])
-    (part,) = found.parts
+    (part,) = found.splits
     samples = predicted_samples(part.records, read_predictions(path), path, part.places, found.rows)
     assert [sample.forward.outcome for sample in samples if sample.forward] == [Outcome.WIN, Outcome.LOSE]
 
@@ -509,7 +511,7 @@ def test_what_cannot_be_fetched_ends_in_one_line_that_names_data(
         assert address in line
         assert reason in line
         assert "--data PATH takes a copy" in line
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "cache" / "benchmarks").rglob("*") if path.is_file()]
 
 
 def zipped(name: str, content: bytes) -> bytes:
@@ -576,7 +578,7 @@ def test_an_answer_that_is_no_data_is_not_kept(
     move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
     with pytest.raises(InputError, match="what came is no data"):
         find_files("pandalm", None)
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "cache" / "benchmarks").rglob("*") if path.is_file()]
 
 
 def test_a_known_file_is_the_one_with_its_digest(home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -603,7 +605,7 @@ def test_public_files_are_those_of_a_commit_or_have_no_digest() -> None:
         assert (address in benchmark_files.SHA256) == bool(re.search("/[0-9a-f]{40}/", address))
 
 
-def test_folders_of_killed_downloads_are_removed_and_those_of_running_ones_stay(
+def test_a_download_waits_for_one_that_runs_and_removes_the_folders_of_killed_ones(
     home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, url, _ = home
@@ -611,12 +613,15 @@ def test_folders_of_killed_downloads_are_removed_and_those_of_running_ones_stay(
     write_json(folder / "set.json", [pandalm_row(0, 1, 1, 2)])
     move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
     place = tmp_path / "cache" / "benchmarks" / "pandalm"
-    for name in ("killed", "running"):
-        (place / f".unfinished-{name}").mkdir(parents=True)
-        (place / f".unfinished-{name}" / "file").write_bytes(b"half")
-    with FileLock(place / ".unfinished-running" / ".lock"):
-        find_files("pandalm", None)
-    assert sorted(path.name for path in place.iterdir()) == [".unfinished-running", "testset-v1.json"]
+    (place / "unfinished-pandalm-killed").mkdir(parents=True)
+    (place / "unfinished-pandalm-killed" / "file").write_bytes(b"half")
+    with ThreadPoolExecutor() as pool:
+        with FileLock(tmp_path / "cache" / "pandalm.lock"):
+            found = pool.submit(find_files, "pandalm", None)
+            with pytest.raises(TimeoutError):
+                found.result(0.2)
+        assert found.result(60) == {"testset-v1.json": place / "testset-v1.json"}
+    assert [path.name for path in place.iterdir()] == ["testset-v1.json"]
 
 
 def test_a_folder_must_hold_what_a_benchmark_needs(tmp_path: Path) -> None:
@@ -771,12 +776,12 @@ def test_mm_vet_grades_a_vision_models_answers_beside_given_grades(
 
 def test_a_grade_that_cannot_be_read_is_counted_and_left_out() -> None:
     rows = [{"question": "Q", "pred_task": "mmvet", "pred_text": text, "grade": 1.0} for text in (" 5", " 8", "?")]
-    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)])
+    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)]).to_record()
     assert (measured["rows"], measured["unparsed"]) == (3, 1)
     assert measured["grade"]["value"] == pytest.approx(0.65)
     assert measured["difference"] == pytest.approx(0.35)
     assert measured["correlation"] is None, "those that were given are all the same"
-    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)])
+    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)]).to_record()
     assert nothing["grade"] == {"value": None, "low": None, "high": None, "count": 0}
     for shown in (grades_table(measured), grades_table(nothing)):
         assert any(line.split()[-1] == "-" for line in shown.splitlines())

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, make_samples, write_jsonl
+from judged_texts import measured
 from test_run import Scripted, judge, lasting
 
 from judgelm import Judge, Sample
 from judgelm.cli import main
 from judgelm.commands.published import published_main
 from judgelm.engine.interface import Sampling
-from judgelm.evaluation.published import JudgedPair, evaluate_pairs
 from judgelm.judge.log import count_records
 from judgelm.judgement import ParseState
 from judgelm.report.terminal import counts_line, win_lines
@@ -335,7 +335,7 @@ def test_harmless_score_line_variations_are_repaired_and_counted() -> None:
     counts = count_records(records)
     assert (counts[ParseState.REPAIRED], counts[ParseState.OK]) == (4, 1)
     assert counts_line("forward", counts) == "forward: 5 judged, 0 unparsed, 4 repaired"
-    found = evaluate_pairs([JudgedPair(text, None, "1 2") for text in texts.values()])
+    found = measured(*((text, None, "1 2") for text in texts.values()))
     assert (found["repaired_forward"], found["agreement"], found["accuracy"]) == (4, 1.0, 0.2)
 
 
@@ -348,7 +348,7 @@ def test_unparsed_judgement_is_neither_win_nor_tie_outside_the_published_keys() 
         win_lines(count_records(records)).splitlines()[0]
         == "Assistant 1's reuslts ---> win_num: 1, tie_num: 0, lose_num: 0"
     )
-    found = evaluate_pairs([JudgedPair("no idea", None, "5 5")])
+    found = measured(("no idea", None, "5 5"))
     assert (found["accuracy"], found["agreement"], found["tie_forward"]) == (1.0, 0.0, 0)
 
 

@@ -25,16 +25,17 @@ def test_a_reversed_judgement_is_read_as_of_the_answers_in_the_file(tmp_path: Pa
     (sample,) = read_folder(tmp_path)
     assert sample.reversed is not None
     assert sample.reversed.scores == (8, 3)
+    assert sample.reversed.text == "3 8\nSecond.", "as it was written"
     assert sample.consistent is True
-    assert sample.outcome("agree") is sample.outcome("scores") is Outcome.WIN
+    assert sample.outcome_by("agree") is sample.outcome_by("scores") is Outcome.WIN
     assert sample.scores == (8.5, 3.5)
-    assert sample.outcome("probabilities") is None
+    assert sample.outcome_by("probabilities") is None
     assert sample.truth is not None
     assert sample.votes == (Outcome.WIN, Outcome.WIN, Outcome.TIE)
     forward.unlink()
     (alone,) = read_folder(tmp_path)
     assert alone.answers == ("a", "b")
-    assert alone.outcome() is Outcome.WIN
+    assert alone.outcome is Outcome.WIN
 
 
 def test_contradicting_orders_are_a_tie_unless_scores_or_probabilities_decide(tmp_path: Path) -> None:
@@ -44,10 +45,10 @@ def test_contradicting_orders_are_a_tie_unless_scores_or_probabilities_decide(tm
     forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD | expected(0.9, 0.0, 0.1)])
     back = write_jsonl(tmp_path / "back.jsonl", [reversed_of(FORWARD, "6 5") | expected(0.6, 0.1, 0.3)])
     (sample,) = read_files(forward, back)
-    assert sample.outcome("agree") is Outcome.TIE
-    assert sample.outcome("scores") is Outcome.TIE
-    assert sample.outcome("probabilities") is Outcome.WIN
-    assert sample.outcomes == pytest.approx({Outcome.WIN: 0.6, Outcome.TIE: 0.05, Outcome.LOSE: 0.35})
+    assert sample.outcome_by("agree") is Outcome.TIE
+    assert sample.outcome_by("scores") is Outcome.TIE
+    assert sample.outcome_by("probabilities") is Outcome.WIN
+    assert sample.probabilities == pytest.approx({Outcome.WIN: 0.6, Outcome.TIE: 0.05, Outcome.LOSE: 0.35})
 
 
 def test_probabilities_that_are_none_are_named(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_an_unread_order_leaves_no_outcome(tmp_path: Path) -> None:
     forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD])
     back = write_jsonl(tmp_path / "back.jsonl", [reversed_of(FORWARD, "none of them")])
     (sample,) = read_files(forward, back)
-    assert sample.outcome() is sample.scores is sample.consistent is None
+    assert sample.outcome is sample.scores is sample.consistent is None
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 from conftest import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from judged_texts import measured
 
 from judgelm.errors import InputError
-from judgelm.evaluation.evaluate import evaluate_files
-from judgelm.evaluation.published import JudgedPair, evaluate_pairs
+from judgelm.evaluation.evaluation import measure_files
 from judgelm.llm_judge import common
 
 PUBLISHED = [
@@ -75,7 +75,7 @@ def published_metrics(rows: list[tuple[str, str, str]]) -> dict[str, float]:
 @given(st.lists(st.tuples(texts, texts, texts), max_size=30))
 def test_published_keys_have_the_published_values(rows: list[tuple[str, str, str]]) -> None:
     rows = [*rows, ("8 7", "8 7", "7 8")]
-    found = evaluate_pairs([JudgedPair(forward, reversed_, teacher) for teacher, forward, reversed_ in rows])
+    found = measured(*((forward, reversed_, teacher) for teacher, forward, reversed_ in rows))
     expected = published_metrics(rows)
     assert list(expected) == PUBLISHED
     for name, value in expected.items():
@@ -84,14 +84,13 @@ def test_published_keys_have_the_published_values(rows: list[tuple[str, str, str
 
 # D3 of docs/differences.md
 def test_unparsed_judgement_is_counted_and_reported() -> None:
-    pairs = [
-        JudgedPair("8 7", "7 8", "9 2"),
-        JudgedPair("garbage", "7 8", "5 5"),
-        JudgedPair("8, 7", "8 7", "9 2"),
-        JudgedPair("8 7", "", "no idea"),
-        JudgedPair("2 3", "2 3", "4 5"),
-    ]
-    found = evaluate_pairs(pairs)
+    found = measured(
+        ("8 7", "7 8", "9 2"),
+        ("garbage", "7 8", "5 5"),
+        ("8, 7", "8 7", "9 2"),
+        ("8 7", "", "no idea"),
+        ("2 3", "2 3", "4 5"),
+    )
     assert found["total"] == found["total_num"] == 4
     assert (found["dropped_teacher"], found["unparsed_forward"], found["repaired_forward"]) == (1, 1, 1)
     assert (found["unparsed_reversed"], found["repaired_reversed"]) == (0, 0)
@@ -101,16 +100,16 @@ def test_unparsed_judgement_is_counted_and_reported() -> None:
 
 
 def test_without_a_teacher_only_consistency_and_bias_are_given() -> None:
-    found = evaluate_pairs([JudgedPair("8 7", "7 8"), JudgedPair("8 7", "8 7")])
+    found = measured(("8 7", "7 8", None), ("8 7", "8 7", None))
     assert found["consistency"] == 0.5
     assert found["bias_first"] == 0.5
     assert not {"accuracy", "agreement", "f1"} & set(found)
-    assert "consistency" not in evaluate_pairs([JudgedPair("8 7")])
+    assert "consistency" not in measured(("8 7", None, None))
 
 
 def test_nothing_to_evaluate_is_said() -> None:
     with pytest.raises(ValueError, match="no row has a teacher"):
-        evaluate_pairs([JudgedPair("8 7", None, "no idea")])
+        measured(("8 7", None, "no idea"))
 
 
 def rows(field: str, texts: dict[Any, str]) -> list[dict[str, Any]]:
@@ -121,7 +120,7 @@ def test_files_are_joined_by_id_whatever_their_order(tmp_path: Path) -> None:
     teacher = write_jsonl(tmp_path / "t.jsonl", rows("text", {1: "8 7", 2: "3 9", 3: "5 5", 4: "1 2"}))
     forward = write_jsonl(tmp_path / "f.jsonl", rows("pred_text", {"3": "4 4", 1: "9 1", 2: "2 3"}))
     reversed_ = write_jsonl(tmp_path / "r.jsonl", rows("pred_text", {2: "3 2", 3: "4 4", 1: "1 9"}))
-    found = evaluate_files(forward, reversed_, teacher)
+    found = measure_files(forward, reversed_, teacher)
     assert (found["agreement"], found["consistency"], found["total"], found["not_judged"]) == (1.0, 1.0, 3, 1)
 
 
@@ -143,25 +142,25 @@ def test_a_missing_id_is_named(tmp_path: Path, teacher: Any, forward: Any, rever
     f = write_jsonl(tmp_path / "f.jsonl", rows("pred_text", forward))
     r = write_jsonl(tmp_path / "r.jsonl", rows("pred_text", reversed_))
     with pytest.raises(InputError, match=message):
-        evaluate_files(f, r, t)
+        measure_files(f, r, t)
 
 
 def test_double_ids_and_exchanged_files_are_named(tmp_path: Path) -> None:
     twice = write_jsonl(tmp_path / "f.jsonl", rows("pred_text", {1: "8 7"}) * 2)
     with pytest.raises(InputError, match=r"f.jsonl:2: question_id 1 stands already in line 1"):
-        evaluate_files(twice)
+        measure_files(twice)
     turned = write_jsonl(tmp_path / "r.jsonl", [{"question_id": 1, "pred_text": "8 7", "pred_order": "reversed"}])
     with pytest.raises(InputError, match="expected a forward judgement"):
-        evaluate_files(turned)
+        measure_files(turned)
     multi = write_jsonl(tmp_path / "m.jsonl", [{"question_id": 1, "pred_text": "8 7", "pred_task": "multi"}])
     with pytest.raises(InputError, match="compares two answers"):
-        evaluate_files(multi)
+        measure_files(multi)
 
 
 def test_prefill_belongs_to_the_judgement(tmp_path: Path) -> None:
     records = [{"question_id": 1, "pred_text": " 7", "pred_task": "single"}]
     forward = write_jsonl(tmp_path / "f.jsonl", records)
-    assert evaluate_files(forward)["win_forward"] == 1
+    assert measure_files(forward)["win_forward"] == 1
 
 
 def test_published_eval_script_ends_with_one_json_object(run: Any, tmp_path: Path) -> None:

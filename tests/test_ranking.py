@@ -18,23 +18,29 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from judgelm.cli import main
-from judgelm.commands.arena import make_pairs
 from judgelm.errors import InputError
-from judgelm.ranking import rank as ranking_module
-from judgelm.ranking.rank import ELO_K, Comparison, Ranking, elo, more_needed, rank
-from judgelm.report.matrix_picture import matrix_svg, matrix_text
+from judgelm.ranking import Match, RankSettings, make_pairs, rank_matches
+from judgelm.ranking.field import Field
+from judgelm.ranking.ranking import Ranking
+from judgelm.ranking.ratings import ELO_K, elo, fit_ratings
+from judgelm.ranking.standings import more_needed
+from judgelm.report.ranking_table import matrix_svg, matrix_text
 
 WIN, TIE, LOSE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
 POINTS = 400 / math.log(10)
 
 
-def bouts(first: str, second: str, outcomes: list[tuple[float, float, float]], tag: str = "") -> list[Comparison]:
-    return [Comparison(first, second, outcome, f"{tag}q{k}") for k, outcome in enumerate(outcomes)]
+def rank(matches: list[Match], **settings: Any) -> Ranking:
+    return rank_matches(matches, RankSettings(**settings))
+
+
+def bouts(first: str, second: str, outcomes: list[tuple[float, float, float]], tag: str = "") -> list[Match]:
+    return [Match(first, second, outcome, f"{tag}q{k}") for k, outcome in enumerate(outcomes)]
 
 
 def drawn(
     strengths: dict[str, float], questions: int, seed: int, tie: float = 0.0, length_effect: float = 0.0
-) -> list[Comparison]:
+) -> list[Match]:
     """All pairs of models on each question, by Bradley-Terry, with a share of ties and an effect of lengths."""
     draw = np.random.default_rng(seed)
     found = []
@@ -46,7 +52,7 @@ def drawn(
                     longer = length_effect * (lengths[first] - lengths[second]) / 400
                     chance = 1 / (1 + math.exp(strengths[second] - strengths[first] - longer))
                     outcome = TIE if draw.random() < tie else (WIN if draw.random() < chance else LOSE)
-                    found.append(Comparison(first, second, outcome, f"q{k}", (lengths[first], lengths[second])))
+                    found.append(Match(first, second, outcome, f"q{k}", (lengths[first], lengths[second])))
     return found
 
 
@@ -54,12 +60,12 @@ def ratings(ranking: Ranking, kind: str = "bradley_terry") -> dict[str, float]:
     return {model.name: getattr(model, kind).value for model in ranking.models}
 
 
-def oracle(comparisons: list[Comparison], names: list[str]) -> np.ndarray[Any, Any]:
+def oracle(matches: list[Match], names: list[str]) -> np.ndarray[Any, Any]:
     """Log odds by statsmodels: a binomial regression on aggregated rows and half a tie for each pair that met, one
     model's strength being 0.
     """
     wins = np.zeros((len(names), len(names)))
-    for each in comparisons:
+    for each in matches:
         one, other = names.index(each.first), names.index(each.second)
         wins[one, other] += each.outcomes[0] + each.outcomes[1] / 2
         wins[other, one] += each.outcomes[2] + each.outcomes[1] / 2
@@ -78,8 +84,8 @@ def test_two_models_have_the_rating_that_their_odds_say() -> None:
 
 
 def test_win_rates_count_a_tie_as_half() -> None:
-    comparisons = [*bouts("a", "b", [WIN, TIE, LOSE, WIN]), *bouts("c", "a", [TIE, TIE]), *bouts("b", "c", [LOSE, WIN])]
-    ranking = rank(comparisons)
+    matches = [*bouts("a", "b", [WIN, TIE, LOSE, WIN]), *bouts("c", "a", [TIE, TIE]), *bouts("b", "c", [LOSE, WIN])]
+    ranking = rank(matches)
     rates = {model.name: (model.win_rate.value, model.judged) for model in ranking.models}
     assert rates == {"a": (3.5 / 6, 6), "b": (2.5 / 6, 6), "c": (2 / 4, 4)}
     pairs = {(pair.first, pair.second): pair for pair in ranking.pairs}
@@ -90,9 +96,9 @@ def test_win_rates_count_a_tie_as_half() -> None:
 
 def test_bradley_terry_is_that_of_a_binomial_regression() -> None:
     names = ["a", "b", "c", "d", "e"]
-    comparisons = drawn(dict(zip(names, [1, 0.5, 0, -0.2, -1.5], strict=True)), 40, seed=1, tie=0.2)
-    found = ratings(rank(comparisons, resamples=10))
-    expected = 1000 + POINTS * oracle(comparisons, names)
+    matches = drawn(dict(zip(names, [1, 0.5, 0, -0.2, -1.5], strict=True)), 40, seed=1, tie=0.2)
+    found = ratings(rank(matches, resamples=10))
+    expected = 1000 + POINTS * oracle(matches, names)
     assert [found[name] for name in names] == pytest.approx(expected.tolist(), abs=0.01)
 
 
@@ -100,9 +106,9 @@ def test_probabilities_enter_as_weights() -> None:
     draw = np.random.default_rng(2)
     chances = draw.dirichlet([1, 1, 1], 90)
     sides = [("a", "b"), ("b", "c"), ("c", "a")]
-    comparisons = [Comparison(*sides[k % 3], tuple(each), f"q{k}") for k, each in enumerate(chances.tolist())]
-    ranking = rank(comparisons, "soft", resamples=10)
-    expected = 1000 + POINTS * oracle(comparisons, ["a", "b", "c"])
+    matches = [Match(*sides[k % 3], tuple(each), f"q{k}") for k, each in enumerate(chances.tolist())]
+    ranking = rank(matches, outcomes="soft", resamples=10)
+    expected = 1000 + POINTS * oracle(matches, ["a", "b", "c"])
     assert [ratings(ranking)[name] for name in "abc"] == pytest.approx(expected.tolist(), abs=0.01)
     pair = next(each for each in ranking.pairs if {each.first, each.second} == {"a", "b"})
     assert pair.wins + pair.ties + pair.losses == pytest.approx(30, abs=1e-3)
@@ -129,12 +135,12 @@ def test_elo_moves_as_worked_by_hand() -> None:
 
 def test_neither_the_order_of_lines_nor_of_answers_changes_anything() -> None:
     """Elo depends on the order in which it reads; so that order is drawn from the seed, from sorted judgements."""
-    comparisons = drawn({"a": 1, "b": 0, "c": -1}, 20, seed=4, tie=0.1)
-    other = [Comparison(c.second, c.first, c.outcomes[::-1], c.question, c.lengths[::-1]) for c in comparisons[::-1]]
-    assert rank(comparisons, resamples=50) == rank(other, resamples=50)
-    controlled = rank(comparisons, length_control=True, resamples=50)
+    matches = drawn({"a": 1, "b": 0, "c": -1}, 20, seed=4, tie=0.1)
+    other = [Match(c.second, c.first, c.outcomes[::-1], c.question, c.lengths[::-1]) for c in matches[::-1]]
+    assert rank(matches, resamples=50) == rank(other, resamples=50)
+    controlled = rank(matches, length_control=True, resamples=50)
     assert controlled == rank(other, length_control=True, resamples=50)
-    assert ratings(rank(comparisons, resamples=2), "elo") != ratings(rank(comparisons, resamples=2, seed=1), "elo")
+    assert ratings(rank(matches, resamples=2), "elo") != ratings(rank(matches, resamples=2, seed=1), "elo")
 
 
 def test_intervals_of_ratings_cover_the_truth_as_often_as_they_say() -> None:
@@ -152,14 +158,14 @@ def test_intervals_of_ratings_cover_the_truth_as_often_as_they_say() -> None:
 def test_length_control_recovers_a_planted_preference_for_length() -> None:
     """Equal models, of which one writes more: by itself it wins, at equal length it does not."""
     draw = np.random.default_rng(5)
-    comparisons = []
+    matches = []
     for k in range(3000):
         lengths = (int(draw.normal(900, 300)), int(draw.normal(500, 300)))
         longer = math.tanh((lengths[0] - lengths[1]) / 583)
         outcome = WIN if draw.random() < 1 / (1 + math.exp(-1.5 * longer)) else LOSE
-        comparisons.append(Comparison("long", "short", outcome, f"q{k}", lengths))
-    (plain,) = rank(comparisons, resamples=50).pairs
-    controlled = rank(comparisons, length_control=True, resamples=200)
+        matches.append(Match("long", "short", outcome, f"q{k}", lengths))
+    (plain,) = rank(matches, resamples=50).pairs
+    controlled = rank(matches, length_control=True, resamples=200)
     (pair,) = controlled.pairs
     assert plain.win_rate.value > 0.6
     assert plain.told_apart
@@ -172,13 +178,13 @@ def test_length_control_recovers_a_planted_preference_for_length() -> None:
 
 
 def test_length_control_is_a_logistic_regression() -> None:
-    comparisons = drawn({"a": 1, "b": 0, "c": -0.5}, 150, seed=6, length_effect=1)
-    found = ratings(rank(comparisons, length_control=True, resamples=2))
-    difference = np.array([each.lengths[0] - each.lengths[1] for each in comparisons])
+    matches = drawn({"a": 1, "b": 0, "c": -0.5}, 150, seed=6, length_effect=1)
+    found = ratings(rank(matches, length_control=True, resamples=2))
+    difference = np.array([each.lengths[0] - each.lengths[1] for each in matches])
     longer = np.tanh(difference / np.sqrt(np.mean(difference**2)))
-    design = np.array([[(n == c.first) - (n == c.second) for n in "abc"] for c in comparisons], dtype=float)
+    design = np.array([[(n == c.first) - (n == c.second) for n in "abc"] for c in matches], dtype=float)
     design = np.column_stack([design, longer])
-    won = np.array([c.outcomes[0] for c in comparisons])
+    won = np.array([c.outcomes[0] for c in matches])
 
     def loss(weights: np.ndarray[Any, Any]) -> float:
         odds = design @ weights
@@ -224,10 +230,10 @@ def test_a_model_that_wins_all_gets_a_finite_rating_and_a_note() -> None:
     assert any("0.5 of a tie" in note for note in ranking.notes)
 
 
-def star(wins: dict[str, int], judged: int = 100, question: str = "q{k}") -> list[Comparison]:
+def star(wins: dict[str, int], judged: int = 100, question: str = "q{k}") -> list[Match]:
     """Each model against the same `base`, on the same questions, or on ones of its own."""
     return [
-        Comparison(name, "base", WIN if k < won else LOSE, question.format(k=k, name=name))
+        Match(name, "base", WIN if k < won else LOSE, question.format(k=k, name=name))
         for name, won in wins.items()
         for k in range(judged)
     ]
@@ -250,9 +256,7 @@ def test_the_hundredth_win_raises_a_rating_and_leaves_the_others_where_they_are(
 
 
 def test_a_value_lies_in_its_own_interval_also_in_a_chain_of_nearly_certain_wins() -> None:
-    chain = [
-        Comparison(f"m{k}", f"m{k + 1}", LOSE if n == 0 else WIN, f"{k} {n}") for k in range(6) for n in range(100)
-    ]
+    chain = [Match(f"m{k}", f"m{k + 1}", LOSE if n == 0 else WIN, f"{k} {n}") for k in range(6) for n in range(100)]
     for model in rank(chain, resamples=200).models:
         rating = model.bradley_terry
         assert rating.low is not None
@@ -268,8 +272,8 @@ meetings = st.lists(
 )
 
 
-def compare_all(met: list[tuple[tuple[int, int], tuple[float, float, float], int]]) -> list[Comparison]:
-    return [Comparison(f"m{i}", f"m{j}", outcome, f"q{k}", (k * 97 % 50, 20)) for (i, j), outcome, k in met]
+def compare_all(met: list[tuple[tuple[int, int], tuple[float, float, float], int]]) -> list[Match]:
+    return [Match(f"m{i}", f"m{j}", outcome, f"q{k}", (k * 97 % 50, 20)) for (i, j), outcome, k in met]
 
 
 @settings(max_examples=25, deadline=None)
@@ -289,7 +293,7 @@ def test_one_more_win_never_lowers_a_rating(met: Any, data: Any) -> None:
 @settings(max_examples=25, deadline=None)
 @given(meetings, st.booleans(), st.sampled_from(["hard", "soft"]))
 def test_every_value_lies_in_its_interval_and_every_interval_has_a_width(met: Any, control: bool, rule: str) -> None:
-    ranking = rank(compare_all(met), rule, length_control=control, resamples=40)
+    ranking = rank(compare_all(met), outcomes=rule, length_control=control, resamples=40)
     for model in ranking.models:
         one_question = len({each[2] for each in met}) == 1
         for estimate in (model.win_rate, model.bradley_terry, model.elo):
@@ -312,7 +316,7 @@ def test_every_value_lies_in_its_interval_and_every_interval_has_a_width(met: An
 def test_groups_that_never_met_are_rated_as_if_each_were_alone(left: Any, right: Any) -> None:
     """Their questions differ too, so that win rates and ratings follow from the group's own judgements."""
     ours = compare_all(left)
-    theirs = [Comparison(f"n{c.first}", f"n{c.second}", c.outcomes, f"n{c.question}") for c in compare_all(right)]
+    theirs = [Match(f"n{c.first}", f"n{c.second}", c.outcomes, f"n{c.question}") for c in compare_all(right)]
     alone = ratings(rank(ours, resamples=1)) | ratings(rank(theirs, resamples=1))
     assert ratings(rank([*ours, *theirs], resamples=1)) == pytest.approx(alone, abs=1e-6)
 
@@ -348,11 +352,11 @@ def test_two_wins_at_any_length_tell_no_models_apart() -> None:
 def test_a_million_wins_along_a_chain_are_fitted_exactly() -> None:
     """Each pair alone decides its distance: ln((10^6 + 1/4) / (1/4)) in log odds, five times in a row."""
     names = [f"m{k}" for k in range(6)]
-    chain = [Comparison(one, other, (1e6, 0.0, 0.0), "q") for one, other in itertools.pairwise(names)]
+    chain = [Match(one, other, (1e6, 0.0, 0.0), "q") for one, other in itertools.pairwise(names)]
     sums = [replace(each, outcomes=(1.0, 0.0, 0.0)) for each in chain]
-    field = ranking_module._make_field(sums, length_control=False)
+    field = Field.of(sums, length_control=False)
     won = np.array([[each.outcomes[0] for each in chain]])
-    log_odds, _ = ranking_module.fit_ratings(won, np.zeros_like(won), field, length_control=False, near=None)
+    log_odds, _ = fit_ratings(won, np.zeros_like(won), field, length_control=False)
     steps = -np.diff(log_odds[0])
     assert steps.tolist() == pytest.approx([math.log(4e6 + 1)] * 5, abs=1e-7)
 
@@ -373,7 +377,7 @@ def test_one_question_gives_ratings_without_intervals() -> None:
 
 
 def test_nothing_and_a_model_against_itself_cannot_be_ranked() -> None:
-    with pytest.raises(ValueError, match="no comparison"):
+    with pytest.raises(ValueError, match="no match"):
         rank([])
     with pytest.raises(ValueError, match="with itself"):
         rank(bouts("a", "a", [WIN]))
@@ -411,7 +415,7 @@ def test_rank_reads_folders_and_files_and_counts_what_it_cannot_read(
     more = write_jsonl(tmp_path / "more.jsonl", [judged(k, ("a", "c"), "5 5") for k in range(2)])
     assert command("rank", "--judgements", folder, more, "--output-dir", tmp_path / "out") == 0
     document = json.loads((tmp_path / "out" / "ranking.json").read_text())
-    assert list(document) == ["rule", "length_controlled", "judgements", "unread", "models", "pairs", "notes"]
+    assert list(document) == ["format", "rule", "length_controlled", "judgements", "unread", "models", "pairs", "notes"]
     assert document["notes"] == ["there are 2 questions only: too few for intervals to be relied on"]
     assert (document["rule"], document["length_controlled"]) == ("hard", False)
     assert (document["judgements"], document["unread"]) == (4, 1)

@@ -3,23 +3,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from conftest import write_jsonl
 
-from judgelm.commands.report import run as run_report
+from judgelm.cli import main
 from judgelm.errors import InputError
-from judgelm.evaluation.results import JudgedSample, Reading, Truth
+from judgelm.evaluation.results import JudgedSample, Truth
+from judgelm.evaluation.summary import Summary
 from judgelm.judgement import Outcome, ParseState
-from judgelm.report import pictures
-from judgelm.report.context import build_context, render_markdown, render_page
+from judgelm.report import Written, pictures, write_report
+from judgelm.report.context import build_context
 from judgelm.report.disagreement import distance, kinds, largest
+from judgelm.report.page import render_markdown, render_page
+from judgelm.verdict import Reading
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = (
@@ -28,8 +29,12 @@ HOSTILE = (
 )
 
 
+def context_of(samples: list[JudgedSample], summary: dict[str, Any], *beside: Any, **settings: Any) -> dict[str, Any]:
+    return build_context(samples, Summary.model_validate(summary), *beside, **settings)
+
+
 def page_of(*args: Any, **settings: Any) -> str:
-    return render_page(build_context(*args, **settings))
+    return render_page(context_of(*args, **settings))
 
 
 def estimate(value: float, low: float | None = None, high: float | None = None, count: int = 4) -> dict[str, Any]:
@@ -40,9 +45,7 @@ RATES = {
     "agreement": estimate(0.7512, 0.61, 0.8499),
     "consistency": estimate(0.5),
     "bias_first": estimate(0.25, 0.1, 0.4),
-    "bias_second": {"value": None, "low": None, "high": None, "count": 0},
     "kappa": estimate(0.4321, 0.3, 0.6),
-    "unparsed": None,
 }
 SUMMARY: dict[str, Any] = {
     "samples": 4,
@@ -56,12 +59,11 @@ SUMMARY: dict[str, Any] = {
         "lose": {"win": 4, "tie": 5, "lose": 67, "unparsed": 0},
     },
     "classes": {"win": {"precision": 0.733, "recall": 0.647, "f1": 0.6875, "support": 17}},
-    "by_gap": [{"label": "1 to 2", "agreement": estimate(0.811, 0.7, 0.9)}, {"label": "0", "agreement": None}],
+    "by_gap": [{"label": "1 to 2", "agreement": estimate(0.811, 0.7, 0.9)}],
     "by_length": [],
     "by_category": [{"label": HOSTILE, "agreement": estimate(0.5)}],
     "reliability": [
         {"low": 0.4, "high": 0.5, "confidence": 0.47, "right": 0.555, "count": 9},
-        {"low": 0.5, "high": 0.6, "confidence": None, "right": None, "count": 0},
     ],
 }
 AUDIT: dict[str, Any] = {
@@ -142,7 +144,14 @@ def sample(
     key: str, forward: Reading | None, back: Reading | None, truth: Truth | None = None, text: str = "plain"
 ) -> JudgedSample:
     return JudgedSample(
-        key, f"Question {key}: {text}", (f"one {text}", f"two {text}"), ("m1", text), text, forward, back, truth
+        forward,
+        back,
+        key=key,
+        question=f"Question {key}: {text}",
+        answers=(f"one {text}", f"two {text}"),
+        models=("m1", text),
+        category=text,
+        truth=truth,
     )
 
 
@@ -162,11 +171,11 @@ def page(**given: Any) -> str:
 
 
 def markdown() -> str:
-    return render_markdown(build_context(samples(), SUMMARY, AUDIT, RANKING, RUN, HOSTILE))
+    return render_markdown(context_of(samples(), SUMMARY, AUDIT, RANKING, RUN, HOSTILE))
 
 
 def test_every_number_of_the_summary_is_on_the_page_and_in_the_markdown() -> None:
-    html, text = page(labels={"agreement": "agreement, forward"}), markdown()
+    html, text = page(), markdown()
     numbers = ["75.1 %", "61.0 to 85.0", "50.0 %", "0.432", "0.300 to 0.600", "67", "73.3 %", "81.1 %", "55.5 %"]
     numbers += [
         "12.5 %",
@@ -185,10 +194,10 @@ def test_every_number_of_the_summary_is_on_the_page_and_in_the_markdown() -> Non
     for number in numbers:
         assert number in html, number
         assert number in text, number
-    assert "agreement, forward" in html
+    assert "agreement with the truth" in html
     assert "The run is not finished." in html
     assert "a1a1a1a1a1a1…" in html
-    assert "bias second" not in html
+    assert "to the answer shown second" not in html
 
 
 def test_hostile_texts_stay_text() -> None:
@@ -218,18 +227,26 @@ def test_what_a_reader_of_a_ranking_has_to_know_is_on_the_page_and_in_the_markdo
 def test_an_undefined_number_is_a_dash_on_the_page() -> None:
     nothing = {"value": None, "low": None, "high": None, "count": 4}
     classes = {"tie": {"precision": None, "recall": None, "f1": None, "support": 0}}
-    summary = SUMMARY | {"rates": {"kappa": nothing, "alpha": nothing | {"count": 0}}, "classes": classes}
-    html = page_of(samples(), summary, labels={"kappa": "Cohen's kappa", "alpha": "the annotators' alpha"})
-    text = render_markdown(build_context(samples(), summary))
-    assert 'Cohen&#39;s kappa</bdi></th><td class="number">–</td><td class="number">–</td>' in html
+    summary = SUMMARY | {"rates": {"kappa": nothing}, "classes": classes}
+    html = page_of(samples(), summary)
+    text = render_markdown(context_of(samples(), summary))
+    assert 'Cohen&#39;s kappa with the truth</bdi></th><td class="number">–</td><td class="number">–</td>' in html
     assert "annotators" not in html, "no sample has any"
-    assert "| kappa | – | – | 4 |" in text
+    assert "| Cohen's kappa with the truth | – | – | 4 |" in text
     assert "| tie | – | – | – | 0 |" in text
 
 
 def test_a_graded_answer_stands_beside_the_right_one() -> None:
-    graded = JudgedSample("1", "Which animal?", ("cat<OR>a cat", "dog"), (None, "vlm"), None, reading(10, 3), None)
-    html = page_of([replace(graded, known_answer=True)], {"samples": 1, "labelled": 0, "rates": {}})
+    graded = JudgedSample(
+        reading(10, 3),
+        None,
+        key="1",
+        question="Which animal?",
+        answers=("cat<OR>a cat", "dog"),
+        models=(None, "vlm"),
+        known_answer=True,
+    )
+    html = page_of([graded], {"samples": 1, "labelled": 0, "rates": {}})
     first, second = re.findall(r"<h4>Answer .*?</div></div>", html)
     assert "Answer 1, the right one, worth 10" in first
     assert "cat&lt;OR&gt;a cat" in first
@@ -325,10 +342,6 @@ def judged_folder(folder: Path) -> Path:
     return folder
 
 
-def report(folder: Path, output: Path | None = None) -> None:
-    run_report(SimpleNamespace(folder=str(folder), teacher=None, output=output, most_samples=5))  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
@@ -358,7 +371,7 @@ def test_a_broken_file_is_named(tmp_path: Path, file: str, content: str, message
     judged_folder(tmp_path)
     (tmp_path / file).write_text(content)
     with pytest.raises(InputError, match=message):
-        report(tmp_path)
+        write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
 
@@ -370,29 +383,33 @@ def test_fields_of_another_kind_that_only_help_to_read_are_passed_over(tmp_path:
     (tmp_path / "ranking.json").write_text(json.dumps({"models": models, "pairs": [pair], "notes": 3}))
     checks = [{"name": 3, "verdict": [], "examples": 7, "threshold": "much", "unit": 2}]
     (tmp_path / "audit.json").write_text(json.dumps({"checks": checks}))
-    report(tmp_path)
+    write_report(tmp_path)
     assert "100.0 %" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_command_answers_a_mistake_in_one_line(tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_the_command_answers_a_mistake_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for args, message in (
         ((tmp_path / "none",), "no such folder"),
         ((tmp_path,), "no forward.jsonl or reversed.jsonl there"),
         ((tmp_path, "--output", tmp_path / "x.txt"), "expected a name that ends in .html"),
         ((tmp_path, "--most-samples", "-1"), "expected 0 or more"),
     ):
-        result = run("-m", "judgelm", "report", *args)
-        assert (result.returncode, result.stdout) == (2, "")
-        assert message in result.stderr
-        assert result.stderr.count("\n") == 1
+        with pytest.raises(SystemExit) as ended:
+            main(["report", *map(str, args)])
+        said = capsys.readouterr()
+        assert (ended.value.code, said.out) == (2, "")
+        assert message in said.err
+        assert said.err.count("\n") == 1
 
 
-def test_the_command_writes_both_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    judged_folder(tmp_path / "D")
-    (tmp_path / "D" / "audit.json").write_text(json.dumps(AUDIT))
-    report(tmp_path / "D")
-    assert 'id="bias"' in (tmp_path / "D" / "report.html").read_text(encoding="utf-8")
-    report(tmp_path / "D", tmp_path / "out" / "page.html")
+def test_the_page_and_its_markdown_are_written_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = judged_folder(tmp_path / "D")
+    (folder / "audit.json").write_text(json.dumps(AUDIT))
+    assert write_report(folder) == Written(folder / "report.html", folder / "report.md")
+    assert 'id="bias"' in (folder / "report.html").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["report", str(folder), "--output", str(tmp_path / "out" / "page.html"), "--most-samples", "5"])
+    assert not ended.value.code
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["page.html", "page.md"]
     assert "page.html and" in capsys.readouterr().out
 

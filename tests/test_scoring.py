@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_samples, write_jsonl
@@ -13,13 +14,16 @@ from test_engine import load_engine
 from test_run import judge
 
 from judgelm import Judge
-from judgelm.distribution import Distribution, both_orders, likeliest, line_text, score_lines
+from judgelm.distribution import Distribution, likeliest, line_text, score_lines
 from judgelm.encoding import encode_prompt
 from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.hf.line_tree import LineTree
 from judgelm.engine.interface import Request, Sampling
-from judgelm.engine.score_line import LineTree, line_tokens
-from judgelm.evaluation.published import brier, calibration_error
+from judgelm.engine.score_line import line_tokens
+from judgelm.evaluation.metrics.agreement import MISSING, encode
+from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.judgement import Judgement, Outcome
+from judgelm.verdict import BothOrders, Reading
 
 
 def asked_for(engine: HFEngine, prefill: str, count: int = 3) -> list[Request]:
@@ -119,9 +123,10 @@ def test_calibration_by_hand() -> None:
     sure = {Outcome.WIN: 0.9, Outcome.TIE: 0.1, Outcome.LOSE: 0.0}
     unsure = {Outcome.WIN: 0.4, Outcome.TIE: 0.3, Outcome.LOSE: 0.3}
     truths = [Outcome.WIN, Outcome.LOSE, Outcome.TIE]
-    assert brier([sure, sure, unsure], truths) == pytest.approx((0.02 + (0.81 + 0.01 + 1) + (0.16 + 0.49 + 0.09)) / 3)
+    given, all_rows = Confidences.of([sure, sure, unsure], encode(truths, MISSING)), np.ones(3, dtype=bool)
+    assert brier(given).over(all_rows) == pytest.approx((0.02 + (0.81 + 0.01 + 1) + (0.16 + 0.49 + 0.09)) / 3)
     # two rows at 0.9 of which one is right, one at 0.4 that is wrong
-    assert calibration_error([sure, sure, unsure], truths) == pytest.approx((abs(1.8 - 1) + 0.4) / 3)
+    assert calibration_error(given).over(all_rows) == pytest.approx((abs(1.8 - 1) + 0.4) / 3)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,10 @@ def test_a_distribution_says_what_follows_from_it() -> None:
     # the likeliest line of all speaks of another outcome
     assert distribution.likeliest_line == (9, 2)
     back = {Outcome.WIN: 0.7, Outcome.TIE: 0.1, Outcome.LOSE: 0.2}
-    mean = both_orders(distribution.outcomes, back)
+    said = Judgement.parse("8 7")
+    forward = Reading.of(said, distribution.outcomes)
+    mean = BothOrders(forward, Reading.of(said, back, exchanged=True)).probabilities
+    assert mean is not None
     assert mean == pytest.approx({Outcome.WIN: 0.35, Outcome.TIE: 0.1, Outcome.LOSE: 0.55})
     assert likeliest(mean) is Outcome.LOSE
     assert likeliest({Outcome.WIN: 0.5, Outcome.TIE: 0.0, Outcome.LOSE: 0.5}) is Outcome.TIE

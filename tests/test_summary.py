@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import krippendorff
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import ROOT, write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
@@ -18,17 +19,37 @@ from statsmodels.stats.contingency_tables import mcnemar
 from test_run import judge
 
 from judgelm.errors import InputError
-from judgelm.evaluation.comparison import compare
+from judgelm.evaluation import comparison, evaluate
+from judgelm.evaluation import summary as typed
+from judgelm.evaluation.evaluation import measure
 from judgelm.evaluation.metrics.agreement import alpha, annotator_with_another, annotator_with_the_majority, count_votes
 from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
 from judgelm.evaluation.metrics.intervals import Statistic, bootstrap
-from judgelm.evaluation.published import JudgedPair, evaluate_pairs
-from judgelm.evaluation.results import JudgedSample, Reading, Truth
-from judgelm.evaluation.summary import RATE_LABELS, summarize
+from judgelm.evaluation.rates import Rated
+from judgelm.evaluation.results import JudgedSample, Truth
+from judgelm.evaluation.summary import RATE_LABELS, Summary, SummaryFile
 from judgelm.judgement import Judgement, Outcome
 from judgelm.report.summary_tables import summary_tables
+from judgelm.verdict import Reading
 
 WIN, TIE, LOSE = Outcome
+
+
+def summarize(samples: Sequence[JudgedSample], **how: int) -> dict[str, Any]:
+    """As it is written."""
+    return typed.summarize(samples, **how).to_record()
+
+
+def tables(record: dict[str, Any]) -> str:
+    """Of what was read again."""
+    return summary_tables(Summary.model_validate(record))
+
+
+def compare(*args: Any) -> dict[str, Any]:
+    """As it is written."""
+    return comparison.compare(*args).to_record()
+
+
 Scores = tuple[float, float]
 
 
@@ -49,13 +70,23 @@ def sample(
     category: str | None = None,
     votes: Sequence[Outcome] = (),
 ) -> JudgedSample:
-    known = truth
+    known: Truth | None = None
     if isinstance(truth, tuple):
         known = Truth(Outcome.from_scores(*truth), truth)
     elif truth is not None:
         known = Truth(truth)
     asked = f"question {key}" if question is None else question
-    return JudgedSample(str(key), asked, answers, (None, None), category, forward, back, known, None, tuple(votes))
+    return JudgedSample(
+        forward,
+        back,
+        key=str(key),
+        question=asked,
+        answers=answers,
+        category=category,
+        truth=known,
+        published_truth=known.outcome.sign if known else None,
+        votes=tuple(votes),
+    )
 
 
 def value(summary: dict[str, Any], name: str) -> float:
@@ -130,26 +161,15 @@ def test_without_truth_or_a_second_order_nothing_is_made_up() -> None:
         summarize([])
 
 
-def test_rates_are_those_of_the_metrics_that_were_there_before(many: list[JudgedSample]) -> None:
-    readable = [each for each in many if each.outcomes is not None]
-    pairs = [
-        JudgedPair(
-            each.forward.text,
-            " ".join(each.reversed.text.split()[::-1]),
-            f"{each.truth.scores[0]:g} {each.truth.scores[1]:g}",
-            each.forward.probabilities,
-            {outcome: each.reversed.probabilities[outcome.swapped()] for outcome in Outcome},
-        )
-        for each in readable
-        if each.forward and each.reversed and each.truth and each.truth.scores
-    ]
-    old, new = evaluate_pairs(pairs), summarize(readable, resamples=10)
+def test_the_last_line_says_the_same_where_all_is_read(many: list[JudgedSample]) -> None:
+    readable = [each for each in many if each.probabilities is not None]
+    last, found = measure(Rated.of(readable)), summarize(readable, resamples=10)
     names = {"agreement_both_orders": "agreement_probabilities"}
     for name in ("agreement", "bias_first", "bias_second", "brier", "calibration_error", "agreement_both_orders"):
-        assert value(new, names.get(name, name)) == pytest.approx(old[name]), name
-    # all are read here, so the published rule says the same
-    for name in ("precision", "recall", "f1", "consistency"):
-        assert value(new, name) == pytest.approx(old[name]), name
+        assert value(found, names.get(name, name)) == pytest.approx(last[name]), name
+    # all are read here, so the published rule says the same, and scikit-learn that we count as it does
+    for name in ("precision", "recall", "f1"):
+        assert value(found, name) == pytest.approx(last[name]), name
 
 
 def test_kappa_and_classes_are_those_of_scikit_learn(many: list[JudgedSample]) -> None:
@@ -300,7 +320,7 @@ def test_what_divides_nothing_by_nothing_is_null_and_a_dash() -> None:
         assert (summary["rates"][name]["low"], summary["rates"][name]["high"]) == pytest.approx((0.510109, 1), abs=1e-5)
     assert value(summary, "spearman") == 1
     assert summary["rates"]["spearman"]["low"] is None, "nothing varied"
-    lines = {line.split("  ")[0]: line.split() for line in summary_tables(summary).splitlines()}
+    lines = {line.split("  ")[0]: line.split() for line in tables(summary).splitlines()}
     assert lines["tie"] == ["tie", *"0000", *"---"]
     assert lines["Cohen's kappa with the truth"][-3:] == ["-", "-", "4"]
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
@@ -345,7 +365,7 @@ def test_every_summary_is_strict_json_and_every_value_lies_in_its_interval(rows:
     samples = [sample(k, f, b, t, f"Q{q}", votes=v) for k, (f, b, t, q, v) in enumerate(rows)]
     summary = summarize(samples, resamples=30)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary_tables(summary)
+    assert tables(summary)
     for name, rate in summary["rates"].items():
         assert rate["count"] > 0
         if rate["low"] is None:
@@ -465,6 +485,43 @@ def test_evaluate_compares_two_folders(tmp_path: Path, capsys: pytest.CaptureFix
     assert "agreement" in json.loads(printed.splitlines()[-1])
     against = json.loads(output.read_text(encoding="utf-8"))["against"]
     assert (against["only_first"], against["only_second"], against["p"]) == (0, 1, 1.0)
+
+
+def test_evaluate_from_python_is_what_the_command_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = write_run(tmp_path / "a", [("9 1", "1 9"), ("2 8", "8 2")], [1, 1])
+    second = write_run(tmp_path / "b", [("9 1", "1 9"), ("8 2", "2 8")], [1, 1])
+    output = tmp_path / "summary.json"
+    assert judge(["evaluate", str(first), "--against", str(second), "--output", str(output)]) == 0
+    found = evaluate(first, against=second)
+    assert found.published == json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found.to_record() == json.loads(output.read_text(encoding="utf-8"))
+    assert SummaryFile.read(output) == found.document
+    assert found.against is not None
+    assert (found.summary.rates["agreement"].value, found.against.only_second) == (0.5, 1)
+    assert "against" not in evaluate(first).to_record()
+
+
+def test_a_summary_of_version_0_1_is_read_and_a_damaged_one_named(tmp_path: Path) -> None:
+    record = summarize([sample(1, reading((8, 2)), None, WIN)])
+    path = tmp_path / "summary.json"
+    path.write_text(json.dumps(record))
+    assert SummaryFile.read(path).rates["agreement"].value == 1
+    path.write_text(json.dumps(record | {"rates": {"agreement": {"value": "all"}}}))
+    with pytest.raises(InputError, match=r"summary\.json: not a summary .*\(rates\.agreement\.value: .* found all\)"):
+        SummaryFile.read(path)
+
+
+def test_the_python_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("out", "other"):
+        write_run(tmp_path / name, [("9 1", "1 9"), ("2 8", "8 2")], [1, 1])
+    monkeypatch.chdir(tmp_path)
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text("utf-8"), re.DOTALL)
+    used = [snippet for snippet in snippets if "judgelm.evaluation" in snippet or "judgelm.report" in snippet]
+    assert len(used) == 2
+    for snippet in used:
+        exec(snippet, {})
+    assert (tmp_path / "out" / "report.html").exists()
+    assert (tmp_path / "summary.json").exists()
 
 
 def test_mistakes_of_evaluate_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

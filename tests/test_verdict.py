@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from judgelm.judgement import Judgement, Outcome, ParseState, consistent, published_scores
+from judgelm.judgement import Judgement, Outcome, ParseState, published_scores
+from judgelm.sample import Sample
+from judgelm.verdict import Verdict
 
 numbers = st.integers(0, 10).map(float) | st.sampled_from([0.5, 7.5, 8.25])
 lines = st.lists(numbers, min_size=2, max_size=10)
@@ -342,11 +344,32 @@ def test_swapping_what_cannot_be_read_is_refused() -> None:
         Judgement.parse("error").swapped()
 
 
-def test_consistency_is_survival_under_swap() -> None:
-    assert consistent(Judgement.parse("8 7"), Judgement.parse("3 5")) is True
-    assert consistent(Judgement.parse("8 7"), Judgement.parse("8 7")) is False
-    assert consistent(Judgement.parse("8 7"), Judgement.parse("?")) is None
-    assert consistent(Judgement.parse("8 7 9", 3), Judgement.parse("1 2 9", 3)) is True
+@pytest.mark.parametrize(
+    ("forward", "back", "count", "same"),
+    [
+        ("8 7", "3 5", 2, True),
+        ("8 7", "8 7", 2, False),
+        ("8 7", "?", 2, None),
+        ("8 7 9", "1 2 9", 3, True),
+        ("8 7 9", "9 7 8", 3, False),
+    ],
+)
+def test_consistency_is_survival_under_swap(forward: str, back: str, count: int, same: bool | None) -> None:
+    sample = Sample(1, "Q", ("a", "b", "c")[:count])
+    verdict = Verdict.of(sample, Judgement.parse(forward, count), Judgement.parse(back, count))
+    assert verdict.consistent is same
+
+
+def test_a_verdict_speaks_of_the_answers_in_the_files_order() -> None:
+    verdict = Verdict.of(Sample(1, "Q", ("a", "b")), Judgement.parse("8 5"), Judgement.parse("2 7\nAssistant 2 is."))
+    assert verdict.forward is not None
+    assert verdict.reversed is not None
+    assert (verdict.forward.scores, verdict.reversed.scores) == ((8, 5), (7, 2))
+    assert (verdict.reversed.text, verdict.reversed.reasons) == ("2 7\nAssistant 2 is.", "Assistant 2 is.")
+    assert (verdict.scores, verdict.outcome, verdict.consistent) == ((7.5, 3.5), Outcome.WIN, True)
+    torn = Verdict.of(verdict.sample, Judgement.parse("8 5"), Judgement.parse("7 2"))
+    assert (torn.scores, torn.outcome, torn.outcome_by("scores")) == ((5, 6), Outcome.TIE, Outcome.LOSE)
+    assert torn.outcome_by("probabilities") is None
 
 
 @pytest.mark.parametrize(

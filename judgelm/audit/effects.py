@@ -7,32 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from judgelm.audit.perturbations import changed_place, probe_id
-from judgelm.evaluation.results import JudgedSample, Reading, Truth
+from judgelm.audit.probes import PLAIN, RIGHT_REFERENCE
+from judgelm.audit.sources import Source
+from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.judgement import Outcome
-from judgelm.sample import Sample
+from judgelm.verdict import Reading
 
-PLAIN = "plain"
-"""the samples as they are, without a reference"""
-RIGHT_REFERENCE = "right_reference"
 Chances = Mapping[Outcome, float]
 Effects = list[tuple[str, float | None]]
 """key of each sample that can show the effect, and its effect, -1 to 1; None where a judgement could not be read"""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A row of the question file, and what is known of it."""
-
-    sample: Sample
-    """with its reference, which is shown only where a check says so"""
-    truth: Truth | None = None
-    truth_with_reference: Truth | None = None
-    own: int | None = None
-    """the place of the judge's own answer, where exactly one is"""
-
-    @property
-    def key(self) -> str:
-        return self.sample.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +157,9 @@ def _agreement(judged: JudgedSample, source: Source, probe: str) -> float | None
     truth = source.truth_with_reference if probe == RIGHT_REFERENCE else source.truth
     if truth is None:
         return None
-    if judged.outcomes is not None:
-        return judged.outcomes[truth.outcome]
-    outcome = judged.outcome()
+    if judged.probabilities is not None:
+        return judged.probabilities[truth.outcome]
+    outcome = judged.outcome
     return None if outcome is None else float(outcome is truth.outcome)
 
 

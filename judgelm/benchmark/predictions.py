@@ -10,9 +10,10 @@ from typing import Any
 from judgelm.benchmark.rows import Rows
 from judgelm.benchmark.vocabularies import FROM_ZERO, VOCABULARIES, check_vocabulary, find_vocabulary, normal_form
 from judgelm.errors import InputError
-from judgelm.evaluation.results import JudgedSample, Reading, read_truth
+from judgelm.evaluation.results import JudgedSample, read_truth
 from judgelm.jsonl import Line, Record, id_key, read_id, require
 from judgelm.judgement import Outcome, ParseState
+from judgelm.verdict import Reading
 
 _SCORES = {Outcome.WIN: (1.0, 0.0), Outcome.TIE: (0.0, 0.0), Outcome.LOSE: (0.0, 1.0)}
 """a verdict has no scores: of these only the order means something"""
@@ -179,12 +180,12 @@ def _sample(line: Line, key: str, predictions: Predictions) -> JudgedSample:
     record = line.record
     category = record.get("category", record.get("subset"))
     return JudgedSample(
-        id_key(record["question_id"]),
-        record["question_body"],
-        (record["answer1_body"], record["answer2_body"]),
-        (record.get("answer1_model_id"), record.get("answer2_model_id")),
-        None if category is None else str(category),
         predictions.reading(key),
         predictions.reversed_reading(key),
-        read_truth(line),
+        key=id_key(record["question_id"]),
+        question=record["question_body"],
+        answers=(record["answer1_body"], record["answer2_body"]),
+        models=(record.get("answer1_model_id"), record.get("answer2_model_id")),
+        category=None if category is None else str(category),
+        truth=read_truth(line),
     )

@@ -6,15 +6,9 @@ import argparse
 import sys
 
 from judgelm.errors import InputError
-from judgelm.evaluation.comparison import compare
-from judgelm.evaluation.evaluate import evaluate_samples
-from judgelm.evaluation.published import PUBLISHED, Metrics
-from judgelm.evaluation.results import PathLike, read_files, read_folder
-from judgelm.evaluation.summary import RATE_LABELS, summarize
-from judgelm.files import write_text
+from judgelm.evaluation import Evaluation, evaluate, evaluate_files
+from judgelm.evaluation.results import PathLike
 from judgelm.jsonl import dump_json
-from judgelm.report.summary_tables import comparison_table, summary_tables
-from judgelm.report.terminal import metrics_table
 
 HELP = "compare judgements with a teacher's and under swap"
 DESCRIPTION = (
@@ -49,25 +43,26 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
     if args.folder is not None and args.reversed is not None:
         raise InputError("--reversed goes with --forward; of a folder both orders are read")
-    name = args.folder or args.forward
     if args.folder is None:
-        samples = read_files(args.forward, args.reversed, args.teacher)
+        evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against)
     else:
-        samples = read_folder(args.folder, args.teacher)
-    metrics = evaluate_samples(samples, name, args.teacher)
-    summary = summarize(samples)
-    print(summary_tables(summary))
-    if args.against is not None:
-        names = (str(name), str(args.against))
-        summary["against"] = compare(samples, read_folder(args.against, args.teacher), names)
-        print(f"\n{comparison_table(summary['against'], names)}")
-    print_metrics(metrics, args.teacher)
+        evaluation = evaluate(args.folder, args.teacher, args.against)
+    print_evaluation(evaluation, args.teacher, (str(args.folder or args.forward), str(args.against)))
     if args.output is not None:
-        write_text(args.output, dump_json(summary, indent=1) + "\n")
+        evaluation.document.write(args.output)
 
 
-def print_metrics(metrics: Metrics, teacher: PathLike | None) -> None:
-    """The published metrics and counts as a table, and as the last line one JSON object."""
+def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tuple[str, str] = ("", "")) -> None:
+    """All numbers as tables, and as the last line the published ones and counts as one JSON object."""
+    from judgelm.evaluation.published import PUBLISHED
+    from judgelm.evaluation.summary import RATE_LABELS
+    from judgelm.report.summary_tables import comparison_table, summary_tables
+    from judgelm.report.terminal import metrics_table
+
+    print(summary_tables(evaluation.summary))
+    if evaluation.against is not None:
+        print(f"\n{comparison_table(evaluation.against, names)}")
+    metrics = evaluation.published
     if metrics.get("not_judged"):
         print(f"judgelm: {metrics['not_judged']} rows of {teacher} have no judgement and do not count", file=sys.stderr)
     said_already = {*RATE_LABELS, "agreement_both_orders"} - set(PUBLISHED)

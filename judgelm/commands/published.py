@@ -8,18 +8,15 @@ from typing import NoReturn
 
 from judgelm.answers import JUDGELM_OUTPUT, MMVET_OUTPUT
 from judgelm.commands.choose import choose_model, choose_settings
-from judgelm.commands.evaluate import print_metrics
+from judgelm.commands.evaluate import print_evaluation
 from judgelm.commands.judge import print_note
 from judgelm.console import Parser, at_least, none_or_text, run_main
-from judgelm.evaluation.evaluate import evaluate_samples
-from judgelm.evaluation.results import read_files
-from judgelm.evaluation.summary import summarize
+from judgelm.evaluation import evaluate_files
 from judgelm.flags import add_generation_arguments, add_keep_judged_argument
 from judgelm.judge.choice import prepare
 from judgelm.judge.folder import judge_answer_file
 from judgelm.judge.settings import Order
 from judgelm.prompt import TASKS
-from judgelm.report.summary_tables import summary_tables
 from judgelm.report.terminal import counts_line, win_lines
 from judgelm.samples import read_samples
 
@@ -67,11 +64,8 @@ def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
 
     def command() -> None:
         args = evaluate_parser().parse_args(argv)
-        forward, teacher = args.sequential_pred_answer_file_path, args.gt_answer_file_path
-        samples = read_files(forward, args.reversed_pred_answer_file_path, teacher)
-        metrics = evaluate_samples(samples, forward, teacher)
-        print(summary_tables(summarize(samples)))
-        print_metrics(metrics, teacher)
+        files = args.sequential_pred_answer_file_path, args.reversed_pred_answer_file_path
+        print_evaluation(evaluate_files(*files, args.gt_answer_file_path), args.gt_answer_file_path)
 
     run_main(command, argv=argv)
 

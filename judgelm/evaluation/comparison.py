@@ -9,7 +9,7 @@ import numpy as np
 from judgelm.errors import InputError
 from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates, quotient
 from judgelm.evaluation.results import JudgedSample
-from judgelm.jsonl import Record
+from judgelm.evaluation.summary import Comparison, Rate
 from judgelm.judgement import Outcome
 
 
@@ -19,8 +19,8 @@ def compare(
     names: tuple[str, str] = ("the first", "the second"),
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Record:
-    """Agreement of both, in the forward order, with the same truth, ready for JSON; joined by key.
+) -> Comparison:
+    """Agreement of both, in the forward order, with the same truth; joined by key.
 
     `difference` (second - first) is drawn over questions with both judges in each draw; `p` is McNemar's exact test,
     which takes samples for independent. Raises InputError where the samples or their truths differ, where a forward
@@ -44,15 +44,16 @@ def compare(
         resamples,
         seed,
     )
-    only = {"only_first": int((ours & ~theirs).sum()), "only_second": int((theirs & ~ours).sum())}
-    return {
-        "samples": len(pairs),
-        **{name: estimate.to_record() for name, estimate in found.items()},
-        "both": int((ours & theirs).sum()),
-        **only,
-        "neither": int((~ours & ~theirs).sum()),
-        "p": mcnemar(*only.values()),
-    }
+    only_first, only_second = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return Comparison(
+        samples=len(pairs),
+        **{name: Rate.of(estimate) for name, estimate in found.items()},
+        both=int((ours & theirs).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        neither=int((~ours & ~theirs).sum()),
+        p=mcnemar(only_first, only_second),
+    )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:

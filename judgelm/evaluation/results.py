@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judgelm.distribution import likeliest
 from judgelm.errors import InputError, one_line
 from judgelm.jsonl import Line, index_by_id, read_lines, require
-from judgelm.judgement import MAX_SCORE, Judgement, Outcome, ParseState
+from judgelm.judgement import MAX_SCORE, Judgement, Outcome, published_scores
 from judgelm.prompt import TASKS
 from judgelm.sample import question_key
+from judgelm.verdict import BothOrders, Reading
 
 LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
 """the labels of people: which answer is better, 0 for neither"""
@@ -23,24 +23,6 @@ _SURELY = 1e-3
 _GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
 """tasks in which answer 1 has its score already"""
 PathLike = str | os.PathLike[str]
-RULES = ("agree", "scores", "probabilities")
-"""how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One order's judgement, as of the answers in the order of the file: a reversed one is exchanged back."""
-
-    text: str
-    state: ParseState
-    scores: tuple[float, float] | None
-    """those that were written; with scoring `expected` the likeliest line's"""
-    probabilities: Mapping[Outcome, float] | None = None
-    expected_scores: tuple[float, float] | None = None
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return None if self.scores is None else Outcome.from_scores(*self.scores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +33,18 @@ class Truth:
     scores: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JudgedSample:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedSample(BothOrders):
     """A question with two answers, its judgements in the orders that were judged, and the truth where there is one."""
 
     key: str
     question: str
     answers: tuple[str, str]
-    models: tuple[str | None, str | None]
-    category: str | None
-    forward: Reading | None
-    reversed: Reading | None
+    models: tuple[str | None, str | None] = (None, None)
+    category: str | None = None
     truth: Truth | None = None
-    teacher: str | None = None
-    """the truth as text, read or not: the published metrics read it by a rule of their own"""
+    published_truth: int | None = None
+    """the truth's sign, 1, 0 or -1, as the paper's script reads it; None where it cannot"""
     votes: tuple[Outcome, ...] = ()
     """of single annotators, also where they have no majority and so no truth"""
     known_answer: bool = False
@@ -74,48 +54,6 @@ class JudgedSample:
     def cluster(self) -> str:
         """Samples of the same question are not independent: intervals draw whole questions. Without one, the id."""
         return question_key(self.question) or self.key
-
-    @property
-    def readings(self) -> tuple[Reading, ...]:
-        return tuple(reading for reading in (self.forward, self.reversed) if reading is not None)
-
-    @property
-    def outcomes(self) -> Mapping[Outcome, float] | None:
-        """Mean probabilities of the orders judged; None without scoring `expected`."""
-        given = [reading.probabilities for reading in self.readings]
-        if not given or any(each is None for each in given):
-            return None
-        return {outcome: sum(each[outcome] for each in given if each) / len(given) for outcome in Outcome}
-
-    @property
-    def scores(self) -> tuple[float, float] | None:
-        """Mean scores of the orders judged, expected ones where there are; None if one has none."""
-        given = [reading.expected_scores or reading.scores for reading in self.readings]
-        known = [scores for scores in given if scores is not None]
-        if not given or len(known) < len(given):
-            return None
-        first, second = (sum(column) / len(column) for column in zip(*known, strict=True))
-        return first, second
-
-    @property
-    def consistent(self) -> bool | None:
-        """Whether both orders say the same; None with one order or an unread one."""
-        if self.forward is None or self.reversed is None:
-            return None
-        if self.forward.outcome is None or self.reversed.outcome is None:
-            return None
-        return self.forward.outcome is self.reversed.outcome
-
-    def outcome(self, rule: str = "agree") -> Outcome | None:
-        """One outcome of the orders judged, by one of `RULES`; None if an order could not be read."""
-        if rule == "probabilities":
-            return None if self.outcomes is None else likeliest(dict(self.outcomes))
-        if rule == "scores":
-            return None if self.scores is None else Outcome.from_scores(*self.scores)
-        found = {reading.outcome for reading in self.readings}
-        if not found or None in found:
-            return None
-        return found.pop() if len(found) == 1 else Outcome.TIE
 
 
 def read_folder(
@@ -164,27 +102,31 @@ def read_files(
             order: find_line(by_id, key, files[order], line, f"{order} judgement") for order, by_id in lines.items()
         }
         source = line if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
-        samples.append(_sample(key, both, source, teacher is not None))
+        samples.append(join_lines(key, both, source, teacher is not None))
     return samples
 
 
-def _sample(key: str, lines: Mapping[str, Line], source: Line, needed: bool) -> JudgedSample:
+def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool = False) -> JudgedSample:
+    """A sample from its line in each order, and from the line that its truth stands in.
+
+    Raises InputError for a field of the wrong kind, and where a truth is `needed` and there is none.
+    """
     readings = {order: _reading(line, exchanged=order == "reversed") for order, line in lines.items()}
     order, line = next(iter(lines.items()))
     question, answers, models = _contents(line, order)
     category = line.record.get("category", line.record.get("subset"))
     return JudgedSample(
-        key,
-        question,
-        answers,
-        models,
-        None if category is None else str(category),
         readings.get("forward"),
         readings.get("reversed"),
-        read_truth(source, needed),
-        _teacher_text(source),
-        _read_votes(source),
-        _task(line) in _GRADING,
+        key=key,
+        question=question,
+        answers=answers,
+        models=models,
+        category=None if category is None else str(category),
+        truth=read_truth(source, needed),
+        published_truth=_published_truth(source),
+        votes=_read_votes(source),
+        known_answer=_task(line) in _GRADING,
     )
 
 
@@ -221,20 +163,12 @@ def model_name(given: object) -> str | None:
 
 
 def _reading(line: Line, exchanged: bool) -> Reading:
-    text = judgement_text(line)
-    judgement = Judgement.parse(text)
-    scores: Any = judgement.scores
-    probabilities = read_probabilities(line)
-    expected: Any = read_expected(line)
-    if exchanged:
-        scores, expected = (None if pair is None else pair[::-1] for pair in (scores, expected))
-        if probabilities is not None:
-            probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
+    text, probabilities, expected = judgement_text(line), read_probabilities(line), read_expected(line)
     if probabilities is not None and abs((total := sum(probabilities.values())) - 1) > _SURELY:
         raise InputError(
             f"{line.where}: expected 'pred_probabilities' of win, tie and lose that sum to 1, found {total:g}"
         )
-    return Reading(text, judgement.state, scores, probabilities, expected)
+    return Reading.of(Judgement.parse(text), probabilities, expected, exchanged)
 
 
 def read_truth(line: Line, needed: bool = True) -> Truth | None:
@@ -263,12 +197,12 @@ def _read_votes(line: Line) -> tuple[Outcome, ...]:
     return tuple(_labelled_outcome(line, vote) for vote in require(line, "annotators", list))
 
 
-def _teacher_text(line: Line) -> str | None:
-    """A label becomes the shortest judgement that says the same; empty for a label of null."""
+def _published_truth(line: Line) -> int | None:
     if "label" in line.record:
-        return {1: "2 1", 2: "1 2", 0: "1 1", None: ""}[line.record["label"]]
+        return None if line.record["label"] is None else LABELS[line.record["label"]].sign
     text = line.record.get("text")
-    return text if isinstance(text, str) else None
+    scores = published_scores(text) if isinstance(text, str) else (-1.0, -1.0)
+    return None if -1 in scores else (scores[0] > scores[1]) - (scores[0] < scores[1])
 
 
 def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, what: str) -> Line:

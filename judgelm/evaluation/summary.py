@@ -1,48 +1,20 @@
-"""Joined samples -> all that evaluation has to say of a judge, each rate with its 95 % interval, ready for JSON."""
+"""Joined samples -> all that evaluation has to say of a judge, each rate with its 95 % interval, typed as in files."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from judgelm.evaluation.metrics.agreement import (
-    MISSING,
-    OUTCOMES,
-    UNREAD,
-    Codes,
-    alpha,
-    annotator_with_another,
-    annotator_with_the_majority,
-    as_table,
-    class_scores,
-    confusion,
-    count_votes,
-    encode,
-    kappa,
-    library_alpha,
-    macro,
-    rarest_class,
-)
-from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error, reliability
-from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
-from judgelm.evaluation.metrics.groups import by_category, by_gap, by_group, by_length
-from judgelm.evaluation.metrics.intervals import (
-    RESAMPLES,
-    SHARE,
-    Estimate,
-    Floats,
-    Mask,
-    Statistic,
-    around,
-    estimates,
-    quotient,
-)
-from judgelm.evaluation.results import JudgedSample, Reading
+from judgelm.documents import AnyText, Document, Section
+from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
+from judgelm.evaluation.metrics.calibration import reliability
+from judgelm.evaluation.metrics.groups import Groups, by_category, by_gap, by_group, by_length
+from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
+from judgelm.evaluation.rates import Rated
+from judgelm.evaluation.results import JudgedSample
 from judgelm.jsonl import Record
-from judgelm.judgement import MAX_SCORE, Outcome
 
 RATE_LABELS = {
     "agreement": "agreement with the truth",
@@ -71,191 +43,169 @@ NO_SHARES = ("kappa", "alpha", "mae", "spearman", "kendall", "brier")
 """rates that are not said in per cent"""
 OF_SCORES = ("mae", "spearman", "kendall", "agreement_scores")
 """rates that need scores that mean something, not only a verdict"""
-_MANY = 20_000
-_RANK_RESAMPLES_OF_MANY = 200
 
 
-@dataclass(frozen=True, slots=True)
-class _Coded:
-    """The samples as arrays [n]."""
+class Rate(Section):
+    """A number with its 95 % interval, and how many samples it is of.
 
-    samples: Sequence[JudgedSample]
-    clusters: Sequence[str]
-    truth: Codes
-    forward: Codes
-    reversed: Codes
+    `value` is None where it is not defined, `low` and `high` where nothing can be said of an interval.
+    """
 
-    @property
-    def labelled(self) -> Mask:
-        return np.asarray(self.truth != MISSING)
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    count: int = 0
 
-    @property
-    def right(self) -> Floats:
-        """1 and 0 for a forward judgement that agrees with the truth or not, NaN where either is missing."""
-        judged = self.labelled & (self.forward != MISSING)
-        return np.where(judged, self.truth == self.forward, np.nan)
-
-    @property
-    def both(self) -> Mask:
-        return np.asarray((self.forward != MISSING) & (self.reversed != MISSING))
+    @classmethod
+    def of(cls, estimate: Estimate) -> Rate:
+        value = None if np.isnan(estimate.value) else estimate.value
+        return cls(value=value, low=estimate.low, high=estimate.high, count=estimate.count)
 
 
-def summarize(samples: Sequence[JudgedSample], resamples: int = RESAMPLES, seed: int = 0) -> Record:
-    """All rates, tables and counts of `docs/evaluation.md`, Metrics.
+class Group(Section):
+    """The samples of one gap, length or category."""
 
-    A rate that no sample is of is left out; one that is not defined, such as a kappa of one class, has the value None.
+    label: AnyText
+    agreement: Rate
+
+
+class Unparsed(Section):
+    """Agreement of the forward order with unread judgements as ties, as errors, and left out; how many there are."""
+
+    as_tie: Rate
+    as_error: Rate
+    excluded: Rate | None
+    count: int
+
+
+class ClassScores(Section):
+    """Of one outcome of the truth; None where not defined."""
+
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    support: int
+
+
+class Bin(Section):
+    """Samples whose confidence in the likeliest outcome is from `low` to `high`; its mean, and the share right."""
+
+    low: float
+    high: float
+    confidence: float
+    right: float
+    count: int
+
+
+class Summary(Section):
+    """All numbers of `docs/evaluation.md`, Metrics; shares are from 0 to 1.
+
+    A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
+    """
+
+    samples: int
+    labelled: int
+    questions: int = 0
+    rates: dict[str, Rate]
+    """by the keys of `RATE_LABELS`, in their order"""
+    unparsed: Unparsed | None = None
+    confusion: dict[str, dict[str, int]] | None = None
+    """how often the judge said win, tie, lose or unparsed where the truth is win, tie or lose"""
+    classes: dict[str, ClassScores] | None = None
+    by_gap: list[Group] | None = None
+    by_length: list[Group] | None = None
+    by_category: list[Group] | None = None
+    reliability: list[Bin] | None = None
+
+
+class Comparison(Section):
+    """Two judges on the same samples; see `comparison.compare`."""
+
+    samples: int
+    first: Rate
+    second: Rate
+    difference: Rate
+    """second - first, from -1 to 1"""
+    same_outcome: Rate
+    both: int
+    """samples on which both are right"""
+    only_first: int
+    only_second: int
+    neither: int
+    p: float
+
+
+class SummaryFile(Summary, Document):
+    """summary.json, which `judgelm evaluate --output` writes."""
+
+    what = "a summary of judgelm evaluate"
+
+    against: Comparison | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if name != "against" or value is not None}
+
+
+def summarize(samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
+    """All rates, tables and counts of samples with two answers, with bootstrapped intervals.
+
     Raises ValueError for no sample.
     """
-    if not samples:
+    rated = samples if isinstance(samples, Rated) else Rated.of(samples)
+    if not rated.samples:
         raise ValueError("there is no sample to summarize")
-    coded = _code(samples)
-    cells = confusion(coded.truth, coded.forward)
-    votes = count_votes([sample.votes for sample in samples])
-    given = Confidences.of([sample.outcomes for sample in samples], coded.truth)
-    statistics = {
-        **_orders(coded),
-        **_agreements(coded, cells, given),
-        "human_agreement": annotator_with_another(votes),
-        "human_majority": annotator_with_the_majority(votes),
-        "alpha": alpha(votes),
-        "mae": _score_error(coded),
-        "brier": brier(given),
-        "calibration_error": calibration_error(given),
-    }
-    computable = {name: statistic for name, statistic in statistics.items() if statistic.count}
-    found = estimates(computable, coded.clusters, resamples, seed)
+    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
+    found = estimates(computable, rated.clusters, resamples, seed)
     if "alpha" in found and not np.isnan(found["alpha"].value):
-        value = library_alpha(votes)
+        value = library_alpha(rated.votes)
         low, high = around(value, (found["alpha"].low, found["alpha"].high))
         found["alpha"] = Estimate(value, low, high, found["alpha"].count)
-    found |= _rank_correlations(coded, resamples, seed)
-    grouped = {"by_gap": by_gap(samples), "by_length": by_length(samples), "by_category": by_category(samples)}
-    return {
-        "samples": len(samples),
-        "labelled": int(coded.labelled.sum()),
-        "questions": len(set(coded.clusters)),
-        "rates": {name: found[name].to_record() for name in RATE_LABELS if name in found},
-        "unparsed": _unparsed(coded, found),
-        **_class_tables(cells),
-        **{name: by_group(coded.right, groups, coded.clusters, resamples, seed) for name, groups in grouped.items()},
-        "reliability": reliability(given),
-    }
+    found |= rated.correlations(resamples, seed)
+    rates = {name: Rate.of(estimate) for name, estimate in found.items()}
 
+    def by(group: Callable[[Sequence[JudgedSample]], Groups]) -> list[Group] | None:
+        given = by_group(rated.right, group(rated.samples), rated.clusters, resamples, seed)
+        return [Group(label=label, agreement=Rate.of(each)) for label, each in given] or None
 
-def _code(samples: Sequence[JudgedSample]) -> _Coded:
-    def reading(given: Sequence[Reading | None]) -> Codes:
-        codes = encode([None if each is None else each.outcome for each in given], UNREAD)
-        codes[[each is None for each in given]] = MISSING
-        return codes
-
-    return _Coded(
-        samples,
-        [sample.cluster for sample in samples],
-        encode([sample.truth.outcome if sample.truth else None for sample in samples], MISSING),
-        reading([sample.forward for sample in samples]),
-        reading([sample.reversed for sample in samples]),
+    return Summary(
+        samples=len(rated.samples),
+        labelled=int(rated.labelled.sum()),
+        questions=len(set(rated.clusters)),
+        rates={name: rates[name] for name in RATE_LABELS if name in rates},
+        unparsed=_unparsed(rated, rates),
+        confusion=_confusion(rated.cells),
+        classes=_classes(rated.cells),
+        by_gap=by(by_gap),
+        by_length=by(by_length),
+        by_category=by(by_category),
+        reliability=[Bin(**each) for each in reliability(rated.confidences)] or None,
     )
 
 
-def _orders(coded: _Coded) -> dict[str, Statistic]:
-    """What needs no truth: an unread judgement is not consistent and prefers nobody, as in `metrics`."""
-    read = coded.both & (coded.forward != UNREAD) & (coded.reversed != UNREAD)
-    # places in OUTCOMES: a smaller one is better for answer 1
-    moved = {
-        "consistency": read & (coded.forward == coded.reversed),
-        "bias_first": read & (coded.forward < coded.reversed),
-        "bias_second": read & (coded.forward > coded.reversed),
-    }
-    orders = np.stack([coded.forward, coded.reversed])
-    unread = quotient((orders == UNREAD).sum(axis=0), (orders != MISSING).sum(axis=0))
-    return {**{name: quotient(hit, coded.both) for name, hit in moved.items()}, "unparsed": unread}
-
-
-def _agreements(coded: _Coded, cells: Floats, given: Confidences) -> dict[str, Statistic]:
-    """Against the truth, `cells` [n, 12] being the forward order's confusion."""
-    forward, labelled = coded.forward, coded.labelled
-    judged, read = labelled & (forward != MISSING), labelled & (forward != MISSING) & (forward != UNREAD)
-    right = coded.truth == forward
-    as_tie = np.where(forward == UNREAD, OUTCOMES.index(Outcome.TIE), forward)
-    back = labelled & (coded.reversed != MISSING)
-    found = {
-        "agreement": quotient(right & judged, judged),
-        "as_tie": quotient((coded.truth == as_tie) & judged, judged),
-        "excluded": quotient(right & read, read),
-        "agreement_reversed": quotient((coded.truth == coded.reversed) & back, back),
-    }
-    both = labelled & coded.both
-    if both.any():
-        for rule, name in (("agree", "agreement_both"), ("scores", "agreement_scores")):
-            outcomes = encode([sample.outcome(rule) for sample in coded.samples], UNREAD)
-            found[name] = quotient((outcomes == coded.truth) & both, both)
-    if (both & given.known).any():
-        found["agreement_probabilities"] = quotient((given.right > 0) & given.known & both, both)
-    count = int(judged.sum())
-    found["kappa"] = Statistic(cells, kappa, count)
-    rarest = rarest_class(coded.truth, forward)
-    for which, name in enumerate(("precision", "recall", "f1")):
-        found[name] = Statistic(cells, partial(macro, which=which), count, SHARE, rarest)
-    return found
-
-
-def _score_pairs(coded: _Coded) -> tuple[Floats, Floats, Mask]:
-    """Forward scores and teacher's scores [m, 2] of the samples [n] that have both; expected scores where there are."""
-    pairs = [
-        (sample.forward.expected_scores or sample.forward.scores, sample.truth.scores)
-        if sample.forward and sample.truth
-        else (None, None)
-        for sample in coded.samples
-    ]
-    known = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
-    table = np.array(known, dtype=np.float64).reshape(-1, 2, 2)
-    return table[:, 0], table[:, 1], np.array([None not in pair for pair in pairs])
-
-
-def _score_error(coded: _Coded) -> Statistic:
-    """Mean absolute difference from the teacher's scores, over both answers."""
-    ours, theirs, known = _score_pairs(coded)
-    errors = np.zeros(len(known))
-    errors[known] = np.abs(ours - theirs).mean(axis=1)
-    return quotient(errors, known, (0, MAX_SCORE))
-
-
-def _rank_correlations(coded: _Coded, resamples: int, seed: int) -> dict[str, Estimate]:
-    """Of all scores of both answers. Of many samples fewer resamples are drawn, because each has to be ranked anew."""
-    ours, theirs, known = _score_pairs(coded)
-    if not known.any():
-        return {}
-    clusters = [cluster for cluster, there in zip(coded.clusters, known.tolist(), strict=True) if there]
-    draws = min(resamples, _RANK_RESAMPLES_OF_MANY) if len(clusters) > _MANY else resamples
-    found = {
-        name: correlate(formula, ours.ravel(), theirs.ravel(), np.repeat(clusters, 2).tolist(), draws, seed)
-        for name, formula in (("spearman", spearman), ("kendall", kendall))
-    }
-    return {name: replace(each, count=len(clusters)) for name, each in found.items()}
-
-
-def _unparsed(coded: _Coded, found: Mapping[str, Estimate]) -> Record | None:
-    """Agreement with unread judgements as ties, as errors, and left out."""
-    if "agreement" not in found:
+def _unparsed(rated: Rated, rates: Mapping[str, Rate]) -> Unparsed | None:
+    if "agreement" not in rates:
         return None
-    estimates_ = {"as_tie": found["as_tie"], "as_error": found["agreement"], "excluded": found.get("excluded")}
-    count = int(((coded.forward == UNREAD) & coded.labelled).sum())
-    return {**{name: each and each.to_record() for name, each in estimates_.items()}, "count": count}
+    count = int(((rated.forward == UNREAD) & rated.labelled).sum())
+    return Unparsed(as_tie=rates["as_tie"], as_error=rates["agreement"], excluded=rates.get("excluded"), count=count)
 
 
-def _class_tables(cells: Floats) -> Record:
-    """Confusion, and precision, recall and F1 of each outcome, None where not defined; both None without a truth."""
+def _confusion(cells: Floats) -> dict[str, dict[str, int]] | None:
+    table = as_table(cells.sum(axis=0)).astype(int)
+    columns = (*(outcome.value for outcome in OUTCOMES), "unparsed")
+    if not table.any():
+        return None
+    return {o.value: dict(zip(columns, row, strict=True)) for o, row in zip(OUTCOMES, table.tolist(), strict=True)}
+
+
+def _classes(cells: Floats) -> dict[str, ClassScores] | None:
     total = cells.sum(axis=0)
     if not total.any():
-        return {"confusion": None, "classes": None}
-    table = as_table(total).astype(int).tolist()
-    columns = (*(outcome.value for outcome in OUTCOMES), "unparsed")
+        return None
     scores = [[None if np.isnan(value) else value for value in each.tolist()] for each in class_scores(total)]
-    precision, recall, f1 = scores
+    supports = as_table(total).sum(axis=1).astype(int).tolist()
     return {
-        "confusion": {o.value: dict(zip(columns, row, strict=True)) for o, row in zip(OUTCOMES, table, strict=True)},
-        "classes": {
-            outcome.value: {"precision": precision[k], "recall": recall[k], "f1": f1[k], "support": sum(table[k])}
-            for k, outcome in enumerate(OUTCOMES)
-        },
+        outcome.value: ClassScores(precision=precision, recall=recall, f1=f1, support=support)
+        for outcome, precision, recall, f1, support in zip(OUTCOMES, *scores, supports, strict=True)
     }

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from judgelm.judge.judge import Judge, JudgeLike
 from judgelm.judge.placement import Placement
 from judgelm.judge.replicas import Replicas, absolute, load_on_node
-from judgelm.models.loading import find_model
+from judgelm.models.folder import find_model
 from judgelm.models.tiny import NOTES, TINY
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
 
 
 @dataclass(frozen=True, slots=True)

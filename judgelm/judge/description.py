@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from judgelm.errors import InputError, one_line
+from judgelm.documents import describe_fault
+from judgelm.errors import InputError
 from judgelm.files import write_text
 from judgelm.jsonl import dump_json, read_json
 
@@ -90,14 +91,3 @@ def read_description(path: Path) -> RunDescription | None:
         return RunDescription.model_validate(read_json(path))
     except ValidationError as error:
         raise InputError(f"{path}: not the description of a run ({describe_fault(error)})") from None
-
-
-def describe_fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a record: its place, what was expected and what came."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    found = first["input"]
-    if first["type"] == "missing":
-        return one_line(f"{place}: {first['msg']}")
-    shown = type(found).__name__ if isinstance(found, dict | list) else str(found)[:60]
-    return one_line(f"{place}: {first['msg']}, found {shown}")

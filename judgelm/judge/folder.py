@@ -14,7 +14,7 @@ from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
     from judgelm.judge.log import OrderFile
     from judgelm.judge.run import RunFiles
 

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 from judgelm.distribution import Distribution, line_text, score_lines
 from judgelm.encoding import PromptTooLong
-from judgelm.engine.interface import Engine, FinishReason, Generation, Request, Sampling
-from judgelm.engine.loading import Holding, find_loader
+from judgelm.engine.interface import Engine, FinishReason, Generation, LoadOptions, Request, Sampling
+from judgelm.engine.loading import find_loader
 from judgelm.judge.judged import Judged
 from judgelm.judge.settings import ORDERS, Done, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
-from judgelm.models.loading import ModelFolder, find_model
+from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
 from judgelm.sample import Sample
@@ -58,10 +58,10 @@ class Judge:
         `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
         `engine` is hf or vllm.
         """
-        holding = Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
+        options = LoadOptions(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
         load = find_loader(engine)
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
-        loaded = load(folder, holding)
+        loaded = load(folder, options)
         return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
 
     def judge(
@@ -93,7 +93,7 @@ class Judge:
         for sample in samples:
             both = [found[order].get(sample.key) for order in ORDERS["both"]]
             forward, back = (one.judgement if one else None for one in both)
-            verdicts.append(Verdict(sample, forward, back, *(one.distribution if one else None for one in both)))
+            verdicts.append(Verdict.of(sample, forward, back, *(one.distribution if one else None for one in both)))
         return verdicts
 
     @property

@@ -13,10 +13,10 @@ from typing import IO, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from judgelm.documents import describe_fault
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Line, LineFile, Record, dump_line, holds_lines, id_key, id_order, reading
-from judgelm.judge.description import describe_fault
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome, ParseState
 

@@ -7,8 +7,11 @@ from typing import Any
 
 from judgelm.benchmark.published import PUBLISHED, PUBLISHED_KEYS
 from judgelm.evaluation.published import Metrics
-from judgelm.report.terminal import render_table
+from judgelm.evaluation.summary import Rate
+from judgelm.report.table import render_table
+from judgelm.report.words import Form
 
+_GRADE = Form(".2f", nothing="-", between=", ")
 _LABELS = {
     "rows": "rows",
     "unparsed": "unparsed",
@@ -23,20 +26,18 @@ def grades_table(measured: Mapping[str, Any]) -> str:
     """One number a line, grades in per cent; then the capabilities."""
     rows = [(label, _shown(name, measured[name])) for name, label in _LABELS.items() if name in measured]
     for name, group in measured.get("by_category", {}).items():
-        rows.append((f"  {name}", f"{100 * group['value']:.2f} %  of {group['rows']}"))
+        rows.append((f"  {name}", f"{_GRADE.number(group['value'])}  of {group['rows']}"))
     return render_table(("metric", "value"), rows)
 
 
 def _shown(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, dict) and value["value"] is None):
-        return "-"
     if isinstance(value, dict):
-        known = value["low"] is not None
-        interval = f"  [{100 * value['low']:.2f}, {100 * value['high']:.2f}]" if known else ""
-        return f"{100 * value['value']:.2f} %{interval}"
+        grade = Rate(**value)
+        interval = _GRADE.interval(grade)
+        return _GRADE.number(grade.value) + (f"  [{interval}]" if interval else "")
     if isinstance(value, float):
-        return f"{value:.3f}" if name == "correlation" else f"{100 * value:.2f} %"
-    return str(value)
+        return f"{value:.3f}" if name == "correlation" else _GRADE.number(value)
+    return "-" if value is None else str(value)
 
 
 def published_table(measured: Mapping[str, Metrics], judge: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from judgelm.evaluation.results import JudgedSample, Reading
+from judgelm.evaluation.results import JudgedSample
 from judgelm.judgement import Outcome
+from judgelm.verdict import Reading
 
 MOST_SAMPLES = 200
 KINDS = {
@@ -19,8 +20,7 @@ KINDS = {
 
 def margin(reading: Reading) -> float | None:
     """Points by which answer 1 leads, by expected scores where there are some; None without scores."""
-    scores = reading.expected_scores or reading.scores
-    return None if scores is None else scores[0] - scores[1]
+    return None if reading.points is None else reading.points[0] - reading.points[1]
 
 
 def distance(sample: JudgedSample) -> float:
@@ -43,7 +43,7 @@ def distance(sample: JudgedSample) -> float:
 def kinds(sample: JudgedSample) -> list[str]:
     """Which of `KINDS` apply."""
     read = all(reading.scores is not None for reading in sample.readings)
-    wrong = read and sample.truth is not None and sample.outcome() is not sample.truth.outcome
+    wrong = read and sample.truth is not None and sample.outcome_by("agree") is not sample.truth.outcome
     found = {"wrong": wrong, "flipped": sample.consistent is False, "unread": not read}
     return [name for name, applies in found.items() if applies]
 

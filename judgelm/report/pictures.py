@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from judgelm.errors import one_line
+from judgelm.report.words import SHARE, Estimated, shorten
 
 WIDTH = 440
 """of every picture, so that its text is readable on a phone"""
@@ -34,6 +35,15 @@ class Cell:
     share: float | None
     words: str
     title: str
+    style: str = "cell"
+    look: str = ""
+    """of the words: more names of styles, a space before each"""
+
+
+def mark(label: str, estimate: Estimated) -> Mark:
+    """A share that is defined."""
+    value = float("nan") if estimate.value is None else estimate.value
+    return Mark(label, SHARE.both(estimate), value, estimate.low, estimate.high)
 
 
 def dots(marks: Sequence[Mark], title: str, low: float = 0, high: float = 1) -> str:
@@ -47,26 +57,44 @@ def bars(marks: Sequence[Mark], title: str, low: float = 0, high: float = 1) -> 
 
 
 def heat_map(
-    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Cell]], title: str, corner: str = ""
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Cell]],
+    title: str,
+    corner: str = "",
+    left: float = 130,
+    size: tuple[float, float] | None = None,
+    below: Sequence[str] = (),
+    style: str = "",
 ) -> str:
-    """Named rows and columns; `corner` says which is which."""
-    left, top, height = 130, 44, 40 if len(rows) <= 6 else 26
-    width = (WIDTH - left - _MARGIN) / max(1, len(columns))
+    """Named rows and columns; `corner` says which is which, and there may be words `below`.
+
+    Names of rows have room in `left` pixels, and a cell is of the `size` given, or such that all is `WIDTH` wide. With
+    a `style` it is a file of its own.
+    """
+    wide, high = size or ((WIDTH - left - _MARGIN) / max(1, len(columns)), 40 if len(rows) <= 6 else 26)
+    top = 44
     parts = [_text(_MARGIN, 16, corner, "soft")]
     for column, name in enumerate(columns):
-        parts.append(_text(left + (column + 0.5) * width, top - 8, _short(name, int(width // 7)), "middle", name))
+        parts.append(_text(left + (column + 0.5) * wide, top - 8, shorten(name, int(wide // 7)), "middle", name))
     for row, (name, line) in enumerate(zip(rows, cells, strict=True)):
-        y = top + row * height
-        parts.append(_text(left - 8, y + height / 2 + 4, _short(name, 15), "end", name))
-        for column, cell in enumerate(line):
-            x = left + column * width
-            strength = 0 if cell.share is None else 0.06 + 0.5 * min(1, max(0, cell.share))
-            parts.append(
-                f'<g><title>{_plain(cell.title)}</title><rect class="cell" x="{x + 1:.1f}" y="{y + 1}"'
-                f' width="{width - 2:.1f}" height="{height - 2}" rx="3" fill-opacity="{strength:.3f}"/>'
-                f"{_text(x + width / 2, y + height / 2 + 4, cell.words, 'middle')}</g>"
-            )
-    return _svg(top + len(rows) * height + 6, title, parts)
+        y = top + row * high
+        parts.append(_text(left - 8, y + high / 2 + 4, shorten(name, int((left - 10) // 8)), "end", name))
+        parts += [_cell(cell, left + column * wide, y, wide, high) for column, cell in enumerate(line)]
+    bottom = top + len(rows) * high + 6
+    parts += [_text(_MARGIN, bottom + 18 + 18 * k, words, "soft") for k, words in enumerate(below)]
+    width = max(left + len(columns) * wide + _MARGIN, WIDTH)
+    return _svg(bottom + 24 * len(below), title, parts, width, style)
+
+
+def _cell(cell: Cell, x: float, y: float, width: float, height: float) -> str:
+    # half at most, so that the words stay readable on it in light and dark
+    strength = 0 if cell.share is None else 0.06 + 0.5 * min(1, max(0, cell.share))
+    return (
+        f'<g><title>{_plain(cell.title)}</title><rect class="{cell.style}" x="{x + 1:.1f}" y="{y + 1}"'
+        f' width="{width - 2:.1f}" height="{height - 2}" rx="3" fill-opacity="{strength:.3f}"/>'
+        f"{_text(x + width / 2, y + height / 2 + 4, cell.words, f'middle{cell.look}')}</g>"
+    )
 
 
 def bubbles(
@@ -156,7 +184,7 @@ def _rows(marks: Sequence[Mark], title: str, low: float, high: float, bars: bool
     parts = []
     for row, mark in enumerate(marks):
         y = row * _ROW + 31
-        parts.append(_text(_MARGIN, y - 13, _short(mark.label, 62), "", mark.label))
+        parts.append(_text(_MARGIN, y - 13, shorten(mark.label, 62), "", mark.label))
         parts.append(_text(WIDTH - _MARGIN, y + 4, mark.words, "end soft"))
         parts.append(_line(_MARGIN, y, right, y, "track"))
         if bars:
@@ -173,10 +201,11 @@ def _rows(marks: Sequence[Mark], title: str, low: float, high: float, bars: bool
     return _svg(bottom + 8, title, parts)
 
 
-def _svg(height: float, title: str, parts: Sequence[str]) -> str:
+def _svg(height: float, title: str, parts: Sequence[str], width: float = WIDTH, style: str = "") -> str:
+    alone, style = (' xmlns="http://www.w3.org/2000/svg"', f"<style>{style}</style>") if style else ("", "")
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}" role="img">'
-        f"<title>{_plain(title)}</title>{''.join(parts)}</svg>"
+        f'<svg{alone} viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" role="img">'
+        f"<title>{_plain(title)}</title>{style}{''.join(parts)}</svg>"
     )
 
 
@@ -192,8 +221,3 @@ def _plain(text: str) -> str:
 
 def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _short(text: str, limit: int) -> str:
-    text = one_line(text)
-    return text if len(text) <= limit else text[: max(1, limit - 1)] + "…"

@@ -1,32 +1,51 @@
-"""A ranking as text."""
+"""A ranking as text for a terminal, and who wins against whom as a picture of its own."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from judgelm.errors import one_line
-from judgelm.report.terminal import render_table
+from judgelm.report.pictures import Cell, heat_map
+from judgelm.report.table import render_table
+from judgelm.report.words import RATING, SHARE, WIN_RATE, shorten
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.metrics.intervals import Estimate
-    from judgelm.ranking.rank import Ranking
+    from judgelm.ranking.ranking import RankedPair, Ranking
 
 MAX_PAIRS = 20
 """pairs not told apart that are printed"""
+CAPTION = "win rate of the row against the column in per cent, ties as halves"
+UNSURE = "not told apart yet"
+_COLOURS = f"blue: the row wins, orange: it loses; ~ in italics: {UNSURE}; a dot: never met"
+_LONGEST_NAME = 28
+_CELL = (60, 38)
+_LETTER = 7.4
+"""width of a letter at 13 px, at most about"""
+_STYLE = """
+svg { color: #1f2328; font: 13px system-ui, sans-serif; }
+text { fill: currentColor; }
+.middle { text-anchor: middle; }
+.end { text-anchor: end; }
+.soft { opacity: 0.65; font-size: 12px; }
+.unsure { font-style: italic; opacity: 0.75; }
+.won { fill: #2f81f7; }
+.lost { fill: #e8762b; }
+.cell { fill: none; }
+@media (prefers-color-scheme: dark) { svg { color: #e6edf3; } }
+""".strip()
+"""for light pages and dark ones, on no background"""
 
 
 def describe(ranking: Ranking) -> str:
     """The ranking for a terminal: models, matrix, and the pairs that cannot be told apart yet."""
-    from judgelm.report.matrix_picture import matrix_text
-
     rows = [
         (
             str(place),
             model.name,
             str(model.judged),
-            _with_interval(model.win_rate, 100, 1),
-            _with_interval(model.bradley_terry, 1, 0),
-            _with_interval(model.elo, 1, 0),
+            WIN_RATE.both(model.win_rate),
+            RATING.both(model.bradley_terry),
+            RATING.both(model.elo),
         )
         for place, model in enumerate(ranking.models, start=1)
     ]
@@ -37,12 +56,57 @@ def describe(ranking: Ranking) -> str:
     return "\n".join([*parts, matrix_text(ranking), "", _undecided(ranking)])
 
 
-def _with_interval(estimate: Estimate, factor: float, places: int) -> str:
-    value, *bounds = (
-        None if number is None else f"{factor * number:.{places}f}"
-        for number in (estimate.value, estimate.low, estimate.high)
+def matrix_text(ranking: Ranking) -> str:
+    """Who wins against whom, models best first."""
+    met = _met(ranking)
+    names = [model.name for model in ranking.models]
+    rows = [
+        (str(place), name, *(_said(met.get((name, other)), "." if name != other else "") for other in names))
+        for place, name in enumerate(names, start=1)
+    ]
+    header = ("", "model", *(str(place) for place in range(1, len(names) + 1)))
+    return f"{render_table(header, rows)}\n{CAPTION}; ~ {UNSURE}, . never met"
+
+
+def matrix_svg(ranking: Ranking) -> str:
+    """The same as a picture in a file of its own."""
+    met = _met(ranking)
+    names = [model.name for model in ranking.models]
+    rows = [f"{place} {shorten(name, _LONGEST_NAME)}" for place, name in enumerate(names, start=1)]
+    return heat_map(
+        rows,
+        [str(place) for place in range(1, len(names) + 1)],
+        [[_cell(name, other, met.get((name, other))) for other in names] for name in names],
+        CAPTION,
+        left=60 + _LETTER * max(map(len, rows)),
+        size=_CELL,
+        below=(CAPTION, _COLOURS),
+        style=_STYLE,
     )
-    return f"{value} ({bounds[0]} to {bounds[1]})" if None not in bounds else f"{value}"
+
+
+def _met(ranking: Ranking) -> dict[tuple[str, str], tuple[float, RankedPair]]:
+    found = {}
+    for pair in ranking.pairs:
+        found[pair.first, pair.second] = (pair.win_rate.value, pair)
+        found[pair.second, pair.first] = (1 - pair.win_rate.value, pair)
+    return found
+
+
+def _cell(name: str, other: str, met: tuple[float, RankedPair] | None) -> Cell:
+    if met is None:
+        return Cell(None, "" if name == other else "·", name if name == other else f"{name} against {other}: never met")
+    rate, pair = met
+    title = f"{name} against {other}: {SHARE.number(rate)} of {pair.win_rate.count}"
+    style, look = "won" if rate >= 0.5 else "lost", "" if pair.told_apart else " unsure"
+    return Cell(2 * abs(rate - 0.5), _said(met, ""), title, style, look)
+
+
+def _said(met: tuple[float, RankedPair] | None, otherwise: str) -> str:
+    if met is None:
+        return otherwise
+    rate, pair = met
+    return f"{'' if pair.told_apart else '~'}{100 * rate:.0f}"
 
 
 def _undecided(ranking: Ranking) -> str:
@@ -57,7 +121,7 @@ def _undecided(ranking: Ranking) -> str:
             pair.first,
             pair.second,
             str(pair.win_rate.count),
-            _with_interval(pair.win_rate, 100, 1),
+            WIN_RATE.both(pair.win_rate),
             "even: no number would do" if pair.more_needed is None else f"{pair.more_needed}",
         )
         for pair in pairs[:MAX_PAIRS]

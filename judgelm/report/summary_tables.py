@@ -3,83 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from judgelm.evaluation.summary import NO_SHARES, RATE_LABELS
-from judgelm.jsonl import Record
-from judgelm.report.terminal import MAX_ROWS, render_table
+from judgelm.evaluation.summary import NO_SHARES, RATE_LABELS, Comparison, Group, Rate, Summary
+from judgelm.report.table import render_table
+from judgelm.report.terminal import MAX_ROWS
+from judgelm.report.words import EXACT_NUMBER, EXACT_SHARE, Form
 
-_UNPARSED = {"as_tie": "as ties", "as_error": "as errors", "excluded": "left out"}
-_GROUPS = {"by_gap": "score gap", "by_length": "length of the answers", "by_category": "category"}
 _ESTIMATE = ("value", "95 % interval", "samples")
 
 
-def summary_tables(summary: Record) -> str:
+def summary_tables(summary: Summary) -> str:
     """Rates with intervals, then agreement by rule for unread judgements, by class, gap, length and category."""
-    rates = summary["rates"]
+    rates, unparsed = summary.rates, summary.unparsed
     rows = [
-        (label, *_cells(rates[name], name not in NO_SHARES)) for name, label in RATE_LABELS.items() if name in rates
+        (label, *_cells(rates[name], EXACT_NUMBER if name in NO_SHARES else EXACT_SHARE))
+        for name, label in RATE_LABELS.items()
+        if name in rates
     ]
     parts = [
-        f"{summary['samples']} samples of {summary['questions']} questions, {summary['labelled']} with a truth",
+        f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth",
         render_table(("metric", *_ESTIMATE), rows),
     ]
-    unparsed = summary["unparsed"]
-    if unparsed and unparsed["count"]:
-        rules = [(label, *_cells(unparsed[name])) for name, label in _UNPARSED.items() if unparsed[name]]
-        parts.append(render_table((f"agreement, {unparsed['count']} unparsed", *_ESTIMATE), rules))
-    if summary["confusion"]:
+    if unparsed and unparsed.count:
+        rules = {"as ties": unparsed.as_tie, "as errors": unparsed.as_error, "left out": unparsed.excluded}
+        known = [(label, *_cells(rate)) for label, rate in rules.items() if rate]
+        parts.append(render_table((f"agreement, {unparsed.count} unparsed", *_ESTIMATE), known))
+    if summary.confusion:
         parts.append(_class_table(summary))
-    for name, label in _GROUPS.items():
-        if summary[name]:
-            parts.append(_group_table(label, summary[name]))
+    groups = {"score gap": summary.by_gap, "length of the answers": summary.by_length, "category": summary.by_category}
+    parts += [_group_table(label, found) for label, found in groups.items() if found]
     return "\n\n".join(parts)
 
 
-def comparison_table(comparison: Record, names: tuple[str, str]) -> str:
+def comparison_table(comparison: Comparison, names: tuple[str, str]) -> str:
     """Both agreements, their difference, and on how many samples one is right alone."""
     rows = [
-        *(
-            (f"agreement of {name}", *_cells(comparison[key]))
-            for key, name in zip(("first", "second"), names, strict=True)
-        ),
-        ("difference (second - first)", *_cells(comparison["difference"])),
-        ("both say the same", *_cells(comparison["same_outcome"])),
+        (f"agreement of {names[0]}", *_cells(comparison.first)),
+        (f"agreement of {names[1]}", *_cells(comparison.second)),
+        ("difference (second - first)", *_cells(comparison.difference)),
+        ("both say the same", *_cells(comparison.same_outcome)),
     ]
-    counts = ", ".join(
-        f"{key.replace('_', ' ')} {comparison[key]}" for key in ("both", "only_first", "only_second", "neither")
-    )
     return (
-        f"{render_table(('comparison', *_ESTIMATE), rows)}\nright: {counts}; McNemar's exact p = {comparison['p']:.4g}"
+        f"{render_table(('comparison', *_ESTIMATE), rows)}\nright: both {comparison.both},"
+        f" only first {comparison.only_first}, only second {comparison.only_second}, neither {comparison.neither};"
+        f" McNemar's exact p = {comparison.p:.4g}"
     )
 
 
-def _cells(estimate: Record, share: bool = True) -> tuple[str, str, str]:
-    """Value, interval and number of samples, in per cent for a share; "-" for what there is none of."""
-    factor, digits, unit = (100, 2, " %") if share else (1, 3, "")
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    said = "-" if value is None else f"{factor * value:.{digits}f}{unit}"
-    interval = "-" if low is None else f"{factor * low:.{digits}f} to {factor * high:.{digits}f}{unit}"
-    return said, interval, str(estimate["count"])
+def _cells(rate: Rate, form: Form = EXACT_SHARE) -> tuple[str, str, str]:
+    """Value, interval and number of samples; "-" for what there is none of."""
+    return form.number(rate.value), form.interval(rate, "-"), str(rate.count)
 
 
-def _class_table(summary: Record) -> str:
-    outcomes = list(summary["confusion"])
-    rows: list[Sequence[str]] = []
-    for outcome in outcomes:
-        said: dict[str, Any] = summary["confusion"][outcome]
-        scores = [_per_cent(summary["classes"][outcome][name]) for name in ("precision", "recall", "f1")]
-        rows.append((outcome, *(str(said[name]) for name in (*outcomes, "unparsed")), *scores))
+def _class_table(summary: Summary) -> str:
+    confusion, classes = summary.confusion or {}, summary.classes or {}
+    rows = []
+    for outcome, said in confusion.items():
+        one = classes[outcome]
+        scores = map(EXACT_SHARE.number, (one.precision, one.recall, one.f1))
+        rows.append((outcome, *(str(said[name]) for name in (*confusion, "unparsed")), *scores))
     return render_table(
-        ("truth", *(f"said {name}" for name in outcomes), "unparsed", "precision", "recall", "F1"), rows
+        ("truth", *(f"said {name}" for name in confusion), "unparsed", "precision", "recall", "F1"), rows
     )
 
 
-def _per_cent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f} %"
-
-
-def _group_table(label: str, groups: Sequence[Record]) -> str:
-    rows = [(group["label"], *_cells(group["agreement"])) for group in groups[:MAX_ROWS]]
+def _group_table(label: str, groups: Sequence[Group]) -> str:
+    rows = [(group.label, *_cells(group.agreement)) for group in groups[:MAX_ROWS]]
     more = f"\n({len(groups) - MAX_ROWS} more)" if len(groups) > MAX_ROWS else ""
     return render_table((f"agreement by {label}", *_ESTIMATE), rows) + more

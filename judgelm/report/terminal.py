@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from judgelm.jsonl import Record
-from judgelm.judgement import Judgement, Outcome
+from judgelm.evaluation.published import Metrics
+from judgelm.jsonl import Record, id_key
+from judgelm.judge.settings import Order
+from judgelm.judgement import Judgement, Outcome, ParseState
+from judgelm.report.table import render_table
+from judgelm.report.words import DIFFERENCE, EXACT_SHARE, shorten
+from judgelm.verdict import BothOrders, Reading
 
 if TYPE_CHECKING:
-    from judgelm.audit.audit import Check, Finding
-
-import unicodedata
-
-from judgelm.errors import one_line
-from judgelm.evaluation.published import Metrics
-from judgelm.jsonl import id_key
-from judgelm.judge.settings import Order
-from judgelm.judgement import ParseState, consistent
+    from judgelm.audit.checks import Check
+    from judgelm.audit.findings import Finding
 
 MAX_ROWS = 40
 _LABELS = {
@@ -56,7 +54,7 @@ def metrics_table(metrics: Metrics) -> str:
     for name, label in _LABELS.items():
         if name in metrics:
             value = metrics[name]
-            rows.append((label, f"{100 * value:.2f} %" if isinstance(value, float) else f"{value}"))
+            rows.append((label, EXACT_SHARE.number(value) if isinstance(value, float) else f"{value}"))
     return render_table(("metric", "value"), rows)
 
 
@@ -70,8 +68,8 @@ def judgement_table(records: Mapping[Order, Sequence[Record]], total: int) -> st
     rows = []
     for forward in records["forward"]:
         other = reversed_.get(id_key(forward["question_id"]))
-        same = consistent(_judgement(forward), _judgement(other)) if other else None
-        verdict = {True: "yes", False: "NO", None: "?"}[same]
+        both = BothOrders(_reading(forward), _reading(other, exchanged=True) if other else None)
+        verdict = {True: "yes", False: "NO", None: "?"}[both.consistent]
         back = Outcome(other["pred_outcome"]).swapped().value if other and other["pred_outcome"] else "-"
         rows.append(
             (
@@ -119,25 +117,8 @@ def win_lines(counts: Mapping[str, int]) -> str:
     return f"{line.format(1, win, tie, lose)}\n{line.format(2, lose, tie, win)}"
 
 
-def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned by their width on a terminal. Cells of any origin: control characters are left out."""
-    head, *shown = [[_cell(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(_width(row[column]) for row in (head, *shown)) for column in range(len(header))]
-    lines = [head, ["-" * width for width in widths], *shown]
-    return "\n".join(
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-
-
-def _cell(text: str) -> str:
-    """One line; spaces in front are kept."""
-    return " " * (len(text) - len(text.lstrip(" "))) + one_line(text)
-
-
-def _question(record: Record, limit: int = 44) -> str:
-    text = one_line(str(record.get("question_body", record.get("question", ""))))
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _question(record: Record) -> str:
+    return shorten(str(record.get("question_body", record.get("question", ""))), 44)
 
 
 def _scores(record: Record) -> str:
@@ -146,19 +127,15 @@ def _scores(record: Record) -> str:
     return " ".join(f"{score:g}" for score in record["pred_scores"]) if record["pred_scores"] else "unparsed"
 
 
-def _judgement(record: Record) -> Judgement:
+def _reading(record: Record, exchanged: bool = False) -> Reading:
     scores = tuple(record["pred_scores"]) if record["pred_scores"] else None
-    return Judgement(record["pred_text"], len(scores or ()), scores, ParseState(record["pred_parse"]))
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+    judgement = Judgement(record["pred_text"], len(scores or ()), scores, ParseState(record["pred_parse"]))
+    return Reading.of(judgement, exchanged=exchanged)
 
 
 def checks_table() -> str:
     """All checks: names, thresholds, what is measured and what is changed."""
-    from judgelm.audit.audit import CHECKS
-    from judgelm.report.terminal import render_table
+    from judgelm.audit import CHECKS
 
     rows = [(name, _bound(check), check.what) for name, check in CHECKS.items()]
     return render_table(("check", "threshold", "effect"), rows)
@@ -166,21 +143,17 @@ def checks_table() -> str:
 
 def findings_table(findings: Sequence[Finding]) -> str:
     """One check a line, in per cent, and the notes below."""
-    from judgelm.report.terminal import render_table
-
     rows: list[tuple[str, ...]] = []
     for finding in findings:
         effect, verdict = finding.effect, finding.verdict.upper() if finding.verdict == "fail" else finding.verdict
-        value, interval, count = "-", "-", 0
-        if effect is not None:
-            value, count = f"{100 * effect.value:+.1f} %", effect.count
-            if effect.low is not None and effect.high is not None:
-                interval = f"{100 * effect.low:+.1f} .. {100 * effect.high:+.1f} %"
-        rows.append((finding.name, finding.check.title, value, interval, str(count), _bound(finding.check), verdict))
+        said = ("-", "-", "0")
+        if effect.value is not None:
+            said = (DIFFERENCE.number(effect.value), DIFFERENCE.interval(effect, "-"), str(effect.count))
+        rows.append((finding.name, finding.title, *said, _bound(finding), verdict))
     header = ("check", "bias", "effect", "95 % interval", "pairs", "threshold", "verdict")
     notes = [f"{finding.name}: {finding.note}" for finding in findings if finding.note]
     return "\n".join([render_table(header, rows), *notes])
 
 
-def _bound(check: Check) -> str:
+def _bound(check: Check | Finding) -> str:
     return f"{'±' if check.two_sided else ''}{100 * check.threshold:g} %"

@@ -181,7 +181,7 @@ def chat(args: argparse.Namespace) -> None:
             print(f"{error}")
             sample = None
             continue
-        verdict = Verdict(sample, found.get("forward"), found.get("reversed"))
+        verdict = Verdict.of(sample, found.get("forward"), found.get("reversed"))
         scores = " ".join(f"{score:g}" for score in verdict.scores) if verdict.scores else "none could be read"
         agree = {True: "; both orders agree", False: "; the orders contradict", None: ""}[verdict.consistent]
         print(f"\nScores: {scores}{agree}")

@@ -1,11 +1,11 @@
-"""Fine-tune a judge: flags -> rows, model, trainer -> a folder that `judgelm judge --model` takes."""
+"""Fine-tune a judge: settings -> rows, model, trainer -> a folder that `judgelm judge --model` takes."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,33 +15,55 @@ from judgelm.files import write_text
 from judgelm.jsonl import Record, dump_json
 
 if TYPE_CHECKING:
-    from judgelm.encoding import ExampleEncoder
-    from judgelm.models.loading import ModelFolder
+    from judgelm.models.folder import ModelFolder
     from judgelm.train.arguments import Settings
-    from judgelm.train.counts import Summary
-    from judgelm.train.dataset import Collator, JudgeDataset, TrainingRows
+    from judgelm.train.encoder import ExampleEncoder
+    from judgelm.train.examples import JudgeDataset
+    from judgelm.train.trainer import JudgeTrainer
 
 
-def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora: bool = False) -> None:
-    """Run a training from its command line. Raises InputError, before any long work, for what cannot be trained.
+def train(settings: Settings, *, flash: bool | None = None) -> None:
+    """Run a training. Raises InputError, before any long work, for what cannot be trained.
 
     `flash`: use flash-attn 2 and say so where it cannot be had, never use it, or (None) use it where it can be had.
     """
-    from transformers import set_seed
-
-    from judgelm.encoding import ExampleEncoder
-    from judgelm.models.loading import find_model, load_tokenizer
-    from judgelm.train import fsdp
-    from judgelm.train.arguments import check_fills_a_batch, check_optimizer, parse
+    from judgelm.models.loading import load_tokenizer
     from judgelm.train.card import write_card
-    from judgelm.train.checkpoint import SETTINGS, check_same, find_checkpoint
-    from judgelm.train.model import choose_attention, configure, find_experts, find_layer_classes, load, name_base
-    from judgelm.train.trainer import JudgeTrainer
+    from judgelm.train.checkpoint import SETTINGS, check_same
+    from judgelm.train.encoder import ExampleEncoder
+    from judgelm.train.model import name_base
 
-    settings, notes = parse(sys.argv[1:] if argv is None else argv, lora)
-    _say(*(f"note: {note}" for note in notes))
+    _say(*(f"note: {note}" for note in settings.notes))
     args, output = settings.training, Path(settings.training.output_dir or "").expanduser()
-    folder = find_model(settings.model.model_name_or_path, args.cache_dir)
+    folder = _find_folder(settings)
+    encoder = ExampleEncoder(load_tokenizer(folder), args.model_max_length)
+    start = _find_start(settings, folder, output, flash)
+    train_set, eval_set = _read_rows(settings, encoder)
+    counts = train_set.rows.counts
+    record = _identify(settings, train_set.rows.fingerprint, folder.fingerprint())
+    if start.checkpoint is not None:
+        check_same(start.checkpoint.parent, record)
+        _say(f"going on from {start.checkpoint}")
+    trainer = _make_trainer(settings, folder, start, train_set, eval_set)
+    if trainer.is_world_process_zero():
+        write_text(output / SETTINGS, dump_json(record, indent=2) + "\n")
+    began = time.monotonic()
+    trainer.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+    seconds = time.monotonic() - began
+    trainer.save_state()
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        if settings.lora is not None:
+            name_base(output, folder.base or folder)
+        write_card(output, settings, folder, counts, trainer.state, seconds)
+    trainer.accelerator.end_training()
+    _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
+
+
+def _find_folder(settings: Settings) -> ModelFolder:
+    from judgelm.models.folder import find_model
+
+    folder = find_model(settings.model.model_name_or_path, settings.training.cache_dir)
     base = folder.base or folder
     if base.base is not None or (folder.base is not None and settings.lora is None):
         raise InputError(
@@ -52,8 +74,24 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         _say(
             f"note: the adapter {folder.name} is trained further: it keeps its rank and layers, whatever --lora_* says"
         )
-    tokenizer = load_tokenizer(folder)
-    encoder = ExampleEncoder(tokenizer, args.model_max_length)
+    return folder
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a training begins with, or goes on from."""
+
+    config: Any
+    attention: str | None
+    checkpoint: Path | None
+
+
+def _find_start(settings: Settings, folder: ModelFolder, output: Path, flash: bool | None) -> _Start:
+    from judgelm.train import fsdp
+    from judgelm.train.checkpoint import find_checkpoint
+    from judgelm.train.model import choose_attention, configure, find_layer_classes
+
+    args, base = settings.training, folder.base or folder
     config, stretched = configure(base, settings)
     attention, note = choose_attention(settings, flash)
     checkpoint, unfinished = find_checkpoint(output, args.resume_from_checkpoint, fsdp.is_wanted(args))
@@ -63,37 +101,65 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
         classes = find_layer_classes(base, config, args.fsdp_config.get("transformer_layer_cls_to_wrap"))
         if args.fsdp_plugin_args is not None:
             fsdp.prepare(args, classes, settings.lora is not None)
+    return _Start(config, attention, checkpoint)
 
+
+def _read_rows(settings: Settings, encoder: ExampleEncoder) -> tuple[JudgeDataset, JudgeDataset | None]:
+    """What is trained on and, where there is one, what is evaluated on, never augmented; says what they hold."""
+    from judgelm.train.augmentation import Augmentation
+    from judgelm.train.settings import check_fills_a_batch
+
+    args, sources = settings.training, [settings.data.data_path]
+    if settings.data.eval_data_path is not None:
+        sources.append(settings.data.eval_data_path)
+    ways = (Augmentation(settings.swap_prob, settings.reference_prob, settings.data_seed), Augmentation())
     with args.main_process_first(local=True, desc="reading the rows"):
-        train_set, summary = _read(settings.data.data_path, encoder, settings, augmented=True)
-        eval_set, eval_summary = None, None
-        if settings.data.eval_data_path is not None:
-            eval_set, eval_summary = _read(settings.data.eval_data_path, encoder, settings, augmented=False)
-    _say(f"{settings.data.data_path}", *(f"  {line}" for line in summary.lines()))
-    if eval_summary is not None:
-        common = summary.overlap(eval_summary)
-        _say(f"{settings.data.eval_data_path}", *(f"  {line}" for line in eval_summary.lines()))
-        _say(*([f"note: {common} questions stand in both files"] if common else []))
-
+        sets = [_read(source, settings, encoder, way) for source, way in zip(sources, ways, strict=False)]
+    for source, each in zip(sources, sets, strict=True):
+        _say(source, *(f"  {line}" for line in each.rows.counts.lines()))
+    train_set, eval_set = sets[0], sets[1] if len(sets) > 1 else None
+    if eval_set is not None and (common := train_set.rows.counts.overlap(eval_set.rows.counts)):
+        _say(f"note: {common} questions stand in both files")
     check_fills_a_batch(args, len(train_set))
-    record = _identify(settings, train_set.rows, folder.fingerprint())
-    if checkpoint is not None:
-        check_same(checkpoint.parent, record)
-        _say(f"going on from {checkpoint}")
+    return train_set, eval_set
+
+
+def _read(source: str, settings: Settings, encoder: ExampleEncoder, augmentation: Any) -> JudgeDataset:
+    from judgelm.train.examples import JudgeDataset, pretokenize
+    from judgelm.train.rows import TrainingRows
+
+    rows = TrainingRows.load(source, encoder)
+    processes = settings.training.dataloader_num_workers or None
+    variants = pretokenize(rows, encoder, processes) if settings.data.pretokenize else None
+    return JudgeDataset(rows, encoder, augmentation, variants)
+
+
+def _make_trainer(
+    settings: Settings, folder: ModelFolder, start: _Start, train_set: JudgeDataset, eval_set: JudgeDataset | None
+) -> JudgeTrainer:
+    from transformers import set_seed
+
+    from judgelm.train import fsdp
+    from judgelm.train.model import find_experts, load
+    from judgelm.train.settings import check_optimizer
+    from judgelm.train.trainer import JudgeTrainer
+
+    args = settings.training
     # LoRA's matrices are drawn here: the same on every process and in every session
     set_seed(args.seed)
-    model = load(folder, config, settings, attention)
+    model = load(folder, start.config, settings, start.attention)
     if settings.lora is not None and folder.base is None and (experts := find_experts(model)):
         _say(f"note: the update leaves the experts out: {experts[0]} and {len(experts) - 1} more stay as they are")
     # its loader processes are forked after the tokenizer has run
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    tokenizer = train_set.encoder.tokenizer
     try:
         trainer = JudgeTrainer(
             model=model,
             args=args,
             train_dataset=train_set,
             eval_dataset=eval_set,
-            data_collator=_collator(settings, model, tokenizer, folder),
+            data_collator=_make_collator(settings, model, tokenizer, folder),
             processing_class=tokenizer,
         )
         check_optimizer(args, model)
@@ -102,39 +168,13 @@ def train(argv: Sequence[str] | None = None, *, flash: bool | None = None, lora:
     if args.fsdp and not trainer.is_fsdp_enabled:
         fsdp.check_not_needed(args)
         _say("note: --fsdp has no effect without a GPU: every process holds the whole model")
-    if trainer.is_world_process_zero():
-        write_text(output / SETTINGS, dump_json(record, indent=2) + "\n")
-    start = time.monotonic()
-    result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.monotonic() - start
-    trainer.save_state()
-    trainer.save_model()
-    if trainer.is_world_process_zero():
-        if settings.lora is not None:
-            name_base(output, base)
-        write_card(output, settings, folder, summary, trainer.state, {**result.metrics, "seconds": seconds})
-    trainer.accelerator.end_training()
-    _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
+    return trainer
 
 
-def _read(source: str, encoder: ExampleEncoder, settings: Settings, augmented: bool) -> tuple[JudgeDataset, Summary]:
-    from judgelm.train.counts import Summary
-    from judgelm.train.dataset import Augmentation, JudgeDataset, TrainingRows
-
-    rows = TrainingRows.load(source, encoder)
-    args = settings.training
-    augmentation = Augmentation()
-    if augmented:
-        seed = args.seed if args.data_seed is None else args.data_seed
-        augmentation = Augmentation(max(0.0, settings.data.swap_aug_ratio), settings.reference_prob, seed)
-    variants = rows.pretokenize(encoder, args.dataloader_num_workers or None) if settings.data.pretokenize else None
-    return JudgeDataset(rows, encoder, augmentation, variants), Summary.of(rows.scanned())
-
-
-def _collator(settings: Settings, model: Any, tokenizer: Any, folder: ModelFolder) -> Collator:
+def _make_collator(settings: Settings, model: Any, tokenizer: Any, folder: ModelFolder) -> Any:
     import inspect
 
-    from judgelm.train.dataset import Collator
+    from judgelm.train.collator import Collator
     from judgelm.train.model import find_padding
 
     inner = model.get_base_model() if settings.lora is not None else model
@@ -146,20 +186,19 @@ def _collator(settings: Settings, model: Any, tokenizer: Any, folder: ModelFolde
     )
 
 
-def _identify(settings: Settings, rows: TrainingRows, model: str) -> Record:
+def _identify(settings: Settings, rows: str, model: str) -> Record:
     """What must stay the same for a training to go on as if it had not been interrupted."""
-    args, data = settings.training, settings.data
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    args = settings.training
     return {
         "model": model,
-        "data": rows.fingerprint,
-        "global_batch_size": batch,
-        "seed": args.seed if args.data_seed is None else args.data_seed,
+        "data": rows,
+        "global_batch_size": settings.global_batch,
+        "seed": settings.data_seed,
         "order": args.train_sampling_strategy,
-        "swap_aug_ratio": max(0.0, data.swap_aug_ratio),
+        "swap_aug_ratio": settings.swap_prob,
         "reference_prob": settings.reference_prob,
         "model_max_length": args.model_max_length,
-        "score_loss_weight": data.score_loss_weight,
+        "score_loss_weight": settings.data.score_loss_weight,
         "num_train_epochs": args.num_train_epochs,
         "max_steps": args.max_steps,
         "learning_rate": args.learning_rate,
@@ -177,7 +216,9 @@ def main(flash: bool | None = None, lora: bool = False) -> NoReturn:
     """Entry point of the training scripts."""
 
     def command() -> None:
-        train(flash=flash, lora=lora)
+        from judgelm.train.settings import parse
+
+        train(parse(sys.argv[1:], lora), flash=flash)
         _leave()
 
     run_main(command, kept="checkpoints are kept")

@@ -61,7 +61,9 @@ def brier(given: Confidences) -> Statistic:
 
 
 def calibration_error(given: Confidences) -> Statistic:
-    """Expected calibration error (Guo et al. 2017), see `metrics.calibration_error`."""
+    """Expected calibration error (Guo et al. 2017): confidence in the likeliest outcome against how often it is right,
+    in equal bins, weighted by samples.
+    """
     gaps = given.bins * (given.confidence - given.right)[:, None]
 
     def formula(sums: Floats) -> Floats:
@@ -72,12 +74,12 @@ def calibration_error(given: Confidences) -> Statistic:
     return Statistic(columns, formula, int(given.known.sum()), biased=True)
 
 
-def reliability(given: Confidences) -> list[Record] | None:
-    """Mean confidence and share of right outcomes in each bin that holds samples; None without probabilities."""
+def reliability(given: Confidences) -> list[Record]:
+    """Mean confidence and share of right outcomes in each bin that holds samples; none without probabilities."""
     bins = given.bins
     counts = bins.sum(axis=0)
     confidence, right = (column @ bins for column in (given.confidence, given.right))
-    found = [
+    return [
         {
             "low": place / BINS,
             "high": (place + 1) / BINS,
@@ -87,4 +89,3 @@ def reliability(given: Confidences) -> list[Record] | None:
         }
         for place in np.flatnonzero(counts).tolist()
     ]
-    return found or None

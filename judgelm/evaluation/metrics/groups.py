@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from judgelm.evaluation.metrics.intervals import Floats, ratio
-from judgelm.evaluation.results import JudgedSample
-from judgelm.jsonl import Record
+from judgelm.evaluation.metrics.intervals import Estimate, Floats, ratio
+from judgelm.evaluation.results import JudgedSample, Truth
+from judgelm.verdict import Reading
 
 GAPS = ((0.0, "0"), (1.0, "up to 1"), (2.0, "up to 2"), (4.0, "up to 4"), (np.inf, "more than 4"))
 LENGTHS = (
@@ -24,10 +24,12 @@ Groups = Sequence[tuple[int, str] | None]
 
 def by_gap(samples: Sequence[JudgedSample]) -> Groups:
     """By the teacher's scores, or where it gave none, as people do, by the judge's own."""
+    judges: Sequence[Truth | Reading | None]
     if any(sample.truth and sample.truth.scores for sample in samples):
-        whose, scores = "teacher's", [sample.truth.scores if sample.truth else None for sample in samples]
+        whose, judges = "teacher's", [sample.truth for sample in samples]
     else:
-        whose, scores = "judge's", [sample.forward.scores if sample.forward else None for sample in samples]
+        whose, judges = "judge's", [sample.forward for sample in samples]
+    scores = [None if one is None else one.scores for one in judges]
     placed = [None if pair is None else _first_at_least(GAPS, abs(pair[0] - pair[1])) for pair in scores]
     return [each and (each[0], f"{whose} gap {each[1]}") for each in placed]
 
@@ -50,9 +52,11 @@ def _first_at_least(bounds: Sequence[tuple[float, str]], value: float) -> tuple[
     return next((place, name) for place, (bound, name) in enumerate(bounds) if value <= bound)
 
 
-def by_group(right: Floats, groups: Groups, clusters: Sequence[str], resamples: int, seed: int) -> list[Record] | None:
-    """Agreement in each group, its own questions drawn, of `right` [n], NaN being left out; the largest first where
-    groups have no order. None where there are no groups, or no truth.
+def by_group(
+    right: Floats, groups: Groups, clusters: Sequence[str], resamples: int, seed: int
+) -> list[tuple[str, Estimate]]:
+    """Names of groups and agreement in each, its own questions drawn, of `right` [n], NaN being left out; the largest
+    first where groups have no order. Empty where there are no groups, or no truth.
     """
     members: dict[tuple[int, str], list[int]] = {}
     for place in np.flatnonzero(~np.isnan(right)).tolist():
@@ -62,5 +66,5 @@ def by_group(right: Floats, groups: Groups, clusters: Sequence[str], resamples: 
     for group in sorted(members, key=lambda group: (group[0], -len(members[group]), group[1])):
         places = members[group]
         agreed = ratio(right[places], [clusters[place] for place in places], resamples=resamples, seed=seed)
-        found.append({"label": group[1], "agreement": agreed.to_record()})
-    return found or None
+        found.append((group[1], agreed))
+    return found

@@ -122,6 +122,11 @@ class Statistic:
     biased: bool = False
     """drawing alone raises it, as it does all means of absolute differences: the draws are moved back by that much"""
 
+    def over(self, samples: Mask) -> float:
+        """The number of some samples [n] alone, without an interval; NaN where it is not defined."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(self.formula(self.columns[samples].sum(axis=0)))
+
 
 def quotient(numerators: ArrayLike, denominators: ArrayLike, span: Span = SHARE) -> Statistic:
     """Sum of numerators [n] over sum of denominators [n], of the samples whose denominator is not zero.

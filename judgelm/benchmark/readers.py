@@ -1,0 +1,333 @@
+"""A benchmark's files -> labelled judge samples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from judgelm.answers import mmvet_record
+from judgelm.benchmark.rows import Rows
+from judgelm.benchmark.vocabularies import FROM_ZERO, VOCABULARIES, normal_form
+from judgelm.errors import InputError
+from judgelm.evaluation.results import find_line, read_truth
+from judgelm.jsonl import (
+    Line,
+    Record,
+    encodable,
+    id_key,
+    index_by_id,
+    read_id,
+    read_json,
+    read_lines,
+    read_text,
+    require,
+)
+from judgelm.judgement import Outcome
+
+LABEL_OF = {Outcome.WIN: 1, Outcome.LOSE: 2, Outcome.TIE: 0}
+ANSWERS, GRADES = "answers", "grades"
+"""files that the user gives beside MM-Vet's own"""
+Files = Mapping[str, Path]
+"""a benchmark's files by name"""
+Reader = Callable[[Files], "Labelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Samples that are judged in one run, each with its label: 1 first, 2 second, 0 tie."""
+
+    name: str
+    """its folder; empty where the benchmark is one run"""
+    records: Sequence[Record]
+    places: Sequence[int] = ()
+    """of the records among all rows of the data; empty where a record is made of several rows"""
+    reference: Path | None = None
+    teacher: Path | None = None
+    """judgements with which the published script compares"""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What a reader found."""
+
+    splits: Sequence[Split]
+    dropped: Mapping[str, int]
+    """rows left out, by reason"""
+    rows: int
+    """of the data, those left out too"""
+    odd: Sequence[str]
+    """what is wrong with the rows that could not be read, each with its place"""
+
+
+_TEXTS = ("question_body", "answer1_body", "answer2_body")
+
+
+class _Records:
+    """Labelled samples as they are read, row by row of one or more files."""
+
+    def __init__(self) -> None:
+        self.rows = Rows()
+        self.records: list[Record] = []
+        self.places: list[int] = []
+        self._ids: dict[str, str] = {}
+
+    def read(self, path: Path, make: Callable[[Line], Record]) -> None:
+        """Add what is made of each row; one that cannot be read, or has an id that is there already, is set aside."""
+
+        def checked(line: Line) -> Record:
+            record = make(line)
+            key = id_key(record["question_id"])
+            for name in _TEXTS:
+                if not encodable(record[name]):
+                    raise InputError(f"{line.where}: {name} has half a surrogate pair, which is no text")
+            if key in self._ids:
+                raise InputError(f"{line.where}: question_id {key} stands already in {self._ids[key]}")
+            self._ids[key] = line.where
+            return record
+
+        for place, record in self.rows.read(path, checked):
+            self.records.append(record)
+            self.places.append(place)
+
+    def labelled(self, dropped: Mapping[str, int]) -> Labelled:
+        """One split, of the records that have a label."""
+        kept = [(r, place) for r, place in zip(self.records, self.places, strict=True) if r["label"] is not None]
+        split = Split("", [record for record, _ in kept], [place for _, place in kept])
+        return Labelled((split,), dropped, self.rows.count, self.rows.odd)
+
+
+def _read_texts(line: Line) -> dict[str, str]:
+    return {name: read_text(line, name) for name in _TEXTS}
+
+
+def each_row(make: Callable[[Line, int], Record], unlabelled: str | None = None) -> Reader:
+    """The reader of files with a sample a row, `make` getting the row and its number among all rows, from 0.
+
+    Rows whose label is None are left out, and counted under the reason `unlabelled`.
+    """
+
+    def read(files: Files) -> Labelled:
+        found = _Records()
+        for path in files.values():
+            found.read(path, lambda line: make(line, found.rows.count - 1))
+        return found.labelled({unlabelled: _unlabelled(found.records)} if unlabelled else {})
+
+    return read
+
+
+def read_judgelm_val(files: Files) -> Labelled:
+    """The paper's four runs: without and with the reference, each against the teacher who saw the same."""
+    samples = _Records()
+    teachers = {
+        "without_reference": files["judgelm_val_5k_gpt4.jsonl"],
+        "with_reference": files["judgelm_val_5k_gpt4_with_reference.jsonl"],
+    }
+    judgements = {name: index_by_id(read_lines(path)) for name, path in teachers.items()}
+
+    def make(line: Line) -> Record:
+        key, texts, labels = id_key(read_id(line)), _read_texts(line), {}
+        for name, path in teachers.items():
+            truth = read_truth(find_line(judgements[name], key, path, line, "judgement"))
+            labels[name] = truth and LABEL_OF[truth.outcome]
+        return {**line.record, **texts, "label": labels}
+
+    samples.read(files["judgelm_val_5k.jsonl"], make)
+    splits = []
+    for name, path in teachers.items():
+        reference = files["judgelm_val_5k_references.jsonl"] if name == "with_reference" else None
+        records = [{**record, "label": record["label"][name]} for record in samples.records]
+        splits.append(Split(name, records, samples.places, reference, path))
+    unread = {f"teacher unparsed, {each.name}": sum(r["label"] is None for r in each.records) for each in splits}
+    return Labelled(splits, unread, samples.rows.count, samples.rows.odd)
+
+
+def pandalm(line: Line, row: int) -> Record:
+    """Three annotators, 0 tie, 1 first, 2 second."""
+    votes = [_to_label(line, f"annotator{k}", "number") for k in (1, 2, 3)]
+    instruction = read_text(line, "instruction")
+    more = "" if line.record.get("input") is None else read_text(line, "input")
+    return {
+        "question_id": read_id(line, "idx"),
+        "question_body": f"{instruction}\n{more}" if more else instruction,
+        "answer1_body": read_text(line, "response1"),
+        "answer2_body": read_text(line, "response2"),
+        "annotators": votes,
+        "category": line.record.get("motivation_app"),
+        "label": majority(votes),
+    }
+
+
+def majority(votes: Sequence[int]) -> int | None:
+    """What more than half of the votes say."""
+    label, count = Counter(votes).most_common(1)[0]
+    return label if 2 * count > len(votes) else None
+
+
+def _unlabelled(records: Iterable[Record]) -> int:
+    return sum(record["label"] is None for record in records)
+
+
+def _to_label(line: Line, field: str, vocabulary: str) -> int:
+    if field not in line.record:
+        require(line, field, str)
+    value = line.record[field]
+    outcome = VOCABULARIES[vocabulary].read(normal_form(value))
+    if outcome is None:
+        raise InputError(f"{line.where}: expected {field} to be {VOCABULARIES[vocabulary].help}, found {value!r}")
+    return LABEL_OF[outcome]
+
+
+def judgebench(line: Line, row: int) -> Record:
+    """Pairs of one model's answers, one of them right; ScalerLab/JudgeBench."""
+    model = line.record.get("response_model")
+    return {
+        "question_id": read_id(line, "pair_id"),
+        "question_body": read_text(line, "question"),
+        "answer1_body": read_text(line, "response_A"),
+        "answer2_body": read_text(line, "response_B"),
+        "answer1_model_id": model,
+        "answer2_model_id": model,
+        "label": _to_label(line, "label", "comparison"),
+        "category": line.record.get("source"),
+    }
+
+
+def llmbar(line: Line, row: int) -> Record:
+    """Each subset is a folder with a dataset.json; its rows have no ids, so these are subset and row."""
+    subset = line.path.parent.name
+    return {
+        "question_id": f"{subset}-{line.number - 1}",
+        "question_body": read_text(line, "input"),
+        "answer1_body": read_text(line, "output_1"),
+        "answer2_body": read_text(line, "output_2"),
+        "label": _to_label(line, "label", "number"),
+        "category": subset,
+    }
+
+
+def autoj(line: Line, row: int) -> Record:
+    """Labels 0 first, 1 second, 2 tie; rows have no ids, so these are the row, from 0."""
+    return {
+        "question_id": row,
+        "question_body": read_text(line, "prompt"),
+        "answer1_body": read_text(line, "response 1"),
+        "answer2_body": read_text(line, "response 2"),
+        "label": _to_label(line, "label", FROM_ZERO),
+        "category": line.record.get("scenario"),
+    }
+
+
+MT_BENCH_CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
+"""of the questions 81 to 160, ten each"""
+
+
+def read_mt_bench_human(files: Files) -> Labelled:
+    """One row a vote; votes on the first turn of the same pair are counted together, whatever their order."""
+    rows = Rows()
+    pairs: dict[tuple[str, frozenset[str]], Record] = {}
+    dropped: Counter[str] = Counter({"second turn": 0, "no majority": 0})
+    for path in files.values():
+        for _, vote in rows.read(path, _read_vote):
+            if vote is None:
+                dropped["second turn"] += 1
+                continue
+            models = vote["answer1_model_id"], vote["answer2_model_id"]
+            pair = pairs.setdefault((vote["question"], frozenset(models)), vote)
+            exchanged = pair["answer1_model_id"] != models[0]
+            pair["annotators"].append({0: 0, 1: 2, 2: 1}[vote["vote"]] if exchanged else vote["vote"])
+    kept = []
+    for pair in pairs.values():
+        label = majority(pair["annotators"])
+        if label is None:
+            dropped["no majority"] += 1
+        else:
+            kept.append({name: pair[name] for name in pair if name not in ("question", "vote")} | {"label": label})
+    return Labelled((Split("", kept),), dropped, rows.count, rows.odd)
+
+
+def _read_vote(line: Line) -> Record | None:
+    """A pair with one vote; None for one on a later turn."""
+    if read_id(line, "turn") != 1:
+        return None
+    question = read_id(line)
+    models = [read_text(line, f"model_{side}") for side in "ab"]
+    turns = [require(line, f"conversation_{side}", list) for side in "ab"]
+    try:
+        (asked, first), (_, second) = ([message["content"] for message in each[:2]] for each in turns)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{line.where}: a conversation has no first question and answer") from None
+    texts = {"question_body": asked, "answer1_body": first, "answer2_body": second}
+    texts_line = Line(texts, line.path, line.number)
+    category = (question - 81) // 10 if isinstance(question, int) else -1
+    return {
+        "question_id": f"{question}-{models[0]}-{models[1]}",
+        **{name: read_text(texts_line, name) for name in texts},
+        "answer1_model_id": models[0],
+        "answer2_model_id": models[1],
+        "annotators": [],
+        "category": MT_BENCH_CATEGORIES[category] if 0 <= category < len(MT_BENCH_CATEGORIES) else None,
+        "question": id_key(question),
+        "vote": _to_label(line, "winner", "letter"),
+    }
+
+
+def read_pairs(files: Files) -> Labelled:
+    """Judge samples with `label` 1 first, 2 second, 0 tie, null none.
+
+    Where an id is missing or stands twice, the row's number, from 0, is the id, and the old one `source_id`.
+    """
+    found = _Records()
+    ids: dict[int, Any] = {}
+
+    def make(line: Line) -> Record:
+        texts = _read_texts(line)
+        if "label" not in line.record:
+            require(line, "label", int)
+        truth = read_truth(line)
+        row = found.rows.count - 1
+        ids[row] = None if line.record.get("question_id") is None else read_id(line)
+        return {**line.record, **texts, "question_id": row, "label": truth and LABEL_OF[truth.outcome]}
+
+    for path in files.values():
+        found.read(path, make)
+    sources = [ids[place] for place in found.places]
+    own = None not in sources and len(set(map(id_key, sources))) == len(sources)
+    for record, source in zip(found.records, sources, strict=True):
+        record["question_id" if own else "source_id"] = source
+    return found.labelled({"no label": _unlabelled(found.records)})
+
+
+def read_mmvet(files: Files) -> Labelled:
+    """The ground truth and a vision model's answers; with grades of others beside each where there are."""
+    truth = files["mm-vet.json"]
+    if ANSWERS not in files:
+        raise InputError("mm-vet judges a vision model's answers: --answers FILE names them")
+    entries, answers = read_json(truth, finite=True), read_json(files[ANSWERS], finite=True)
+    grades = read_json(files[GRADES]) if GRADES in files else {}
+    records, odd = [], []
+    for number, name in enumerate(entries):
+        try:
+            record = mmvet_record(number, name, entries, answers, (truth, files[ANSWERS]))
+            grade = _grade(grades[name], f"{files[GRADES]}: {name}") if name in grades else None
+        except InputError as error:
+            odd.append(str(error))
+            continue
+        capabilities = record["capability"] if isinstance(record.get("capability"), list) else []
+        category = "+".join(sorted(map(str, capabilities))) or None
+        records.append({**record, "mmvet_id": name, "grade": grade, "category": category})
+    if odd and not records:
+        raise InputError(odd[0])
+    return Labelled((Split("", records),), {}, len(entries), odd)
+
+
+def _grade(value: Any, where: str) -> float:
+    """From 0 to 1: a number, the mean of several runs' numbers, or of those under `score`, as GPT-4's files have it."""
+    if isinstance(value, dict):
+        value = value.get("score")
+    numbers = value if isinstance(value, list) else [value]
+    if not numbers or any(isinstance(n, bool) or not isinstance(n, int | float) or not 0 <= n <= 1 for n in numbers):
+        raise InputError(f"{where}: expected grades from 0 to 1, found {value!r}")
+    return float(sum(numbers) / len(numbers))

@@ -1,0 +1,108 @@
+"""A judge's files -> all numbers of it: what `judgelm evaluate` prints and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from judgelm.errors import InputError
+from judgelm.evaluation.results import JudgedSample, PathLike, read_files, read_folder
+from judgelm.jsonl import LineFile
+
+if TYPE_CHECKING:
+    from judgelm.evaluation.published import Metrics
+    from judgelm.evaluation.rates import Rated
+    from judgelm.evaluation.summary import Comparison, Summary, SummaryFile
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What can be said of a judge; shares are from 0 to 1."""
+
+    published: Metrics
+    """the ten keys of the paper's script as far as there is a truth or a reversed order, then ours and counts: the last
+    line of `judgelm evaluate`"""
+    summary: Summary
+    """every rate with its 95 % interval, and tables"""
+    against: Comparison | None = None
+    """beside another judge, where one was given"""
+
+    @property
+    def document(self) -> SummaryFile:
+        """What `judgelm evaluate --output` writes."""
+        from judgelm.evaluation.summary import SummaryFile
+
+        return SummaryFile(**dict(self.summary), against=self.against)
+
+    def to_record(self) -> dict[str, Any]:
+        """The same, ready for JSON."""
+        return self.document.to_record()
+
+
+def evaluate(folder: PathLike, teacher: PathLike | None = None, against: PathLike | None = None) -> Evaluation:
+    """All numbers of a folder that `judgelm judge` wrote.
+
+    Args:
+        folder: with forward.jsonl, and reversed.jsonl for what the swap says.
+        teacher: rows of `question_id` with `text` ("s1 s2" and reasons) or `label` (1, 2, 0 for a tie, null) as the
+            truth; without it what the judged rows bring along.
+        against: a folder of another judge with the same samples and truths.
+
+    Raises InputError, in one line, for a file that is missing or damaged, an id that one file has and another lacks,
+    and where there is nothing to evaluate.
+    """
+    return _evaluate(read_folder(folder, teacher), folder, teacher, against)
+
+
+def evaluate_files(
+    forward: PathLike,
+    reversed_: PathLike | None = None,
+    teacher: PathLike | None = None,
+    against: PathLike | None = None,
+) -> Evaluation:
+    """The same of judgement files, joined by question_id, as `evaluate` says it of a folder."""
+    return _evaluate(read_files(forward, reversed_, teacher), forward, teacher, against)
+
+
+def measure_files(forward: PathLike, reversed_: PathLike | None = None, teacher: PathLike | None = None) -> Metrics:
+    """`Evaluation.published` of judgement files alone, which needs no resamples. Raises InputError as `evaluate`."""
+    from judgelm.evaluation.rates import Rated
+
+    return _measure(Rated.of(read_files(forward, reversed_, teacher)), forward, teacher)
+
+
+def measure(rated: Rated, labelled: bool | None = None) -> Metrics:
+    """The same of samples. `labelled` says that there is a truth; without it, whether one of them has one.
+
+    Raises ValueError where no sample is left.
+    """
+    from judgelm.evaluation.published import published_metrics
+    from judgelm.evaluation.rates import totals
+
+    known = bool(rated.labelled.any()) if labelled is None else labelled
+    return published_metrics(rated.samples, known) | totals(rated, known)
+
+
+def _evaluate(
+    samples: Sequence[JudgedSample], place: PathLike, teacher: PathLike | None, against: PathLike | None
+) -> Evaluation:
+    from judgelm.evaluation.comparison import compare
+    from judgelm.evaluation.rates import Rated
+    from judgelm.evaluation.summary import summarize
+
+    rated = Rated.of(samples)
+    published = _measure(rated, place, teacher)
+    beside = None
+    if against is not None:
+        beside = compare(samples, read_folder(against, teacher), (str(place), str(against)))
+    return Evaluation(published, summarize(rated), beside)
+
+
+def _measure(rated: Rated, place: PathLike, teacher: PathLike | None) -> Metrics:
+    """`not_judged` counts the teacher's rows without a judgement."""
+    try:
+        metrics = measure(rated, True if teacher is not None else None)
+    except ValueError as error:
+        raise InputError(f"{teacher or place}: {error}") from None
+    return metrics if teacher is None else {**metrics, "not_judged": len(LineFile(teacher)) - len(rated.samples)}

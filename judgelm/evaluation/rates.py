@@ -1,0 +1,216 @@
+"""Joined samples -> the statistics of them: what every number of an evaluation that is not the paper's comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+
+from judgelm.evaluation.metrics.agreement import (
+    MISSING,
+    OUTCOMES,
+    UNREAD,
+    Codes,
+    alpha,
+    annotator_with_another,
+    annotator_with_the_majority,
+    confusion,
+    count_votes,
+    encode,
+    kappa,
+    macro,
+    rarest_class,
+)
+from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
+from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
+from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient
+from judgelm.evaluation.published import Metrics
+from judgelm.evaluation.results import JudgedSample
+from judgelm.judgement import MAX_SCORE, Outcome, ParseState
+from judgelm.verdict import Reading
+
+_MANY = 20_000
+_RANK_RESAMPLES_OF_MANY = 200
+
+
+@dataclass(frozen=True)
+class Rated:
+    """The samples as arrays [n]: outcomes as their places in `OUTCOMES`, or `UNREAD`, or `MISSING`."""
+
+    samples: Sequence[JudgedSample]
+    clusters: Sequence[str]
+    truth: Codes
+    forward: Codes
+    reversed: Codes
+
+    @classmethod
+    def of(cls, samples: Sequence[JudgedSample]) -> Rated:
+        return cls(
+            samples,
+            [sample.cluster for sample in samples],
+            encode([sample.truth.outcome if sample.truth else None for sample in samples], MISSING),
+            _codes([sample.forward for sample in samples]),
+            _codes([sample.reversed for sample in samples]),
+        )
+
+    @property
+    def labelled(self) -> Mask:
+        return np.asarray(self.truth != MISSING)
+
+    @property
+    def both(self) -> Mask:
+        return np.asarray((self.forward != MISSING) & (self.reversed != MISSING))
+
+    @property
+    def right(self) -> Floats:
+        """1 and 0 for a forward judgement that agrees with the truth or not, NaN where either is missing."""
+        judged = self.labelled & (self.forward != MISSING)
+        return np.where(judged, self.truth == self.forward, np.nan)
+
+    @cached_property
+    def cells(self) -> Floats:
+        """The forward order's confusion [n, 12]."""
+        return confusion(self.truth, self.forward)
+
+    @cached_property
+    def votes(self) -> Floats:
+        """Of annotators [n, 3]."""
+        return count_votes([sample.votes for sample in self.samples])
+
+    @cached_property
+    def confidences(self) -> Confidences:
+        return Confidences.of([sample.probabilities for sample in self.samples], self.truth)
+
+    @cached_property
+    def statistics(self) -> dict[str, Statistic]:
+        """By the names of `summary.RATE_LABELS`, those without a sample too; and `as_tie` and `excluded`, which are
+        agreement by other rules for unread judgements.
+        """
+        return {
+            **_orders(self),
+            **_agreements(self),
+            "human_agreement": annotator_with_another(self.votes),
+            "human_majority": annotator_with_the_majority(self.votes),
+            "alpha": alpha(self.votes),
+            "mae": _score_error(self),
+            "brier": brier(self.confidences),
+            "calibration_error": calibration_error(self.confidences),
+        }
+
+    def correlations(self, resamples: int, seed: int) -> dict[str, Estimate]:
+        """Rank correlations of all scores of both answers; of many samples fewer resamples are drawn, because each has
+        to be ranked anew.
+        """
+        ours, theirs, known = _score_pairs(self)
+        if not known.any():
+            return {}
+        clusters = [cluster for cluster, there in zip(self.clusters, known.tolist(), strict=True) if there]
+        draws = min(resamples, _RANK_RESAMPLES_OF_MANY) if len(clusters) > _MANY else resamples
+        found = {
+            name: correlate(formula, ours.ravel(), theirs.ravel(), np.repeat(clusters, 2).tolist(), draws, seed)
+            for name, formula in (("spearman", spearman), ("kendall", kendall))
+        }
+        return {name: replace(each, count=len(clusters)) for name, each in found.items()}
+
+
+def totals(rated: Rated, labelled: bool) -> Metrics:
+    """Counts, and the summary's rates over the samples that they are of: all, or where there is a truth (`labelled`)
+    those that have one. Raises ValueError where that is none.
+    """
+    kept = rated.labelled if labelled else np.ones(len(rated.samples), dtype=np.bool_)
+    total = int(kept.sum())
+    if not total:
+        raise ValueError("no row has a teacher judgement with scores from 0 to 10")
+    rates, judged_twice = rated.statistics, bool(rated.both.any())
+    names = {"agreement": "agreement"} if labelled else {}
+    if labelled and rates["brier"].count == total:
+        names |= {"brier": "brier", "calibration_error": "calibration_error"}
+        names |= {"agreement_both_orders": "agreement_probabilities"} if judged_twice else {}
+    names |= {"bias_first": "bias_first", "bias_second": "bias_second"} if judged_twice else {}
+    samples = [sample for sample, there in zip(rated.samples, kept.tolist(), strict=True) if there]
+    forward, back = rated.forward[kept], [sample.reversed for sample in samples]
+    return {
+        **{said: rates[name].over(kept) for said, name in names.items()},
+        "total": total,
+        "dropped_teacher": len(rated.samples) - total,
+        **_states([sample.forward for sample in samples], "forward"),
+        **{f"{outcome.value}_forward": int((forward == place).sum()) for place, outcome in enumerate(OUTCOMES)},
+        **(_states(back, "reversed") if judged_twice else {}),
+    }
+
+
+def _states(readings: Sequence[Reading | None], order: str) -> Metrics:
+    names = {"unparsed": ParseState.FAILED, "repaired": ParseState.REPAIRED}
+    return {
+        f"{name}_{order}": sum(r is not None and r.state is state for r in readings) for name, state in names.items()
+    }
+
+
+def _codes(readings: Sequence[Reading | None]) -> Codes:
+    codes = encode([None if each is None else each.outcome for each in readings], UNREAD)
+    codes[[each is None for each in readings]] = MISSING
+    return codes
+
+
+def _orders(rated: Rated) -> dict[str, Statistic]:
+    """What needs no truth: an unread judgement is not consistent and prefers nobody."""
+    forward, back, both = rated.forward, rated.reversed, rated.both
+    read = both & (forward != UNREAD) & (back != UNREAD)
+    # places in OUTCOMES: a smaller one is better for answer 1
+    moved = {
+        "consistency": read & (forward == back),
+        "bias_first": read & (forward < back),
+        "bias_second": read & (forward > back),
+    }
+    orders = np.stack([forward, back])
+    unread = quotient((orders == UNREAD).sum(axis=0), (orders != MISSING).sum(axis=0))
+    return {**{name: quotient(hit, both) for name, hit in moved.items()}, "unparsed": unread}
+
+
+def _agreements(rated: Rated) -> dict[str, Statistic]:
+    """Against the truth."""
+    forward, labelled, given = rated.forward, rated.labelled, rated.confidences
+    judged, read = labelled & (forward != MISSING), labelled & (forward != MISSING) & (forward != UNREAD)
+    right = rated.truth == forward
+    as_tie = np.where(forward == UNREAD, OUTCOMES.index(Outcome.TIE), forward)
+    back = labelled & (rated.reversed != MISSING)
+    found = {
+        "agreement": quotient(right & judged, judged),
+        "as_tie": quotient((rated.truth == as_tie) & judged, judged),
+        "excluded": quotient(right & read, read),
+        "agreement_reversed": quotient((rated.truth == rated.reversed) & back, back),
+    }
+    both = labelled & rated.both
+    if both.any():
+        for rule, name in (("agree", "agreement_both"), ("scores", "agreement_scores")):
+            outcomes = encode([sample.outcome_by(rule) for sample in rated.samples], UNREAD)
+            found[name] = quotient((outcomes == rated.truth) & both, both)
+    if (both & given.known).any():
+        found["agreement_probabilities"] = quotient((given.right > 0) & given.known & both, both)
+    count = int(judged.sum())
+    found["kappa"] = Statistic(rated.cells, kappa, count)
+    rarest = rarest_class(rated.truth, forward)
+    for which, name in enumerate(("precision", "recall", "f1")):
+        found[name] = Statistic(rated.cells, partial(macro, which=which), count, SHARE, rarest)
+    return found
+
+
+def _score_pairs(rated: Rated) -> tuple[Floats, Floats, Mask]:
+    """Forward scores and teacher's scores [m, 2] of the samples [n] that have both; expected scores where there are."""
+    pairs = [
+        (sample.forward.points, sample.truth.scores) if sample.forward and sample.truth else (None, None)
+        for sample in rated.samples
+    ]
+    known = [(ours, theirs) for ours, theirs in pairs if ours is not None and theirs is not None]
+    table = np.array(known, dtype=np.float64).reshape(-1, 2, 2)
+    return table[:, 0], table[:, 1], np.array([None not in pair for pair in pairs])
+
+
+def _score_error(rated: Rated) -> Statistic:
+    """Mean absolute difference from the teacher's scores, over both answers."""
+    ours, theirs, known = _score_pairs(rated)
+    errors = np.zeros(len(known))
+    errors[known] = np.abs(ours - theirs).mean(axis=1)
+    return quotient(errors, known, (0, MAX_SCORE))

@@ -1,0 +1,75 @@
+"""Judged samples -> matches: two models' answers to a question, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from judgelm.errors import InputError
+from judgelm.evaluation.results import JudgedSample, PathLike, read_files, read_folder
+from judgelm.judgement import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Two models' answers to a question, and what came of them."""
+
+    first: str
+    second: str
+    outcomes: tuple[float, float, float]
+    """first wins, tie, second wins: one 1 and two 0, or probabilities"""
+    question: str
+    lengths: tuple[int, int] = (0, 0)
+    """characters of the answers"""
+
+    def sorted(self) -> Match:
+        """The same with the models in the order of their names."""
+        if self.first <= self.second:
+            return self
+        return Match(self.second, self.first, self.outcomes[::-1], self.question, self.lengths[::-1])
+
+
+def read_judged(place: PathLike) -> list[JudgedSample]:
+    """What was judged into a folder, or into a file in forward order, of answers whose models are named.
+
+    Raises InputError where a sample cannot be of a ranking, naming it.
+    """
+    samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
+    for sample in samples:
+        where = f"{place}: question_id {sample.key}"
+        if sample.known_answer and sample.models[0] is None:
+            raise InputError(f"{where} grades one answer beside the right one: nobody is ranked")
+        for side, model in enumerate(sample.models, start=1):
+            if model is None:
+                raise InputError(f"{where} has no answer{side}_model_id, without which nobody can be ranked")
+        if sample.models[0] == sample.models[1]:
+            raise InputError(f"{where} compares {sample.models[0]} with itself")
+    return samples
+
+
+def make_matches(samples: Sequence[JudgedSample], outcomes: str) -> list[Match]:
+    """A match of each sample whose score lines, or with soft `outcomes` whose probabilities, can be read.
+
+    Raises InputError where there is none.
+    """
+    found = [match for sample in samples if (match := _match(sample, outcomes)) is not None]
+    if not found and outcomes == "soft":
+        raise InputError("no judgement has probabilities: --outcomes soft needs those that --scoring expected gives")
+    if not found:
+        raise InputError("no judgement has scores that can be read: there is nothing to rank from")
+    return found
+
+
+def _match(sample: JudgedSample, rule: str) -> Match | None:
+    first, second = sample.models
+    chances = sample.probabilities if rule == "soft" else _certain(sample.outcome_by("agree"))
+    if first is None or second is None or chances is None:
+        return None
+    lengths = (len(sample.answers[0]), len(sample.answers[1]))
+    outcomes = (chances[Outcome.WIN], chances[Outcome.TIE], chances[Outcome.LOSE])
+    return Match(first, second, outcomes, sample.cluster, lengths)
+
+
+def _certain(outcome: Outcome | None) -> Mapping[Outcome, float] | None:
+    return None if outcome is None else {each: float(each is outcome) for each in Outcome}

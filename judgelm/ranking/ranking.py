@@ -1,0 +1,58 @@
+"""A ranking, as ranking.json holds it."""
+
+from __future__ import annotations
+
+from judgelm.documents import Document, Section
+from judgelm.evaluation.summary import Rate
+
+
+class Strength(Rate):
+    """A win rate from 0 to 1, or a rating; `count` is of judgements."""
+
+    value: float
+
+
+class RankedModel(Section):
+    """A model's numbers. Ratings: 400 points more are odds of ten to one, the mean of connected models is 1000."""
+
+    name: str
+    judged: int
+    """judgements that it took part in"""
+    win_rate: Strength
+    """ties as halves; at equal length with length control"""
+    bradley_terry: Strength
+    elo: Strength
+
+
+class RankedPair(Section):
+    """Two models against each other, the better one first."""
+
+    first: str
+    second: str
+    wins: int | float
+    """of the first; sums of probabilities with soft outcomes"""
+    ties: int | float
+    losses: int | float
+    win_rate: Strength
+    told_apart: bool
+    """the interval of the win rate leaves out one half"""
+    more_needed: int | None
+    """judgements until they are told apart, at this win rate; None where it is one half exactly"""
+
+
+class Ranking(Document):
+    """Models and pairs, best first."""
+
+    what = "a ranking"
+
+    rule: str
+    """hard or soft, see `RankSettings.outcomes`"""
+    length_controlled: bool
+    judgements: int
+    """those that count"""
+    unread: int
+    """judgements left out because a score line could not be read"""
+    models: list[RankedModel]
+    pairs: list[RankedPair]
+    notes: list[str]
+    """what a reader of the ratings has to know"""

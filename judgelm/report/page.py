@@ -1,0 +1,117 @@
+"""A judged folder -> one HTML page that needs no network, and the same in Markdown.
+
+Texts of questions, answers, judgements and names are untrusted: jinja2 escapes them, `pictures` does, and the page's
+own policy lets no other script run and nothing be loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from judgelm.errors import InputError, one_line
+from judgelm.evaluation.results import PathLike, read_folder
+from judgelm.files import write_text
+from judgelm.report.disagreement import MOST_SAMPLES
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+_KEPT = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
+
+
+class Written(NamedTuple):
+    """The two files of a report."""
+
+    page: Path
+    markdown: Path
+
+
+def write_report(
+    folder: PathLike,
+    teacher: PathLike | None = None,
+    output: PathLike | None = None,
+    most_samples: int = MOST_SAMPLES,
+) -> Written:
+    """Write the report of a folder that `judgelm judge` wrote, with what audit.json and ranking.json in it say.
+
+    Args:
+        folder: with forward.jsonl, reversed.jsonl or both.
+        teacher: the truth, as for `evaluation.evaluate`; without it labels in the judged rows.
+        output: the page, whose name ends in .html; Markdown is written beside it. Without it `folder`/report.html.
+        most_samples: how many samples with the largest disagreement are shown to be read.
+
+    Raises InputError, in one line, for a folder or a file in it that is missing or damaged, and for another ending.
+    """
+    place = Path(folder).expanduser()
+    page = Path(output).expanduser() if output else place / "report.html"
+    if page.suffix != ".html":
+        raise InputError(f"{page}: expected a name that ends in .html")
+    if not place.is_dir():
+        raise InputError(f"{place}: no such folder")
+    samples = read_folder(place, teacher)
+    from judgelm.evaluation.summary import summarize
+    from judgelm.report.beside import read_beside
+    from judgelm.report.context import build_context
+
+    beside = read_beside(place)
+    context = build_context(samples, summarize(samples), *beside, title=_title(place, beside.run), most=most_samples)
+    written = Written(page, page.with_suffix(".md"))
+    write_text(written.page, render_page(context))
+    write_text(written.markdown, render_markdown(context))
+    return written
+
+
+def _title(folder: Path, run: Mapping[str, Any] | None) -> str:
+    model = ((run or {}).get("settings") or {}).get("model_id")
+    name = folder.resolve().name
+    return f"{model} on {name}" if model else f"The judge of {name}"
+
+
+def render_page(context: Mapping[str, Any]) -> str:
+    """The HTML of a context."""
+    from markupsafe import Markup
+
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
+    environment = _environment(finalize=lambda value: _visible(value) if type(value) is str else value)
+    environment.filters["svg"] = Markup
+    code = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template("report.html")
+    return _sendable(page.render(context, style=Markup(style), script=Markup(script), script_hash=code))
+
+
+def render_markdown(context: Mapping[str, Any]) -> str:
+    """The same numbers in Markdown, without pictures and with the samples in one line each."""
+    from markupsafe import Markup
+
+    environment = _environment(finalize=lambda value: value if isinstance(value, Markup) else Markup(_plain(value)))
+    return _sendable(environment.get_template("report.md").render(context))
+
+
+def _environment(**settings: Any) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(TEMPLATES)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, **settings)
+
+
+def _visible(text: str) -> str:
+    """Text without control characters, which could hide or turn what stands beside them. Lines and tabs stay, and the
+    joiners that letters of some scripts need.
+    """
+    return text if text.isprintable() else "".join(c for c in text if c.isprintable() or c in _KEPT)
+
+
+def _plain(value: object) -> str:
+    """Anything as a piece of one Markdown line that is nothing but text."""
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", one_line(str(value))).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _sendable(text: str) -> str:
+    """Half surrogate pairs, which UTF-8 cannot hold, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")
