@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from judgelm.benchmark.report import BenchmarkReport, Grades, Measured, OddRows
     from judgelm.engine.openai.engine import Server
     from judgelm.judge.choice import JudgeChoice, ModelChoice
-    from judgelm.judge.log import Judgements
+    from judgelm.judge.log import OrderFile
 
 REPORT_FILE = "benchmark.json"
 SHOWN_ODD = 5
@@ -48,7 +48,7 @@ class BenchmarkRun:
     """A judged benchmark."""
 
     report: BenchmarkReport
-    judged: Mapping[str, Mapping[Order, Judgements]]
+    judged: Mapping[str, Mapping[Order, OrderFile]]
     """by split; empty name where the benchmark is one run"""
     judge: JudgeChoice
 

@@ -5,26 +5,22 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from judgelm.documents import describe_fault
-from judgelm.errors import InputError
-from judgelm.files import write_text
-from judgelm.jsonl import dump_json, read_json
+from judgelm.documents import Document, Section
 
-FORMAT = 1
-"""of run.json; files of version 0.1, which name none, are read the same"""
-_TYPED = ConfigDict(strict=True, allow_inf_nan=False, extra="allow", use_attribute_docstrings=True)
+_CONFIG = ConfigDict(frozen=False, use_attribute_docstrings=True)
+"""a run changes it as it goes"""
 _Seconds = Annotated[float, Field(ge=0, lt=1e11)]
 """a moment or a duration"""
 
 
-class Session(BaseModel):
+class Session(Section):
     """One start of the command, until it ended in whatever way."""
 
-    model_config = _TYPED
+    model_config = _CONFIG
 
     started: _Seconds | None = None
     """when, in seconds since 1970"""
@@ -42,10 +38,10 @@ class Session(BaseModel):
     """of the packages that a result depends on, by name"""
 
 
-class Machine(BaseModel):
+class Machine(Section):
     """Where the last session ran."""
 
-    model_config = _TYPED
+    model_config = _CONFIG
 
     platform: str | None = None
     """operating system and processor"""
@@ -59,35 +55,29 @@ class Machine(BaseModel):
         return cls(platform=platform.platform(), python=platform.python_version(), cpus=os.cpu_count())
 
 
-class RunDescription(BaseModel):
+class RunDescription(Document):
     """What run.json holds."""
 
-    model_config = _TYPED
+    model_config = _CONFIG
+    what: ClassVar[str] = "the description of a run"
 
-    format: Literal[1] = FORMAT
-    """of this file; 1 where it is missing"""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
     """what must be the same for a run to be continued: model and fingerprint of its files, engine, data type, sha256 of
     question and reference file, fingerprint of the prompts, name of the judge, and all of `JudgeSettings`"""
     finished: bool = False
     """whether all that was asked for is judged and in place"""
-    counts: dict[str, dict[str, Any]] = {}
+    counts: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """how the judgements of each order came out, once it is finished: total, ok, repaired, failed, win, tie, lose .."""
-    sessions: list[Session] = []
+    sessions: list[Session] = Field(default_factory=list)
     """in the order of their starts"""
     machine: Machine | None = None
     """where the last session ran"""
 
-    def write(self, path: Path) -> None:
-        """Put it in place whole; what was never said is left out."""
-        write_text(path, dump_json(self.model_dump(exclude_unset=True), indent=2) + "\n")
+    def to_record(self) -> dict[str, Any]:
+        """What was never said is left out, and settings stay as they are, half a surrogate pair included."""
+        return self.model_dump(exclude_unset=True)
 
 
 def read_description(path: Path) -> RunDescription | None:
     """What run.json holds; None where there is none. Raises InputError for a damaged one."""
-    if not path.exists():
-        return None
-    try:
-        return RunDescription.model_validate(read_json(path))
-    except ValidationError as error:
-        raise InputError(f"{path}: not the description of a run ({describe_fault(error)})") from None
+    return RunDescription.read(path) if path.exists() else None

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from judgelm.errors import InputError
 from judgelm.files import remove_unfinished
 from judgelm.jsonl import Record
-from judgelm.judge.description import FORMAT, Machine, RunDescription, Session, read_description
+from judgelm.judge.description import Machine, RunDescription, Session, read_description
 from judgelm.judge.judge import JudgeLike
 from judgelm.judge.judged import Judged
 from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
@@ -68,7 +68,7 @@ class _RunFile:
         self._began = time.perf_counter()
         self.session = Session(started=time.time(), judged=0, versions=versions())
         self.described = RunDescription(
-            format=FORMAT,
+            format=1,
             settings=dict(settings),
             finished=False,
             counts=earlier.counts,
@@ -83,7 +83,7 @@ class _RunFile:
         if self.judge is not None:
             # an engine may count as it goes
             self.session.engine = dict(self.judge.description)
-        self.described.write(self._path)
+        self.described.write(self._path, indent=2)
 
     def finish(self, found: Mapping[Order, OrderFile]) -> None:
         self.described.counts |= {order: dict(one.counts) for order, one in found.items()}
