@@ -15,9 +15,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["judgelm.train.settings", "judgelm.train.trainer", "judgelm.train.model", "datasets", "peft", "safetensors.torch"]
-)
+_CONTEXT.set_forkserver_preload([
+    *("judgelm.train.settings", "judgelm.train.trainer", "judgelm.train.model", "judgelm.engine.hf.engine"),
+    *("datasets", "peft", "safetensors.torch", "torch.distributed.fsdp"),
+])  # fmt: skip
 
 
 def free_port() -> int:
