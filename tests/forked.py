@@ -11,13 +11,15 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["judgelm.train.settings", "judgelm.train.trainer", "judgelm.train.model", "datasets", "peft", "safetensors.torch"]
-)
+_CONTEXT.set_forkserver_preload([
+    *("judgelm.train.settings", "judgelm.train.trainer", "judgelm.train.model", "judgelm.engine.hf.engine"),
+    *("datasets", "peft", "safetensors.torch", "torch.distributed.fsdp"),
+])  # fmt: skip
 
 
 def free_port() -> int:
@@ -37,7 +39,7 @@ def run_forked(
     common = {**variables, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("stdout", "stderr")]
-        pending = {}
+        pending: dict[int, BaseProcess] = {}
         for rank in range(ranks):
             number, count = str(rank), str(ranks)
             own = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
@@ -47,13 +49,13 @@ def run_forked(
         codes: list[int] = []
         while pending:
             ended = wait(list(pending), timeout=300)
-            processes = [pending.pop(int(sentinel)) for sentinel in ended]  # type: ignore[call-overload]
-            for process in processes:
-                process.join()
-                codes.append(process.exitcode or 0)
+            for sentinel in [sentinel for sentinel in pending if sentinel in ended]:
+                gone = pending.pop(sentinel)
+                gone.join()
+                codes.append(gone.exitcode or 0)
             if not ended or any(codes):
-                for process in pending.values():
-                    process.terminate()
+                for left in pending.values():
+                    left.terminate()
             assert ended, f"{words} ran for more than 300 s"
         stdout, stderr = (file.read_text(encoding="utf-8", errors="replace") for file in files)
     return subprocess.CompletedProcess(words, codes[0] if ranks == 1 else int(any(codes)), stdout, stderr)

@@ -273,7 +273,12 @@ def test_rows_are_scanned_once_and_again_when_the_file_changes(
 ) -> None:
     typed: list[Line] = []
     from_line = TrainingSample.from_line
-    monkeypatch.setattr(TrainingSample, "from_line", lambda line: typed.append(line) or from_line(line))
+
+    def counting(line: Line) -> TrainingSample:
+        typed.append(line)
+        return from_line(line)
+
+    monkeypatch.setattr(TrainingSample, "from_line", counting)
     first = load(tmp_path, encoder, [training_record(1), training_record(2)])
     assert len(typed) == 2
     again = load(tmp_path, encoder, [training_record(1), training_record(2)])

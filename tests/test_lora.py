@@ -42,7 +42,7 @@ def test_an_adapter_is_trained_and_judges_as_it_was_trained(
     import datasets
 
     from judgelm.train.settings import parse
-    from judgelm.train.train import train
+    from judgelm.train.training import train
 
     sizes, layers, num_experts = BASES[kind]
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")

@@ -358,6 +358,24 @@ def test_evaluation_rope_scaling_and_pretokenize(tmp_path: Path, train_file: Pat
     judges(output, tmp_path, environment)
 
 
+def test_several_processes_are_started_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    from judgelm import cli
+
+    started: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        started.append(command)
+        return 3
+
+    monkeypatch.setattr(subprocess, "call", call)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "--lora", "--nproc", "2", "--data_path", "rows.jsonl"])
+    assert ended.value.code == 3
+    script = str(ROOT / "judgelm" / "train" / "train_lora.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert started == [[*torchrun, script, "--data_path", "rows.jsonl"]]
+
+
 def test_train_data_check(tmp_path: Path, environment: dict[str, str], model_folder: Path) -> None:
     good = [training_record(number, reference=False) for number in range(10)]
     records = [*good, good[0] | {"question_id": 77}, training_record(90) | {"text": "error"},

@@ -20,7 +20,7 @@ def train_here(tmp_path: Path, model_folder: Path, train_file: Path, monkeypatch
     import datasets
 
     from judgelm.train.settings import parse
-    from judgelm.train.train import train
+    from judgelm.train.training import train
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
     monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "judgelm"))

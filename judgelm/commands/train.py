@@ -29,8 +29,7 @@ def run(args: argparse.Namespace) -> None:
     """Train in this process, or through torchrun where there are several GPUs or `--nproc` says so."""
     import torch
 
-    from judgelm.train import train
-    from judgelm.train.settings import parse
+    from judgelm.train import settings
 
     asks_for_help = bool({"-h", "--help"} & set(args.flags))
     if asks_for_help:
@@ -41,8 +40,12 @@ def run(args: argparse.Namespace) -> None:
     count = args.nproc or max(1, torch.cuda.device_count())
     if count == 1 or "RANK" in os.environ or asks_for_help:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-        train.train(parse(args.flags, args.lora))
+        parsed = settings.parse(args.flags, args.lora)
+        # loads most, and is needed for right flags only
+        from judgelm.train.training import train
+
+        train(parsed)
         return
-    script = Path(train.__file__).with_name("train_lora.py" if args.lora else "train.py")
+    script = Path(settings.__file__).with_name("train_lora.py" if args.lora else "train.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
     sys.exit(subprocess.call([*command, str(script), *args.flags]))

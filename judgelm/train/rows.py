@@ -151,7 +151,8 @@ class TrainingRows:
 
 
 def _scan_all(lines: LineFile, encoder: ExampleEncoder) -> Record:
-    counts, skipped = RowCounts(), []
+    counts = RowCounts()
+    skipped: list[int] = []
     for number, row in enumerate(scan(lines, encoder)):
         counts.add(*row)
         if not row.state.trained:
