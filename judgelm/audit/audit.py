@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from judgelm.audit import perturbations
 from judgelm.audit.checks import CHECKS, CheckVerdict, choose_checks, judge_effect
@@ -17,6 +17,7 @@ from judgelm.audit.probes import AGAIN, BOTH, PLACED, PLAIN, Round, make_probes,
 from judgelm.audit.sources import Source, read_sources
 from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
+from judgelm.jsonl import Record
 from judgelm.judge.settings import JudgeSettings
 from judgelm.sample import Sample, question_key
 from judgelm.samples import PathLike, Samples, read_samples
@@ -87,32 +88,40 @@ def run_audit(
     """
     from judgelm.audit.findings import Audit
     from judgelm.judge.choice import prepare
+    from judgelm.judge.folder import describe_files
+
+    chosen = prepare(judge)
+    name = model_id or chosen.model_id
+    settings = _fill(settings or AuditSettings(), chosen, name)
+    if isinstance(questions, str | os.PathLike):
+        questions = read_samples(questions, reference_file=reference_file)
+    samples, files = questions[:limit], _name_files(questions)
+    sources = read_sources(samples, files["question_file"], teacher, settings.self_id or name)
+    rounds = _Rounds(settings, chosen, name, Path(output_dir).expanduser(), describe_files(samples))
+    evidence = _judge_probes(sources, settings.checks, rounds)
+    findings = [measure(check, evidence) for check in settings.checks]
+    found = Audit(judge=name, settings=_describe(rounds, files, teacher, len(samples)), checks=findings)
+    found.write(rounds.folder / AUDIT_FILE, indent=2)
+    return found
+
+
+def _describe(rounds: _Rounds, files: Mapping[str, str | None], teacher: PathLike | None, num_samples: int) -> Record:
     from judgelm.judge.run import versions
 
-    settings, chosen = settings or AuditSettings(), prepare(judge)
-    files = _Files.of(questions, reference_file)
-    samples = list(files.samples[:limit])
-    name = model_id or chosen.model_id
-    settings = _fill(settings, chosen, name)
-    sources = read_sources(samples, files.question_file, teacher, settings.self_id or name)
-    rounds = _Rounds(settings, chosen, name, Path(output_dir).expanduser(), files)
-    evidence = _judge_probes(sources, settings.checks, rounds)
-    described = {
+    chosen, settings = rounds.chosen, rounds.settings
+    return {
         **chosen.described,
-        **files.named,
-        "question_file_sha256": files.digests["question_file_sha256"],
+        **files,
+        "question_file_sha256": rounds.digests["question_file_sha256"],
         "teacher": None if teacher is None else os.fspath(teacher),
         "self_id": settings.self_id,
-        "samples": len(samples),
+        "samples": num_samples,
         "scoring": settings.scoring,
         "temperature": settings.temperature,
         "seed": settings.seed,
         "constrained": chosen.constrained,
         "versions": versions(),
     }
-    found = Audit(judge=name, settings=described, checks=[measure(check, evidence) for check in settings.checks])
-    found.write(rounds.folder / AUDIT_FILE, indent=2)
-    return found
 
 
 def _fill(settings: AuditSettings, chosen: JudgeChoice, name: str) -> AuditSettings:
@@ -121,31 +130,11 @@ def _fill(settings: AuditSettings, chosen: JudgeChoice, name: str) -> AuditSetti
     return replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """Where samples come from; None where from no file."""
-
-    samples: Sequence[Sample]
-    question_file: str | None
-    reference_file: str | None
-
-    @classmethod
-    def of(cls, questions: PathLike | Sequence[Sample], reference_file: PathLike | None) -> _Files:
-        if isinstance(questions, str | os.PathLike):
-            samples = read_samples(questions, reference_file=reference_file)
-            return cls(samples, os.fspath(questions), reference_file and os.fspath(reference_file))
-        if not isinstance(questions, Samples):
-            return cls(questions, None, None)
-        references = questions.files.reference_file
-        return cls(questions, str(questions.files.question_file), references and str(references))
-
-    @property
-    def named(self) -> dict[str, str | None]:
-        return {"question_file": self.question_file, "reference_file": self.reference_file}
-
-    @property
-    def digests(self) -> dict[str, str | None]:
-        return {f"{name}_sha256": hash_file(path) if path else None for name, path in self.named.items()}
+def _name_files(samples: Sequence[Sample]) -> dict[str, str | None]:
+    """Those that judgements depend on; None where samples come from no file."""
+    given = samples.files if isinstance(samples, Samples) else None
+    files = (given.question_file, given.reference_file) if given else (None, None)
+    return {name: path and str(path) for name, path in zip(("question_file", "reference_file"), files, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,25 +145,25 @@ class _Rounds:
     chosen: JudgeChoice
     name: str
     folder: Path
-    files: _Files
+    digests: Mapping[str, Any]
+    """of the files"""
 
     def judge(self, samples: Sequence[Sample], in_round: Round) -> Mapping[str, JudgedSample]:
         """By `question_id`."""
         from judgelm.judge.run import RunFiles, run_judge
 
         given, folder = self.settings, self.folder / in_round.name
-        drawn = in_round.temperature is not None
         settings = JudgeSettings(
             scores_only=True,
             temperature=given.temperature if in_round.temperature is None else in_round.temperature,
             max_new_tokens=given.max_new_tokens,
             seed=given.seed + in_round.seed,
             constrained=self.chosen.constrained,
-            scoring="sample" if drawn or given.scoring is None else given.scoring,
+            scoring=given.scoring or "expected" if in_round.temperature is None else "sample",
         )
         described = {
             **self.chosen.described,
-            **self.files.digests,
+            **{name: self.digests[name] for name in ("question_file_sha256", "reference_file_sha256")},
             "perturbations_sha256": hash_file(perturbations.__file__),
         }
         files = RunFiles.in_folder(folder, in_round.orders)

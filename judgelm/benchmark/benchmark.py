@@ -119,13 +119,12 @@ def run_benchmark(
     from judgelm.judge.kept import keep_questions
 
     found = read_benchmark(name, data, answers=answers, grades=grades)
-    settings = replace(settings or JudgeSettings(), task=found.benchmark.task)
     # loaded for the first split that has anything left to judge
-    chosen = prepare(judge)
+    chosen, settings = prepare(judge), replace(settings or JudgeSettings(), task=found.benchmark.task)
     metrics: dict[str, Measured | Grades] = {}
-    judged = {}
+    judged, place = {}, Path(output_dir).expanduser()
     for part, split in found.splits.items():
-        folder = Path(output_dir).expanduser() / split.name
+        folder = place / split.name
         questions = folder / "questions.jsonl"
         keep_questions(questions, split.records, keep_judged, "is of other data")
         samples = read_samples(questions, settings.task, reference_file=split.reference, seed=settings.seed)[:limit]
@@ -134,7 +133,7 @@ def run_benchmark(
         )
         metrics[part] = _measure(found.benchmark, split, folder)
     report = BenchmarkReport(**_describe(found), judge=model_id or chosen.name, metrics=metrics)
-    report.write(Path(output_dir).expanduser() / REPORT_FILE, indent=2)
+    report.write(place / REPORT_FILE, indent=2)
     return BenchmarkRun(report, judged, chosen)
 
 

@@ -37,11 +37,6 @@ class Predictions:
     odd: Sequence[str] = ()
     """what is wrong with the rows that could not be read"""
 
-    @property
-    def verdicts(self) -> Mapping[str, Any]:
-        """Those of the answers in the data's order, as they stand in the file."""
-        return {key: given[0] for key, given in self.given.items()}
-
     def reading(self, key: str) -> Reading:
         """A verdict as a judgement; one that its vocabulary has not is unparsed."""
         return self._read(self.given[key][0], exchanged=False)
