@@ -24,7 +24,7 @@ from judgelm.samples import PathLike, Samples, read_samples
 
 if TYPE_CHECKING:
     from judgelm.audit.findings import Audit, Finding
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
     from judgelm.evaluation.metrics.intervals import Estimate
     from judgelm.judge.choice import JudgeChoice, ModelChoice
 

@@ -19,7 +19,7 @@ from judgelm.ranking.rank import RankSettings, rank
 from judgelm.samples import PathLike, read_samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
     from judgelm.judge.choice import JudgeChoice, ModelChoice
     from judgelm.judge.log import OrderFile
     from judgelm.ranking.ranking import Ranking

@@ -43,7 +43,7 @@ def read_beside(folder: Path) -> Beside:
 
     audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
     described = read_description(folder / "run.json")
-    return Beside(audit, ranking, described and described.model_dump())
+    return Beside(audit, ranking, described.to_record() if described else None)
 
 
 def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:

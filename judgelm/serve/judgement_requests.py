@@ -172,5 +172,5 @@ class ResultOut(BaseModel):
             consistent=verdict.consistent,
             judgements=[JudgementOut.of(one) for one in result.generated],
             suspicious_markers=count_markers(verdict.sample),
-            error=error and ErrorOut(message=error, type="invalid_request_error", code=PROMPT_TOO_LONG),
+            error=ErrorOut(message=error, type="invalid_request_error", code=PROMPT_TOO_LONG) if error else None,
         )

@@ -40,9 +40,9 @@ class Collator:
             batch = _borders([len(each) for each in ids]) | {"input_ids": torch.cat(ids)[None]}
             return batch | self._targets(torch.cat(labels)[None], torch.cat(is_score)[None])
         # no mask: padding stands on the right, where a causal model never looks from a real token
-        batch = {"input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad)}
-        padded = pad_sequence(labels, batch_first=True, padding_value=IGNORED)
-        return batch | self._targets(padded, pad_sequence(is_score, batch_first=True))
+        batch = {"input_ids": pad_sequence(list(ids), batch_first=True, padding_value=self.pad)}
+        padded = pad_sequence(list(labels), batch_first=True, padding_value=IGNORED)
+        return batch | self._targets(padded, pad_sequence(list(is_score), batch_first=True))
 
     def _targets(self, labels: Int[Tensor, "B T"], is_score: Bool[Tensor, "B T"]) -> dict[str, Tensor]:
         batch = {"labels": labels}

@@ -15,7 +15,8 @@ from transformers import set_seed
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Record, dump_json
-from judgelm.models.loading import ModelFolder, find_model, load_tokenizer
+from judgelm.models.folder import ModelFolder, find_model
+from judgelm.models.loading import load_tokenizer
 from judgelm.train import fsdp
 from judgelm.train.arguments import Settings
 from judgelm.train.augmentation import Augmentation

@@ -16,6 +16,7 @@ import gradio as gr
 from pydantic import ValidationError
 
 from judgelm.errors import InputError, one_line
+from judgelm.evaluation.evaluation import measure_files
 from judgelm.jsonl import Record, write_lines
 from judgelm.judge.run import stamped
 from judgelm.judge.settings import Order

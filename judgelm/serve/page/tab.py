@@ -130,7 +130,7 @@ def _bind(page: Page, tab: Tab, settings: list[Any], form: _Form, place: _Place)
     first = form.judge.click(judge(page, tab, fresh=False), inputs, place.outputs, cancels=[follows], **run)
     second = form.again.click(judge(page, tab, fresh=True), inputs, place.outputs, cancels=[follows, first], **run)
     form.judge.click(None, cancels=[second])
-    everything = [first, second, follows]
+    everything: list[Any] = [first, second, follows]
     form.stop.click(None, cancels=everything)
     images = [] if form.image is None else [form.image]
     empty = [*("" for _ in form.texts), "", "", gr.update(value="", visible=False), {}, "", None, "", ""]
