@@ -566,7 +566,7 @@ def test_the_clients_of_a_stack_see_a_failing_worker_as_a_clear_error() -> None:
     async def ask(sent: str) -> str:
         workers = Workers("http://controller")
         workers._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
-        async for _ in workers.stream("m", GenerateParams.model_construct({"prompt"}, prompt=sent)):
+        async for _ in workers.stream("m", GenerateParams(prompt=sent)):
             pass
         return "fine"
 

@@ -32,11 +32,9 @@ _STATUS: dict[int, int] = {
 }
 _CODES = {
     400: "invalid_request",
-    401: "invalid_api_key",
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
-    415: "not_json",
     422: "invalid_request",
     429: "overloaded",
     500: "server_error",

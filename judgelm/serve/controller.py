@@ -10,7 +10,7 @@ import contextlib
 import hmac
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
 from fastapi import APIRouter, FastAPI, HTTPException
@@ -138,29 +138,24 @@ def _speaker(http: HTTPRequest) -> str:
 def _for_clients(controller: Controller) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/list_missing_models")
-    async def list_missing_models() -> Any:
-        with controller.lock:
-            return {"models": sorted(name for models in controller.missing.values() for name in models)}
+    def listed(names: Callable[[], list[str]]) -> Callable[[], Any]:
+        async def answer() -> dict[str, list[str]]:
+            with controller.lock:
+                return {"models": names()}
+
+        return answer
+
+    for path, names in {
+        "/list_models": controller.list_models,
+        "/list_multimodal_models": controller.list_multimodal_models,
+        "/list_language_models": controller.list_language_models,
+        "/list_missing_models": controller.list_missing_models,
+    }.items():
+        router.add_api_route(path, listed(names), methods=["POST"])
 
     @router.post("/refresh_all_workers")
     def refresh_all_workers() -> None:
         controller.refresh_all_workers()
-
-    @router.post("/list_models")
-    async def list_models() -> Any:
-        with controller.lock:
-            return {"models": controller.list_models()}
-
-    @router.post("/list_multimodal_models")
-    async def list_multimodal_models() -> Any:
-        with controller.lock:
-            return {"models": controller.list_multimodal_models()}
-
-    @router.post("/list_language_models")
-    async def list_language_models() -> Any:
-        with controller.lock:
-            return {"models": controller.list_language_models()}
 
     @router.post("/get_worker_address")
     async def get_worker_address(body: ModelQuestion) -> Any:

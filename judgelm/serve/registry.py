@@ -157,6 +157,10 @@ class Controller(BaseController):  # type: ignore[misc]
             log.info("worker %s has said goodbye", worker_name)
             return True
 
+    def list_missing_models(self) -> list[str]:
+        """Those in `missing`."""
+        return sorted(name for models in self.missing.values() for name in models)
+
     def place_of(self, worker_name: str) -> Place | None:
         """Where a registered worker is."""
         with self.lock:
