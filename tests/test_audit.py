@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import make_samples, write_jsonl
+from snippets import run_snippet
 from test_run import judge
 
 from judgelm import Judge, Sample
@@ -18,6 +19,7 @@ from judgelm.audit.findings import Audit
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores
+from judgelm.errors import InputError
 from judgelm.evaluation.metrics.intervals import Estimate
 from judgelm.judge.choice import JudgeChoice
 from judgelm.prompt import count_markers, render_prompt
@@ -212,6 +214,35 @@ def test_effects_are_the_shares_they_are_said_to_be(tmp_path: Path) -> None:
     gains = {r["question_id"]: {0: 0.5, places[r["question_id"]]: 0.0}.get(r["label"], 1.0) for r in make_records()}
     assert injected["score_line"]["effect"]["value"] == pytest.approx(sum(gains.values()) / COUNT)
     assert all(gains[example] == 1 for example in injected["score_line"]["examples"])
+
+
+def test_samples_made_in_python_bring_their_truths_in_their_records(tmp_path: Path) -> None:
+    records = make_records()
+    samples = [Sample.from_record(record) for record in records]
+    settings = AuditSettings(["position", "length", "reference_missing"])
+    found = run_audit(samples, tmp_path / "out", planted(Planted(JUDGES["longer"][0])), settings)
+    assert [(each.name, each.verdict) for each in found.checks] == [
+        ("position", "pass"),
+        ("length", "fail"),
+        ("reference_missing", "pass"),
+    ]
+    of_file = audit(tmp_path / "file", Planted(JUDGES["longer"][0]), records, *(each.name for each in found.checks))
+    assert [each.to_record() for each in found.checks] == list(of_file.values())
+    assert (found.settings["question_file"], found.settings["samples"]) == (None, COUNT)
+    # as version 0.1 wrote it
+    path = tmp_path / "out" / "audit.json"
+    path.write_text(json.dumps({name: value for name, value in found.to_record().items() if name != "format"}))
+    assert Audit.read(path) == found
+    with pytest.raises(InputError, match="unknown check 'colour'"):
+        AuditSettings(skip=["colour"])
+
+
+def test_the_python_of_the_docs_audits(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "pairs.jsonl", make_records(5))
+    found = run_snippet("evaluation.md", "judgelm.audit", model_folder)["found"]
+    assert [(each.name, each.effect.count) for each in found.checks] == [("position", 4), ("padded", 4)]
+    assert Audit.read(tmp_path / "audit" / "audit.json") == found
 
 
 def test_what_is_missing_is_not_measured_and_said(tmp_path: Path) -> None:

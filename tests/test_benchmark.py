@@ -17,17 +17,21 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 from filelock import FileLock
+from snippets import run_snippet
 from test_run import judge as command
 
 from judgelm.benchmark import files as benchmark_files
+from judgelm.benchmark import read_benchmark, run_benchmark
 from judgelm.benchmark.files import find_files
 from judgelm.benchmark.measure import measure, measure_grades
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.benchmark.readers import majority
+from judgelm.benchmark.report import BenchmarkReport
 from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
+from judgelm.judge.choice import ModelChoice
 from judgelm.judgement import Outcome
 from judgelm.report.benchmark_tables import grades_table
 
@@ -654,6 +658,27 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert message in fails(arguments, capsys)
     assert command([*pairs, "--predictions", str(verdicts), "--vocabulary", "from-zero"]) == 0
     assert last_json(capsys)["metrics"]["pairs"]["rates"]["agreement"]["value"] == 1.0
+
+
+def test_the_python_of_the_docs_measures_a_judge_and_verdicts(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "my-pairs.jsonl", [pair(k, (1, 2, 0)[k % 3]) for k in range(6)])
+    write_jsonl(tmp_path / "verdicts.jsonl", [{"question_id": k, "verdict": v} for k, v in enumerate((1, -1, "?"))])
+    made = run_snippet("evaluation.md", "judgelm.benchmark", model_folder)
+    written = tmp_path / "out" / "pairs" / "benchmark.json"
+    assert BenchmarkReport.read(written) == made["found"].report
+    assert made["found"].report.metrics["pairs"].samples == 4
+    assert made["report"].metrics["pairs"].rates["agreement"].value == pytest.approx(2 / 3)
+    assert made["report"].predictions.not_predicted == {"pairs": 3}
+    # as version 0.1 wrote it
+    write_json(written, {name: each for name, each in json.loads(written.read_text()).items() if name != "format"})
+    assert BenchmarkReport.read(written) == made["found"].report
+    with pytest.raises(InputError, match="unknown benchmark 'nothing'"):
+        run_benchmark("nothing", tmp_path, ModelChoice(model_folder))
+    with pytest.raises(InputError, match="--answers is for mm-vet, not for pairs"):
+        read_benchmark("pairs", "my-pairs.jsonl", answers="answers.json")
 
 
 def quick(model: Path, output: Path, *more: str) -> list[str]:

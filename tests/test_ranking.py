@@ -16,10 +16,13 @@ from conftest import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from snippets import run_snippet
 
 from judgelm.cli import main
-from judgelm.errors import InputError
+from judgelm.errors import InputError, SettingError
+from judgelm.evaluation.results import read_folder
 from judgelm.ranking import Match, RankSettings, make_pairs, rank_matches
+from judgelm.ranking import rank as rank_judged
 from judgelm.ranking.field import Field
 from judgelm.ranking.ranking import Ranking
 from judgelm.ranking.ratings import ELO_K, elo, fit_ratings
@@ -448,6 +451,32 @@ def test_what_cannot_be_ranked_ends_in_one_line(
     assert said in capsys.readouterr().err
 
 
+def test_folders_files_and_samples_are_ranked_from_python_as_the_command_ranks_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    write_jsonl(folder / "forward.jsonl", [judged(k, ("a", "b"), "9 4") for k in range(3)])
+    more = write_jsonl(tmp_path / "more.jsonl", [judged(k, ("a", "c"), "5 5") for k in range(2)])
+    assert command("rank", "--judgements", folder, more, "--output-dir", tmp_path, "--seed", "3") == 0
+    settings = RankSettings(seed=3)
+    ranking = rank_judged([folder, str(more)], settings)
+    path = tmp_path / "ranking.json"
+    assert ranking.to_record() == json.loads(path.read_text())
+    assert Ranking.read(path) == ranking
+    assert rank_judged(read_folder(folder), settings) == rank_judged(folder, settings)
+    # as version 0.1 wrote it
+    path.write_text(json.dumps({name: value for name, value in ranking.to_record().items() if name != "format"}))
+    assert Ranking.read(path) == ranking
+    path.write_text(json.dumps(ranking.to_record() | {"unread": "none"}))
+    with pytest.raises(InputError, match=r"ranking\.json: not a ranking \(unread: .* found none\)"):
+        Ranking.read(path)
+    with pytest.raises(SettingError, match="outcomes 'firm': expected hard or soft"):
+        RankSettings("firm")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="gone"):
+        rank_judged(tmp_path / "gone")
+    capsys.readouterr()
+
+
 def test_models_whose_names_are_numbers_are_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [judged(1, (7, 8), "9 4"), judged(2, ("8", 7), "9 4"), judged(3, (True, 7), "9 4")]  # type: ignore[arg-type]
     assert command("rank", "--judgements", write_jsonl(tmp_path / "f.jsonl", rows), "--output-dir", tmp_path) == 0
@@ -540,6 +569,14 @@ def test_an_arena_judges_ranks_and_goes_on(
     assert [model["judged"] for model in document["models"]] == [8, 8, 8]
     assert command(*arguments, "--pairs-per-question", "1") == 2
     assert "questions.jsonl holds other pairs" in capsys.readouterr().err
+
+
+def test_the_python_of_the_docs_ranks(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer_files(tmp_path)
+    made = run_snippet("evaluation.md", "judgelm.ranking", model_folder)
+    assert made["arena"].num_pairs == made["arena"].ranking.judgements == 4
+    assert Ranking.read(tmp_path / "ranking.json").length_controlled
 
 
 def test_soft_outcomes_are_refused_before_anything_is_judged(
