@@ -84,7 +84,10 @@ class RowCounts:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RowCounts:
         """Counts that were written as `vars(counts)`."""
-        return cls(**{name: Counter(found) if isinstance(found, dict) else found for name, found in record.items()})
+        values: dict[str, Any] = {
+            name: Counter(found) if isinstance(found, dict) else found for name, found in record.items()
+        }
+        return cls(**values)
 
 
 def _short(*texts: str) -> str:
