@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
@@ -15,7 +15,7 @@ from judgelm.train.examples import EpochSampler
 def judgement_loss(
     logits: Float[Tensor, "B K V"],
     labels: Int[Tensor, "B K"],
-    num_targets: Int[Tensor, ""] | int | None = None,
+    num_targets: Num[Tensor, ""] | int | None = None,
     weights: Float[Tensor, "B K"] | None = None,
 ) -> Float[Tensor, ""]:
     """Cross entropy of the target tokens, summed and divided by their number in the whole global batch.
