@@ -84,7 +84,8 @@ class RowCounts:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RowCounts:
         """Counts that were written as `vars(counts)`."""
-        return cls(**{name: Counter(found) if isinstance(found, dict) else found for name, found in record.items()})
+        given: dict[str, Any] = {n: Counter(found) if isinstance(found, dict) else found for n, found in record.items()}
+        return cls(**given)
 
 
 def _short(*texts: str) -> str:

@@ -60,7 +60,7 @@ def translate(flags: Flags) -> tuple[Flags, list[str]]:
         elif name in _WITHOUT_EFFECT:
             notes.append(f"--{name} has no effect: {_WITHOUT_EFFECT[name]}")
         elif name == "warmup_ratio":
-            if not 0 <= _number(name, value) < 1:
+            if not _is_share(value):
                 raise InputError(f"--warmup_ratio: expected a share from 0 to below 1, found {value}")
             notes.append(f"--warmup_ratio is given as --warmup_steps {value} in transformers 5: below 1 it is a share")
             kept.append(("warmup_steps", [value]))
@@ -74,7 +74,8 @@ def translate(flags: Flags) -> tuple[Flags, list[str]]:
             fsdp_config |= _fsdp_entries(" ".join(values).split())
             kept.append(("fsdp", []))
         elif name == "fsdp_config":
-            fsdp_config = _read_fsdp_config(value) | fsdp_config
+            entries = read_object(name, value)
+            fsdp_config = {key.removeprefix("fsdp_"): entry for key, entry in entries.items()} | fsdp_config
         else:
             kept.append((name, values))
     if fsdp_config:
@@ -82,11 +83,11 @@ def translate(flags: Flags) -> tuple[Flags, list[str]]:
     return kept, notes
 
 
-def _number(name: str, value: str) -> float:
+def _is_share(value: str) -> bool:
     try:
-        return float(value)
+        return 0 <= float(value) < 1
     except ValueError:
-        raise InputError(f"--{name}: expected a number, found {value!r}") from None
+        return False
 
 
 def _fsdp_entries(words: Sequence[str]) -> dict[str, Any]:
@@ -101,15 +102,15 @@ def _fsdp_entries(words: Sequence[str]) -> dict[str, Any]:
     return entries
 
 
-def _read_fsdp_config(value: str) -> dict[str, Any]:
-    if not value.lstrip().startswith("{"):
-        entries: dict[str, Any] = read_json(value)
-    else:
-        try:
-            entries = json.loads(value)
-        except ValueError as error:
-            raise InputError(f"--fsdp_config: not JSON that can be read ({error})") from None
-    return {name.removeprefix("fsdp_"): entry for name, entry in entries.items()}
+def read_object(name: str, value: str) -> dict[str, Any]:
+    """The value of a flag that is a JSON object, or a file that holds one. Raises InputError."""
+    try:
+        entries: dict[str, Any] = json.loads(value) if value.lstrip().startswith("{") else read_json(value)
+    except ValueError as error:
+        raise InputError(f"--{name}: not JSON that can be read ({error})") from None
+    except InputError as error:
+        raise InputError(f"--{name} {error}") from None
+    return entries
 
 
 def fit_to_machine(flags: Flags) -> tuple[Flags, list[str]]:
@@ -130,11 +131,8 @@ def fit_to_machine(flags: Flags) -> tuple[Flags, list[str]]:
     if "fsdp" in given and os.environ.get("WORLD_SIZE", "1") == "1":
         flags = [flag for flag in flags if flag[0] != "fsdp"]
         notes.append("--fsdp has no effect in a single process: torchrun --nproc_per_node starts several")
-    if given.get("tf32", ["False"])[:1] != ["False"] and not _has_tf32():
+    has_tf32 = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8
+    if given.get("tf32", ["False"])[:1] != ["False"] and not has_tf32:
         flags = [flag for flag in flags if flag[0] != "tf32"]
         notes.append("--tf32 has no effect: there is no GPU that computes in it")
     return flags, notes
-
-
-def _has_tf32() -> bool:
-    return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 8

@@ -36,10 +36,6 @@ class RowState(StrEnum):
     TOO_LONG = "too_long"
     """does not fit even with empty answers: skipped"""
 
-    @property
-    def trained(self) -> bool:
-        return self in (RowState.OK, RowState.SHORTENED)
-
 
 class ScannedRow(NamedTuple):
     """What was found about a row."""
@@ -155,7 +151,7 @@ def _scan_all(lines: LineFile, encoder: ExampleEncoder) -> Record:
     skipped: list[int] = []
     for number, row in enumerate(scan(lines, encoder)):
         counts.add(*row)
-        if not row.state.trained:
+        if row.state not in (RowState.OK, RowState.SHORTENED):
             skipped.append(number)
     return {"skipped": skipped, "counts": vars(counts)}
 

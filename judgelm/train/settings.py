@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -16,9 +15,8 @@ from transformers.integrations import integration_utils
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from judgelm.errors import InputError, one_line
-from judgelm.jsonl import read_json
 from judgelm.train.arguments import DataArguments, LoraArguments, ModelArguments, Settings, TrainingArguments
-from judgelm.train.published_flags import Flags, fit_to_machine, join_flags, split_flags, translate
+from judgelm.train.published_flags import Flags, fit_to_machine, join_flags, read_object, split_flags, translate
 
 Checks = Iterator[tuple[bool, str]]
 """whether something cannot be, and what to say then"""
@@ -83,16 +81,8 @@ def _check_json(flags: Flags) -> None:
     for name, values in flags:
         if name not in TrainingArguments._VALID_DICT_FIELDS or not values or not values[0].strip():
             continue
-        if values[0].lstrip().startswith("{"):
-            try:
-                json.loads(values[0])
-            except ValueError as error:
-                raise InputError(f"--{name}: not JSON that can be read ({error})") from None
-        elif name in ("deepspeed", "accelerator_config"):
-            try:
-                read_json(values[0])
-            except InputError as error:
-                raise InputError(f"--{name} {error}") from None
+        if values[0].lstrip().startswith("{") or name in ("deepspeed", "accelerator_config"):
+            read_object(name, values[0])
         if name == "deepspeed" and find_spec("deepspeed") is None:
             raise InputError("--deepspeed: it is not installed (pip install deepspeed)")
 
