@@ -9,8 +9,11 @@ import ast
 import collections.abc
 import enum
 import importlib
+import inspect
+import itertools
 import re
 import sys
+import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -27,8 +30,12 @@ DOCS = ROOT / "docs"
 FIELDS = {
     "judgement": "judgelm.judge.log:JudgementRecord",
     "run": "judgelm.judge.description:RunDescription",
+    "summary": "judgelm.evaluation.summary:SummaryFile",
+    "benchmark": "judgelm.benchmark.report:BenchmarkReport",
+    "ranking": "judgelm.ranking.ranking:Ranking",
+    "audit": "judgelm.audit.findings:Audit",
 }
-"""a table of docs/formats.md -> the type that it is written from"""
+"""a table of docs/formats.md -> the type that it is written from; a type inside is told where it comes first"""
 JSON: dict[object, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "object"}
 JSON |= {list: "list", type(None): "null", typing.Any: "anything"}
 
@@ -48,8 +55,9 @@ def pages() -> list[tuple[Path, str]]:
     """Each page with the text that it should have."""
     formats = DOCS / "formats.md"
     tables = formats.read_text(encoding="utf-8")
+    told: set[type] = set()
     for name, place in FIELDS.items():
-        tables = between(tables, name, fields_table(place))
+        tables = between(tables, name, fields_table(place, told))
     architecture = DOCS / "architecture.md"
     return [
         (DOCS / "cli.md", cli_page()),
@@ -94,34 +102,60 @@ def _first_sentence(file: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    """A text in a table."""
+    return re.sub(r"\bNone\b", "null", text).replace("|", "\\|").replace("<", "&lt;")
 
 
-def fields_table(place: str) -> str:
-    """What a type says of its fields, and below it what the types in them say."""
+def fields_table(place: str, told: set[type]) -> str:
+    """What a type says of its fields, and below it what the types in them say, but for those `told` already."""
     module, _, name = place.partition(":")
     waiting: list[type[BaseModel]] = [getattr(importlib.import_module(module), name)]
     parts: list[str] = []
     for model in waiting:
+        meanings = _meanings(model)
         rows = [
-            f"| `{field.alias or name}` | {_spelled(field.annotation)} | {_cell(field.description or '')} |"
+            f"| `{name}` | {_spelled(field.annotation)} | {_cell(meanings.get(name, ''))} |"
             for name, field in model.model_fields.items()
         ]
         if parts:
-            parts.append(f"**{_noun(model)}**: {_docstring(model)}\n")
+            parts.append(f"**{_noun(model).capitalize()}**: {_docstring(model)}\n")
         parts.append("\n".join(["| field | type | meaning |", "|---|---|---|", *rows]) + "\n")
         inside = [one for field in model.model_fields.values() for one in _models(field.annotation)]
-        waiting += [one for one in dict.fromkeys(inside) if one not in waiting]
+        waiting += [one for one in dict.fromkeys(inside) if one not in waiting and one not in told]
+    told |= set(waiting)
     return "\n".join(parts)
 
 
+def _meanings(model: type) -> dict[str, str]:
+    """What stands in quotes below each field, in the type itself or in those that it is made of."""
+    found: dict[str, str] = {"format": "of this file"}
+    for one in reversed(model.__mro__):
+        if not one.__module__.startswith(TOP):
+            continue
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(one))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, said in itertools.pairwise(definition.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant):
+                found[ast.unparse(field.target)] = " ".join(str(said.value.value).split())
+    return found
+
+
 def _docstring(model: type) -> str:
+    """The first part of it."""
     return (model.__doc__ or "").split("\n\n")[0].replace("\n", " ").strip()
 
 
 def _noun(model: type) -> str:
     """RankedModel -> ranked model."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", model.__name__.lstrip("_")).lower()
+
+
+def _many(noun: str) -> str:
+    """number -> numbers, object of numbers -> objects of numbers."""
+    first, of, rest = noun.partition(" of ")
+    if of:
+        return f"{first}s of {rest}"
+    return noun if noun == "anything" or noun.endswith("s") or " or " in noun else f"{noun}s"
 
 
 def _models(annotation: object) -> Iterator[type[BaseModel]]:
@@ -144,9 +178,9 @@ def _spelled(annotation: object) -> str:
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return " or ".join(f"`{one.value}`" for one in annotation)
     if origin in (dict, collections.abc.Mapping):
-        return f"object of {_spelled(inside[1])}"
+        return f"object of {_many(_spelled(inside[1]))}"
     if origin is not None:
-        return f"list of {_spelled(inside[0])}"
+        return f"list of {_many(_spelled(inside[0]))}"
     return JSON.get(annotation, _noun(annotation) if isinstance(annotation, type) else str(annotation))
 
 

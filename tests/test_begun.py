@@ -27,7 +27,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def begun(folder: Path, model: Path) -> Path:
     """A copy in which the judge is a model of this machine: its files have other bytes elsewhere."""
-    from judgelm.models.loading import find_model
+    from judgelm.models.folder import find_model
 
     shutil.copytree(BEGUN, folder)
     run = json.loads((folder / "run.json").read_text())
