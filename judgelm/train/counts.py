@@ -84,15 +84,10 @@ class RowCounts:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> RowCounts:
         """Counts that were written as `vars(counts)`."""
-<<<<<<< HEAD
-        given: dict[str, Any] = {n: Counter(found) if isinstance(found, dict) else found for n, found in record.items()}
-        return cls(**given)
-=======
         values: dict[str, Any] = {
             name: Counter(found) if isinstance(found, dict) else found for name, found in record.items()
         }
         return cls(**values)
->>>>>>> train
 
 
 def _short(*texts: str) -> str:
