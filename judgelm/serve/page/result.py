@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TypeVar
 
-from judgelm.judge.judged import Judged
 from judgelm.judgement import MAX_SCORE, ParseState
 from judgelm.prompt import count_markers
 from judgelm.serve.judgement_requests import Result
@@ -36,7 +34,6 @@ STYLE = """
 #batch-metrics textarea { font-family: var(--font-mono); white-space: pre; overflow-x: auto; }
 @media (max-width: 640px) { .verdict .answer { grid-template-columns: 5.5rem 1fr 2.5rem; } }
 """
-_T = TypeVar("_T")
 GRADED = ("Reference answer", "Answer")
 """names of the answers where the first one is the measure of the second"""
 _MEANING = {"forward": "answers in the order given", "reversed": "answers 1 and 2 exchanged"}
@@ -48,7 +45,7 @@ def show_result(result: Result, names: Sequence[str]) -> str:
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in notes_on(result))
     return (
         f'<div class="verdict"><p class="statement {sure}" role="status">{escape(statement(result, names))}</p>'
-        f"{_bars(result.generated, names)}{notes}</div>"
+        f"{_bars(result, names)}{notes}</div>"
     )
 
 
@@ -81,7 +78,7 @@ def statement(result: Result, names: Sequence[str]) -> str:
         return f"No scores could be read from what the judge wrote{where}. Its text is below."
     if names == GRADED:
         return f"The answer gets {scores[1]:g} of 10."
-    found = [_winners(one, names) for one in result.judged]
+    found = [_winners([names[number - 1] for number in one.best], names) for one in result.verdict.readings]
     if len(found) == 1:
         return f"{found[0]}."
     if result.verdict.consistent:
@@ -93,9 +90,7 @@ def statement(result: Result, names: Sequence[str]) -> str:
     )
 
 
-def _winners(judged: Judged, names: Sequence[str]) -> str:
-    scores = _in_given_order(judged, judged.judgement.scores or ())
-    best = [name for name, score in zip(names, scores, strict=True) if score == max(scores)]
+def _winners(best: Sequence[str], names: Sequence[str]) -> str:
     if len(best) == len(names):
         return f"{'Both answers are' if len(names) == 2 else 'All answers are'} worth the same"
     if len(best) == 1:
@@ -109,7 +104,8 @@ def notes_on(result: Result) -> list[str]:
     for one in result.generated:
         where = "" if len(result.generated) == 1 else f" ({_MEANING[one.order]})"
         if one.shortened:
-            cut = _in_given_order(one, one.shortened)
+            first, second, *others = one.shortened
+            cut = [first, second, *others] if one.order == "forward" else [second, first, *others]
             parts = [f"answer {k} by {count} tokens" for k, count in enumerate(cut, start=1) if count]
             notes.append(f"The prompt was too long for the model: it shortened {', '.join(parts)}{where}.")
         if one.generation is not None and one.generation.finish_reason == "length":
@@ -125,8 +121,9 @@ def notes_on(result: Result) -> list[str]:
     return notes
 
 
-def _bars(judged: Sequence[Judged], names: Sequence[str]) -> str:
-    readable = [(one.order, _in_given_order(one, one.judgement.scores)) for one in judged if one.judgement.scores]
+def _bars(result: Result, names: Sequence[str]) -> str:
+    both = zip(result.judged, result.verdict.readings, strict=True)
+    readable = [(judged.order, reading.scores) for judged, reading in both if reading.scores]
     if not readable:
         return ""
     rows = []
@@ -142,7 +139,3 @@ def _bars(judged: Sequence[Judged], names: Sequence[str]) -> str:
         )
     keys = "".join(f'<span class="key {order}"></span><span>{escape(_MEANING[order])}</span>' for order, _ in readable)
     return f'{"".join(rows)}<p class="legend">{keys}</p>'
-
-
-def _in_given_order(judged: Judged, values: Sequence[_T]) -> Sequence[_T]:
-    return values if judged.order == "forward" else (values[1], values[0], *values[2:])
