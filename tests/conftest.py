@@ -58,7 +58,6 @@ SLOW = {
     ),
     "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
     "test_tiny.py": ("test_two_processes_that_start_at_once_share_one_conversion",),
-    "test_docs.py": ("test_python_page_runs_from_top_to_bottom",),
 }
 """tests above 20 seconds, by `scripts/test --durations 40` on two cores"""
 

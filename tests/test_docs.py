@@ -57,22 +57,19 @@ def test_every_field_of_a_record_and_a_run_has_a_meaning() -> None:
     assert re.findall(r"^\| `\w+` \| .* \|  \|$", tables, re.MULTILINE) == []
 
 
-# a process of its own, as a user's: models that stay in this one would be in the way of later tests
-def test_python_page_runs_from_top_to_bottom(tmp_path: Path) -> None:
+def test_python_page_runs_from_top_to_bottom(tmp_path: Path, model_folder: Path) -> None:
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) > 5
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    (tmp_path / "page.py").write_text("\n".join(blocks), encoding="utf-8")
-    result = subprocess.run(
-        [sys.executable, "-W", "error::DeprecationWarning:__main__", "page.py"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    # the same with a model of two layers, which judges in no time
+    code = "\n".join(blocks).replace('"tiny"', repr(str(model_folder)))
+    (tmp_path / "page.py").write_text(code, encoding="utf-8")
+    command = [sys.executable, "page.py"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
+    assert {"ranking.json", "audit.json", "report.html"} <= {path.name for path in (tmp_path / "arena").iterdir()}
 
 
 def test_every_difference_has_a_test_that_cites_it() -> None:
