@@ -32,7 +32,7 @@ import psutil
 
 from judgelm.files import write_text
 from judgelm.judge.run import versions
-from judgelm.models.loading import find_model
+from judgelm.models.folder import find_model
 from judgelm.prompt import render_prompt
 from judgelm.samples import read_samples
 from judgelm.serve.launch import SPINS

@@ -38,17 +38,17 @@ HIDDEN, LAYERS, INNER, KV, VOCABULARY = 576, 30, 1536, 192, 49152
 
 def pick(path: str, count: int) -> list[Any]:
     """Examples of random rows of at most 800 tokens."""
-    from judgelm.encoding import ExampleEncoder
-    from judgelm.models.loading import find_model, load_tokenizer
-    from judgelm.sample import TrainingSample
-    from judgelm.train.dataset import show
+    from judgelm.models.folder import find_model
+    from judgelm.models.loading import load_tokenizer
+    from judgelm.train.encoder import ExampleEncoder
+    from judgelm.train.sample import TrainingSample
 
     encoder = ExampleEncoder(load_tokenizer(find_model("tiny-base")), 800)
     lines = list(read_lines(path))
     random.Random(0).shuffle(lines)
     chosen: list[Any] = []
     for line in lines:
-        variant = show(TrainingSample.from_line(line), False, False)
+        variant = TrainingSample.from_line(line).shown()
         if encoder.count_tokens([variant])[0] <= encoder.max_tokens:
             chosen.append(encoder.encode(*variant))
         if len(chosen) == count:
@@ -64,7 +64,7 @@ def worker(connection: Connection, way: str) -> None:
 
     from judgelm.models.tiny import quiet_progress, tiny_folder
     from judgelm.train.attention import register_packed_attention
-    from judgelm.train.dataset import Collator
+    from judgelm.train.collator import Collator
     from judgelm.train.trainer import judgement_loss
 
     lora, packing = WAYS[way]

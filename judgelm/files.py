@@ -6,10 +6,11 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from judgelm.errors import InputError
@@ -25,6 +26,26 @@ def hash_file(path: str | os.PathLike[str]) -> str:
     """sha256 of a file's content."""
     with Path(path).expanduser().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def keep(path: Path, name: str, make: Callable[[Path], Path], is_kept: Callable[[Path], bool] = Path.exists) -> Path:
+    """A file or folder of the user's cache; where it is not kept yet, `make` makes it in an empty folder.
+
+    It appears whole or not at all. Processes that want what has this name wait for one another, and what killed ones
+    left is removed. Raises OSError.
+    """
+    if is_kept(path):
+        return path
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_folder() / f"{name}.lock"):
+        if not is_kept(path):
+            for left in path.parent.glob(f"unfinished-{name}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"unfinished-{name}-") as work:
+                os.replace(make(Path(work)), path)
+    return path
 
 
 _UNFINISHED = ".unfinished"

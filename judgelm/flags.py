@@ -6,6 +6,7 @@ import argparse
 
 from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
 from judgelm.judge.settings import SCORINGS
+from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
 
@@ -123,9 +124,8 @@ def _add_server_arguments(parser: argparse.ArgumentParser) -> None:
         help="environment variable with the API key, which is written nowhere (default: OPENAI_API_KEY, where it is"
         " set)",
     )
-    group.add_argument(
-        "--max-concurrency", type=at_least(1), default=16, metavar="N", help="most requests under way at once"
-    )
+    most = "most requests under way at once"
+    group.add_argument("--max-concurrency", type=at_least(1), default=16, metavar="N", help=most)
     group.add_argument(
         "--requests-per-minute",
         type=above_zero,
@@ -160,7 +160,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype",
         default="auto",
-        choices=("auto", "bfloat16", "float16", "float32"),
+        choices=DTYPES,
         help="of the weights; auto: bfloat16 where the hardware computes in it",
     )
     parser.add_argument(
@@ -177,8 +177,15 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of sampling, and of the GPUs; the published scripts have them too."""
+def add_generation_arguments(parser: argparse.ArgumentParser, published: bool = False) -> None:
+    """Flags of sampling, and of the GPUs. The published scripts count GPUs in all; `--num-replicas` says the same, so
+    our own commands take that flag and do not show it.
+    """
+    total = (
+        "all GPUs: one replica of the model for each --num-gpus-per-model of them (default: those of one model;"
+        " with --device cpu both flags say nothing)"
+    )
+    replicas = "--num-gpus-total / --num-gpus-per-model, on a CPU 1" if published else "1"
     parser.add_argument("--temperature", type=from_zero, default=0.2, metavar="T", help="of the sampling; 0 is greedy")
     parser.add_argument(
         "--max-new-token", type=at_least(1), default=2048, metavar="N", help="most tokens of a judgement"
@@ -190,15 +197,14 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         "--num-gpus-total",
         type=at_least(1),
         metavar="N",
-        help="all GPUs: one replica of the model for each --num-gpus-per-model of them (default: those of one model;"
-        " with --device cpu both flags say nothing)",
+        help=total if published else argparse.SUPPRESS,
     )
     parser.add_argument(
         "--num-replicas",
         type=at_least(1),
         metavar="N",
-        help="replicas of the model, which share the work; on a CPU each has its share of the cores (default:"
-        " --num-gpus-total / --num-gpus-per-model, on a CPU 1)",
+        help="replicas of the model, which share the work, each on --num-gpus-per-model GPUs; on a CPU each has its"
+        f" share of the cores (default: {replicas})",
     )
     parser.add_argument(
         "--ray-address",
@@ -209,4 +215,26 @@ def add_generation_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-gpu-memory",
         metavar="SIZE",
         help="most memory for weights on each GPU, such as 37GiB, where a model is spread over several",
+    )
+
+
+def add_allowed_hosts(parser: argparse.ArgumentParser) -> None:
+    """The flag that all servers share."""
+    parser.add_argument(
+        "--allowed-hosts",
+        type=lambda text: [name.strip() for name in text.split(",") if name.strip()],
+        default=[],
+        metavar="A,B",
+        help="further host names by which it may be called, as behind a proxy; *.A is all below A, * is any",
+    )
+
+
+def add_chat_format(parser: argparse.ArgumentParser) -> None:
+    """The flag of whoever starts a worker."""
+    parser.add_argument(
+        "--chat-format",
+        choices=("auto", "model", "vicuna"),
+        default="auto",
+        help="of chat completions: the tokenizer's own template (model), the released judges' (vicuna), or the first"
+        " where there is one (auto)",
     )

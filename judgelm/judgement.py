@@ -78,13 +78,6 @@ class Judgement:
         return Outcome.from_scores(*self.scores)
 
     @property
-    def best(self) -> tuple[int, ...]:
-        """Numbers of the assistants with the highest score, the first being 1; empty without scores."""
-        if self.scores is None:
-            return ()
-        return tuple(i for i, score in enumerate(self.scores, start=1) if score == max(self.scores))
-
-    @property
     def score_line(self) -> ScoreLine | None:
         """Where the scores stand in the text."""
         return find_score_line(self.text, self.num_answers)

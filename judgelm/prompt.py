@@ -5,6 +5,7 @@ Other programs may import this module: it needs the standard library alone.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -83,17 +84,30 @@ def render_prompt(sample: Sample, task: str = "pair") -> str:
         raise ValueError(f"task {task} takes {spec.max_answers} answers, found {count}")
     if spec.needs_reference and sample.reference is None:
         raise ValueError(f"task {task} needs a reference")
+    return f"{SYSTEM}\n{_blocks(sample)}{_instruction(spec, count)}"
+
+
+def prompt_order(sample: Sample, task: str) -> str:
+    """Sorts samples of a task as their prompts sort, whose beginning is the same for all; nothing is checked."""
+    return _blocks(sample) + _instruction(TASKS[task], len(sample.answers))
+
+
+def _blocks(sample: Sample) -> str:
+    """Question, reference and answers, between their markers."""
     blocks = [f"[Question]\n{sample.question}\n\n"]
     if sample.reference is not None:
         blocks.append(f"[Reference Answer]\n{sample.reference}\n\n")
     for k, answer in enumerate(sample.answers, start=1):
         blocks.append(f"[The Start of Assistant {k}'s Answer]\n{answer}\n\n[The End of Assistant {k}'s Answer]\n\n")
-    return f"{SYSTEM}\n{''.join(blocks)}[System]\n{_instruction(spec, count)}\n\n{RESPONSE}{spec.prefill}"
+    return "".join(blocks)
 
 
+@functools.cache
 def _instruction(task: Task, count: int) -> str:
+    """How every prompt of the task ends that shows so many answers."""
     ids = ", ".join(str(k) for k in range(1, count)) + f" and {count}"
-    return task.instruction.format(count=_COUNT_WORDS[count - 2], ids=ids)
+    instruction = task.instruction.format(count=_COUNT_WORDS[count - 2], ids=ids)
+    return f"[System]\n{instruction}\n\n{RESPONSE}{task.prefill}"
 
 
 def render_followup(prompt: str, judgement: str, turns: Sequence[tuple[str, str]], question: str) -> str:
@@ -117,6 +131,7 @@ def count_markers(sample: Sample) -> int:
     return sum(len(_MARKER.findall(text)) for text in texts)
 
 
+@functools.cache
 def prompt_fingerprint() -> str:
     """sha256 over every task's prompt for every number of answers, with and without a reference."""
     digest = hashlib.sha256()

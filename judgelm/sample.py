@@ -1,4 +1,4 @@
-"""The typed form of a record: one question with its answers, and a training row around it."""
+"""The typed form of a record: one question with its answers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text, require
-from judgelm.judgement import Judgement
+from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text
 
 MAX_ANSWERS = 10
 _ANSWER_FIELD = re.compile(r"answer([12])_(.+)")
@@ -55,7 +54,7 @@ class Sample:
         return cls.from_line(Line(record, Path("record"), 1), num_answers)
 
     @classmethod
-    def from_line(cls, line: Line, num_answers: int = 2) -> Sample:
+    def from_line(cls, line: Line, num_answers: int = 2, reference: str | None = None) -> Sample:
         """A sample from `question_id`, `question_body`, `answer1_body` .. `answer{num_answers}_body`.
 
         In its record id and texts stand as they were read.
@@ -63,20 +62,21 @@ class Sample:
         question_id, question = read_id(line), read_text(line, "question_body")
         bodies = {f"answer{k}_body": read_text(line, f"answer{k}_body") for k in range(1, num_answers + 1)}
         record = {**line.record, "question_id": question_id, "question_body": question, **bodies}
-        return cls(question_id, question, tuple(bodies.values()), record=record)
+        return cls(question_id, question, tuple(bodies.values()), reference, record)
 
     @classmethod
-    def from_mmvet_line(cls, line: Line, seed: int = 0) -> Sample:
+    def from_mmvet_line(cls, line: Line, seed: int = 0, reference: str | None = None) -> Sample:
         """A sample from an MM-Vet record: the ground truth stands in Assistant 1's place and in the reference block.
 
-        Of alternatives (`<OR>`) one is picked by (seed, question_id); parts (`<AND>`) are joined with " and ".
+        Of alternatives (`<OR>`) one is picked by (seed, question_id); parts (`<AND>`) are joined with " and ". A
+        `reference` stands in the block instead.
         """
         question_id, question = read_id(line), read_text(line, "question")
         truth, answer = read_text(line, "answer"), read_text(line, "answer1_body")
         chosen = random.Random(f"{seed}:{id_key(question_id)}").choice(truth.split("<OR>"))
         read = {"question_id": question_id, "question": question, "answer": truth, "answer1_body": answer}
         answers = (chosen.replace("<AND>", " and "), answer)
-        return cls(question_id, question, answers, truth, {**line.record, **read})
+        return cls(question_id, question, answers, truth if reference is None else reference, {**line.record, **read})
 
     @property
     def key(self) -> str:
@@ -99,57 +99,6 @@ class Sample:
             return dict(self.record)
         bodies = {f"answer{k}_body": answer for k, answer in enumerate(self.answers, start=1)}
         return {"question_id": self.question_id, "question_body": self.question, **bodies}
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingSample:
-    """A sample with the teacher's judgement of it, and where there is one the judgement given with the reference."""
-
-    sample: Sample
-    judgement: Judgement
-    reference: str | None = None
-    judgement_with_reference: Judgement | None = None
-
-    @classmethod
-    def from_line(cls, line: Line) -> TrainingSample:
-        """A training row in the published format; the reference fields may be missing."""
-        reference, with_reference = None, None
-        if line.record.get("reference") is not None and "text_w_reference" in line.record:
-            require(line, "reference", dict)
-            reference = require(Line(line.record["reference"], line.path, line.number), "text", str)
-            with_reference = Judgement.parse(require(line, "text_w_reference", str))
-        return cls(Sample.from_line(line), Judgement.parse(require(line, "text", str)), reference, with_reference)
-
-    def swapped(self) -> TrainingSample:
-        """Answers, score lines and the assistants named in the reasons exchanged together.
-
-        Raises ValueError where a teacher judgement has no scores.
-        """
-        with_reference = self.judgement_with_reference
-        return TrainingSample(
-            self.sample.swapped(),
-            self.judgement.swapped(),
-            self.reference,
-            with_reference.swapped() if with_reference else None,
-        )
-
-    def shown(self, with_reference: bool) -> tuple[Sample, Judgement]:
-        """What the judge is shown and the teacher judgement that belongs to exactly that prompt."""
-        if with_reference and self.reference is not None and self.judgement_with_reference is not None:
-            return self.sample.with_reference(self.reference), self.judgement_with_reference
-        return self.sample.without_reference(), self.judgement
-
-    def to_record(self) -> Record:
-        record = self.sample.to_record() | {"text": self.judgement.text}
-        if self.judgement.scores is not None:
-            record["score"] = list(self.judgement.scores)
-        if self.reference is not None and self.judgement_with_reference is not None:
-            reference = record.get("reference")
-            record["reference"] = {**(reference if isinstance(reference, dict) else {}), "text": self.reference}
-            record["text_w_reference"] = self.judgement_with_reference.text
-            if self.judgement_with_reference.scores is not None:
-                record["score_w_reference"] = list(self.judgement_with_reference.scores)
-        return record
 
 
 def swap_fields(record: Mapping[str, Any]) -> Record:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
@@ -16,6 +17,10 @@ from judgelm.sample import MAX_ANSWERS, Sample
 
 PathLike = str | os.PathLike[str]
 _ANSWER_BODY = re.compile(r"answer([0-9]+)_body")
+_HELD = 256 << 20
+"""bytes of memory, about, for samples that are kept once they are read"""
+_HELD_EACH = 1 << 10
+"""bytes for one of them beside its text"""
 
 
 def read_samples(
@@ -42,17 +47,23 @@ def read_samples(
     references = _References(reference_file) if reference_file is not None else None
 
     def make(row: int, line: Line) -> Sample:
-        sample = make_sample(line, task, num_answers, seed)
-        return sample if references is None else replace(sample, reference=references.find(line, row))
+        return make_sample(line, task, num_answers, seed, references.find(line, row) if references else None)
 
     rows = range(len(lines))[begin:end]
+    holds = lines.size + len(lines) * _HELD_EACH <= _HELD
+    keys: list[str] = []
+    held: dict[int, Sample] = {}
     # all ids must differ; what is wrong with a row that is not asked for does not matter
     for row, line in enumerate(check_ids(lines)):
+        keys.append(id_key(line.record["question_id"]))
         if row in rows:
-            make(row, line)
+            sample = make(row, line)
+            if holds:
+                held[row] = sample
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
-    return Samples(lines, rows, make, SampleFiles(lines.path, references.path if references else None, num_answers))
+    files = SampleFiles(lines.path, references.path if references else None, num_answers)
+    return Samples(_Rows(lines, keys, held, make), rows, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,27 +76,53 @@ class SampleFiles:
     """how many of each row's answers were asked for, task multi"""
 
 
-class Samples(Sequence[Sample]):
-    """Rows of a question file, read anew each time one is asked for: JSON Lines of any size need no memory."""
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """All rows of a question file."""
 
-    def __init__(self, lines: LineFile, rows: range, make: Callable[[int, Line], Sample], files: SampleFiles) -> None:
+    lines: LineFile
+    keys: Sequence[str]
+    held: Mapping[int, Sample]
+    """by row: those that were read already"""
+    make: Callable[[int, Line], Sample]
+
+    def read(self, rows: range) -> Iterator[Callable[[], Sample]]:
+        """The sample of each row, made when it is called; raises InputError where the file is another by then."""
+        for row, line in zip(rows, self.lines.unparsed(rows), strict=True):
+            yield functools.partial(self._sample, row, line)
+
+    def _sample(self, row: int, line: Callable[[], Line]) -> Sample:
+        return self.held[row] if row in self.held else self.make(row, line())
+
+
+class Samples(Sequence[Sample]):
+    """Rows of a question file.
+
+    Each is read once and kept, if that takes no more than about 256 MiB; those of a larger file are read anew each time
+    they are asked for, so that a file of any size needs no memory.
+    """
+
+    def __init__(self, all_rows: _Rows, rows: range, files: SampleFiles) -> None:
         self.files = files
-        self._lines = lines
+        self._all = all_rows
         self._rows = rows
-        self._make = make
 
     def whole(self) -> Samples:
         """Those of all rows of the file, asked for or not."""
-        return Samples(self._lines, range(len(self._lines)), self._make, self.files)
+        return Samples(self._all, range(len(self._all.lines)), self.files)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Of each sample, without reading it."""
+        return self._all.keys[self._rows.start : self._rows.stop : self._rows.step]
 
     def by_key(self) -> Iterator[tuple[str, Sample | None]]:
         """Each sample with its key, None for one that cannot be made of its row."""
-        for row, line in zip(self._rows, self._lines.select(self._rows), strict=True):
+        for key, sample in zip(self.keys, self._all.read(self._rows), strict=True):
             try:
-                sample = self._make(row, line)
+                yield key, sample()
             except InputError:
-                sample = None
-            yield id_key(line.record["question_id"]), sample
+                yield key, None
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -96,13 +133,18 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, index: slice) -> Samples: ...
     def __getitem__(self, index: int | slice) -> Sample | Samples:
         if isinstance(index, slice):
-            return Samples(self._lines, self._rows[index], self._make, self.files)
+            return Samples(self._all, self._rows[index], self.files)
         row = self._rows[index]
-        return self._make(row, self._lines[row])
+        (sample,) = self._all.read(range(row, row + 1))
+        return sample()
 
     def __iter__(self) -> Iterator[Sample]:
-        for row, line in zip(self._rows, self._lines.select(self._rows), strict=True):
-            yield self._make(row, line)
+        return (sample() for sample in self._all.read(self._rows))
+
+
+def sample_keys(samples: Sequence[Sample]) -> Sequence[str]:
+    """The key of each."""
+    return samples.keys if isinstance(samples, Samples) else [sample.key for sample in samples]
 
 
 def find_task(name: str) -> Task:
@@ -112,12 +154,14 @@ def find_task(name: str) -> Task:
     return TASKS[name]
 
 
-def make_sample(line: Line, task: str, num_answers: int | None = None, seed: int = 0) -> Sample:
-    """The sample of one row, without a reference file's; see `read_samples`."""
+def make_sample(
+    line: Line, task: str, num_answers: int | None = None, seed: int = 0, reference: str | None = None
+) -> Sample:
+    """The sample of one row, with the `reference` of another file, if there is one; see `read_samples`."""
     try:
         if task == "mmvet":
-            return Sample.from_mmvet_line(line, seed)
-        return Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2)
+            return Sample.from_mmvet_line(line, seed, reference)
+        return Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2, reference)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
 

@@ -50,6 +50,12 @@ class Reading:
         return None if self.scores is None or len(self.scores) != 2 else Outcome.from_scores(*self.scores)
 
     @property
+    def best(self) -> tuple[int, ...]:
+        """Numbers of the answers with the highest score, the first being 1; empty without scores."""
+        scores = self.scores or ()
+        return tuple(number for number, score in enumerate(scores, start=1) if score == max(scores))
+
+    @property
     def reasons(self) -> str:
         """What the judge wrote beside its scores; of a reversed judgement answer 2 is Assistant 1 there."""
         return Judgement.parse(self.text, len(self.scores or (0, 0))).reasons
@@ -91,10 +97,10 @@ class BothOrders:
     @property
     def consistent(self) -> bool | None:
         """Whether both orders find the same answers best; None with one order or without scores."""
-        if self.forward is None or self.reversed is None or not self.forward.scores or not self.reversed.scores:
+        forward, back = self.forward, self.reversed
+        if forward is None or back is None or forward.scores is None or back.scores is None:
             return None
-        best = [[score == max(scores) for score in scores] for scores in (self.forward.scores, self.reversed.scores)]
-        return best[0] == best[1]
+        return forward.best == back.best
 
     @property
     def outcome(self) -> Outcome | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jaxtyping import install_import_hook
 
 from judgelm.prompt import render_prompt
 from judgelm.sample import Sample
@@ -21,6 +22,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # models of two layers: one thread is faster than two that wait for each other
 os.environ["OMP_NUM_THREADS"] = "1"
 
+SHAPES_CHECKED = ("judgelm.engine.hf", *(f"judgelm.train.{name}" for name in ("attention", "collator", "trainer")))
+"""modules and packages whose annotated shapes are checked at each call, of which no part may be imported before"""
+install_import_hook(SHAPES_CHECKED, "beartype.beartype")
 
 LONGEST_FIRST = (
     "test_training.py",
@@ -29,11 +33,39 @@ LONGEST_FIRST = (
     "test_tiny.py",
     "test_commands.py",
     "test_launch.py",
+    "test_docs.py",
 )
 """files of minutes: begun last, one process would be left with them alone"""
+SLOW = {
+    "test_training.py": (
+        "test_published_command_trains_with_fsdp_and_resumes_and_judges",
+        "test_an_adapter_is_trained_with_fsdp",
+        "test_other_architectures_are_trained",
+        "test_published_shell_script_trains",
+        "test_batch_accumulation_and_ranks_are_interchangeable",
+        "test_killed_and_resumed_equals_undisturbed",
+    ),
+    "test_cluster.py": (
+        "test_two_replicas_of_the_published_script_give_the_bytes_of_one",
+        "test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double",
+        "test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on",
+        "test_replicas_that_are_lost_again_and_again_end_the_run",
+    ),
+    "test_commands.py": ("test_shell_scripts_run_with_their_paths_as_variables",),
+    "test_launch.py": (
+        "test_one_command_serves_two_models_until_ctrl_c",
+        "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
+    ),
+    "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
+    "test_tiny.py": ("test_two_processes_that_start_at_once_share_one_conversion",),
+}
+"""tests above 20 seconds, by `scripts/test --durations 40` on two cores"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.name.partition("[")[0] in SLOW.get(item.path.name, ()):
+            item.add_marker(pytest.mark.slow)
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 

@@ -17,29 +17,14 @@ from typing import Any, ClassVar
 
 import httpx
 import pytest
-import uvicorn
+from serving import HTTP, local_controller, served
 
 from judgelm.errors import InputError
-from judgelm.serve.guard import Guard, Hosts, Protocol, read_hosts
-from judgelm.serve.servers import check_url, listen, log_to_stderr, read_secret
-
-
-@contextlib.contextmanager
-def served(app: Any, protocol: type[Protocol] = Protocol) -> Iterator[str]:
-    """The address of an app that is served in a thread, as `run_server` does."""
-    listening = listen("127.0.0.1", 0)
-    config = uvicorn.Config(app, http=protocol, ws="none", log_config=None, proxy_headers=False)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+from judgelm.serve.connection import Protocol
+from judgelm.serve.guard import Guard
+from judgelm.serve.hosts import Hosts, read_hosts
+from judgelm.serve.servers import check_url, log_to_stderr, read_secret
+from judgelm.serve.worker_requests import GenerateParams
 
 
 class Echo:
@@ -71,7 +56,7 @@ def local() -> Hosts:
 def post(url: str, content: bytes = b"{}", kind: str | None = "application/json", **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     kinds = {} if kind is None else {"content-type": kind}
-    return httpx.post(url, content=content, headers=kinds | named, trust_env=False, timeout=30)
+    return HTTP.post(url, content=content, headers=kinds | named)
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str]:
@@ -99,6 +84,8 @@ def code_of(answer: httpx.Response) -> tuple[int, str]:
         ("127.0.0.1", "", "2130706433", False),
         ("127.0.0.1", "", "203.0.113.9", False),
         ("0.0.0.0", "", "203.0.113.9:21003", True),
+        ("0.0.0.0", "", "0.0.0.0:21003", True),
+        ("127.0.0.1", "", "0.0.0.0:21003", False),
         ("0.0.0.0", "", "[2001:db8::1]:21003", True),
         ("0.0.0.0", "", socket.gethostname(), True),
         ("0.0.0.0", "", "evil.example", False),
@@ -139,7 +126,7 @@ def test_a_foreign_host_a_foreign_page_and_another_type_are_refused_before_the_a
             assert post(url, **headers).text == "2"
         assert post(url, kind="Application/JSON; charset=utf-8").text == "2"
         # links from other pages lead here, and a post without a body has no type
-        assert httpx.get(url, headers={"sec-fetch-site": "cross-site"}, trust_env=False).status_code == 200
+        assert HTTP.get(url, headers={"sec-fetch-site": "cross-site"}).status_code == 200
         assert post(url, b"", None).text == "0"
     with served(Guard(app, hosts=read_hosts(["judge.example"], "127.0.0.1"))) as url:
         # behind a proxy that calls us by our own name
@@ -165,6 +152,18 @@ def test_the_key_is_asked_for_before_anything_of_the_body_is_kept() -> None:
             assert raw.recv(1000).startswith(b"HTTP/1.1 401 ")
 
 
+def test_the_key_is_asked_for_where_the_api_is_mounted_too() -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    from judgelm.serve.api import create_app
+
+    with served(Starlette(routes=[Mount("/judge", create_app("http://127.0.0.1:9", ["k"]))])) as url:
+        assert code_of(post(url + "/judge/v1/judgements")) == (401, "invalid_api_key")
+        assert code_of(post(url + "/judge/v1/judgements", authorization="Bearer k")) == (422, "invalid_request")
+        assert HTTP.get(url + "/judge/metrics").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("origin", "host", "may"),
     [
@@ -184,7 +183,7 @@ def test_a_page_on_another_port_of_the_same_host_is_another_page(origin: str, ho
 
 def test_all_bodies_together_are_bounded_and_small_ones_pass_while_large_ones_wait() -> None:
     app = Echo()
-    with served(Guard(app, limit=1 << 20, total=3 << 20)) as url:
+    with served(Guard(app, limit=1 << 20, total=3 << 20, linger_s=0.3)) as url:
         host, port = url.removeprefix("http://").split(":")
         slow = []
         try:
@@ -195,7 +194,7 @@ def test_all_bodies_together_are_bounded_and_small_ones_pass_while_large_ones_wa
                 raw.sendall(head.encode() + b"\r\n\r\n" + b" " * ((1 << 20) - 1))
             refused = 0
             for raw in slow:
-                raw.settimeout(4)
+                raw.settimeout(1.5)
                 with contextlib.suppress(TimeoutError):
                     refused += raw.recv(1000).startswith(b"HTTP/1.1 429 ")
             # three would fit, and none is whole when the others come
@@ -365,7 +364,7 @@ def test_a_token_that_is_none_ends_in_one_line(
 
 @pytest.mark.parametrize("model", [".", "..", "./", "tiny", "a/b", "x/y/"])
 def test_a_model_is_served_under_a_name(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from judgelm.serve.arguments import served_name
+    from judgelm.serve.settings import served_name
 
     (tmp_path / "judge" / "here").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "judge" / "here")
@@ -414,10 +413,8 @@ def said(url: str, path: str, body: Any = None) -> Any:
 
 @contextlib.contextmanager
 def controller(token: str | None = None) -> Iterator[str]:
-    from judgelm.serve.controller import Controller, create_app
-
-    with served(create_app(Controller("shortest_queue"), token, local())) as url:
-        yield url
+    with local_controller(token) as found:
+        yield found.url
 
 
 def test_a_worker_registers_no_address_that_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,7 +563,7 @@ CONV = {
 }
 
 
-def through(url: str, worker: str, params: dict[str, Any]) -> Any:
+def through(url: str, worker: str, params: GenerateParams) -> Any:
     """What the API gets from this worker."""
     from judgelm.serve.worker_client import Workers
 
@@ -584,8 +581,8 @@ def through(url: str, worker: str, params: dict[str, Any]) -> Any:
     return asyncio.run(ask())
 
 
-def params(**given: Any) -> dict[str, Any]:
-    return {"max_new_tokens": 9, "stop": [], "stop_token_ids": []} | given
+def params(**given: Any) -> GenerateParams:
+    return GenerateParams.model_validate({"max_new_tokens": 9, "stop": [], "stop_token_ids": []} | given)
 
 
 @pytest.mark.parametrize(
@@ -636,9 +633,10 @@ def test_each_text_goes_to_a_worker_once_and_its_413_is_the_clients() -> None:
     from judgelm.engine.interface import Sampling
     from judgelm.sample import Sample
     from judgelm.serve.api import create_app
-    from judgelm.serve.worker_client import judgement_params
+    from judgelm.serve.worker_requests import JudgeSample
 
-    asked = judgement_params(Sample("1", "2 + 2?", ("ALPHA", "BETA")), "pair", Sampling(max_new_tokens=9))
+    sample = JudgeSample.of(Sample("1", "2 + 2?", ("ALPHA", "BETA")), "pair")
+    asked = GenerateParams.of(sample, Sampling(max_new_tokens=9))
     place = "/worker_generate_stream"
     with controller() as url:
         for details, held, left_out in (

@@ -7,6 +7,7 @@ import re
 import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -514,7 +515,7 @@ def test_what_cannot_be_fetched_ends_in_one_line_that_names_data(
         assert address in line
         assert reason in line
         assert "--data PATH takes a copy" in line
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "cache" / "benchmarks").rglob("*") if path.is_file()]
 
 
 def zipped(name: str, content: bytes) -> bytes:
@@ -581,7 +582,7 @@ def test_an_answer_that_is_no_data_is_not_kept(
     move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
     with pytest.raises(InputError, match="what came is no data"):
         find_files("pandalm", None)
-    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "cache" / "benchmarks").rglob("*") if path.is_file()]
 
 
 def test_a_known_file_is_the_one_with_its_digest(home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -608,7 +609,7 @@ def test_public_files_are_those_of_a_commit_or_have_no_digest() -> None:
         assert (address in benchmark_files.SHA256) == bool(re.search("/[0-9a-f]{40}/", address))
 
 
-def test_folders_of_killed_downloads_are_removed_and_those_of_running_ones_stay(
+def test_a_download_waits_for_one_that_runs_and_removes_the_folders_of_killed_ones(
     home: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, url, _ = home
@@ -616,12 +617,15 @@ def test_folders_of_killed_downloads_are_removed_and_those_of_running_ones_stay(
     write_json(folder / "set.json", [pandalm_row(0, 1, 1, 2)])
     move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
     place = tmp_path / "cache" / "benchmarks" / "pandalm"
-    for name in ("killed", "running"):
-        (place / f".unfinished-{name}").mkdir(parents=True)
-        (place / f".unfinished-{name}" / "file").write_bytes(b"half")
-    with FileLock(place / ".unfinished-running" / ".lock"):
-        find_files("pandalm", None)
-    assert sorted(path.name for path in place.iterdir()) == [".unfinished-running", "testset-v1.json"]
+    (place / "unfinished-pandalm-killed").mkdir(parents=True)
+    (place / "unfinished-pandalm-killed" / "file").write_bytes(b"half")
+    with ThreadPoolExecutor() as pool:
+        with FileLock(tmp_path / "cache" / "pandalm.lock"):
+            found = pool.submit(find_files, "pandalm", None)
+            with pytest.raises(TimeoutError):
+                found.result(0.2)
+        assert found.result(60) == {"testset-v1.json": place / "testset-v1.json"}
+    assert [path.name for path in place.iterdir()] == ["testset-v1.json"]
 
 
 def test_a_folder_must_hold_what_a_benchmark_needs(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from judgelm.judge import choice
 from judgelm.judge.judge import plan_blocks
 from judgelm.judge.placement import Placement
 from judgelm.judge.replicas import _cores_each, absolute, load_on_node
-from judgelm.models.loading import default_device, find_model
+from judgelm.models.devices import default_device
+from judgelm.models.folder import find_model
 
 ORDERS = ("forward", "reversed")
 TWO = ("--num-replicas", "2")

@@ -17,7 +17,7 @@ from judgelm import Judge, Sample
 from judgelm.cli import main
 from judgelm.commands.published import published_main
 from judgelm.engine.interface import Sampling
-from judgelm.judge.run import count_records
+from judgelm.judge.log import count_records
 from judgelm.judgement import ParseState
 from judgelm.report.terminal import counts_line, win_lines
 

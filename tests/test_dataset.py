@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -18,28 +21,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from judgelm.encoding import ExampleEncoder, PromptTooLong, encode
+from judgelm.encoding import PromptTooLong, encode
 from judgelm.errors import InputError
-from judgelm.jsonl import Line
+from judgelm.jsonl import Line, LineFile
 from judgelm.prompt import render_prompt
-from judgelm.sample import TrainingSample
-from judgelm.train.dataset import (
-    IGNORED,
-    Augmentation,
-    Collator,
-    EpochSampler,
-    JudgeDataset,
-    RowState,
-    TrainingRows,
-    show,
-)
+from judgelm.train.augmentation import Augmentation
+from judgelm.train.collator import IGNORED, Collator
+from judgelm.train.encoder import ExampleEncoder
+from judgelm.train.examples import EpochSampler, JudgeDataset, pretokenize
+from judgelm.train.rows import TrainingRows, scan
+from judgelm.train.sample import TrainingSample
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "judgelm"))
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +155,7 @@ def test_labels_are_target_and_eos(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     encoder = ExampleEncoder(tokenizer, 2048)
     samples = [TrainingSample.from_line(Line(training_record(n, 1 + n * 5), Path("r"), 1)) for n in range(4)]
-    examples = [encoder.encode(*show(sample, n % 2 == 1, n > 1)) for n, sample in enumerate(samples)]
+    examples = [encoder.encode(*sample.shown(n % 2 == 1, n > 1)) for n, sample in enumerate(samples)]
     for packing in (False, True):
         for narrow in (False, True):
             batch = Collator(pad=0, packing=packing, narrow=narrow, score_weight=3.0)(examples)
@@ -179,7 +178,7 @@ def test_labels_are_target_and_eos(name: str) -> None:
                     len(targets) - example.num_score_line
                 )
     for n, example in enumerate(examples):
-        sample, text = show(samples[n], n % 2 == 1, n > 1)
+        sample, text = samples[n].shown(n % 2 == 1, n > 1)
         assert example.input_ids[: example.num_prompt] == encode(render_prompt(sample), tokenizer)
         score_line = example.input_ids[example.num_prompt :][: example.num_score_line]
         assert tokenizer.decode(score_line).strip() == text.split("\n")[0]
@@ -193,7 +192,7 @@ def test_a_token_that_is_also_padding_is_learnt() -> None:
     encoder = ExampleEncoder(tokenizer, 2048)
     records = [training_record(n, words=1 + 20 * n) | {"text": "8 9\nzzz"} for n in range(2)]
     samples = [TrainingSample.from_line(Line(record, Path("r"), 1)) for record in records]
-    examples = [encoder.encode(*show(sample, False, False)) for sample in samples]
+    examples = [encoder.encode(*sample.shown(False, False)) for sample in samples]
     pad = tokenizer("zzz", add_special_tokens=False).input_ids[0]
     batch = Collator(pad=pad)(examples)
     for row, example in enumerate(examples):
@@ -210,7 +209,7 @@ def test_labels_where_a_token_would_reach_over_the_border(encoder: ExampleEncode
     tokenizer.add_tokens([AddedToken(":8", normalized=False)])
     over = ExampleEncoder(tokenizer, 2048)
     sample = TrainingSample.from_line(Line(training_record(3) | {"text": "8 9\nGood."}, Path("r"), 1))
-    example = over.encode(*show(sample, False, False))
+    example = over.encode(*sample.shown(False, False))
     prompt = encode(render_prompt(sample.sample), tokenizer)
     assert example.input_ids[: example.num_prompt] == prompt
     assert tokenizer.decode(example.input_ids[example.num_prompt : -1]) == "8 9\nGood."
@@ -230,19 +229,20 @@ def test_long_rows_are_shortened_or_dropped_and_counted(tmp_path: Path) -> None:
     ]
     short = ExampleEncoder(tokenizer, 600)
     rows = load(tmp_path, short, records)
-    assert rows.states == [
-        RowState.OK, RowState.SHORTENED, RowState.TOO_LONG, RowState.ERROR, RowState.UNPARSED, RowState.OK,
+    assert [row.state.value for row in scan(LineFile(rows.lines.path), short)] == [
+        "ok", "shortened", "too_long", "error", "unparsed", "ok",
     ]  # fmt: skip
-    assert len(rows) == 3
+    assert rows.counts.states == {"ok": 2, "shortened": 1, "too_long": 1, "error": 1, "unparsed": 1}
+    assert list(rows.places) == [0, 1, 5]
     for row in range(3):
         for swapped in (False, True):
-            example = short.encode(*show(rows[row], swapped, True))
+            example = short.encode(*rows[row].shown(swapped, True))
             assert len(example.input_ids) <= 600
             assert tokenizer.decode(example.input_ids[:-1]).count("### Response:") == 1
             assert "Assistant 1 said" in tokenizer.decode(example.input_ids[example.num_prompt :])
     assert rows[2].judgement_with_reference is None
     with pytest.raises(PromptTooLong):
-        short.encode(*show(TrainingSample.from_line(Line(records[2], Path("r"), 1)), False, False))
+        short.encode(*TrainingSample.from_line(Line(records[2], Path("r"), 1)).shown())
 
 
 @pytest.mark.parametrize(
@@ -268,22 +268,51 @@ def test_a_missing_file_is_no_hub_name(encoder: ExampleEncoder) -> None:
         TrainingRows.load("someone/data", encoder)
 
 
-def test_rows_are_read_once_and_again_when_the_file_changes(tmp_path: Path, encoder: ExampleEncoder) -> None:
-    first = load(tmp_path, encoder, [training_record(1)])
-    again = load(tmp_path, encoder, [training_record(1)])
+def test_rows_are_scanned_once_and_again_when_the_file_changes(
+    tmp_path: Path, encoder: ExampleEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed: list[Line] = []
+    from_line = TrainingSample.from_line
+
+    def counting(line: Line) -> TrainingSample:
+        typed.append(line)
+        return from_line(line)
+
+    monkeypatch.setattr(TrainingSample, "from_line", counting)
+    first = load(tmp_path, encoder, [training_record(1), training_record(2)])
+    assert len(typed) == 2
+    again = load(tmp_path, encoder, [training_record(1), training_record(2)])
+    assert len(typed) == 2
+    assert again.counts == first.counts
     changed = load(tmp_path, encoder, [training_record(2)])
     assert first.fingerprint == again.fingerprint != changed.fingerprint
     assert changed[0].sample.question == "Question 2?"
-    files = {Path(entry["filename"]) for entry in first.stored.cache_files}
-    assert files
-    assert all(file.suffix == ".arrow" for file in files)
+    assert len(typed) == 4
+
+
+@pytest.mark.parametrize("form", ["lines", "list", "packed"])
+def test_a_file_of_any_form_is_read_by_many_processes_and_may_be_replaced(
+    tmp_path: Path, encoder: ExampleEncoder, form: str
+) -> None:
+    records = [training_record(number, words=1 + number % 7) for number in range(40)]
+    content = "".join(json.dumps(record) + "\n" for record in records).encode()
+    file = tmp_path / "rows"
+    file.write_bytes({"lines": content, "list": json.dumps(records).encode(), "packed": gzip.compress(content)}[form])
+    rows = TrainingRows.load(str(file), encoder)
+    data = JudgeDataset(rows, encoder, Augmentation(0.5, 0.5))
+    expected = [data[index] for index in range(40)]
+    loader = DataLoader(data, batch_size=1, num_workers=3, collate_fn=list, sampler=range(40))  # type: ignore[arg-type]
+    assert [example for batch in loader for example in batch] == expected
+    assert [pickle.loads(pickle.dumps(data))[index] for index in range(40)] == expected
+    os.replace(write_jsonl(tmp_path / "other", records[:1]), file)
+    assert [data[index] for index in range(40)] == expected
 
 
 def test_pretokenized_rows_equal_lazy_ones(tmp_path: Path, encoder: ExampleEncoder) -> None:
     rows = load(tmp_path, encoder, [training_record(n, reference=n % 2 == 0) for n in range(6)])
     augmentation = Augmentation(0.5, 0.5, seed=3)
     lazy = JudgeDataset(rows, encoder, augmentation)
-    eager = JudgeDataset(rows, encoder, augmentation, rows.pretokenize(encoder))
+    eager = JudgeDataset(rows, encoder, augmentation, pretokenize(rows, encoder))
     assert [lazy[index] for index in range(18)] == [eager[index] for index in range(18)]
 
 
@@ -311,7 +340,7 @@ def test_packed_examples_give_the_loss_of_single_ones(tmp_path: Path) -> None:
     folder = build_model(tmp_path / "m", tokenizer)
     encoder = ExampleEncoder(tokenizer, 2048)
     examples = [
-        encoder.encode(*show(TrainingSample.from_line(Line(training_record(n, 1 + 9 * n), Path("r"), 1)), False, False))
+        encoder.encode(*TrainingSample.from_line(Line(training_record(n, 1 + 9 * n), Path("r"), 1)).shown())
         for n in range(5)
     ]
 
@@ -342,4 +371,4 @@ def test_packed_examples_give_the_loss_of_single_ones(tmp_path: Path) -> None:
 def test_rows_survive_a_json_round_trip(tmp_path: Path, encoder: ExampleEncoder) -> None:
     record = training_record(1) | {"answer1_body": "half a pair \\ud800 quoted, 漢字", "source": {"deep": [1, None]}}
     rows = load(tmp_path, encoder, [record])
-    assert json.loads(rows.stored[0]["line"]) == record
+    assert rows[0].sample.record == record

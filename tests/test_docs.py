@@ -1,17 +1,40 @@
+"""What the docs say, held against the code."""
+
 from __future__ import annotations
 
+import ast
+import os
 import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
-from conftest import ROOT
+from conftest import ROOT, SLOW, Runner
+
+from judgelm import __version__
+from scripts.layers import TOP, files
 
 DIFFERENCE = re.compile(r"^\| (D\d+) \|.*\| `(test_\w+)` \|$", re.MULTILINE)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMED_AND_NOT_IMPORTED = {
+    "accelerate": "transformers' Trainer asks for it",
+    "gguf": "transformers reads the embedded base with it",
+    "sentencepiece": "tokenizers of the released judges",
+    "protobuf": "the same",
+    "fschat": "imported by name in serve/protocol.py",
+}
+OPTIONAL = {"vllm": "vllm", "torchao": "quantization"}
+"""what is imported where an extra was installed -> the extra"""
+NOT_THERE = {"commands/x.py", "judgelm/llm_judge/x.py", "judgelm/commands/NAME.py", "judgelm/data.py"}
+"""files that pages speak of as examples"""
+CALLED_OTHERWISE = {"sklearn": "scikit-learn"}
 
 
-def test_cli_page_is_what_help_says(run: object) -> None:
-    written = run("scripts/cli_docs.py").stdout  # type: ignore[operator]
-    assert written == (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), (
-        "run python scripts/cli_docs.py > docs/cli.md"
-    )
+def test_what_is_written_from_the_code_is_not_stale(run: Runner) -> None:
+    result = run("-m", "scripts.pages", "--check")
+    assert result.returncode == 0, result.stderr
 
 
 def test_cli_page_shows_what_stands_without_a_flag() -> None:
@@ -22,17 +45,31 @@ def test_cli_page_shows_what_stands_without_a_flag() -> None:
         assert row in sections[command], command
 
 
-def test_architecture_names_every_file_of_the_package() -> None:
-    layout = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
-    # the folder in whose lines a file is named, by two spaces in front of a name that ends in a slash
-    folder, named = "", set()
-    for line in layout.splitlines():
-        head = re.match(r"  (\w+)/", line)
-        folder = f"{head[1]}/" if head else "" if re.match(r"  \w", line) else folder
-        named |= {folder + file for file in re.findall(r"[\w/-]+\.py\b", line)}
-    there = {path.relative_to(ROOT / "judgelm").as_posix() for path in (ROOT / "judgelm").rglob("*.py")}
-    faces = {name for name in there if name.endswith("/__init__.py")}
-    assert named - faces == there - faces
+def test_readme_is_one_page() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 160
+    assert lines[2:6] == ["```", "./scripts/demo", "./scripts/test", "```"]
+
+
+def test_every_field_of_a_record_and_a_run_has_a_meaning() -> None:
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    tables = page.split("<!-- judgement: ")[1].split("### summary.json")[0]
+    assert re.findall(r"^\| `\w+` \| .* \|  \|$", tables, re.MULTILINE) == []
+
+
+def test_python_page_runs_from_top_to_bottom(tmp_path: Path, model_folder: Path) -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) > 5
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    # the same with a model of two layers, which judges in no time
+    code = "\n".join(blocks).replace('"tiny"', repr(str(model_folder)))
+    (tmp_path / "page.py").write_text(code, encoding="utf-8")
+    command = [sys.executable, "page.py"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert {"ranking.json", "audit.json", "report.html"} <= {path.name for path in (tmp_path / "arena").iterdir()}
 
 
 def test_every_difference_has_a_test_that_cites_it() -> None:
@@ -48,20 +85,67 @@ def test_every_difference_has_a_test_that_cites_it() -> None:
         assert sum(bool(cited.search(source)) for source in sources) == 1, f"{number}: {name}"
 
 
-def test_links_and_files_named_in_the_docs_exist() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+def test_files_named_in_the_docs_exist() -> None:
+    folders = (TOP, "tests", "scripts", "benchmarks")
+    there = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
-        for named in re.findall(r"^\| `(judgelm/[\w/]+\.\w+)`", text, re.MULTILINE):
-            assert (ROOT / named).exists(), f"{page.name} names {named}"
         for script in re.findall(r"\./(scripts/[\w.]+)", text):
             assert (ROOT / script).exists(), f"{page.name} names {script}"
+        for named in set(re.findall(r"`([\w/-]+\.py)`", text)) - NOT_THERE:
+            assert any(f"/{name}".endswith(f"/{named}") for name in there), f"{page.name} names {named}"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """All links and anchors of all pages lead somewhere, and each page is in the navigation."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    result = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    start = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="?(https?:[^"> ]+)', start)
+    assert loaded == []
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {_name(one) for one in project["dependencies"]}
+    extras = {extra: {_name(one) for one in listed} for extra, listed in project["optional-dependencies"].items()}
+    imported: set[str] = set()
+    for file in files():
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").split(".")[0])
+    imported -= {TOP, *sys.stdlib_module_names}
+    for library, extra in OPTIONAL.items():
+        assert library in extras[extra]
+    needed = {CALLED_OTHERWISE.get(one, one).replace("_", "-") for one in imported - OPTIONAL.keys()}
+    assert needed | NAMED_AND_NOT_IMPORTED.keys() == declared
+    assert needed & NAMED_AND_NOT_IMPORTED.keys() == set()
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[<>=!\[ ]", requirement, maxsplit=1)[0]
+
+
+def test_slow_tests_are_named_as_they_are_called() -> None:
+    for file, names in SLOW.items():
+        source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        for name in names:
+            assert f"def {name}(" in source, f"{file}: {name}"
+
+
+def test_changelog_has_this_version_with_its_day() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(__version__)} \(\d{{4}}-\d\d-\d\d\)$", text, re.MULTILINE)
 
 
 def test_no_machine_paths_in_tracked_text() -> None:
-    import subprocess
-
     pattern = "/" + "work/"
     found = subprocess.run(["git", "grep", "-l", pattern], cwd=ROOT, capture_output=True, text=True)
     # 1 is git's answer for nothing found

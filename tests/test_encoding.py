@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 from conftest import train_byte_tokenizer, train_sentencepiece_tokenizer
 
-from judgelm.encoding import ExampleEncoder, PromptTooLong, decode_after, encode, encode_followup, encode_prompt
+from judgelm.encoding import PromptTooLong, decode_after, encode, encode_followup, encode_prompt
 from judgelm.engine.score_line import line_tokens, score_pieces
 from judgelm.prompt import RESPONSE, render_prompt
 from judgelm.sample import Sample
+from judgelm.train.encoder import ExampleEncoder
 
 LONG = Sample(1, "Which is longer? " * 3, ["alpha beta gamma. " * 80, "one two three. " * 30, "short"], "the reference")
 

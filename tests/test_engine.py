@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import build_model, make_samples, train_byte_tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer, LogitsProcessorList
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from judgelm.encoding import decode_after, encode_prompt
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.hf.schedule import Room
 from judgelm.engine.interface import Generation, Request, Sampling
-from judgelm.engine.score_line import ScoreLineProcessor, score_pieces
+from judgelm.engine.score_line import allowed_tokens, score_pieces
 from judgelm.errors import InputError
 from judgelm.judgement import Judgement, ParseState
-from judgelm.models.loading import find_model, load_model
+from judgelm.models.folder import find_model
+from judgelm.models.loading import load_model
 
 
 def requests(engine: HFEngine, count: int, prefill: str = "") -> list[Request]:
@@ -157,7 +158,7 @@ def test_text_streams_as_it_grows(engine: HFEngine) -> None:
 
 def test_rows_join_within_the_budget_and_fill_up_what_finishes(engine: HFEngine) -> None:
     rows = [engine.start(request, Sampling(max_new_tokens=10)) for request in requests(engine, 40)]
-    schedule = engine.schedule(Room(rows=6, tokens=4000, reading=900, refill=2))
+    schedule = engine.schedule(Room(rows=6, tokens=4000, prefill=900, refill=2))
     schedule.waiting.extend(rows)
     read, most = [], 0
     while schedule.waiting or schedule.batch.rows:
@@ -247,20 +248,23 @@ def test_constrained_decoding_never_fails_to_parse(
 
 def test_constraint_frees_what_follows_the_line_and_works_in_transformers_generate(engine: HFEngine) -> None:
     asked = requests(engine, 3)
-    pieces = score_pieces(engine.tokenizer)
+    pieces, everything = score_pieces(engine.tokenizer), list(range(len(engine.tokenizer)))
     ours = by_key(engine.generate(asked, Sampling(max_new_tokens=20, constrained=True)))
     for request in asked:
-        ids = torch.tensor([request.input_ids])
-        processor = ScoreLineProcessor(pieces, [""], [2], ids.shape[1])
+        ids, num = torch.tensor([request.input_ids]), len(request.input_ids)
+
+        def allowed(_: int, written: torch.Tensor, num: int = num) -> list[int]:
+            return allowed_tokens(written[num:].tolist(), pieces, "", 2) or everything
+
         output = engine.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
             do_sample=False,
             max_new_tokens=20,
             pad_token_id=0,
-            logits_processor=LogitsProcessorList([processor]),
+            prefix_allowed_tokens_fn=allowed,
         )
-        text = decode_after(request.input_ids[-4:], output[0, ids.shape[1] :].tolist(), engine.tokenizer)
+        text = decode_after(request.input_ids[-4:], output[0, num:].tolist(), engine.tokenizer)
         assert ours[request.key].text == text
         line, newline, rest = text.partition("\n")
         assert Judgement.parse(line).state is ParseState.OK

@@ -10,22 +10,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from conftest import ROOT, make_samples
-from serving import Process, Server, free_port, models_of, running, stack
+from serving import HTTP, Address, Process, free_port, local_stack, models_of, running
+
+Servers = tuple[Address, Address, Address]
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[tuple[Server, Server, Server]]:
-    started = stack(tmp_path_factory.mktemp("fastchat"), model_folder, "--dtype", "float32")
-    with running(*started):
+def servers(model_folder: Path) -> Iterator[Servers]:
+    with local_stack(model_folder) as started:
         yield started
 
 
-def test_fastchats_api_server_works_with_our_controller_and_worker(
-    servers: tuple[Server, Server, Server], tmp_path: Path
-) -> None:
+def test_fastchats_api_server_works_with_our_controller_and_worker(servers: Servers, tmp_path: Path) -> None:
     port = free_port()
     flags = ("--port", str(port), "--host", "127.0.0.1", "--controller-address", servers[0].url)
     api = Process("fastchat-api", tmp_path, port, "-m", "fastchat.serve.openai_api_server", *flags)
@@ -42,9 +40,7 @@ def test_fastchats_api_server_works_with_our_controller_and_worker(
         assert answer["choices"][0]["text"] == ours["choices"][0]["text"]
 
 
-def test_fastchats_worker_serves_our_api(
-    servers: tuple[Server, Server, Server], tmp_path: Path, model_folder: Path
-) -> None:
+def test_fastchats_worker_serves_our_api(servers: Servers, tmp_path: Path, model_folder: Path) -> None:
     controller, _, api = servers
     port = free_port()
     url = f"http://127.0.0.1:{port}"
@@ -68,7 +64,7 @@ def test_fastchats_worker_serves_our_api(
         assert "the model's context" in refused["error"]["message"]
 
 
-def test_no_request_from_the_schema_makes_the_api_fail(servers: tuple[Server, Server, Server]) -> None:
+def test_no_request_from_the_schema_makes_the_api_fail(servers: Servers, tmp_path: Path) -> None:
     """Schemathesis: no answer of 500 and above, whatever the body, and every answer as the schema says."""
     checks = (
         "not_a_server_error",
@@ -81,9 +77,9 @@ def test_no_request_from_the_schema_makes_the_api_fail(servers: tuple[Server, Se
         *("--checks", ",".join(checks), "--max-examples", "20", "--phases", "examples,fuzzing"),
         *("--seed", "1", "--request-timeout", "120", "--no-color", "--max-failures", "5"),
     ]
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ, cwd=servers[2].log.parent)
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ, cwd=tmp_path)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
-    assert httpx.get(servers[2].url + "/health", trust_env=False).status_code == 200
+    assert servers[2].get("/health").status_code == 200
 
 
 def body_of(text: str) -> dict[str, Any]:
@@ -91,8 +87,8 @@ def body_of(text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
-def test_a_lone_surrogate_is_refused(text: str, servers: tuple[Server, Server, Server]) -> None:
+def test_a_lone_surrogate_is_refused(text: str, servers: Servers) -> None:
     data = json.dumps(body_of(text)).encode()
     headers = {"content-type": "application/json"}
-    answer = httpx.post(servers[2].url + "/v1/judgements", content=data, headers=headers, timeout=60, trust_env=False)
+    answer = HTTP.post(servers[2].url + "/v1/judgements", content=data, headers=headers)
     assert answer.status_code == 422, answer.text

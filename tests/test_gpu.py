@@ -16,7 +16,8 @@ from test_run import judge
 from judgelm.distribution import line_text, score_lines
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Sampling
-from judgelm.models.loading import find_model, load_model
+from judgelm.models.folder import find_model
+from judgelm.models.loading import load_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 

@@ -17,7 +17,8 @@ from test_run import judge
 from judgelm import Judge
 from judgelm.errors import InputError
 from judgelm.judge.settings import JudgeSettings
-from judgelm.models.loading import find_model, load_model
+from judgelm.models.folder import find_model
+from judgelm.models.loading import load_model
 
 
 @pytest.fixture

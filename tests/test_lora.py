@@ -11,7 +11,8 @@ from conftest import QUIET, train_byte_tokenizer
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from judgelm.models.loading import find_model, load_model
+from judgelm.models.folder import find_model
+from judgelm.models.loading import load_model
 
 EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 SIZES = {
@@ -40,10 +41,12 @@ def test_an_adapter_is_trained_and_judges_as_it_was_trained(
 ) -> None:
     import datasets
 
-    from judgelm.train.train import train
+    from judgelm.train.settings import parse
+    from judgelm.train.training import train
 
     sizes, layers, num_experts = BASES[kind]
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "judgelm"))
     tokenizer = train_byte_tokenizer()
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, **sizes)
@@ -52,7 +55,7 @@ def test_an_adapter_is_trained_and_judges_as_it_was_trained(
     output = tmp_path / "judge"
     flags = ["--model_name_or_path", tmp_path / "base", "--data_path", train_file, "--output_dir", output]
     flags += ["--max_steps", "2", "--learning_rate", "0.05", "--per_device_train_batch_size", "2"]
-    train([*map(str, flags), *QUIET], lora=True)
+    train(parse([*map(str, flags), *QUIET], lora=True))
     said = capsys.readouterr().err
     assert ("the update leaves the experts out" in said) is bool(num_experts)
     assert "fan_in_fan_out" not in said

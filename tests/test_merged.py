@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from judgelm.models.loading import ModelFolder, find_model, load_model
+from judgelm.models.folder import ModelFolder, find_model
+from judgelm.models.loading import load_model
 from judgelm.models.merged import merged_folder
 
 

@@ -9,23 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Server, running, stack
+from serving import HTTP, Address, local_stack
 
-from judgelm.serve.worker_client import Chunk, Usage
+from judgelm.serve.worker_answers import Chunk, Usage
 
 MODEL = "random-llama"
 ASKED = [{"role": "user", "content": "2 + 2?"}]
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Server]:
-    started = stack(tmp_path_factory.mktemp("api"), model_folder, "--dtype", "float32")
-    with running(*started):
+def api(model_folder: Path) -> Iterator[Address]:
+    with local_stack(model_folder) as started:
         yield started[2]
 
 
 @pytest.fixture
-def client(api: Server) -> Iterator[Any]:
+def client(api: Address) -> Iterator[Any]:
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=api.url + "/v1", api_key="any", max_retries=0) as opened:
         yield opened
@@ -74,7 +73,7 @@ def test_an_answer_can_be_sent_back_as_it_came(client: Any) -> None:
     assert said(client, talk)[1] > said(client, ASKED)[1]
 
 
-def test_a_model_can_be_looked_up_by_its_name(api: Server, client: Any) -> None:
+def test_a_model_can_be_looked_up_by_its_name(api: Address, client: Any) -> None:
     import openai
 
     assert client.models.retrieve(MODEL) == client.models.list().data[0]
@@ -179,7 +178,7 @@ def test_each_text_of_a_stream_is_whole_and_the_stream_counts_all(client: Any) -
 
 
 def test_the_texts_of_a_stream_are_written_at_once_not_one_after_the_other() -> None:
-    from judgelm.serve.openai_routes import _together
+    from judgelm.serve.openai_routes import _at_once
 
     first_may_end = asyncio.Event()
 
@@ -194,7 +193,7 @@ def test_the_texts_of_a_stream_are_written_at_once_not_one_after_the_other() -> 
 
     async def read() -> list[tuple[int, str | None]]:
         async with asyncio.timeout(10):
-            return [(index, chunk and chunk.text) async for index, chunk in _together([first(), second()])]
+            return [(index, chunk and chunk.text) async for index, chunk in _at_once([first(), second()])]
 
     order = asyncio.run(read())
     assert [text for index, text in order if index == 0] == ["a", "ab", None]
@@ -217,11 +216,9 @@ def test_the_texts_of_a_stream_are_written_at_once_not_one_after_the_other() -> 
     ],
 )
 def test_every_error_has_the_same_shape(
-    method: str, path: str, headers: dict[str, str], body: bytes, status: int, code: str, api: Server
+    method: str, path: str, headers: dict[str, str], body: bytes, status: int, code: str, api: Address
 ) -> None:
-    import httpx
-
-    answer = httpx.request(method, api.url + path, headers=headers, content=body, timeout=60, trust_env=False)
+    answer = HTTP.request(method, api.url + path, headers=headers, content=body)
     assert answer.status_code == status, answer.text
     error = answer.json()["error"]
     assert (set(answer.json()), set(error)) == ({"error"}, {"message", "type", "param", "code"})
@@ -246,7 +243,7 @@ def test_a_bug_of_ours_is_an_error_of_that_shape_too(monkeypatch: pytest.MonkeyP
     assert answer.json() == {"error": {**error, "code": "server_error"}}
 
 
-def test_the_counters_name_routes_as_they_are_and_no_others(api: Server, client: Any) -> None:
+def test_the_counters_name_routes_as_they_are_and_no_others(api: Address, client: Any) -> None:
     chat(client, ASKED)
     client.completions.create(model=MODEL, prompt="One", max_tokens=2)
     api.post("/v1/judgements", {"samples": [{"question": "q", "answers": ["a", "b"]}], "max_new_tokens": 2})
@@ -266,10 +263,14 @@ def test_the_counters_name_routes_as_they_are_and_no_others(api: Server, client:
 
 @pytest.mark.parametrize("keys", [" , ", ",", " ", "good,b\u00e4d", "good,b\tad"])
 def test_keys_that_would_leave_the_api_open_or_shut_end_in_one_line(
-    keys: str, run: Any, monkeypatch: pytest.MonkeyPatch
+    keys: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from judgelm.serve.api import main
+
     monkeypatch.setenv("JUDGELM_API_KEYS", keys)
-    result = run("-m", "judgelm.serve.api", "--port", "0")
-    assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr
-    assert "JUDGELM_API_KEYS" in result.stderr
-    assert "good" not in result.stderr
+    with pytest.raises(SystemExit) as ended:
+        main(["--port", "0"])
+    said = capsys.readouterr().err.strip()
+    assert (ended.value.code, len(said.splitlines())) == (2, 1), said
+    assert "JUDGELM_API_KEYS" in said
+    assert "good" not in said

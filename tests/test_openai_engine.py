@@ -25,9 +25,10 @@ from test_run import judge, judge_args, lasting
 
 from judgelm import Judge
 from judgelm.engine.interface import Generation, Request, Sampling
-from judgelm.engine.openai.engine import OpenAIEngine, Server, check_base_url, seed_of
-from judgelm.engine.openai.requests import Retries, retry_after_s
-from judgelm.engine.openai.responses import Answer, End, Fault, Refusal, read_response
+from judgelm.engine.openai.engine import OpenAIEngine, seed_of
+from judgelm.engine.openai.requests import Retries
+from judgelm.engine.openai.responses import Answer, End, Fault, Refusal, read_response, retry_after_s
+from judgelm.engine.openai.server import Server, check_base_url
 from judgelm.errors import InputError
 from judgelm.judgement import Judgement
 from judgelm.prompt import render_prompt
@@ -467,7 +468,7 @@ def test_the_time_limit_holds_for_a_server_that_drips() -> None:
 
 
 def test_an_endless_answer_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("judgelm.engine.openai.engine._MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("judgelm.engine.openai.requests._MOST_BYTES", 1 << 20)
     with Played(lambda number, _: wrote("8 " * (1 << 20)) if number else wrote()) as server:
         found = ask(server, 2)
     assert [found[key].finish_reason for key in "01"] == ["stop", "refused"]

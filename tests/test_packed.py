@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import make_samples
+from jaxtyping import TypeCheckError
 from test_engine import by_key, load_engine, requests
 
 from judgelm.encoding import encode_prompt
+from judgelm.engine.hf.attention import KeyValues, PromptPass, _causal_by_torch, _causal_in_blocks, causal_attention
 from judgelm.engine.hf.engine import HFEngine
-from judgelm.engine.hf.packed import KeyValues, Reading, _causal_by_torch, _causal_in_blocks, read_packed
+from judgelm.engine.hf.packed import forward_packed
 from judgelm.engine.hf.tree import Tree
 from judgelm.engine.interface import Request, Sampling
 
@@ -51,13 +53,20 @@ def test_logits_of_shared_and_packed_prompts_are_those_of_each_prompt_alone(engi
     for least in (8, 10_000):
         tree = Tree(prompts, least)
         ends = torch.tensor([leaf.end - 1 for leaf in tree.leaves])
-        pack = Reading(tree, KeyValues())
+        pack = PromptPass(tree, KeyValues())
         with torch.inference_mode():
-            found = read_packed(engine.model, torch.tensor(tree.input_ids), torch.tensor(tree.position_ids), ends, pack)
+            ids, positions = torch.tensor(tree.input_ids), torch.tensor(tree.position_ids)
+            found = forward_packed(engine.model, ids, positions, ends, pack)
             for prompt, logits in zip(prompts, found, strict=True):
                 # without a pack the model computes what transformers does
                 expected = engine.model(torch.tensor([prompt])).logits[0, -1]
                 torch.testing.assert_close(logits, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_shapes_are_checked_in_the_tests() -> None:
+    query, key, value = torch.randn(6, 5, 16), torch.randn(2, 9, 16), torch.randn(2, 8, 16)
+    with pytest.raises(TypeCheckError, match="value"):
+        causal_attention(query, key, value)
 
 
 def test_both_kinds_of_attention_are_the_same() -> None:
@@ -95,7 +104,7 @@ def test_rows_that_end_make_place_and_the_others_keep_their_keys(engine: HFEngin
         assert row.generation == expected[row.request.key]
 
 
-def test_a_forced_token_is_not_asked_for(engine: HFEngine) -> None:
+def test_a_forced_token_is_not_computed(engine: HFEngine) -> None:
     asked = requests(engine, 6)
     sampling = Sampling(max_new_tokens=12, constrained=True)
     steps = []

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, write_jsonl
 from PIL import Image
-from serving import Server, models_of, running
+from serving import Address, Server, local_controller, models_of, running
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
@@ -28,18 +28,16 @@ TABS = ["judge", "judge-reference", "multi", "multi-reference", "single", "multi
 
 
 class Stack:
-    """A controller, a worker of tiny, one of a random model that writes long texts, and the page."""
+    """A worker of tiny, one of a random model that writes long texts, and the page."""
 
-    def __init__(self, folder: Path, random_model: Path) -> None:
+    def __init__(self, folder: Path, controller: Address, random_model: Path) -> None:
         self.folder = folder
-        self.controller = Server("controller", folder)
+        self.controller = controller
         self.where = ("--controller-address", self.controller.url, "--device", "cpu")
         self.tiny = self.start_worker("tiny")
         self.random = self.start_worker(random_model)
         flags = ("--controller-url", self.controller.url, "--log-dir", folder / "logs")
         self.page = Server("gradio_web_server_judgelm", folder, *flags)
-        self.controller.wait(lambda: len(models_of(self.controller)) == 2, 120)
-        self.page.wait(lambda: self.page.get("/").status_code == 200, 120)
 
     def start_worker(self, model: Path | str) -> Server:
         args = (*self.where, "--model-path", model)
@@ -47,14 +45,17 @@ class Stack:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        return self.controller, self.tiny, self.random, self.page
+        return self.tiny, self.random, self.page
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Stack]:
-    started = Stack(tmp_path_factory.mktemp("page"), model_folder)
-    with running(*started.servers):
-        yield started
+    with local_controller() as controller:
+        started = Stack(tmp_path_factory.mktemp("page"), controller, model_folder)
+        with running(*started.servers):
+            started.controller.wait(lambda: len(models_of(started.controller)) == 2, 120)
+            started.page.wait(lambda: started.page.get("/").status_code == 200, 120)
+            yield started
 
 
 @pytest.fixture(scope="module")
@@ -388,7 +389,13 @@ def test_moderation_refuses_what_it_flags(browser: Any, tmp_path: Path, servers:
     assert "secret-key" not in page.log.read_text()
 
 
-def test_mistakes_in_the_flags_of_the_page_end_in_one_line(tmp_path: Path, run: Any) -> None:
+def test_mistakes_in_the_flags_of_the_page_end_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from judgelm.serve.gradio_web_server_judgelm import main
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     logins = tmp_path / "logins"
     logins.write_text("ada:lovelace\nsecret-without-colon\n")
     for flags, said in (
@@ -397,10 +404,12 @@ def test_mistakes_in_the_flags_of_the_page_end_in_one_line(tmp_path: Path, run: 
         (["--controller-url", "ftp://x"], "expected an address such as"),
         (["--moderate"], "expected a key in OPENAI_API_KEY"),
     ):
-        result = run("-m", "judgelm.serve.gradio_web_server_judgelm", *flags)
-        assert (result.returncode, len(result.stderr.strip().splitlines())) == (2, 1), result.stderr
-        assert said in result.stderr
-        assert "secret-without" not in result.stderr
+        with pytest.raises(SystemExit) as ended:
+            main([str(flag) for flag in flags])
+        printed = capsys.readouterr().err.strip()
+        assert (ended.value.code, len(printed.splitlines())) == (2, 1), printed
+        assert said in printed
+        assert "secret-without" not in printed
 
 
 def test_a_lost_worker_is_told_and_the_page_recovers(visit: Callable[..., Visitor], servers: Stack) -> None:

@@ -16,10 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from conftest import write_jsonl
-from serving import Server, models_of, running
+from serving import HTTP, Address, Server, local_controller, running
 
 from judgelm.errors import InputError
 
@@ -49,7 +48,7 @@ class QuickWorker(BaseHTTPRequestHandler):
 class Page(Server):
     """The page on ::1, in a temporary folder of its own, with a proxy in the environment that is none."""
 
-    def __init__(self, folder: Path, controller: Server) -> None:
+    def __init__(self, folder: Path, controller: Address) -> None:
         self.temporary = folder / "tmp"
         self.temporary.mkdir(exist_ok=True)
         flags = ("--host", "::1", "--controller-url", controller.url, "--log-dir", folder / "logs")
@@ -63,11 +62,9 @@ class Page(Server):
 
 
 @pytest.fixture(scope="module")
-def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server("controller", tmp_path_factory.mktemp("controller"))
-    with running(server), ThreadingHTTPServer(("127.0.0.1", 0), QuickWorker) as worker:
+def controller() -> Iterator[Address]:
+    with local_controller() as server, ThreadingHTTPServer(("127.0.0.1", 0), QuickWorker) as worker:
         threading.Thread(target=worker.serve_forever, daemon=True).start()
-        server.wait(lambda: models_of(server) == [])
         status = {"model_names": ["quick"], "speed": 1, "queue_length": 0}
         address = f"http://127.0.0.1:{worker.server_port}"
         body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
@@ -77,7 +74,7 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory, controller: Server) -> Iterator[Page]:
+def page(tmp_path_factory: pytest.TempPathFactory, controller: Address) -> Iterator[Page]:
     started = Page(tmp_path_factory.mktemp("page"), controller)
     with running(started):
         started.wait(lambda: started.get("/").status_code == 200, 120)
@@ -107,9 +104,7 @@ class Visitor:
         body = {"data": list(values), "fn_index": job["id"], "session_hash": self.session}
         # json.dumps of the standard library writes NaN and Infinity
         headers = {"content-type": "application/json"}
-        sent = httpx.post(
-            f"{self.page.url}/gradio_api/queue/join", content=json.dumps(body), headers=headers, timeout=60
-        )
+        sent = HTTP.post(f"{self.page.url}/gradio_api/queue/join", content=json.dumps(body), headers=headers)
         assert sent.status_code == 200, sent.text
         said = self.page.get(f"/gradio_api/queue/data?session_hash={self.session}").text
         events = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: ")]
@@ -118,7 +113,7 @@ class Visitor:
 
     def upload(self, path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
-            sent = httpx.post(f"{self.page.url}/gradio_api/upload", files={"files": (path.name, file)}, timeout=60)
+            sent = HTTP.post(f"{self.page.url}/gradio_api/upload", files={"files": (path.name, file)})
         return {"path": sent.json()[0], "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
 
 
@@ -137,7 +132,7 @@ def test_the_page_is_served_on_ipv6_past_a_proxy_of_the_environment(page: Page) 
 
 
 def test_uploads_and_results_can_be_read_by_the_page_alone_and_go_at_its_end(
-    tmp_path: Path, controller: Server
+    tmp_path: Path, controller: Address
 ) -> None:
     killed = Page(tmp_path, controller)
     with running(killed):
@@ -202,7 +197,7 @@ def test_a_page_of_another_site_can_do_nothing_here(
     method: str, path: str, headers: dict[str, str], page: Page
 ) -> None:
     files = {"files": ("a.jsonl", b"{}")} if path.endswith("upload") else None
-    assert httpx.request(method, page.url + path, headers=headers, files=files, timeout=60).status_code == 403
+    assert HTTP.request(method, page.url + path, headers=headers, files=files).status_code == 403
 
 
 def test_a_page_of_another_site_cannot_read_this_one(page: Page) -> None:
@@ -222,7 +217,7 @@ def test_a_page_of_another_site_cannot_read_this_one(page: Page) -> None:
     ],
 )
 def test_what_gradio_has_and_the_page_does_not_need_is_not_there(method: str, path: str, page: Page) -> None:
-    assert httpx.request(method, f"{page.url}/gradio_api/{path}", timeout=60).status_code == 404
+    assert HTTP.request(method, f"{page.url}/gradio_api/{path}").status_code == 404
 
 
 def test_no_event_of_the_page_is_offered_to_programs(page: Page) -> None:
@@ -329,7 +324,7 @@ def test_the_log_of_the_page_names_no_session_and_no_file(page: Page, tmp_path: 
 
 
 def test_while_a_thread_reads_a_file_others_are_served() -> None:
-    from judgelm.serve.page.batch_tab import _wait_for
+    from judgelm.serve.page.batch import _wait_for
 
     served = threading.Event()
 

@@ -4,7 +4,6 @@ import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pytest
 from conftest import make_samples, write_jsonl
@@ -140,7 +139,9 @@ def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_large_file_is_read_and_written_without_holding_it(tmp_path: Path) -> None:
+def test_a_large_file_is_read_and_written_without_holding_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("judgelm.samples._HELD", 30_000_000)
+    monkeypatch.setattr("judgelm.judge.judge._WINDOW", 128)
     row = {"question_body": "Q", "answer1_body": "word " * 2000, "answer2_body": "word " * 2000}
     path = write_jsonl(tmp_path / "q.jsonl", [{"question_id": k, **row} for k in range(1500)])
     assert path.stat().st_size > 30_000_000
@@ -164,8 +165,7 @@ def test_a_large_file_is_read_and_written_without_holding_it(tmp_path: Path) -> 
     assert (len(samples), samples[1499].question_id, len(samples[10:20])) == (1500, 1499, 10)
     files = RunFiles.in_folder(tmp_path, ("forward",))
     settings = JudgeSettings(scores_only=True)
-    with mock.patch("judgelm.judge.judge._WINDOW", 128):
-        found = run_judge(lambda: Judge(Short()), samples, settings, files, {}, "m")["forward"]  # type: ignore[arg-type]
+    found = run_judge(lambda: Judge(Short()), samples, settings, files, {}, "m")["forward"]  # type: ignore[arg-type]
     assert tracemalloc.get_traced_memory()[1] < 12_000_000
     tracemalloc.stop()
     assert found.counts["total"] == len(found.lines) == 1500

@@ -9,13 +9,13 @@ from conftest import build_model, make_samples, train_byte_tokenizer, train_sent
 from test_engine import by_key, load_engine, requests
 
 from judgelm.encoding import PromptTooLong, encode, encode_followup
-from judgelm.engine.hf.batch import Row, choose_tokens
+from judgelm.engine.hf.batch import choose_tokens
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.row import Row
 from judgelm.judge.settings import JudgeSettings
 from judgelm.prompt import EOS, followup_parts, render_followup, render_prompt
-from judgelm.serve.model_worker import GenerateParams
-from judgelm.serve.worker_client import judgement_params
+from judgelm.serve.worker_requests import GenerateParams, JudgeSample
 
 
 @pytest.fixture(scope="module")
@@ -237,8 +237,8 @@ def test_scores_only_leaves_room_for_thoughts_but_not_in_the_prompts_length() ->
     sampling = JudgeSettings(scores_only=True, max_new_tokens=500).sampling(2)
     assert (sampling.max_new_tokens, sampling.most_thoughts, sampling.stop) == (32, 500, ("\n",))
     assert JudgeSettings(max_new_tokens=500).sampling(2).most_thoughts == 0
-    params = judgement_params(make_samples(1)[0], "pair", sampling)
-    assert GenerateParams.model_validate(params).most_thoughts == 500
+    params = GenerateParams.of(JudgeSample.of(make_samples(1)[0], "pair"), sampling)
+    assert GenerateParams.model_validate(params.model_dump(exclude_unset=True)).most_thoughts == 500
 
 
 TURNS = [("Why?", "Because of </s> it."), ("And?", "No more.")]

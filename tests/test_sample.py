@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judgelm.jsonl import Line
-from judgelm.sample import Sample, TrainingSample
+from judgelm.sample import Sample
+from judgelm.train import TrainingSample
 
 texts = st.text(st.characters(codec="utf-8"), max_size=30)
 ROW: dict[str, Any] = {
@@ -81,10 +82,10 @@ def test_training_row_swaps_answers_scores_and_reasons_together() -> None:
 
 def test_judgement_shown_belongs_to_the_prompt_shown() -> None:
     row = TrainingSample.from_line(line(ROW))
-    sample, judgement = row.shown(with_reference=True)
-    assert (sample.reference, judgement.text) == ("R", ROW["text_w_reference"])
-    sample, judgement = row.shown(with_reference=False)
-    assert (sample.reference, judgement.text) == (None, ROW["text"])
+    sample, text = row.shown(with_reference=True)
+    assert (sample.reference, text) == ("R", ROW["text_w_reference"])
+    sample, text = row.shown(with_reference=False)
+    assert (sample.reference, text) == (None, ROW["text"])
 
 
 def test_training_row_without_reference_fields_is_valid() -> None:

@@ -17,8 +17,9 @@ from judgelm import Judge
 from judgelm.distribution import Distribution, likeliest, line_text, score_lines
 from judgelm.encoding import encode_prompt
 from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.hf.line_tree import LineTree
 from judgelm.engine.interface import Request, Sampling
-from judgelm.engine.score_line import LineTree, line_tokens
+from judgelm.engine.score_line import line_tokens
 from judgelm.evaluation.metrics.agreement import MISSING, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.judgement import Judgement, Outcome

@@ -1,11 +1,10 @@
-"""Trainings of a model of two layers, in this process or through torchrun: what users run, only small."""
+"""Trainings of a model of two layers, in processes of their own: what users run, only small."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import QUIET, ROOT, build_model, train_byte_tokenizer, training_record, write_jsonl
+from forked import free_port, run_forked
 
 from judgelm.jsonl import read_json
 
@@ -28,31 +28,16 @@ PUBLISHED = [
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    cache = tmp_path_factory.mktemp("datasets")
-    return {**os.environ, "HF_DATASETS_CACHE": str(cache), "PYTHONWARNINGS": "ignore"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return int(probe.getsockname()[1])
+    cache = tmp_path_factory.mktemp("cache")
+    caches = {"HF_DATASETS_CACHE": str(cache / "datasets"), "JUDGELM_CACHE": str(cache / "judgelm")}
+    return {**os.environ, **caches, "PYTHONWARNINGS": "ignore"}
 
 
 def start(
-    environment: dict[str, str], processes: int, script: str, *flags: object, **variables: str
+    environment: dict[str, str], processes: int, *command: object, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run a training script, by torchrun where there are several processes."""
-    command = [sys.executable]
-    if processes > 1:
-        command += ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", f"--master_port={free_port()}"]
-    return subprocess.run(
-        [*command, script, *map(str, flags)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment | variables,
-    )
+    """Run a training script, in as many processes."""
+    return run_forked(command, environment | variables, processes)
 
 
 def losses(output: Path) -> list[float]:
@@ -371,6 +356,24 @@ def test_evaluation_rope_scaling_and_pretokenize(tmp_path: Path, train_file: Pat
     assert len(measured) == 2
     assert measured[1] < measured[0]
     judges(output, tmp_path, environment)
+
+
+def test_several_processes_are_started_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    from judgelm import cli
+
+    started: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        started.append(command)
+        return 3
+
+    monkeypatch.setattr(subprocess, "call", call)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "--lora", "--nproc", "2", "--data_path", "rows.jsonl"])
+    assert ended.value.code == 3
+    script = str(ROOT / "judgelm" / "train" / "train_lora.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    assert started == [[*torchrun, script, "--data_path", "rows.jsonl"]]
 
 
 def test_train_data_check(tmp_path: Path, environment: dict[str, str], model_folder: Path) -> None:

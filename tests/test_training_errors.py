@@ -19,9 +19,11 @@ def train_here(tmp_path: Path, model_folder: Path, train_file: Path, monkeypatch
     """Run a training in this process, up to its first mistake."""
     import datasets
 
-    from judgelm.train.train import train
+    from judgelm.train.settings import parse
+    from judgelm.train.training import train
 
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "judgelm"))
 
     def run(*flags: object, lora: bool = False) -> None:
         given = {str(flag) for flag in flags}
@@ -29,7 +31,7 @@ def train_here(tmp_path: Path, model_folder: Path, train_file: Path, monkeypatch
         for name, value in required.items():
             if name not in given:
                 flags = (*flags, name, value)
-        train([*map(str, flags), *QUIET], lora=lora)
+        train(parse([*map(str, flags), *QUIET], lora))
 
     return run
 
@@ -101,21 +103,22 @@ def test_bad_flags_end_in_one_line(train_here: Any, tmp_path: Path, flags: list[
     ],
 )
 def test_ref_drop_ratio_is_the_probability_of_a_reference(tmp_path: Path, flags: list[str], expected: float) -> None:
-    from judgelm.train.arguments import parse
+    from judgelm.train.settings import parse
 
     required = ["--data_path", "rows.jsonl", "--output_dir", str(tmp_path / "out")]
-    settings, _ = parse([*required, *flags], lora=False)
+    settings = parse([*required, *flags], lora=False)
     assert settings.reference_prob == expected
 
 
 def test_published_flags_are_translated() -> None:
-    from judgelm.train.arguments import translate
+    from judgelm.train.published_flags import join_flags, split_flags, translate
 
-    flags, notes = translate([
+    translated, notes = translate(split_flags([
         "--evaluation_strategy=no", "--warmup_ratio", "0.03", "--fsdp", "shard_grad_op auto_wrap offload",
         "--fsdp_transformer_layer_cls_to_wrap", "A", "--fsdp-config", '{"fsdp_min_num_params": 7}', "--tf32=True",
         "--group_by_length", "True", "--save_safetensors", "True", "--bf16",
-    ])  # fmt: skip
+    ]))  # fmt: skip
+    flags = join_flags(translated)
     config = {"transformer_layer_cls_to_wrap": ["A"], "reshard_after_forward": False, "cpu_offload": True}
     *plain, name, text = flags
     assert plain == ["--eval_strategy", "no", "--warmup_steps", "0.03", "--fsdp", "--tf32", "True", "--bf16"]
@@ -125,10 +128,10 @@ def test_published_flags_are_translated() -> None:
 
 
 def test_no_output_folder_ends_in_one_line() -> None:
-    from judgelm.train.train import train
+    from judgelm.train.settings import parse
 
     with pytest.raises(InputError, match="--output_dir is missing"):
-        train(["--data_path", "rows.jsonl"])
+        parse(["--data_path", "rows.jsonl"], lora=False)
 
 
 def test_bad_models_end_in_one_line(train_here: Any, tmp_path: Path, model_folder: Path) -> None:
@@ -223,16 +226,16 @@ def test_a_checkpoint_goes_on_as_it_was_begun(tmp_path: Path) -> None:
 def test_a_note_says_that_positions_are_stretched_only_where_they_are(
     tmp_path: Path, context: int, by_its_makers: bool, note: str | None, rope_type: str
 ) -> None:
-    from judgelm.models.loading import find_model
-    from judgelm.train.arguments import parse
+    from judgelm.models.folder import find_model
     from judgelm.train.model import configure
+    from judgelm.train.settings import parse
 
     folder = build_model(tmp_path / "m", train_byte_tokenizer(), context=context)
     if by_its_makers:
         rope = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 2048, "rope_theta": 1e4}
         stored = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(stored | {"rope_parameters": rope}))
-    settings, _ = parse(["--data_path", "rows.jsonl", "--output_dir", str(tmp_path / "out")], lora=False)
+    settings = parse(["--data_path", "rows.jsonl", "--output_dir", str(tmp_path / "out")], lora=False)
     config, said = configure(find_model(str(folder)), settings)
     assert said == note
     assert config.rope_parameters["rope_type"] == rope_type
@@ -268,7 +271,7 @@ def test_a_pad_token_beyond_the_embedding_is_filled_with_eos(tmp_path: Path) -> 
     """A tokenizer that got a pad token later is longer than its model's embedding."""
     from transformers import AutoModelForCausalLM
 
-    from judgelm.models.loading import find_model
+    from judgelm.models.folder import find_model
     from judgelm.train.model import find_padding
 
     tokenizer = train_byte_tokenizer()

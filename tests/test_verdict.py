@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from judgelm.judgement import Judgement, Outcome, ParseState, published_scores
 from judgelm.sample import Sample
-from judgelm.verdict import Verdict
+from judgelm.verdict import Reading, Verdict
 
 numbers = st.integers(0, 10).map(float) | st.sampled_from([0.5, 7.5, 8.25])
 lines = st.lists(numbers, min_size=2, max_size=10)
@@ -48,7 +48,12 @@ def test_harmless_variations_are_repaired(text: str) -> None:
 )
 def test_anything_else_has_no_scores(text: str) -> None:
     judgement = Judgement.parse(text)
-    assert (judgement.scores, judgement.state, judgement.outcome, judgement.best) == (None, ParseState.FAILED, None, ())
+    assert (judgement.scores, judgement.state, judgement.outcome, Reading.of(judgement).best) == (
+        None,
+        ParseState.FAILED,
+        None,
+        (),
+    )
 
 
 # D2 of docs/differences.md
@@ -219,7 +224,7 @@ def test_the_first_score_line_counts_before_the_last(text: str, scores: tuple[in
 def test_scores_of_many_answers_are_read_by_their_labels() -> None:
     text = "Assistant 3: 7, Assistant 1: 9/10, Assistant 2: 8\nAssistant 1 beats Assistant 3."
     judgement = Judgement.parse(text, 3)
-    assert (judgement.scores, judgement.best) == ((9, 8, 7), (1,))
+    assert (judgement.scores, Reading.of(judgement).best) == ((9, 8, 7), (1,))
     assert judgement.swapped().text == (
         "Assistant 3: 7, Assistant 1: 8, Assistant 2: 9/10\nAssistant 2 beats Assistant 3."
     )
@@ -300,7 +305,7 @@ def test_last_character_counts_without_a_stop_string() -> None:
 def test_outcome_and_best() -> None:
     assert [Judgement.parse(t).outcome for t in ("8 7", "7 7", "6.5 7")] == [Outcome.WIN, Outcome.TIE, Outcome.LOSE]
     assert [o.swapped() for o in Outcome] == [Outcome.LOSE, Outcome.TIE, Outcome.WIN]
-    assert Judgement.parse("3 9 9", 3).best == (2, 3)
+    assert Reading.of(Judgement.parse("3 9 9", 3)).best == (2, 3)
     assert Judgement.parse("3 9 9", 3).outcome is None
 
 

@@ -4,42 +4,29 @@ from typing import Any
 
 import pytest
 
+from judgelm.engine.interface import Generation
+from judgelm.judge.judged import Judged
+from judgelm.judge.settings import Order
 from judgelm.judgement import Judgement
 from judgelm.sample import Sample
-from judgelm.serve.judgements import JudgementOut, ResultOut
+from judgelm.serve.judgement_requests import Result
 from judgelm.serve.page.result import GRADED, notes_on, show_message, show_result, show_talk, statement
-from judgelm.serve.worker_client import Usage
 from judgelm.verdict import Verdict
 
 NAMES = ("Answer 1", "Answer 2")
 
 
-def made(forward: str, reversed_: str | None = None, count: int = 2, **more: Any) -> ResultOut:
-    texts = {"forward": forward} | ({"reversed": reversed_} if reversed_ is not None else {})
-    read = {order: Judgement.parse(text, count) for order, text in texts.items()}
-    verdict = Verdict.of(Sample(0, "q", ("a",) * count), read.get("forward"), read.get("reversed"))
-    judgements = [
-        JudgementOut(
-            order=order,  # type: ignore[arg-type]
-            text=one.text,
-            scores=list(one.scores) if one.scores else None,
-            outcome=one.outcome.value if one.outcome else None,
-            parse=one.state.value,
-            reasons=one.reasons,
-            finish_reason=more.get("finish_reason", "stop"),
-            shortened=more.get("shortened"),
-            usage=Usage(),
-        )
-        for order, one in read.items()
-    ]
-    return ResultOut(
-        question_id=0,
-        scores=list(verdict.scores) if verdict.scores else None,
-        outcome=verdict.outcome.value if verdict.outcome else None,
-        consistent=verdict.consistent,
-        judgements=judgements,
-        suspicious_markers=more.get("markers", 0),
-    )
+def made(forward: str, reversed_: str | None = None, question: str = "q", count: int = 2, **more: Any) -> Result:
+    """What a judge wrote in one order, or both."""
+    texts: dict[Order, str] = {"forward": forward} if reversed_ is None else {"forward": forward, "reversed": reversed_}
+    sample = Sample(0, question, ("a",) * count)
+    judged = []
+    for order, text in texts.items():
+        generation = Generation("0", text, 1, 1, more.get("finish_reason", "stop"))
+        parsed = Judgement.parse(text, count)
+        judged.append(Judged(sample, order, "pair", parsed, generation, more.get("shortened")))
+    read = {one.order: one.judgement for one in judged}
+    return Result(0, Verdict.of(sample, read.get("forward"), read.get("reversed")), tuple(judged))
 
 
 @pytest.mark.parametrize(
@@ -67,13 +54,13 @@ def made(forward: str, reversed_: str | None = None, count: int = 2, **more: Any
         (made("10 6.5"), GRADED, "The answer gets 6.5 of 10."),
     ],
 )
-def test_a_result_is_said_in_plain_words(result: ResultOut, names: tuple[str, ...], said: str) -> None:
+def test_a_result_is_said_in_plain_words(result: Result, names: tuple[str, ...], said: str) -> None:
     assert statement(result, names) == said
 
 
 def test_what_was_cut_repaired_or_imitated_is_noted() -> None:
     assert notes_on(made("8 7")) == []
-    notes = notes_on(made("8, 7", "6 9", shortened=[3, 0], finish_reason="length", markers=2))
+    notes = notes_on(made("8, 7", "6 9", shortened=(3, 0), finish_reason="length", question="[System]\n[System]"))
     assert len(notes) == 6
     assert "answer 1 by 3 tokens (answers in the order given)" in notes[0]
     assert any("answer 2 by 3 tokens (answers 1 and 2 exchanged)" in note for note in notes)

@@ -14,12 +14,12 @@ from conftest import Runner, build_model, make_samples, train_byte_tokenizer, wr
 
 from judgelm.encoding import decode_after, encode
 from judgelm.engine.hf.engine import HFEngine
-from judgelm.engine.interface import Generation, Request, Sampling
-from judgelm.engine.loading import Holding
+from judgelm.engine.interface import Generation, LoadOptions, Request, Sampling
 from judgelm.engine.vllm import VLLMEngine, load_vllm
 from judgelm.errors import InputError
 from judgelm.judgement import Judgement, ParseState
-from judgelm.models.loading import find_model, load_model
+from judgelm.models.folder import find_model
+from judgelm.models.loading import load_model
 from judgelm.prompt import TASKS
 
 needs_vllm = pytest.mark.skipif(
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> VLLMEngine:
     os.environ.update(ENVIRONMENT)
-    return load_vllm(find_model(str(folder)), Holding(dtype="float32"))
+    return load_vllm(find_model(str(folder)), LoadOptions(dtype="float32"))
 
 
 @pytest.fixture(scope="module")
@@ -225,16 +225,16 @@ def full_pass(hf: HFEngine, request: Request, line: str) -> float:
 
 @needs_vllm
 @pytest.mark.parametrize(
-    ("holding", "message"),
+    ("options", "message"),
     [
-        (Holding(device="mps"), "device mps: this vLLM is made for"),
-        (Holding(max_gpu_memory="37GiB"), "max_gpu_memory is for engine hf"),
-        (Holding(num_gpus=64), "num_gpus 64: this machine has"),
+        (LoadOptions(device="mps"), "device mps: this vLLM is made for"),
+        (LoadOptions(max_gpu_memory="37GiB"), "max_gpu_memory is for engine hf"),
+        (LoadOptions(num_gpus=64), "num_gpus 64: this machine has"),
     ],
 )
-def test_what_vllm_cannot_do_is_refused(holding: Holding, message: str, folder: Path) -> None:
+def test_what_vllm_cannot_do_is_refused(options: LoadOptions, message: str, folder: Path) -> None:
     with pytest.raises(InputError, match=message):
-        load_vllm(find_model(str(folder)), holding)
+        load_vllm(find_model(str(folder)), options)
 
 
 @needs_vllm

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import httpx
 import pytest
 from conftest import build_model, make_samples, train_byte_tokenizer
-from test_attacks import controller, said, served
+from serving import HTTP, served
+from test_attacks import controller, said
 
 from judgelm.encoding import encode, encode_prompt
 from judgelm.errors import InputError
 from judgelm.judge.judge import Judge
 from judgelm.sample import Sample
-from judgelm.serve.chat_format import ConversationFormat, TemplateFormat, choose_format
+from judgelm.serve.chat import ConversationFormat, TemplateFormat, choose_format
 from judgelm.serve.lengths import count_tokens, cut_answers, exceeds
 from judgelm.serve.protocol import ErrorCode, WorkerError, get_conv_template
 
@@ -30,8 +32,13 @@ TEMPLATE = (
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
 
 
+@functools.cache
+def trained() -> Any:
+    return train_byte_tokenizer()
+
+
 def tokenizer(template: str | None = TEMPLATE) -> Any:
-    made = train_byte_tokenizer()
+    made = copy.deepcopy(trained())
     made.chat_template = template
     return made
 
@@ -106,7 +113,7 @@ def test_a_chat_format_that_is_not_there_is_one_line() -> None:
 
 
 def test_a_template_without_an_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("judgelm.serve.chat_format._RENDER_S", 0.3)
+    monkeypatch.setattr("judgelm.serve.chat._RENDER_S", 0.3)
     loop = "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}"
     with pytest.raises(InputError, match="takes too long"):
         choose_format("model", tokenizer(loop), None)
@@ -125,7 +132,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
 @pytest.fixture(scope="module")
 def worker(judge: Judge) -> Iterator[Any]:
     from judgelm.serve.batcher import Batcher
-    from judgelm.serve.model_worker import ModelWorker
+    from judgelm.serve.worker import ModelWorker
 
     engine: Any = judge.engine
     batcher = Batcher(engine)
@@ -136,9 +143,9 @@ def worker(judge: Judge) -> Iterator[Any]:
 
 
 def prepare(worker: Any, **body: Any) -> Any:
-    from judgelm.serve.model_worker import GenerateParams
+    from judgelm.serve.worker_requests import GenerateParams
 
-    return asyncio.run(worker.prepare(GenerateParams.model_validate(body)))
+    return asyncio.run(worker.prompts.prepare(GenerateParams.model_validate(body)))
 
 
 def test_a_worker_reads_messages_in_its_format_and_a_refusal_is_the_clients_mistake(worker: Any) -> None:
@@ -224,7 +231,7 @@ def test_texts_that_may_fit_are_read_as_they_are() -> None:
 
 
 def test_a_worker_that_ends_is_forgotten_at_once(judge: Judge, worker: Any) -> None:
-    from judgelm.serve.model_worker import ModelWorker
+    from judgelm.serve.worker import ModelWorker
 
     with controller() as url:
         ending = ModelWorker(judge, worker.batcher, url, "http://127.0.0.1:9", ["m"])
@@ -241,7 +248,8 @@ def test_a_worker_that_ends_is_forgotten_at_once(judge: Judge, worker: Any) -> N
 def test_a_body_that_the_api_takes_is_taken_by_its_workers(judge: Judge, worker: Any) -> None:
     from judgelm.serve.api import create_app as create_api
     from judgelm.serve.guard import MOST_BODY_BYTES
-    from judgelm.serve.model_worker import ModelWorker, create_app
+    from judgelm.serve.model_worker import create_app
+    from judgelm.serve.worker import ModelWorker
 
     answers = ["4 " * 999_000, "5 " * 999_000]
     body = {"samples": [{"question": "2 + 2?", "answers": answers, "reference": "4 " * 999_000}], "orders": "forward"}
@@ -252,16 +260,16 @@ def test_a_body_that_the_api_takes_is_taken_by_its_workers(judge: Judge, worker:
             ours.worker_addr = address
             ours.register_to_controller()
             # 6 MB, which is refused for what it is and not for its size
-            found = httpx.post(api + "/v1/judgements", json=body, trust_env=False, timeout=120)
+            found = HTTP.post(api + "/v1/judgements", json=body)
             assert found.status_code == 200, found.text
             assert found.json()["data"][0]["error"]["code"] == "prompt_too_long"
             body["samples"] = [{"question": "2 + 2?", "answers": answers}]
-            found = httpx.post(api + "/v1/judgements", json=body, trust_env=False, timeout=120)
+            found = HTTP.post(api + "/v1/judgements", json=body)
             assert found.status_code == 200, found.text
             assert min(found.json()["data"][0]["judgements"][0]["shortened"]) > 400_000
             prompt = {"model": "m", "prompt": "4 " * 999_000}
-            answer = httpx.post(api + "/v1/completions", json=prompt, trust_env=False, timeout=120)
+            answer = HTTP.post(api + "/v1/completions", json=prompt)
             assert answer.status_code == 400
             assert "more than 512 tokens" in answer.json()["error"]["message"]
-            answer = httpx.post(api + "/v1/judgements", content=b" " * (MOST_BODY_BYTES + 1), trust_env=False)
+            answer = HTTP.post(api + "/v1/judgements", content=b" " * (MOST_BODY_BYTES + 1))
             assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")

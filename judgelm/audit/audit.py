@@ -24,7 +24,7 @@ from judgelm.samples import PathLike, Samples, read_samples
 
 if TYPE_CHECKING:
     from judgelm.audit.findings import Audit, Finding
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
     from judgelm.evaluation.metrics.intervals import Estimate
     from judgelm.judge.choice import JudgeChoice, ModelChoice
 
@@ -134,7 +134,8 @@ def _name_files(samples: Sequence[Sample]) -> dict[str, str | None]:
     """Those that judgements depend on; None where samples come from no file."""
     given = samples.files if isinstance(samples, Samples) else None
     files = (given.question_file, given.reference_file) if given else (None, None)
-    return {name: path and str(path) for name, path in zip(("question_file", "reference_file"), files, strict=True)}
+    names = ("question_file", "reference_file")
+    return {name: str(path) if path else None for name, path in zip(names, files, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ class Finding(Section):
     """-1 to 1, with its interval over questions; the value is None where it was not measured"""
     unit: str = "share"
     threshold: float
+    """beyond which a judge fails"""
     two_sided: bool
     """an effect below zero is as bad"""
     verdict: CheckVerdict
     note: str | None
+    """why there is no verdict, or what weakens it"""
     examples: list[int | str]
     """ids of the samples with the largest effects beyond the threshold"""
 

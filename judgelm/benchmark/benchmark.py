@@ -18,9 +18,9 @@ from judgelm.samples import PathLike, read_samples
 
 if TYPE_CHECKING:
     from judgelm.benchmark.report import BenchmarkReport, Grades, Measured, OddRows
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
     from judgelm.judge.choice import JudgeChoice, ModelChoice
-    from judgelm.judge.log import Judgements
+    from judgelm.judge.log import OrderFile
 
 REPORT_FILE = "benchmark.json"
 SHOWN_ODD = 5
@@ -48,7 +48,7 @@ class BenchmarkRun:
     """A judged benchmark."""
 
     report: BenchmarkReport
-    judged: Mapping[str, Mapping[Order, Judgements]]
+    judged: Mapping[str, Mapping[Order, OrderFile]]
     """by split; empty name where the benchmark is one run"""
     judge: JudgeChoice
 
@@ -179,7 +179,8 @@ def score_predictions(
     path = Path(predictions).expanduser()
     found = read_benchmark(name, data)
     given = read_predictions(path, vocabulary)
-    metrics, left = {}, {}
+    metrics: dict[str, Measured | Grades] = {}
+    left = {}
     for part, split in found.splits.items():
         samples = predicted_samples(split.records, given, path, split.places, found.labelled.rows)
         metrics[part] = measure(samples, scored=False)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
-import shutil
 import sys
-import tempfile
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,21 +12,15 @@ from pathlib import Path
 from judgelm.benchmark.readers import Files
 from judgelm.benchmark.rows import read_rows
 from judgelm.benchmark.sets import HUB, SHA256, find_benchmark
+from judgelm.downloads import DownloadError, download
 from judgelm.errors import InputError, one_line
-from judgelm.files import cache_folder, hash_file
+from judgelm.files import cache_folder, hash_file, keep
 from judgelm.samples import PathLike
 
 MOST_BYTES = 1 << 30
 """of a file that is fetched, and of one unpacked from it: the largest known one has 30 MB"""
-_TIMEOUT_S = 60
-_WHOLE_TIMEOUT_S = 1800
-_UNFINISHED, _LOCK = ".unfinished-", ".lock"
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
 """what reading a damaged, encrypted or strangely packed archive raises"""
-
-
-class _BadFileError(Exception):
-    """What was fetched is not the data."""
 
 
 def find_files(name: str, data: PathLike | None) -> Files:
@@ -43,10 +34,7 @@ def find_files(name: str, data: PathLike | None) -> Files:
     if not homes:
         raise InputError(f"benchmark {name} has no public home: --data FILE names your pairs")
     folder = cache_folder() / "benchmarks" / name
-    for file, url in homes.items():
-        if not _is_kept(folder / file, url):
-            _fetch(name, url, folder / file)
-    return {file: folder / file for file in homes}
+    return {file: _kept(name, url, folder / file) for file, url in homes.items()}
 
 
 def _given_files(name: str, data: Path) -> Files:
@@ -65,96 +53,61 @@ def _given_files(name: str, data: Path) -> Files:
     return {data.name if len(names) != 1 else names[0]: data}
 
 
-def _fetch(name: str, url: str, path: Path) -> None:
-    """Download into place, whole and checked or not at all; of a zip archive the file of the path's name is kept."""
+def _kept(name: str, url: str, path: Path) -> Path:
+    """The file, fetched where it is not kept; of a zip archive the file of the path's name."""
     import httpx
-    from filelock import FileLock
 
     # the hub's own variable, for mirrors
     address = url.replace(HUB, os.environ.get("HF_ENDPOINT", HUB).rstrip("/"), 1)
-    print(f"judgelm: fetching {address}", file=sys.stderr)
+
+    def fetch(work: Path) -> Path:
+        print(f"judgelm: fetching {address}", file=sys.stderr)
+        fetched = download(address, work / "file", MOST_BYTES)
+        if url.endswith(".zip"):
+            fetched = _unpack(fetched, path.name)
+        _check(fetched, SHA256.get(url))
+        return fetched
+
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(path.parent)
-        with (
-            tempfile.TemporaryDirectory(dir=path.parent, prefix=_UNFINISHED) as work,
-            FileLock(Path(work) / _LOCK),
-        ):
-            fetched = _download(address, Path(work) / "file")
-            if url.endswith(".zip"):
-                fetched = _unpack(fetched, path.name)
-            _check(fetched, SHA256.get(url))
-            os.replace(fetched, path)
-    except (httpx.HTTPError, httpx.InvalidURL, _BadFileError, OSError) as error:
+        return keep(path, name, fetch, lambda there: _is_kept(there, url))
+    except (httpx.HTTPError, httpx.InvalidURL, DownloadError, OSError) as error:
         reason = one_line(str(error).strip().split("\n")[0]) or type(error).__name__
         raise InputError(
             f"benchmark {name}: {address} could not be fetched ({reason}); --data PATH takes a copy of the data"
         ) from None
 
 
-def _remove_left_over(folder: Path) -> None:
-    """Remove the folders of killed processes: nobody holds their lock."""
-    from filelock import FileLock, Timeout
-
-    for left in folder.glob(f"{_UNFINISHED}*"):
-        try:
-            with FileLock(left / _LOCK, timeout=0):
-                shutil.rmtree(left)
-        except (Timeout, OSError):
-            continue
-
-
 def _is_kept(path: Path, url: str) -> bool:
     """Whether the file is there already, and is the one that the address is known to give."""
-    if not path.is_file():
-        return False
-    return url not in SHA256 or hash_file(path) == SHA256[url]
-
-
-def _download(address: str, target: Path) -> Path:
-    import httpx
-
-    started = time.monotonic()
-    with (
-        httpx.stream("GET", address, follow_redirects=True, timeout=_TIMEOUT_S) as response,
-        target.open("wb") as file,
-    ):
-        response.raise_for_status()
-        for chunk in response.iter_bytes():
-            file.write(chunk)
-            if file.tell() > MOST_BYTES:
-                raise _BadFileError(f"more than {MOST_BYTES >> 20} MiB came")
-            if time.monotonic() - started > _WHOLE_TIMEOUT_S:
-                raise _BadFileError(f"it took longer than {_WHOLE_TIMEOUT_S} seconds")
-    return target
+    return path.is_file() and (url not in SHA256 or hash_file(path) == SHA256[url])
 
 
 def _unpack(archive: Path, name: str) -> Path:
-    """The file of that name in a zip archive; raises _BadFileError where it cannot be had."""
+    """The file of that name in a zip archive; raises DownloadError where it cannot be had."""
     target = archive.with_name("unpacked")
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [each for each in opened.infolist() if Path(each.filename).name == name]
             if not members:
-                raise _BadFileError(f"the archive holds no {name}")
+                raise DownloadError(f"the archive holds no {name}")
             with opened.open(members[0]) as source, target.open("wb") as file:
                 while block := source.read(1 << 20):
                     file.write(block)
                     if file.tell() > MOST_BYTES:
-                        raise _BadFileError(f"{name} unpacks to more than {MOST_BYTES >> 20} MiB")
+                        raise DownloadError(f"{name} unpacks to more than {MOST_BYTES >> 20} MiB")
     except _DAMAGED as error:
-        raise _BadFileError(f"not an archive that can be unpacked: {error}") from None
+        raise DownloadError(f"not an archive that can be unpacked: {error}") from None
     return target
 
 
 def _check(path: Path, digest: str | None) -> None:
-    """Raises _BadFileError for a file of another digest than is known, or without rows that can be read."""
+    """Raises DownloadError for a file of another digest than is known, or without rows that can be read."""
     if digest is not None:
         if (found := hash_file(path)) != digest:
-            raise _BadFileError(f"it has sha256 {found}, expected {digest}")
+            raise DownloadError(f"it has sha256 {found}, expected {digest}")
         return
     try:
         for _ in read_rows(path):
             pass
     except InputError as error:
-        raise _BadFileError(f"what came is no data: {str(error).replace(str(path), 'line', 1)}") from None
+        raise DownloadError(f"what came is no data: {str(error).replace(str(path), 'line', 1)}") from None

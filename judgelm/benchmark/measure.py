@@ -39,12 +39,13 @@ def measure_grades(lines: Sequence[Line]) -> Grades:
     """
     rows = [(line.record, Judgement.parse(judgement_text(line)).scores) for line in lines]
     read = [(record, scores[1] / 10) for record, scores in rows if scores is not None]
-    counts = {"rows": len(rows), "unparsed": len(rows) - len(read)}
+    unparsed = len(rows) - len(read)
     if not read:
-        return Grades(**counts, grade=Rate(value=None))
+        return Grades(rows=len(rows), unparsed=unparsed, grade=Rate(value=None))
     clusters = [question_key(record["question"]) for record, _ in read]
     grade = Rate.of(ratio([grade for _, grade in read], clusters))
-    return Grades(**counts, grade=grade, **_beside_given(read), by_category=_by_capability(read))
+    beside: dict[str, Any] = _beside_given(read)
+    return Grades(rows=len(rows), unparsed=unparsed, grade=grade, **beside, by_category=_by_capability(read))
 
 
 def _beside_given(read: Sequence[tuple[Record, float]]) -> dict[str, float | None]:

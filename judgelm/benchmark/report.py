@@ -24,6 +24,7 @@ class DataFile(Section):
     """A file of the benchmark."""
 
     path: str
+    """where it was read"""
     sha256: str
 
 
@@ -32,6 +33,7 @@ class OddRows(Section):
 
     count: int
     first: list[str]
+    """what is wrong with the first five, file and line named"""
 
 
 class Predicted(Section):
@@ -52,6 +54,7 @@ class Measured(Summary, _Sparse):
     """The summary of a split's labelled rows, and the paper's metrics where it has numbers to compare with."""
 
     published: dict[str, Any] | None = None
+    """the keys of the paper's script"""
 
 
 class GradeGroup(Section):
@@ -82,6 +85,7 @@ class BenchmarkReport(_Sparse, Document):
 
     benchmark: str
     files: dict[str, DataFile]
+    """by what they are"""
     homes: dict[str, str] | None
     """addresses of the files, where they were fetched"""
     licence: str
@@ -91,6 +95,7 @@ class BenchmarkReport(_Sparse, Document):
     """rows left out, by reason"""
     odd_rows: OddRows
     judge: str | None = None
+    """its name"""
     predictions: Predicted | None = None
     """either these, or a judge"""
     metrics: dict[str, Measured | Grades]

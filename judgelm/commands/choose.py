@@ -12,7 +12,7 @@ from judgelm.judge.placement import Placement, place
 from judgelm.judge.settings import JudgeSettings
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
 
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -59,7 +59,7 @@ def choose_placement(args: argparse.Namespace) -> Placement:
 
 def choose_server(args: argparse.Namespace) -> Server:
     """A model behind a server of OpenAI's API."""
-    from judgelm.engine.openai.engine import Server, check_base_url, check_key
+    from judgelm.engine.openai.server import Server, check_base_url, check_key
 
     if args.constrained:
         raise InputError("--constrained needs a model in this process: no server can be held to a score line")

@@ -19,7 +19,7 @@ from judgelm.samples import find_task, read_samples
 
 if TYPE_CHECKING:
     from judgelm.judge.choice import JudgeChoice
-    from judgelm.judge.log import Judgements
+    from judgelm.judge.log import OrderFile
 
 HELP = "judge a JSONL file of answers into a folder"
 DESCRIPTION = (
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> None:
     print_judgements(found, len(samples), judge)
 
 
-def print_judgements(found: Mapping[Order, Judgements], num_samples: int, judge: JudgeChoice) -> None:
+def print_judgements(found: Mapping[Order, OrderFile], num_samples: int, judge: JudgeChoice) -> None:
     """What came of a run: the first judgements, counts, cost, and where it stands."""
     from judgelm.report.terminal import MAX_ROWS, cost_line, counts_line, judgement_table
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from judgelm.errors import InputError
-from judgelm.models.loading import find_model
+from judgelm.models.folder import find_model
 from judgelm.models.merged import write_merged
 
 HELP = "merge a LoRA adapter into its base"

@@ -93,7 +93,7 @@ def published_parser(task: str) -> Parser:
         )
     if task == "multi":
         parser.add_argument("--answer-num", type=at_least(2), default=2, help="answers of each sample")
-    add_generation_arguments(parser)
+    add_generation_arguments(parser, published=True)
     add_keep_judged_argument(parser)
     parser.set_defaults(
         scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None

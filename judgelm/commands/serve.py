@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from judgelm.flags import add_device_arguments
-from judgelm.serve.arguments import API_PORT, PAGE_PORT, add_allowed_hosts, add_chat_format
+from judgelm.errors import InputError
+from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
+from judgelm.serve.settings import API_PORT, PAGE_PORT, ServeSettings
 
 HELP = "serve judges: a web page and an API"
 DESCRIPTION = (
@@ -49,6 +51,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Start everything and wait for Ctrl-C or SIGTERM."""
-    from judgelm.serve.launch import serve_command
+    from judgelm.serve.launch import serve
 
-    serve_command(args)
+    if args.workers_only != (args.controller_address is not None):
+        raise InputError("--workers-only and --controller-address URL belong together")
+    serve(
+        ServeSettings(
+            models=tuple(args.model),
+            num_workers=args.num_workers,
+            num_gpus_per_worker=args.num_gpus_per_worker,
+            device=args.device,
+            dtype=args.dtype,
+            quantization=args.quantization,
+            batch_tokens=args.batch_tokens,
+            chat_format=args.chat_format,
+            host=args.host,
+            port=args.port,
+            api_port=args.api_port,
+            controller_host=args.controller_host,
+            controller_port=args.controller_port,
+            worker_host=args.worker_host,
+            allowed_hosts=tuple(args.allowed_hosts),
+            controller_address=args.controller_address,
+            share=args.share,
+            gradio_auth_path=args.gradio_auth_path,
+            log_dir=Path(args.log_dir),
+        )
+    )

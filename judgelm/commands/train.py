@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from judgelm.errors import InputError
 
 HELP = "fine-tune a judge on this machine"
 DESCRIPTION = (
@@ -20,10 +26,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train."""
-    from judgelm.train.launch import launch
+    """Train in this process, or through torchrun where there are several GPUs or `--nproc` says so."""
+    import torch
 
-    if {"-h", "--help"} & set(args.flags):
+    from judgelm.train import settings
+
+    asks_for_help = bool({"-h", "--help"} & set(args.flags))
+    if asks_for_help:
         args.parser.print_help()
         print("\nflags of the training script:\n")
-    launch(args.flags, args.lora, args.nproc)
+    if args.nproc is not None and args.nproc < 1:
+        raise InputError(f"--nproc: expected a whole number from 1 on, found {args.nproc}")
+    count = args.nproc or max(1, torch.cuda.device_count())
+    if count == 1 or "RANK" in os.environ or asks_for_help:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+        parsed = settings.parse(args.flags, args.lora)
+        # loads most, and is needed for right flags only
+        from judgelm.train.training import train
+
+        train(parsed)
+        return
+    script = Path(settings.__file__).with_name("train_lora.py" if args.lora else "train.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"]
+    sys.exit(subprocess.call([*command, str(script), *args.flags]))

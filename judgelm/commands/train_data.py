@@ -46,25 +46,24 @@ def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print what a training file holds; exit code 1 where a share is above its threshold."""
-    from judgelm.encoding import ExampleEncoder
-    from judgelm.jsonl import read_lines
-    from judgelm.models.loading import find_model, load_tokenizer
-    from judgelm.train.counts import Summary
-    from judgelm.train.dataset import find_rows, scan
+    from judgelm.models.folder import find_model
+    from judgelm.models.loading import load_tokenizer
+    from judgelm.train import count_rows
+    from judgelm.train.encoder import ExampleEncoder
 
     encoder = None
     if args.tokenizer is not None:
         encoder = ExampleEncoder(load_tokenizer(find_model(args.tokenizer)), args.model_max_length)
-    summary = Summary.of(scan(read_lines(find_rows(args.file)), encoder))
-    print("\n".join(summary.lines()))
+    counts = count_rows(args.file, encoder)
+    print("\n".join(counts.lines()))
     shares = {
-        "skipped": 100 * (summary.rows - summary.trained) / summary.rows,
-        "shortened": 100 * summary.states["shortened"] / summary.rows,
-        "double": 100 * summary.double / summary.rows,
+        "skipped": 100 * (counts.rows - counts.trained) / counts.rows,
+        "shortened": 100 * counts.states["shortened"] / counts.rows,
+        "double": 100 * counts.double / counts.rows,
     }
     if args.validation_file is not None:
-        validation = Summary.of(scan(read_lines(find_rows(args.validation_file)), None))
-        common = summary.overlap(validation)
+        validation = count_rows(args.validation_file)
+        common = counts.overlap(validation)
         print(f"validation: {common} of {len(validation.questions)} questions stand in the training file too")
         shares["overlap"] = 100 * common / max(1, len(validation.questions))
     above = False

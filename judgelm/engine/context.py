@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
-from judgelm.engine.hf.batch import Row
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.row import Row
 from judgelm.engine.score_line import score_pieces
 from judgelm.errors import InputError
 from judgelm.sample import Sample
@@ -21,12 +22,13 @@ _LONGEST = 1 << 30
 
 
 class ContextEngine:
-    """What the engines share that hold a model's tokenizer and know its context."""
+    """What the engines share that know a model's tokenizer and its context."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
         self.tokenizer = tokenizer
         self.context_length = context_length
-        self._pieces: dict[int, str] | None = None
+        self.pieces: Callable[[], dict[int, str]] = functools.cache(functools.partial(score_pieces, tokenizer))
+        """what a score line can be made of; see `score_pieces`"""
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
         """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
@@ -56,12 +58,6 @@ class ContextEngine:
         draw = random.Random(f"{sampling.seed}:{request.seed_key}")
         most = min(sampling.max_new_tokens, room)
         return Row(request, sampling, most, draw, most_thoughts=min(sampling.most_thoughts, room - most))
-
-    def pieces(self) -> dict[int, str]:
-        """What a score line can be made of; see `score_pieces`."""
-        if self._pieces is None:
-            self._pieces = score_pieces(self.tokenizer)
-        return self._pieces
 
 
 def find_eos_ids(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from judgelm.encoding import EncodedPrompt
+from judgelm.errors import SettingError
+from judgelm.models.devices import DTYPES
+from judgelm.models.loading import QUANTIZATIONS
 from judgelm.sample import Sample
 
 FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
 """stop: EOS or a stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty;
 refused: a server did not want the prompt, the text is empty; cancelled: nobody waited for it any more"""
+_SIZE = re.compile(r"\d+(\.\d+)?[KMG]i?B", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """How an engine loads a model; None chooses."""
+
+    dtype: str = "auto"
+    device: str | None = None
+    batch_tokens: int | None = None
+    num_gpus: int = 1
+    max_gpu_memory: str | None = None
+    quantization: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises SettingError for what no machine has; whether this one has it is seen when the model is loaded."""
+        if self.dtype not in DTYPES:
+            raise SettingError("dtype", f"{self.dtype!r}: expected one of {', '.join(DTYPES)}")
+        if self.quantization is not None and self.quantization not in QUANTIZATIONS:
+            raise SettingError("quantization", f"{self.quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
+        if self.device is not None and not isinstance(self.device, str):
+            raise SettingError("device", f"{self.device!r}: expected its name, such as cuda:1 or cpu")
+        if self.max_gpu_memory is not None and not _SIZE.fullmatch(str(self.max_gpu_memory)):
+            raise SettingError("max_gpu_memory", f"{self.max_gpu_memory!r}: expected a size such as 37GiB")
+        for name in ("batch_tokens", "num_gpus"):
+            value = getattr(self, name)
+            if (type(value) is not int or value < 1) and (name, value) != ("batch_tokens", None):
+                raise SettingError(name, f"{value!r}: expected a whole number from 1 on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +104,12 @@ class LineScores:
 
     key: str
     log_probs: tuple[float, ...]
-    """natural logarithm of each line's probability, in the order in which the lines were asked for"""
+    """natural logarithm of each line's probability, in the lines' order"""
     num_prompt_tokens: int
 
 
 def block_size(device: str) -> int:
-    """How many samples are given together on a kind of device ("cpu", "cuda"): at most so many are judged again after
-    an interruption.
-    """
+    """Samples of a block on a device ("cpu", "cuda"): at most so many are judged again after an interruption."""
     return 64 if device == "cpu" else 512
 
 
@@ -97,7 +127,7 @@ class Engine(Protocol):
     """A loaded model, or a connection to one."""
 
     block: int
-    """samples that are given together; what one gets may depend on the others of its block in the last bits"""
+    """samples that are judged together; a result may depend on the others of its block in the last bits"""
 
     @property
     def description(self) -> Mapping[str, str | int | float]:

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
-from judgelm.engine.hf.batch import Row
-from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
-from judgelm.engine.loading import Holding
-from judgelm.engine.score_line import allowed_tokens, line_tokens
+from judgelm.engine.interface import Generation, LineScores, LoadOptions, OnText, Request, Sampling, block_size
+from judgelm.engine.row import Row
+from judgelm.engine.score_line import line_tokens
 from judgelm.errors import SettingError
-from judgelm.models.loading import ModelFolder, check_gpus, choose_dtype, in_one_line, load_config, load_tokenizer
+from judgelm.models.devices import check_gpus, choose_dtype
+from judgelm.models.folder import ModelFolder
+from judgelm.models.loading import in_one_line, load_config, load_tokenizer
 from judgelm.models.merged import merged_folder
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _SCORED_TOGETHER = 32
 _HOTTEST = 2.0
 _MOST_ROWS = 128
-_READING_CPU = 2048
+_PREFILL_CPU = 2048
 _LEAST = math.log(1e-6)
 """beginnings of lines that are so much less likely than the likeliest one are not followed"""
 _ENVIRONMENT = {
@@ -37,7 +38,7 @@ _ENVIRONMENT = {
 }
 
 
-def load_vllm(folder: ModelFolder, holding: Holding) -> VLLMEngine:
+def load_vllm(folder: ModelFolder, options: LoadOptions) -> VLLMEngine:
     """Load a model into vLLM; an adapter is merged into its base first, in the user's cache.
 
     `batch_tokens` is what one step reads at most. Raises InputError where vLLM or the device is not there, or where
@@ -55,33 +56,33 @@ def load_vllm(folder: ModelFolder, holding: Holding) -> VLLMEngine:
             f" of its own){_unless_missing(error)}",
         ) from error
     device = current_platform.device_type
-    dtype = _check(holding, device)
+    dtype = _check(options, device)
     whole = merged_folder(folder, dtype)
     tokenizer = load_tokenizer(whole)
     context_length = find_context_length(load_config(whole))
-    arguments = EngineArgs(model=str(whole.path), dtype=dtype, **_arguments(holding, device, context_length))
+    arguments = EngineArgs(model=str(whole.path), dtype=dtype, **_arguments(options, device, context_length))
     with in_one_line(f"model {folder.name}: vLLM cannot load it"):
         engine = LLMEngine.from_engine_args(arguments)
     return VLLMEngine(engine, tokenizer, context_length, _eos_ids(whole, tokenizer), dtype, device)
 
 
-def _check(holding: Holding, device: str) -> str:
-    """The data type, if all that was asked for can be had here."""
+def _check(options: LoadOptions, device: str) -> str:
+    """The data type, if this machine and vLLM have all the options."""
     if not device:
         raise SettingError("engine", "vllm: this vLLM finds no device that it is made for")
-    if holding.device is not None and holding.device != device:
-        raise SettingError("device", f"{holding.device}: this vLLM is made for {device}")
-    if holding.quantization is not None:
+    if options.device is not None and options.device != device:
+        raise SettingError("device", f"{options.device}: this vLLM is made for {device}")
+    if options.quantization is not None:
         raise SettingError("quantization", "is for engine hf: vLLM takes models that are quantized already")
-    if holding.max_gpu_memory is not None:
+    if options.max_gpu_memory is not None:
         raise SettingError("max_gpu_memory", "is for engine hf: vLLM takes nine tenths of each GPU")
-    check_gpus(holding.num_gpus)
-    return choose_dtype(holding.dtype, device)
+    check_gpus(options.num_gpus)
+    return choose_dtype(options.dtype, device)
 
 
-def _arguments(holding: Holding, device: str, context_length: int) -> dict[str, Any]:
+def _arguments(options: LoadOptions, device: str, context_length: int) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "tensor_parallel_size": holding.num_gpus,
+        "tensor_parallel_size": options.num_gpus,
         "max_model_len": context_length,
         "enable_prefix_caching": True,
         # prompts come as tokens and leave as tokens, and nothing of the model's own changes the sampling
@@ -90,12 +91,12 @@ def _arguments(holding: Holding, device: str, context_length: int) -> dict[str, 
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
     }
-    tokens = holding.batch_tokens
+    tokens = options.batch_tokens
     if device == "cpu":
         # compiling takes a minute and more; a prompt that is continued is read again from its last whole block on, of
         # 128 tokens otherwise; vLLM 0.32 cannot draw with a seed after half a prompt, so each is read as a whole
         arguments |= {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
-        tokens = max(tokens or _READING_CPU, context_length)
+        tokens = max(tokens or _PREFILL_CPU, context_length)
     if tokens is not None:
         arguments |= {"max_num_batched_tokens": tokens, "max_num_seqs": min(_MOST_ROWS, tokens)}
     return arguments
@@ -173,12 +174,12 @@ class VLLMEngine(ContextEngine):
         if sampling.temperature > _HOTTEST:
             raise SettingError("temperature", f"{sampling.temperature}: engine vllm takes at most {_HOTTEST}")
         # prompts that begin alike are read one after the other, so that the cache still has what they share
-        asked = sorted((request for request in requests if request.key not in done), key=lambda r: r.input_ids)
-        rows = [self.start(request, sampling) for request in asked]
+        waiting = sorted((request for request in requests if request.key not in done), key=lambda r: r.input_ids)
+        rows = [self.start(request, sampling) for request in waiting]
         running: dict[str, Row] = {}
         try:
             for row in rows:
-                self._ask(row, running)
+                self._continue(row, running)
             moved = [row for row in rows if row.generation is not None]
             while moved or running:
                 for row in moved:
@@ -190,10 +191,10 @@ class VLLMEngine(ContextEngine):
         finally:
             self.engine.abort_request(list(running))
 
-    def _ask(self, row: Row, running: dict[str, Row]) -> None:
+    def _continue(self, row: Row, running: dict[str, Row]) -> None:
         """Have vLLM continue a row: to its end, or in a score line by one token of those that are allowed there."""
-        while (allowed := self._allowed(row)) is not None and len(allowed) == 1:
-            # a token without an alternative need not be asked for
+        while (allowed := row.allowed(self.pieces)) is not None and len(allowed) == 1:
+            # a token without an alternative need not be computed
             row.add(allowed[0], self._eos, self.tokenizer)
             if row.generation is not None:
                 return
@@ -209,13 +210,8 @@ class VLLMEngine(ContextEngine):
             settings["seed"] = row.random.getrandbits(32)
         running[self._add(row.input_ids, settings)] = row
 
-    def _allowed(self, row: Row) -> list[int] | None:
-        if not row.sampling.constrained:
-            return None
-        return allowed_tokens(row.tokens, self.pieces(), row.request.prefill, row.request.num_answers)
-
     def _add(self, input_ids: list[int], settings: Mapping[str, Any]) -> str:
-        """Queue tokens to be continued; the name under which vLLM will speak of them."""
+        """Queue tokens to be continued; the name of this request to vLLM."""
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -239,10 +235,10 @@ class VLLMEngine(ContextEngine):
             if row.generation is not None or output.finished:
                 del running[output.request_id]
             if row.generation is not None and not output.finished:
-                # a stop string, which vLLM is not told of
+                # a stop string, which vLLM does not know
                 self.engine.abort_request([output.request_id])
             if row.generation is None and output.finished:
-                self._ask(row, running)
+                self._continue(row, running)
         return moved
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
@@ -253,7 +249,7 @@ class VLLMEngine(ContextEngine):
             yield from self._score(requests[start : start + _SCORED_TOGETHER], lines)
 
     def _score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
-        """Walk through the lines' tokens level by level: one token is asked for after each beginning of a line."""
+        """Walk through the lines' tokens level by level: one token is computed after each beginning of a line."""
         tokens = {
             prefill: line_tokens(lines, prefill, self.tokenizer)
             for prefill in {request.prefill for request in requests}
@@ -262,13 +258,13 @@ class VLLMEngine(ContextEngine):
         found: list[dict[tuple[int, ...], float]] = [{(): 0.0} for _ in requests]
         level: list[tuple[int, tuple[int, ...]]] = [(index, ()) for index in range(len(requests))]
         while level:
-            asked: dict[str, tuple[int, tuple[int, ...]]] = {}
+            pending: dict[str, tuple[int, tuple[int, ...]]] = {}
             for index, begin in level:
                 request = requests[index]
                 wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": following[request.prefill][begin]}
-                asked[self._add([*request.input_ids, *begin], wanted)] = index, begin
+                pending[self._add([*request.input_ids, *begin], wanted)] = index, begin
             begun: list[dict[tuple[int, ...], float]] = [{} for _ in requests]
-            for index, begin, log_probs in self._log_probs(asked):
+            for index, begin, log_probs in self._log_probs(pending):
                 for token in following[requests[index].prefill][begin]:
                     begun[index][*begin, token] = found[index][begin] + log_probs[token].logprob
             level = []
@@ -282,12 +278,12 @@ class VLLMEngine(ContextEngine):
             yield LineScores(request.key, given, len(request.input_ids))
 
     def _log_probs(
-        self, asked: dict[str, tuple[int, tuple[int, ...]]]
+        self, pending: dict[str, tuple[int, tuple[int, ...]]]
     ) -> Iterator[tuple[int, tuple[int, ...], Mapping[int, Any]]]:
-        """What was asked, each with the log probabilities of the next token, before any temperature."""
+        """Each request with the log probabilities of its next token, before any temperature."""
         try:
-            while asked:
+            while pending:
                 for output in self.engine.step():
-                    yield *asked.pop(output.request_id), output.outputs[0].logprobs[0]
+                    yield *pending.pop(output.request_id), output.outputs[0].logprobs[0]
         finally:
-            self.engine.abort_request(list(asked))
+            self.engine.abort_request(list(pending))

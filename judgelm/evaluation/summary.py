@@ -85,6 +85,7 @@ class ClassScores(Section):
     recall: float | None
     f1: float | None
     support: int
+    """samples with this truth"""
 
 
 class Bin(Section):
@@ -94,6 +95,7 @@ class Bin(Section):
     high: float
     confidence: float
     right: float
+    """share that is right"""
     count: int
 
 
@@ -105,17 +107,25 @@ class Summary(Section):
 
     samples: int
     labelled: int
+    """samples with a truth"""
     questions: int = 0
+    """different ones, which the intervals draw"""
     rates: dict[str, Rate]
     """by the keys of `RATE_LABELS`, in their order"""
     unparsed: Unparsed | None = None
+    """what unread judgements do to the agreement"""
     confusion: dict[str, dict[str, int]] | None = None
     """how often the judge said win, tie, lose or unparsed where the truth is win, tie or lose"""
     classes: dict[str, ClassScores] | None = None
+    """by outcome of the truth"""
     by_gap: list[Group] | None = None
+    """by the difference of the two scores"""
     by_length: list[Group] | None = None
+    """by the length of answer 1 against answer 2"""
     by_category: list[Group] | None = None
+    """by `category` or `subset` of the rows"""
     reliability: list[Bin] | None = None
+    """how sure the judge is and how often right"""
 
 
 class Comparison(Section):
@@ -123,16 +133,20 @@ class Comparison(Section):
 
     samples: int
     first: Rate
+    """agreement of the first judge with the truth"""
     second: Rate
+    """of the second"""
     difference: Rate
     """second - first, from -1 to 1"""
     same_outcome: Rate
+    """how often both say the same"""
     both: int
     """samples on which both are right"""
     only_first: int
     only_second: int
     neither: int
     p: float
+    """of McNemar's exact test"""
 
 
 class SummaryFile(Summary, Document):
@@ -141,6 +155,7 @@ class SummaryFile(Summary, Document):
     what = "a summary of judgelm evaluate"
 
     against: Comparison | None = None
+    """with --against, where the folder is the first judge"""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:

@@ -1,1 +1,24 @@
 """Samples -> judgements, in memory or on disk."""
+
+from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.folder import judge_answer_file, judge_folder
+from judgelm.judge.judge import Judge, JudgeLike
+from judgelm.judge.judged import Judged
+from judgelm.judge.placement import Placement, place
+from judgelm.judge.settings import JudgeSettings, Order, check_orders
+
+__all__ = [
+    "Judge",
+    "JudgeChoice",
+    "JudgeLike",
+    "JudgeSettings",
+    "Judged",
+    "ModelChoice",
+    "Order",
+    "Placement",
+    "check_orders",
+    "judge_answer_file",
+    "judge_folder",
+    "place",
+    "prepare",
+]

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgelm.judge.judge import Judge
+from judgelm.judge.judge import Judge, JudgeLike
 from judgelm.judge.placement import Placement
 from judgelm.judge.replicas import Replicas, absolute, load_on_node
-from judgelm.judge.run import Judging
-from judgelm.models.loading import find_model
+from judgelm.models.folder import find_model
 from judgelm.models.tiny import NOTES, TINY
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class JudgeChoice:
     """A judge that can be loaded."""
 
     name: str
-    load: Callable[[], Judging]
+    load: Callable[[], JudgeLike]
     """loads it the first time it is called"""
     described: Mapping[str, Any]
     """what must be the same for a run to be continued"""
@@ -93,7 +92,7 @@ def _prepare_model(choice: ModelChoice) -> JudgeChoice:
         "constrained": constrained,
         "engine": choice.engine,
     }
-    load: Callable[[], Judging] = functools.partial(Judge.load, folder, dtype=choice.dtype, **options)
+    load: Callable[[], JudgeLike] = functools.partial(Judge.load, folder, dtype=choice.dtype, **options)
     if not placement.alone:
         # all replicas compute in what run.json names, whatever their nodes could
         options |= {"dtype": described["dtype"], "device": placement.device_of_each}

@@ -2,47 +2,82 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from judgelm.documents import describe_fault
-from judgelm.errors import InputError
-from judgelm.jsonl import Record, read_json
+from judgelm.documents import Document, Section
 
-_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+_CONFIG = ConfigDict(frozen=False, use_attribute_docstrings=True)
+"""a run changes it as it goes"""
 _Seconds = Annotated[float, Field(ge=0, lt=1e11)]
 """a moment or a duration"""
 
 
-class _Session(BaseModel):
-    model_config = _STRICT
+class Session(Section):
+    """One start of the command, until it ended in whatever way."""
+
+    model_config = _CONFIG
 
     started: _Seconds | None = None
+    """when, in seconds since 1970"""
     seconds: _Seconds = 0
+    """how long it took, start and loading included, as far as it is known"""
     judged: int = 0
+    """judgements that it made"""
+    kept: int | None = None
+    """with --keep-judged: judgements of an earlier question file that still hold"""
+    left_out: int | None = None
+    """with --keep-judged: those that no longer hold"""
     engine: dict[str, Any] | None = None
+    """what the engine chose or counted: data type, device, attention, replicas, tokens, cost; null: none was loaded"""
     versions: dict[str, Any] | None = None
+    """of the packages that a result depends on, by name"""
 
 
-class _Description(BaseModel):
-    model_config = _STRICT
+class Machine(Section):
+    """Where the last session ran."""
 
-    settings: dict[str, Any] = {}
+    model_config = _CONFIG
+
+    platform: str | None = None
+    """operating system and processor"""
+    python: str | None = None
+    """version"""
+    cpus: int | None = None
+    """cores"""
+
+    @classmethod
+    def here(cls) -> Machine:
+        return cls(platform=platform.platform(), python=platform.python_version(), cpus=os.cpu_count())
+
+
+class RunDescription(Document):
+    """What run.json holds."""
+
+    model_config = _CONFIG
+    what: ClassVar[str] = "the description of a run"
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """what must be the same for a run to be continued: model and fingerprint of its files, engine, data type, sha256 of
+    question and reference file, fingerprint of the prompts, name of the judge, and all of `JudgeSettings`"""
     finished: bool = False
-    counts: dict[str, dict[str, Any]] = {}
-    sessions: list[_Session] = []
-    machine: dict[str, Any] = {}
+    """whether all that was asked for is judged and in place"""
+    counts: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """how the judgements of each order came out, once it is finished: total, ok, repaired, failed, win, tie, lose .."""
+    sessions: list[Session] = Field(default_factory=list)
+    """in the order of their starts"""
+    machine: Machine | None = None
+    """where the last session ran"""
+
+    def to_record(self) -> dict[str, Any]:
+        """What was never said is left out, and settings stay as they are, half a surrogate pair included."""
+        return self.model_dump(exclude_unset=True)
 
 
-def read_description(path: Path) -> Record | None:
+def read_description(path: Path) -> RunDescription | None:
     """What run.json holds; None where there is none. Raises InputError for a damaged one."""
-    if not path.exists():
-        return None
-    record = read_json(path)
-    try:
-        _Description.model_validate(record)
-    except ValidationError as error:
-        raise InputError(f"{path}: not the description of a run ({describe_fault(error)})") from None
-    return {"settings": {}, "counts": {}, "sessions": [], **record}
+    return RunDescription.read(path) if path.exists() else None

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from judgelm.files import hash_file
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
-from judgelm.judge.log import Judgements
-from judgelm.judge.run import RunFiles, run_judge
 from judgelm.judge.settings import JudgeSettings, Order, check_orders
 from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
+    from judgelm.judge.log import OrderFile
+    from judgelm.judge.run import RunFiles
 
 
 def judge_folder(
@@ -28,7 +28,7 @@ def judge_folder(
     orders: str | None = None,
     model_id: str | None = None,
     keep_judged: bool = False,
-) -> dict[Order, Judgements]:
+) -> dict[Order, OrderFile]:
     """Judge what is not judged yet into `folder`, and return all judgements of each order, sorted by question_id.
 
     Args:
@@ -42,6 +42,8 @@ def judge_folder(
     Raises InputError where the folder belongs to another run, is damaged or cannot be written, and where the judge
     cannot be had.
     """
+    from judgelm.judge.run import RunFiles
+
     settings = settings or JudgeSettings()
     asked = check_orders(orders or ("both" if settings.task == "pair" else "forward"), settings.task)
     files = RunFiles.in_folder(Path(folder).expanduser(), asked)
@@ -57,8 +59,10 @@ def judge_answer_file(
     *,
     model_id: str | None = None,
     keep_judged: bool = False,
-) -> Judgements:
+) -> OrderFile:
     """Judge in one order into one file, its run.json beside it; see `judge_folder`."""
+    from judgelm.judge.run import RunFiles
+
     files = RunFiles.for_answer_file(Path(answer_file).expanduser(), order)
     return _judge(samples, files, judge, settings, {"order": order}, model_id, keep_judged)[order]
 
@@ -71,7 +75,9 @@ def _judge(
     more: Mapping[str, Any],
     model_id: str | None,
     keep_judged: bool,
-) -> dict[Order, Judgements]:
+) -> dict[Order, OrderFile]:
+    from judgelm.judge.run import run_judge
+
     chosen = prepare(judge)
     settings = replace(settings, constrained=chosen.constrained)
     described = {**chosen.described, **describe_files(samples), **more}

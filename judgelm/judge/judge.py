@@ -6,18 +6,18 @@ import itertools
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from judgelm.distribution import Distribution, line_text, score_lines
 from judgelm.encoding import PromptTooLong
-from judgelm.engine.interface import Engine, FinishReason, Generation, Request, Sampling
-from judgelm.engine.loading import Holding, find_loader
+from judgelm.engine.interface import Engine, FinishReason, Generation, LoadOptions, Request, Sampling
+from judgelm.engine.loading import find_loader
 from judgelm.judge.judged import Judged
 from judgelm.judge.settings import ORDERS, Done, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
-from judgelm.models.loading import ModelFolder, find_model
+from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.tiny import NOTES, TINY
-from judgelm.prompt import TASKS, render_prompt
+from judgelm.prompt import TASKS, prompt_order
 from judgelm.sample import Sample
 from judgelm.samples import find_task
 from judgelm.verdict import Verdict
@@ -58,10 +58,10 @@ class Judge:
         `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
         `engine` is hf or vllm.
         """
-        holding = Holding(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
+        options = LoadOptions(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
         load = find_loader(engine)
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
-        loaded = load(folder, holding)
+        loaded = load(folder, options)
         return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
 
     def judge(
@@ -165,6 +165,19 @@ class Judge:
             yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), distribution
 
 
+class JudgeLike(Protocol):
+    """What judges: a judge, or replicas of one."""
+
+    @property
+    def description(self) -> Mapping[str, Any]: ...
+
+    def run(
+        self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
+    ) -> Generator[Judged, None, None]:
+        """See `Judge.run`."""
+        ...
+
+
 def plan_blocks(samples: Iterable[Sample], task: str, size: int) -> Iterator[list[Sample]]:
     """Parts of `size` samples; samples whose prompts begin alike come together.
 
@@ -173,6 +186,6 @@ def plan_blocks(samples: Iterable[Sample], task: str, size: int) -> Iterator[lis
     """
     remaining = iter(samples)
     while window := list(itertools.islice(remaining, _WINDOW)):
-        window.sort(key=lambda sample: render_prompt(sample, task))
+        window.sort(key=lambda sample: prompt_order(sample, task))
         for start in range(0, len(window), size):
             yield window[start : start + size]

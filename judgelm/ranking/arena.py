@@ -19,9 +19,9 @@ from judgelm.ranking.rank import RankSettings, rank
 from judgelm.samples import PathLike, read_samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.engine import Server
+    from judgelm.engine.openai.server import Server
     from judgelm.judge.choice import JudgeChoice, ModelChoice
-    from judgelm.judge.log import Judgements
+    from judgelm.judge.log import OrderFile
     from judgelm.ranking.ranking import Ranking
 
 
@@ -32,7 +32,7 @@ class Arena:
     folder: Path
     num_pairs: int
     """pairs of answers"""
-    judged: Mapping[Order, Judgements]
+    judged: Mapping[Order, OrderFile]
     judge: JudgeChoice
     settings: RankSettings
 

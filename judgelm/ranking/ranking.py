@@ -48,6 +48,7 @@ class Ranking(Document):
     rule: str
     """hard or soft, see `RankSettings.outcomes`"""
     length_controlled: bool
+    """whether ratings and win rates are those at equal length"""
     judgements: int
     """those that count"""
     unread: int

@@ -42,7 +42,8 @@ def read_beside(folder: Path) -> Beside:
     from judgelm.judge.description import read_description
 
     audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
-    return Beside(audit, ranking, read_description(folder / "run.json"))
+    described = read_description(folder / "run.json")
+    return Beside(audit, ranking, described.to_record() if described else None)
 
 
 def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:

@@ -57,7 +57,7 @@ def build_context(
         "reliability": _reliability(summary),
         "audit": describe_audit(audit) if audit else None,
         "ranking": describe_ranking(ranking) if ranking else None,
-        "run": describe_run(run) if run else None,
+        "run": None if run is None else describe_run(run),
         "groups": _groups(summary),
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in largest(samples, most)],

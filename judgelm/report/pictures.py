@@ -84,7 +84,7 @@ def heat_map(
     bottom = top + len(rows) * high + 6
     parts += [_text(_MARGIN, bottom + 18 + 18 * k, words, "soft") for k, words in enumerate(below)]
     width = max(left + len(columns) * wide + _MARGIN, WIDTH)
-    return _svg(bottom + 24 * len(below), title, parts, width, style)
+    return _svg(bottom + 20 * len(below), title, parts, width, style)
 
 
 def _cell(cell: Cell, x: float, y: float, width: float, height: float) -> str:

@@ -16,7 +16,7 @@ MAX_PAIRS = 20
 """pairs not told apart that are printed"""
 CAPTION = "win rate of the row against the column in per cent, ties as halves"
 UNSURE = "not told apart yet"
-_COLOURS = f"blue: the row wins, orange: it loses; ~ in italics: {UNSURE}; a dot: never met"
+_LEGEND = (CAPTION, "blue: the row wins, orange: it loses", f"~ in italics: {UNSURE}; a dot: never met")
 _LONGEST_NAME = 28
 _CELL = (60, 38)
 _LETTER = 7.4
@@ -80,7 +80,7 @@ def matrix_svg(ranking: Ranking) -> str:
         CAPTION,
         left=60 + _LETTER * max(map(len, rows)),
         size=_CELL,
-        below=(CAPTION, _COLOURS),
+        below=_LEGEND,
         style=_STYLE,
     )
 

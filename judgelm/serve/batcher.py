@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from judgelm.engine.hf.batch import Row
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import FinishReason, Request, Sampling
+from judgelm.engine.row import Row
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Batcher:
         self.max_running = max_running
         self.max_waiting = max_waiting
         room = engine.room()
-        room = replace(room, rows=max_running, reading=min(room.reading, _JOINING_TOKENS), refill=1)
+        room = replace(room, rows=max_running, prefill=min(room.prefill, _JOINING_TOKENS), refill=1)
         self._schedule = engine.schedule(room, fair=True)
         self._tickets: dict[Row, Ticket] = {}
         self._changed = threading.Condition()

@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from judgelm.serve.arguments import API_PORT
 from judgelm.serve.servers import is_loopback
+from judgelm.serve.settings import API_PORT
 
 
 class APIError(Exception):

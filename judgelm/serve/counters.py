@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.routing import Route
 
-from judgelm.serve.worker_client import Usage
+from judgelm.serve.guard import App, Message, Receive, Send
+from judgelm.serve.worker_answers import Usage
 
 
 class Metrics:
@@ -39,3 +42,32 @@ class Metrics:
         finally:
             self.in_progress.dec()
             self.seconds.labels(route).observe(time.perf_counter() - started)
+
+
+class Counted:
+    """ASGI middleware: counts requests by route and status; 499 is a client that went away."""
+
+    def __init__(self, app: App, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status = 499
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except Exception:
+            status = 500
+            raise
+        finally:
+            route = scope.get("route")
+            self.metrics.requests.labels(route.path_format if isinstance(route, Route) else "none", status).inc()

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -25,11 +26,13 @@ from starlette.responses import PlainTextResponse
 
 from judgelm.console import Parser, run_main
 from judgelm.errors import InputError, one_line
-from judgelm.serve.arguments import CONTROLLER_ADDRESS, PAGE_PORT, add_allowed_hosts
-from judgelm.serve.guard import App, Guard, Hosts, Receive, Send, read_hosts
+from judgelm.flags import add_allowed_hosts
+from judgelm.serve.guard import App, Guard, Receive, Send
+from judgelm.serve.hosts import Hosts, read_hosts
 from judgelm.serve.page.files import private_folder, remove_old
 from judgelm.serve.page.settings import Moderate
 from judgelm.serve.servers import bypass_proxies, check_url, listen, log_to_stderr, run_server
+from judgelm.serve.settings import CONTROLLER_ADDRESS, PAGE_PORT
 
 log = logging.getLogger(__name__)
 
@@ -113,41 +116,50 @@ async def _refuse_download(*_: object, **__: object) -> NoReturn:
     raise ValueError("files are uploaded here, not fetched from elsewhere")
 
 
-def create_app(
-    args: argparse.Namespace,
-    folder: Path,
-    hosts: Hosts,
-    logins: list[tuple[str, str]] | None,
-    moderate: Moderate | None,
-) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class PageServer:
+    """What the page's server is told."""
+
+    controller: str
+    """its address"""
+    log_folder: Path = Path("logs")
+    hosts: Hosts | None = None
+    logins: list[tuple[str, str]] | None = None
+    moderate: Moderate | None = None
+    reload_models: bool = True
+    limit: int = 16
+    """judgements that run at once, of all visitors"""
+
+
+def create_app(settings: PageServer, folder: Path) -> FastAPI:
     """The page as an app whose files are in `folder`; gradio reads some of its settings when it is first imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
     import gradio as gr
 
-    from judgelm.serve.page.page import CSS, Page, build_page
+    from judgelm.serve.page.page import CSS, build_page
+    from judgelm.serve.page.shared import Page
     from judgelm.serve.worker_client import Workers
 
     # a client may name a web address where a file is expected: the page fetches none
     gr.processing_utils.async_ssrf_protected_download = _refuse_download
-    reload_models = args.model_list_mode == "reload"
     taken_home = folder / "results"
     taken_home.mkdir(mode=0o700)
-    page = Page(
-        Workers(args.controller_url), Path(args.log_dir), taken_home, reload_models, moderate, args.concurrency_count
-    )
+    workers = Workers(settings.controller)
+    page = Page(workers, settings.log_folder, taken_home, settings.reload_models, settings.moderate, settings.limit)
     blocks = build_page(page)
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     app = FastAPI(title="JudgeLM", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnRoutes, uploads=folder / "uploads")
     # gradio's own rule lets the pages of other sites read this one
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    app.add_middleware(Guard, _MOST_BODY_BYTES, total=_MOST_TOTAL_BYTES, hosts=hosts, json_only=False, body_s=_UPLOAD_S)
+    limits: dict[str, Any] = {"total": _MOST_TOTAL_BYTES, "json_only": False, "body_s": _UPLOAD_S}
+    app.add_middleware(Guard, _MOST_BODY_BYTES, hosts=settings.hosts, **limits)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,
         path="/",
-        auth=logins,
+        auth=settings.logins,
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=CSS,
         ssr_mode=False,
@@ -209,9 +221,9 @@ def _share(listening: socket.socket) -> str | None:
     return None
 
 
-def serve_page(args: argparse.Namespace) -> None:
+def _serve(args: argparse.Namespace) -> None:
     """Serve the page until a signal comes."""
-    args.controller_url = check_url(args.controller_url, "--controller-url")
+    controller = check_url(args.controller_url, "--controller-url")
     logins = read_logins(args.gradio_auth_path) if args.gradio_auth_path else None
     moderate = moderator() if args.moderate else None
     read_hosts(args.allowed_hosts, args.host)
@@ -220,10 +232,18 @@ def serve_page(args: argparse.Namespace) -> None:
     # of all tunnels, which anybody can open, this one alone is ours
     shared = _share(listening) if args.share else None
     hosts = read_hosts([*args.allowed_hosts, *([shared] if shared else [])], args.host)
+    settings = PageServer(
+        controller,
+        Path(args.log_dir),
+        hosts,
+        logins,
+        moderate,
+        args.model_list_mode == "reload",
+        args.concurrency_count,
+    )
     with private_folder() as folder:
-        app = create_app(args, folder, hosts, logins, moderate)
         # an address of the page names its visitor's session
-        run_server(app, listening, proxied=True, access_log=False)
+        run_server(create_app(settings, folder), listening, proxied=True, access_log=False)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -234,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         log_to_stderr()
         # its temporary files are removed at an orderly end only
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        serve_page(args)
+        _serve(args)
 
     run_main(command, kept="the page has ended")
 

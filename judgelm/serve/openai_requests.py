@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from judgelm.serve.judgements import Name, Text
+from judgelm.serve.judgement_requests import Name, Text
 
 _NO_MATTER = frozenset(
     {

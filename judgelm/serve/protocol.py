@@ -7,6 +7,7 @@ folder; that is undone here, so import them from here alone.
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import os
 import sys
@@ -66,3 +67,8 @@ TOO_LARGE = 41300
 def error_body(message: str, code: int) -> dict[str, Any]:
     """How a worker says that it could not."""
     return {"text": message, "error_code": int(code)}
+
+
+def error_chunk(message: str, code: int) -> bytes:
+    """The same in a stream."""
+    return json.dumps(error_body(message, code)).encode() + b"\0"

@@ -20,7 +20,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from judgelm.errors import InputError, one_line
-from judgelm.serve.guard import Protocol
+from judgelm.serve.connection import Protocol
 
 log = logging.getLogger(__name__)
 

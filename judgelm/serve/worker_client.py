@@ -1,4 +1,4 @@
-"""The workers behind a controller, as our page and our API ask them."""
+"""The client of the controller and its workers: who has a model, and how others speak FastChat's protocol to it."""
 
 from __future__ import annotations
 
@@ -6,89 +6,31 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import httpx
-from pydantic import BaseModel, Field, ValidationError
 
-from judgelm.engine.interface import Sampling
 from judgelm.errors import one_line
-from judgelm.prompt import render_followup, render_prompt
-from judgelm.sample import MAX_ANSWERS, Sample
-from judgelm.serve.chat_format import ConversationFormat
+from judgelm.serve.chat import ConversationFormat
 from judgelm.serve.protocol import TOO_LARGE, Conversation, ErrorCode, SeparatorStyle, WorkerError
-from judgelm.serve.servers import describe
+from judgelm.serve.worker_answers import (
+    MOST_CHUNK_BYTES,
+    Chunk,
+    ConversationOut,
+    Counted,
+    Details,
+    read_answer,
+    read_chunk,
+    read_names,
+)
+from judgelm.serve.worker_requests import GenerateParams
 
 log = logging.getLogger(__name__)
 
 _CONTROLLER_TIMEOUT_S = 30
 _SILENCE_S = 300.0
-_MOST_CHUNK_BYTES = 4 << 20
 _MOST_MESSAGE = 2000
 _MOST_KNOWN = 1024
-
-
-_Count = Annotated[int, Field(ge=0, le=2**48)]
-_Short = Annotated[str, Field(max_length=1000)]
-_Long = Annotated[str, Field(max_length=100_000)]
-
-
-class Usage(BaseModel):
-    """Tokens."""
-
-    prompt_tokens: _Count = 0
-    completion_tokens: _Count = 0
-    total_tokens: _Count = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
-            completion_tokens=self.completion_tokens + other.completion_tokens,
-            total_tokens=self.total_tokens + other.total_tokens,
-        )
-
-
-class Chunk(BaseModel):
-    """What a worker sends; FastChat's workers leave out some of it."""
-
-    text: Annotated[str, Field(max_length=_MOST_CHUNK_BYTES)]
-    error_code: Annotated[int, Field(ge=0, le=2**31)]
-    usage: Usage = Usage()
-    finish_reason: Annotated[str, Field(max_length=50)] | None = None
-    shortened: Annotated[list[_Count], Field(max_length=MAX_ANSWERS)] | None = None
-    """tokens cut from each answer"""
-
-
-class Details(BaseModel):
-    """What a worker says of its model; FastChat's say the first alone."""
-
-    context_length: Annotated[int, Field(ge=1, le=2**40)] | None = None
-    judgelm: _Short | None = None
-    """the version of a worker of ours"""
-    chat: bool = False
-    """it takes a chat's messages and makes the prompt itself"""
-
-
-class Counted(BaseModel):
-    """The tokens of a prompt."""
-
-    count: _Count
-
-
-class ConversationOut(BaseModel):
-    """FastChat's `Conversation`, as a worker sends it."""
-
-    name: _Short
-    system_template: _Long = "{system_message}"
-    system_message: _Long = ""
-    roles: Annotated[list[_Short], Field(min_length=2, max_length=2)]
-    messages: Annotated[list[Annotated[list[_Long | None], Field(min_length=2, max_length=2)]], Field(max_length=100)]
-    offset: Annotated[int, Field(ge=0, le=100)]
-    sep_style: int
-    sep: _Short = "\n"
-    sep2: _Short | None = None
-    stop_str: _Short | Annotated[list[_Short], Field(max_length=16)] | None = None
-    stop_token_ids: Annotated[list[_Count], Field(max_length=16)] | None = None
 
 
 class Workers:
@@ -112,12 +54,12 @@ class Workers:
 
     async def models(self) -> list[str]:
         """Names of all models. Raises WorkerError where the controller does not answer."""
-        return _names(await self._ask_controller("/list_models"))
+        return read_names(await self._ask_controller("/list_models"))
 
     async def missing(self) -> list[str]:
         """The models of workers that went away without a word; a controller of FastChat's does not know."""
         try:
-            return _names(await self._ask(self.controller + "/list_missing_models", None))
+            return read_names(await self._ask(self.controller + "/list_missing_models", None))
         except (httpx.HTTPError, WorkerError):
             return []
 
@@ -126,67 +68,48 @@ class Workers:
         with contextlib.suppress(WorkerError):
             await self._ask_controller("/refresh_all_workers")
 
-    async def stream(self, model: str, params: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
+    async def stream(self, model: str, params: GenerateParams) -> AsyncGenerator[Chunk, None]:
         """Generate; each chunk holds the text so far, and the last one a finish reason.
 
-        Args:
-            params: a worker's body, whose prompt may also be a chat's "messages", or a "sample" beside the prompt.
-
         A worker that cannot be reached, or goes away before its first word, is passed over for another one. Raises
-        WorkerError.
+        WorkerError, and ValueError where a sample does not fit its task.
         """
         begun = False
         for attempt in range(2):
+            address = await self._address(model, after_another=bool(attempt))
             try:
-                address = await self._address(model)
-            except WorkerError:
-                if not attempt:
-                    raise
-                raise WorkerError(
-                    f"the worker went away, and no other serves {model}", ErrorCode.CONTROLLER_WORKER_TIMEOUT
-                ) from None
-            try:
-                fitted = await self._fit(address, {"model": model, **params})
-                async with contextlib.aclosing(self._stream_from(address, fitted)) as chunks:
+                body = await self._body(address, model, params)
+                async with contextlib.aclosing(self._stream_from(address, body)) as chunks:
                     async for chunk in chunks:
                         begun = True
                         yield chunk
                 return
-            except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout) as error:
+            except httpx.HTTPError as error:
                 log.warning("worker %s: %s", address, type(error).__name__)
                 self._details.pop(address, None)
                 await self.refresh()
-                if begun:
-                    raise WorkerError(
-                        "the worker went away before the text was complete", ErrorCode.CONTROLLER_WORKER_TIMEOUT
-                    ) from None
-                if attempt:
-                    raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
-            except httpx.HTTPError as error:
-                log.warning("worker %s: %s", address, type(error).__name__)
-                await self.refresh()
-                raise WorkerError(
-                    "the worker went away before the text was complete", ErrorCode.CONTROLLER_WORKER_TIMEOUT
-                ) from None
+                unreached = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ConnectTimeout)
+                if begun or attempt or not unreached:
+                    lost = "cannot be reached" if unreached and not begun else "went away before the text was complete"
+                    raise WorkerError(f"the worker {lost}", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
 
-    async def _fit(self, address: str, params: dict[str, Any]) -> dict[str, Any]:
-        """The body that this worker understands, with each text in it once.
+    async def _body(self, address: str, model: str, params: GenerateParams) -> dict[str, Any]:
+        """What this worker understands, with each text in it once."""
+        details = await self._details_of(address, model)
+        ours = details.judgelm is not None
+        if params.messages is not None and not (ours and details.chat):
+            params = await self._as_prompt(address, model, params)
+        if not ours:
+            params = await self._fitted(address, model, params, details.context_length)
+        return {"model": model, **params.model_dump(exclude_unset=True, exclude_none=True)}
 
-        FastChat's own workers cut the beginning of a prompt that leaves too little room, without a word.
+    async def _fitted(self, address: str, model: str, params: GenerateParams, context: int | None) -> GenerateParams:
+        """For FastChat's own workers, which take prompts alone and cut the beginning of one that leaves too little
+        room, without a word.
         """
-        details = await self._details_of(address, params["model"])
-        if details.judgelm is not None:
-            if "sample" in params:
-                return {name: value for name, value in params.items() if name != "prompt"}
-            if "messages" not in params or details.chat:
-                return params
-        if "messages" in params:
-            params = await self._as_prompt(address, params)
-        if details.judgelm is not None:
-            return params
-        params = {name: value for name, value in params.items() if name != "sample"}
-        count = _read(Counted, await self._ask(address + "/count_token", params)).count
-        context = details.context_length
+        prompt = params.prompt if params.sample is None else params.sample.prompt
+        counted = await self._ask(address + "/count_token", {"model": model, "prompt": prompt})
+        count = read_answer(Counted, counted).count
         if context is None:
             raise WorkerError("the worker does not say how long its context is", ErrorCode.INTERNAL_ERROR)
         room = context - count - 2
@@ -194,7 +117,8 @@ class Workers:
             raise WorkerError(
                 f"the prompt has {count} tokens, the model's context {context}", ErrorCode.CONTEXT_OVERFLOW
             )
-        return params | {"max_new_tokens": min(params["max_new_tokens"], room)}
+        most = min(params.max_new_tokens or room, room)
+        return params.model_copy(update={"prompt": prompt, "sample": None, "max_new_tokens": most})
 
     async def _stream_from(self, address: str, params: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         last: Chunk | None = None
@@ -204,10 +128,10 @@ class Workers:
                 if response.status_code != 200:
                     break
                 *parts, rest = (rest + data).split(b"\0")
-                if len(rest) > _MOST_CHUNK_BYTES:
+                if len(rest) > MOST_CHUNK_BYTES:
                     raise WorkerError("the worker's answer is too long", ErrorCode.INTERNAL_ERROR)
                 for part in filter(None, parts):
-                    last = _read_chunk(part)
+                    last = read_chunk(part)
                     if last.error_code:
                         raise WorkerError(one_line(last.text)[:_MOST_MESSAGE], last.error_code)
                     yield last
@@ -221,38 +145,43 @@ class Workers:
     async def _details_of(self, address: str, model: str) -> Details:
         found = self._details.get(address)
         if found is None:
-            found = _read(Details, await self._ask(address + "/model_details", {"model": model}))
+            found = read_answer(Details, await self._ask(address + "/model_details", {"model": model}))
             if len(self._details) >= _MOST_KNOWN:
                 self._details.clear()
             self._details[address] = found
         return found
 
-    async def _as_prompt(self, address: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    async def _as_prompt(self, address: str, model: str, params: GenerateParams) -> GenerateParams:
         """A chat for a worker that takes prompts alone, in the format that it names."""
-        asked = await self._ask(address + "/worker_get_conv_template", {"model": params["model"]})
-        given = _read(ConversationOut, asked.get("conv"))
+        asked = await self._ask(address + "/worker_get_conv_template", {"model": model})
+        given = read_answer(ConversationOut, asked.get("conv"))
         try:
             style = SeparatorStyle(given.sep_style)
             chat = ConversationFormat(Conversation(**(given.model_dump() | {"sep_style": style})))
-            prompt = chat.render(params["messages"])
+            prompt = chat.render([message.model_dump() for message in params.messages or []])
         except (ValueError, KeyError, IndexError, TypeError):
             raise WorkerError("the worker has no chat format", ErrorCode.INTERNAL_ERROR) from None
-        rest = {name: value for name, value in params.items() if name != "messages"}
         stops = {
-            "stop": [*(params["stop"] or []), *prompt.stop] or None,
-            "stop_token_ids": [*(params["stop_token_ids"] or []), *prompt.stop_token_ids],
+            "stop": [*params.stops, *prompt.stop] or None,
+            "stop_token_ids": [*(params.stop_token_ids or []), *prompt.stop_token_ids],
         }
-        return rest | {"prompt": prompt.text} | stops
+        return params.model_copy(update={"messages": None, "prompt": prompt.text} | stops)
 
-    async def _address(self, model: str) -> str:
-        address = (await self._ask_controller("/get_worker_address", {"model": model})).get("address")
-        if not isinstance(address, str) or not address:
+    async def _address(self, model: str, after_another: bool) -> str:
+        try:
+            address = (await self._ask_controller("/get_worker_address", {"model": model})).get("address")
+            if isinstance(address, str) and address:
+                return address
             models = await self.models()
-            there = ", ".join(models) or "none"
             if model in models:
                 raise WorkerError(f"no worker of model {model} is alive", ErrorCode.CONTROLLER_NO_WORKER)
-            raise WorkerError(f"unknown model {model}; models served: {there}", ErrorCode.INVALID_MODEL)
-        return address
+            raise unknown_model(model, models)
+        except WorkerError:
+            if not after_another:
+                raise
+            raise WorkerError(
+                f"the worker went away, and no other serves {model}", ErrorCode.CONTROLLER_WORKER_TIMEOUT
+            ) from None
 
     async def _ask_controller(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
@@ -265,7 +194,7 @@ class Workers:
         async with self._http.stream("POST", url, json=body, timeout=_CONTROLLER_TIMEOUT_S) as response:
             async for part in response.aiter_bytes():
                 content += part
-                if len(content) > _MOST_CHUNK_BYTES:
+                if len(content) > MOST_CHUNK_BYTES:
                     raise WorkerError("an answer of our own servers is too long", ErrorCode.INTERNAL_ERROR)
         if response.status_code == 413:
             raise WorkerError("the request is larger than the worker takes", TOO_LARGE)
@@ -277,73 +206,6 @@ class Workers:
         return answer if isinstance(answer, dict) else {}
 
 
-def _names(found: Mapping[str, Any]) -> list[str]:
-    names = found.get("models")
-    return sorted(name for name in names if isinstance(name, str)) if isinstance(names, list) else []
-
-
-_Answer = TypeVar("_Answer", bound=BaseModel)
-
-
-def _read(kind: type[_Answer], answer: Any) -> _Answer:
-    try:
-        return kind.model_validate(answer)
-    except ValidationError as error:
-        raise WorkerError(f"the worker's answer cannot be read: {describe(error)}", ErrorCode.INTERNAL_ERROR) from None
-
-
-def _read_chunk(data: bytes) -> Chunk:
-    try:
-        return Chunk.model_validate(json.loads(data))
-    except (ValueError, ValidationError, RecursionError):
-        raise WorkerError("the worker's answer cannot be read", ErrorCode.INTERNAL_ERROR) from None
-
-
-def judgement_params(sample: Sample, task: str, sampling: Sampling, constrained: bool | None = None) -> dict[str, Any]:
-    """A worker's body for a judgement: the prompt for FastChat's workers, the sample for ours; see `Workers.stream`.
-
-    Raises ValueError where the sample does not fit the task.
-    """
-    params = _params(sampling) | {"prompt": render_prompt(sample, task), "sample": _given(sample, task)}
-    return params if constrained is None else params | {"constrained": constrained}
-
-
-def followup_params(
-    sample: Sample,
-    task: str,
-    judgement: str,
-    turns: Sequence[tuple[str, str]],
-    question: str,
-    sampling: Sampling,
-) -> dict[str, Any]:
-    """The same for a further question about a judgement; `judgement` is what was written after the prompt."""
-    asked = {
-        "judgement": judgement,
-        "turns": [{"question": q, "reply": r} for q, r in turns],
-        "followup": question,
-    }
-    prompt = render_followup(render_prompt(sample, task), judgement, turns, question)
-    return _params(sampling) | {"prompt": prompt, "sample": _given(sample, task) | asked}
-
-
-def _params(sampling: Sampling) -> dict[str, Any]:
-    return {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_new_tokens": sampling.max_new_tokens,
-        "stop": list(sampling.stop) or None,
-        "stop_token_ids": list(sampling.stop_token_ids),
-        "most_thoughts": sampling.most_thoughts,
-        "seed": sampling.seed,
-        "echo": False,
-    }
-
-
-def _given(sample: Sample, task: str) -> dict[str, Any]:
-    return {
-        "question": sample.question,
-        "answers": list(sample.answers),
-        "reference": sample.reference,
-        "task": task,
-        "seed_key": sample.key,
-    }
+def unknown_model(name: str, models: Sequence[str]) -> WorkerError:
+    """The error of a client that asks for a model which nobody serves."""
+    return WorkerError(f"unknown model {name}; models served: {', '.join(models) or 'none'}", ErrorCode.INVALID_MODEL)

@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -16,21 +17,20 @@ PACKED = "judgelm_packed"
 
 def packed_attention(
     module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    query: Float[Tensor, "1 heads T d"],
+    key: Float[Tensor, "1 kv_heads T d"],
+    value: Float[Tensor, "1 kv_heads T v"],
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    cu_seq_lens_q: Tensor | None = None,
+    cu_seq_lens_q: Int[Tensor, " borders"] | None = None,
     sliding_window: int | None = None,
     **kwargs: Any,
-) -> tuple[Tensor, None]:
+) -> tuple[Float[Tensor, "1 T heads v"], None]:
     """Causal attention within each example of a packed row.
 
-    `query` [1, heads, T, d], `key` and `value` [1, kv heads, T, d] -> [1, T, heads, d]. `cu_seq_lens_q` [N + 1]
-    holds the borders of the examples; without it the row is one example. No mask of size T x T is made and no work is
-    done between examples. Raises ValueError for attention that this cannot compute.
+    `cu_seq_lens_q` holds the borders of the examples, 0 and T included; without it the row is one example. No mask of
+    size T x T is made and no work is done between examples. Raises ValueError for attention that this cannot compute.
     """
     unknown = any(kwargs.get(name) is not None for name in ("softcap", "position_bias", "s_aux"))
     if attention_mask is not None or unknown:

@@ -13,47 +13,11 @@ from judgelm.errors import one_line
 from judgelm.files import write_text
 
 if TYPE_CHECKING:
-    from judgelm.models.loading import ModelFolder
+    from judgelm.models.folder import ModelFolder
     from judgelm.train.arguments import LoraArguments, Settings
-    from judgelm.train.counts import Summary
+    from judgelm.train.counts import RowCounts
 
-
-def write_card(
-    output: Path, settings: Settings, folder: ModelFolder, summary: Summary, state: Any, metrics: dict[str, Any]
-) -> None:
-    """Write README.md beside the weights: data, settings and losses, as far as the training knows them."""
-    args, data = settings.training, settings.data
-    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-    evals = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
-    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-    rows = {
-        "model": _name(folder),
-        "data": f"{Path(data.data_path).name}: {summary.trained} of {summary.rows} rows,"
-        f" {len(summary.questions)} questions",
-        "swap augmentation": max(0.0, data.swap_aug_ratio),
-        "probability of a reference": settings.reference_prob,
-        "epochs / steps": f"{state.epoch:g} / {state.global_step}",
-        "global batch": f"{batch} ({args.world_size} processes)",
-        "order of rows": args.train_sampling_strategy,
-        "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type.value}, warm-up {args.warmup_steps:g}",
-        "weight decay": args.weight_decay,
-        "most tokens": args.model_max_length,
-        "packing": data.packing,
-        "weight of the score line in the loss": data.score_loss_weight,
-        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
-        "LoRA": "no" if settings.lora is None else _describe(settings.lora, folder),
-        "seed": args.seed,
-        "loss, first / last logged": f"{losses[0]:.4f} / {losses[-1]:.4f}" if losses else "not logged",
-        "evaluation loss, last": f"{evals[-1]:.4f}" if evals else "not measured",
-        "seconds": f"{metrics['seconds']:.0f} (this session)",
-        "versions": f"judgelm {__version__}, torch {torch.__version__}, transformers {transformers.__version__}",
-    }
-    table = "\n".join(
-        f"| {name} | {one_line(str(value)).replace('|', chr(92) + '|')} |" for name, value in rows.items()
-    )
-    listing = "\n".join(f"- {line}" for line in summary.lines())
-    library = "" if settings.lora is None else "library_name: peft\n"
-    text = f"""---
+_CARD = """---
 {library}tags:
 - judgelm
 - llm-as-a-judge
@@ -72,7 +36,51 @@ Reads a question and two answers and writes scores ("8 7") and reasons. Use it w
 
 {listing}
 """
-    write_text(output / "README.md", text)
+
+
+def write_card(
+    output: Path, settings: Settings, folder: ModelFolder, counts: RowCounts, state: Any, seconds: float
+) -> None:
+    """Write README.md beside the weights: data, settings and losses, as far as the training knows them.
+
+    `seconds` are those of this session.
+    """
+    rows = _rows(settings, folder, counts, state) | {
+        "seconds": f"{seconds:.0f} (this session)",
+        "versions": f"judgelm {__version__}, torch {torch.__version__}, transformers {transformers.__version__}",
+    }
+    table = "\n".join(
+        f"| {name} | {one_line(str(value)).replace('|', chr(92) + '|')} |" for name, value in rows.items()
+    )
+    listing = "\n".join(f"- {line}" for line in counts.lines())
+    library = "" if settings.lora is None else "library_name: peft\n"
+    write_text(output / "README.md", _CARD.format(library=library, table=table, listing=listing))
+
+
+def _rows(settings: Settings, folder: ModelFolder, counts: RowCounts, state: Any) -> dict[str, object]:
+    args, data = settings.training, settings.data
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    evals = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+    return {
+        "model": _name(folder),
+        "data": f"{Path(data.data_path).name}: {counts.trained} of {counts.rows} rows,"
+        f" {len(counts.questions)} questions",
+        "swap augmentation": settings.swap_prob,
+        "probability of a reference": settings.reference_prob,
+        "epochs / steps": f"{state.epoch:g} / {state.global_step}",
+        "global batch": f"{settings.global_batch} ({args.world_size} processes)",
+        "order of rows": args.train_sampling_strategy,
+        "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type.value}, warm-up {args.warmup_steps:g}",
+        "weight decay": args.weight_decay,
+        "most tokens": args.model_max_length,
+        "packing": data.packing,
+        "weight of the score line in the loss": data.score_loss_weight,
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "LoRA": "no" if settings.lora is None else _describe(settings.lora, folder),
+        "seed": args.seed,
+        "loss, first / last logged": f"{losses[0]:.4f} / {losses[-1]:.4f}" if losses else "not logged",
+        "evaluation loss, last": f"{evals[-1]:.4f}" if evals else "not measured",
+    }
 
 
 def _describe(lora: LoraArguments, folder: ModelFolder) -> str:

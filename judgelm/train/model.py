@@ -19,7 +19,8 @@ from judgelm.engine.context import find_context_length
 from judgelm.errors import InputError
 from judgelm.files import write_text
 from judgelm.jsonl import dump_json, read_json
-from judgelm.models.loading import ModelFolder, add_adapter, check_tokens, in_one_line, load_config
+from judgelm.models.folder import ModelFolder
+from judgelm.models.loading import add_adapter, check_tokens, in_one_line, load_config
 from judgelm.models.tiny import quiet_progress
 from judgelm.train import fsdp
 from judgelm.train.attention import register_packed_attention

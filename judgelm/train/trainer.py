@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
-from judgelm.train.dataset import IGNORED, EpochSampler
+from judgelm.train.collator import IGNORED
+from judgelm.train.examples import EpochSampler
 
 
 def judgement_loss(
-    logits: Tensor, labels: Tensor, num_targets: Tensor | int | None = None, weights: Tensor | None = None
-) -> Tensor:
+    logits: Float[Tensor, "B K V"],
+    labels: Int[Tensor, "B K"],
+    num_targets: Num[Tensor, ""] | int | None = None,
+    weights: Float[Tensor, "B K"] | None = None,
+) -> Float[Tensor, ""]:
     """Cross entropy of the target tokens, summed and divided by their number in the whole global batch.
 
-    `logits` [B, K, V] stand at the positions that predict `labels` [B, K]; labels of -100 do not count. `num_targets`
-    is None where the batch stands alone. `weights` [B, K] scale each token's part.
+    The logits stand at the positions that predict the labels; labels of -100 do not count. `num_targets` is None where
+    the batch stands alone. `weights` scale each token's part.
     """
     losses = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED, reduction="none"
@@ -40,8 +45,7 @@ class JudgeTrainer(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochSampler:
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        shuffle = self.args.train_sampling_strategy == "random"
-        self.sampler = EpochSampler(len(self.train_dataset), seed, shuffle)
+        self.sampler = EpochSampler(len(self.train_dataset), seed, self.args.train_sampling_strategy == "random")
         return self.sampler
 
     def compute_loss(

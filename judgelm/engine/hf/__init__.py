@@ -1,1 +1,1 @@
-"""Batched generation with transformers."""
+"""Models of transformers as engines; all that needs torch is imported from `judgelm.engine.hf.engine`."""

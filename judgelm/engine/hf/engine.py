@@ -10,27 +10,29 @@ from typing import TYPE_CHECKING
 import torch
 
 from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
-from judgelm.engine.hf.batch import PackedBatch, RunningBatch, tree_kinds
-from judgelm.engine.hf.packed import Branching, KeyValues, can_pack, read_packed, use_packed_attention
+from judgelm.engine.hf.attention import KeyValues
+from judgelm.engine.hf.batch import RunningBatch
+from judgelm.engine.hf.line_tree import LineTree, score_prompts
+from judgelm.engine.hf.packed import PackedBatch, use_packed_attention
 from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
-from judgelm.engine.hf.tree import Tree, common_length
+from judgelm.engine.hf.tree import common_length
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
-from judgelm.engine.score_line import LineTree, line_tokens
+from judgelm.engine.score_line import line_tokens
 from judgelm.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _BATCH_TOKENS = 16384
-"""padded batches hold so many"""
+"""of a padded batch"""
 _MEMORY_CPU = 1 << 30
 """bytes of keys and values on a CPU"""
 _MOST_ROWS = 256
 _MOST_ROWS_CPU = 32
-_READING = 16384
-_READING_CPU = 2048
+_PREFILL = 16384
+_PREFILL_CPU = 2048
 """more at once do not fit a processor's cache, and are read more slowly"""
 _REFILL = 4
 _FAMILY = 5
@@ -42,7 +44,7 @@ class HFEngine(ContextEngine):
 
     Args:
         model: in evaluation mode, on its device or devices.
-        batch_tokens: most tokens that the batch holds, all rows as long as the longest, expected new ones included;
+        batch_tokens: most tokens of the batch, all rows as long as the longest, expected new ones included;
             None chooses.
     """
 
@@ -55,7 +57,7 @@ class HFEngine(ContextEngine):
         super().__init__(tokenizer, find_context_length(model.config))
         self.model = model
         self.batch_tokens = batch_tokens
-        self.packs = can_pack(model, self.context_length) and use_packed_attention(model)
+        self.packs = use_packed_attention(model, self.context_length)
         if not self.packs:
             check_cache(model)
         self.description: Mapping[str, str | int] = {
@@ -128,7 +130,7 @@ class HFEngine(ContextEngine):
             prefill: LineTree(line_tokens(lines, prefill, self.tokenizer))
             for prefill in {request.prefill for request in requests}
         }
-        most = self.room().reading
+        most = self.room().prefill
         waiting = deque(self._in_order(requests))
         while waiting:
             tree, chunk, tokens = trees[waiting[0].prefill], [waiting.popleft()], 0
@@ -138,7 +140,7 @@ class HFEngine(ContextEngine):
                     break
                 chunk.append(waiting.popleft())
             try:
-                yield from self._score_chunk(chunk, tree)
+                yield from score_prompts(self.model, self.rope, chunk, tree)
                 continue
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -153,49 +155,6 @@ class HFEngine(ContextEngine):
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
             waiting.extendleft(reversed(chunk))
 
-    @torch.inference_mode()
-    def _score_chunk(self, requests: Sequence[Request], tree: LineTree) -> list[LineScores]:
-        depths = [0, *map(len, tree.nodes)]
-        kinds = [
-            [self.rope.kind_of_prompt(len(request.input_ids), len(request.input_ids) + depth) for depth in depths]
-            for request in requests
-        ]
-        # a prompt that grows over a border of its rope is read once on each side
-        lengths = [
-            {kind: len(request.input_ids) + depth for kind, depth in zip(own, depths, strict=True)}
-            for request, own in zip(requests, kinds, strict=True)
-        ]
-        texts = [(request.input_ids, n) for request, own in zip(requests, lengths, strict=True) for n in own.values()]
-        parts = self._read_branching(texts, tree)
-        found = []
-        for request, own, needed in zip(requests, lengths, kinds, strict=True):
-            sides = dict(zip(own, parts, strict=False))
-            logits = next(iter(sides.values()))
-            if len(sides) > 1:
-                logits = torch.stack([sides[kind][place] for place, kind in enumerate(needed)])
-            found.append(LineScores(request.key, tuple(tree.log_probs(logits)), len(request.input_ids)))
-        return found
-
-    def _read_branching(self, texts: Sequence[tuple[list[int], int]], tree: LineTree) -> Iterator[torch.Tensor]:
-        """Of each prompt, with the length that its text will have, the logits at its end and the nodes [1 + N, V]."""
-        device = self.model.get_input_embeddings().weight.device
-        nums, lengths = [len(ids) for ids, _ in texts], [length for _, length in texts]
-        kinds = [self.rope.kind_of_prompt(num, length) for num, length in zip(nums, lengths, strict=True)]
-        prompts = Tree([ids for ids, _ in texts], kinds=kinds)
-        input_ids, positions, places = list(prompts.input_ids), list(prompts.position_ids), []
-        told = tree_kinds(self.rope, prompts, nums, lengths)
-        for num, length, leaf in zip(nums, lengths, prompts.leaves, strict=True):
-            begin = len(input_ids)
-            places += [leaf.end - 1, *range(begin, begin + len(tree.nodes))]
-            input_ids += [node[-1] for node in tree.nodes]
-            following = [num + len(node) - 1 for node in tree.nodes]
-            positions += following
-            told += self.rope.kinds(num, length, following)
-        ids, at, ends = (torch.tensor(numbers, device=device) for numbers in (input_ids, positions, places))
-        with self.rope.told([told]):
-            logits = read_packed(self.model, ids, at, ends, Branching(prompts, tree.mask()))
-        return iter(logits.chunk(len(texts)))
-
     def schedule(self, room: Room, fair: bool = False, store: KeyValues | None = None) -> Schedule:
         """An empty schedule; its first batch keeps keys and values in `store`, if one is given."""
         mixed = self.can_mix and (fair or self.packs)
@@ -206,9 +165,9 @@ class HFEngine(ContextEngine):
         """How much this machine takes at once."""
         cpu = self.model.device.type == "cpu"
         tokens = self.batch_tokens or self._tokens_in_memory()
-        reading = min(tokens, _READING_CPU if cpu else _READING) if self.packs else tokens
+        prefill = min(tokens, _PREFILL_CPU if cpu else _PREFILL) if self.packs else tokens
         rows = _MOST_ROWS_CPU if cpu else _MOST_ROWS
-        return Room(rows if self.packs or knows_padding(self.model) else 1, tokens, reading, _REFILL)
+        return Room(rows if self.packs or knows_padding(self.model) else 1, tokens, prefill, _REFILL)
 
     def _tokens_in_memory(self) -> int:
         """How many tokens' keys and values there is memory for."""
@@ -222,7 +181,7 @@ class HFEngine(ContextEngine):
             return max(self.context_length, _MEMORY_CPU // per_token)
         devices = {parameter.device for parameter in self.model.parameters()}
         total = sum(torch.cuda.get_device_properties(device).total_memory for device in devices)
-        # the rest is for the activations of a reading, and for slots while they are enlarged
+        # the rest is for the activations of a prefill, and for slots while they are enlarged
         free = int(total * 0.8 - self.model.get_memory_footprint())
         return max(self.context_length, free // 2 // per_token)
 

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Float32, Int
+from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from judgelm.engine.hf.batch import Row, RunningBatch
+from judgelm.engine.hf.batch import RunningBatch
+from judgelm.engine.row import Row
 from judgelm.errors import InputError, one_line
 
 if TYPE_CHECKING:
@@ -30,10 +33,10 @@ class PaddedBatch(RunningBatch):
         self.mixed = mixed
         self._takes = set(inspect.signature(self.model.forward).parameters)
         self._cache = DynamicCache()
-        self._mask = torch.empty(0, 0, dtype=torch.long)
-        """[B, T], 1 where the cache holds a row's own keys"""
+        self._mask: Int[Tensor, "B T"] = torch.empty(0, 0, dtype=torch.long)
+        """1 where the cache has a row's own keys"""
 
-    def _read(self, rows: Sequence[Row]) -> torch.Tensor:
+    def _prefill(self, rows: Sequence[Row]) -> Float32[Tensor, "B V"]:
         if self.rows and not self.mixed:
             raise ValueError("rows can join only while no others run")
         prompts = [row.input_ids for row in rows]
@@ -55,7 +58,7 @@ class PaddedBatch(RunningBatch):
         self._cache, self._mask = cache, mask
         return logits
 
-    def _next(self) -> torch.Tensor:
+    def _decode(self) -> Float32[Tensor, "B V"]:
         input_ids = torch.tensor([[row.tokens[-1]] for row in self.rows], device=self._mask.device)
         positions = self._mask.sum(-1, keepdim=True)
         kinds = []
@@ -67,15 +70,15 @@ class PaddedBatch(RunningBatch):
 
     def _forward(
         self,
-        input_ids: torch.Tensor,
-        mask: torch.Tensor,
-        positions: torch.Tensor,
+        input_ids: Int[Tensor, "B T"],
+        mask: Int[Tensor, "B L"],
+        positions: Int[Tensor, "B T"],
         cache: DynamicCache,
         kinds: Sequence[Sequence[int]],
-    ) -> torch.Tensor:
-        """Logits of the last position: [B, V], float32."""
+    ) -> Float32[Tensor, "B V"]:
+        """The logits of the last position."""
         extra = {"position_ids": positions, "logits_to_keep": 1}
-        with self.rope.told(kinds):
+        with self.rope.using(kinds):
             output = self.model(
                 input_ids=input_ids,
                 attention_mask=mask,
@@ -83,7 +86,7 @@ class PaddedBatch(RunningBatch):
                 use_cache=True,
                 **{name: value for name, value in extra.items() if name in self._takes},
             )
-        logits: torch.Tensor = output.logits[:, -1].float()
+        logits: Tensor = output.logits[:, -1].float()
         return logits
 
     def _drop(self, kept: Sequence[int]) -> list[int]:
@@ -115,7 +118,7 @@ def check_cache(model: PreTrainedModel) -> None:
 
 
 def can_mix(model: PreTrainedModel) -> bool:
-    """Whether the model's cache holds nothing but keys and values, a place a token, so that rows can join and leave."""
+    """Whether the model's cache has nothing but keys and values, a place a token, so that rows can join and leave."""
     layers = DynamicCache(config=model.config).layers
     return all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
 
@@ -126,8 +129,8 @@ def knows_padding(model: PreTrainedModel) -> bool:
 
 
 def _put_together(
-    first: DynamicCache, first_mask: torch.Tensor, second: DynamicCache, second_mask: torch.Tensor
-) -> tuple[DynamicCache, torch.Tensor]:
+    first: DynamicCache, first_mask: Int[Tensor, "B1 T1"], second: DynamicCache, second_mask: Int[Tensor, "B2 T2"]
+) -> tuple[DynamicCache, Int[Tensor, "B T"]]:
     """Both caches' rows in one, as short as the longest row allows."""
     length = max(int(first_mask.sum(-1).max()), int(second_mask.sum(-1).max()))
     for ours, theirs in zip(first.layers, second.layers, strict=True):
@@ -137,7 +140,7 @@ def _put_together(
     return first, torch.cat([_to_length(first_mask, length, -1), _to_length(second_mask, length, -1)])
 
 
-def _to_length(tensor: torch.Tensor, length: int, dim: int) -> torch.Tensor:
+def _to_length(tensor: Tensor, length: int, dim: int) -> Tensor:
     """Padding added or taken away on the left of `dim`."""
     missing = length - tensor.shape[dim]
     if missing <= 0:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ class LengthRope:
         """most tokens with the short frequencies of longrope"""
         self.most: int | None = None
         """tokens beyond which dynamic NTK stretches"""
-        self._now: Tensor | None = None
-        """[B, T] on the CPU: the length of the text whose frequencies each token gets"""
+        self._now: Int[Tensor, "B T"] | None = None
+        """on the CPU: the length of the text whose frequencies each token gets"""
         for module in model.modules():
             kinds = getattr(module, "rope_type", None)
             if not isinstance(kinds, str | dict) or not hasattr(module, "config"):
@@ -70,8 +71,8 @@ class LengthRope:
         return bool(self.borders) and self.kind(num_read) != self.kind(length)
 
     @contextmanager
-    def told(self, kinds: Sequence[Sequence[int]]) -> Iterator[None]:
-        """While the model is called: of which kind [B, T] each token's text is."""
+    def using(self, kinds: Sequence[Sequence[int]]) -> Iterator[None]:
+        """While the model is called: of which kind each token's text is, `kinds` being [B, T]."""
         if self:
             self._now = torch.tensor(kinds)
         try:
@@ -88,7 +89,7 @@ class LengthRope:
     def _wrap(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         """A rotary embedding's `forward`, called once for each kind with no text of another one in sight."""
 
-        def by_kind(x: Tensor, position_ids: Tensor, *args: Any, **settings: Any) -> Any:
+        def by_kind(x: Tensor, position_ids: Int[Tensor, "B T"], *args: Any, **settings: Any) -> Any:
             if self._now is None:
                 return forward(x, position_ids, *args, **settings)
             found: Any = None

@@ -1,5 +1,5 @@
-"""Who reads and who writes next: rows wait, join the running batch where there is room, and are started again smaller
-where memory was short."""
+"""Which rows are prefilled or decoded next: they wait, join the running batch where there is room, and start again in a
+smaller one where memory was short."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from judgelm.engine.hf.batch import Row, RunningBatch
+from judgelm.engine.hf.batch import RunningBatch
 from judgelm.engine.hf.tree import common_length
+from judgelm.engine.row import Row
 
 TYPICAL_NEW_TOKENS = 256
 """what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
@@ -20,12 +21,12 @@ TYPICAL_NEW_TOKENS = 256
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a batch may hold."""
+    """How large a batch may grow."""
 
     rows: int
     tokens: int
     """all rows as long as the longest, expected new ones included"""
-    reading: int
+    prefill: int
     """prompt tokens read at once"""
     refill: int = 1
     """rows that must fit before any join a running batch, so that those that begin alike are read together"""
@@ -36,7 +37,7 @@ class Schedule:
 
     Args:
         can_mix: rows may join while others run.
-        fair: rows that run get a token after each reading; else all there is room for is read first.
+        fair: rows that run get a token after each prefill; else all there is room for is read first.
     """
 
     def __init__(self, open_batch: Callable[[], RunningBatch], room: Room, can_mix: bool, fair: bool = False) -> None:
@@ -64,7 +65,7 @@ class Schedule:
                 tokens -= common_length(joining[-1].request.input_ids, row.request.input_ids)
             sizes.append(_size(row))
             full = len(sizes) > room.rows or len(sizes) * max(sizes) > room.tokens
-            if len(sizes) > 1 and (full or (joining and tokens > room.reading)):
+            if len(sizes) > 1 and (full or (joining and tokens > room.prefill)):
                 break
             joining.append(self.waiting.popleft())
         if full and self.batch.rows and len(joining) < room.refill:
@@ -121,7 +122,7 @@ class Schedule:
             )
             return
         most = max(1, len(rows) * max(_size(row) for row in rows) // 2)
-        self.room = replace(self.room, tokens=most, reading=min(self.room.reading, most))
+        self.room = replace(self.room, tokens=most, prefill=min(self.room.prefill, most))
         self.waiting.extendleft(reversed(rows))
         warnings.warn(f"out of memory with {len(rows)} prompts at once, going on with half", stacklevel=3)
 

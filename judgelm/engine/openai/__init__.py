@@ -1,1 +1,5 @@
-"""A server with OpenAI's API as the judge."""
+"""A server that speaks OpenAI's API as an engine."""
+
+from judgelm.engine.openai.server import Server
+
+__all__ = ["Server"]

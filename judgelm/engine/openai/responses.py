@@ -6,14 +6,15 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import httpx
 
 from judgelm.engine.interface import FinishReason
-from judgelm.engine.openai.requests import retry_after_s
+from judgelm.engine.openai.server import Api
 
-Api = Literal["completions", "chat"]
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]+)?")
 _CONTEXT = re.compile(
     # OpenAI and vLLM, llama.cpp, Anthropic, ours, TGI; a request above a limit of tokens a minute
     r"context.?(?:length|size|window)|prompt is too long|model's context|max_new_tokens. must be|request too large",
@@ -118,20 +119,32 @@ def read_response(response: httpx.Response, api: Api, clean: Callable[[str], str
     return Fault(clean(f"{status}, but an error: {error.message}"), wait_s, "unusable")
 
 
+def retry_after_s(value: str | None, now: float) -> float | None:
+    """The seconds that a Retry-After header gives as a number or as a date; None where it says nothing."""
+    if value is None:
+        return None
+    if _SECONDS.fullmatch(value.strip()):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
 def _classify(status: int, error: _Error, wait_s: float | None, clean: Callable[[str], str]) -> Outcome:
     reason = clean(f"{status} {error.message}")
     if any(code in error.codes.split() for code in _UNSUPPORTED) or 300 <= status < 400:
         return End(reason, status)
-    said = f"{error.codes} {error.message}"
+    message = f"{error.codes} {error.message}"
     if status in _TRY_AGAIN or status >= 500:
-        if status == 429 and _CONTEXT.search(said):
+        if status == 429 and _CONTEXT.search(message):
             return Refusal(reason, "context")
         return Fault(reason, wait_s, "away" if status in _BUSY else "broken")
-    if status not in (401, 404) and _CONTENT.search(said):
+    if status not in (401, 404) and _CONTENT.search(message):
         return Refusal(reason, "prompt")
     if status in _NOBODY:
         return End(reason, status)
-    return Refusal(reason, "context" if _CONTEXT.search(said) else "unknown")
+    return Refusal(reason, "context" if _CONTEXT.search(message) else "unknown")
 
 
 def _first_choice(body: Any) -> dict[str, Any] | None:
@@ -200,13 +213,13 @@ def _read_error(body: Any, name: str | None = None) -> _Error | None:
     """Message and codes, from the forms that servers give them; with `name`, only what stands in that field."""
     if isinstance(body, list) and body:
         body = body[0]
-    said = body.get("error", None if name else body) if isinstance(body, dict) else None if name else body
-    if isinstance(said, str) and said:
-        return _Error(said, "", None)
-    if not isinstance(said, dict) or not said:
+    found = body.get("error", None if name else body) if isinstance(body, dict) else None if name else body
+    if isinstance(found, str) and found:
+        return _Error(found, "", None)
+    if not isinstance(found, dict) or not found:
         return None
-    message = said.get("message") or said.get("detail") or "an error without a message"
-    codes = [said.get(field) for field in ("code", "type")]
+    message = found.get("message") or found.get("detail") or "an error without a message"
+    codes = [found.get(field) for field in ("code", "type")]
     status = next((_status_of(code) for code in codes if _status_of(code) is not None), None)
     return _Error(str(message), " ".join(str(code) for code in codes if code is not None), status)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TypeVar
 
-from judgelm.judgement import MAX_SCORE
-from judgelm.serve.judgements import JudgementOut, ResultOut
+from judgelm.judgement import MAX_SCORE, ParseState
+from judgelm.prompt import count_markers
+from judgelm.serve.judgement_requests import Result
 
 STYLE = """
 .verdict { padding: .25rem 0; color: var(--body-text-color); }
@@ -34,20 +34,24 @@ STYLE = """
 #batch-metrics textarea { font-family: var(--font-mono); white-space: pre; overflow-x: auto; }
 @media (max-width: 640px) { .verdict .answer { grid-template-columns: 5.5rem 1fr 2.5rem; } }
 """
-_T = TypeVar("_T")
 GRADED = ("Reference answer", "Answer")
 """names of the answers where the first one is the measure of the second"""
 _MEANING = {"forward": "answers in the order given", "reversed": "answers 1 and 2 exchanged"}
 
 
-def show_result(result: ResultOut, names: Sequence[str]) -> str:
+def show_result(result: Result, names: Sequence[str]) -> str:
     """The HTML of a result; `names` are our own words for the answers."""
-    sure = "unsure" if result.consistent is False or result.scores is None else "sure"
+    sure = "unsure" if result.verdict.consistent is False or result.verdict.scores is None else "sure"
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in notes_on(result))
     return (
         f'<div class="verdict"><p class="statement {sure}" role="status">{escape(statement(result, names))}</p>'
-        f"{_bars(result.judgements, names)}{notes}</div>"
+        f"{_bars(result, names)}{notes}</div>"
     )
+
+
+def show_waiting() -> str:
+    """The same place, before there is anything to show."""
+    return '<div class="verdict"><p class="note" role="status">The judge is reading …</p></div>'
 
 
 def show_message(text: str) -> str:
@@ -63,32 +67,30 @@ def show_talk(turns: Sequence[tuple[str, str]]) -> str:
     return f'<div class="talk" role="log">{said}</div>'
 
 
-def statement(result: ResultOut, names: Sequence[str]) -> str:
+def statement(result: Result, names: Sequence[str]) -> str:
     """What the judge found, in one sentence or two."""
     if result.error is not None:
-        return f"Nothing was judged: {result.error.message}."
-    unread = [one for one in result.judgements if one.scores is None]
-    if unread:
-        where = "" if len(result.judgements) == 1 else f" ({' and '.join(_MEANING[one.order] for one in unread)})"
+        return f"Nothing was judged: {result.error}."
+    unread = [one for one in result.judged if one.judgement.scores is None]
+    scores = result.verdict.scores
+    if unread or scores is None:
+        where = "" if len(result.judged) == 1 else f" ({' and '.join(_MEANING[one.order] for one in unread)})"
         return f"No scores could be read from what the judge wrote{where}. Its text is below."
     if names == GRADED:
-        assert result.scores is not None
-        return f"The answer gets {result.scores[1]:g} of 10."
-    found = [_winners(one, names) for one in result.judgements]
+        return f"The answer gets {scores[1]:g} of 10."
+    found = [_winners([names[number - 1] for number in one.best], names) for one in result.verdict.readings]
     if len(found) == 1:
         return f"{found[0]}."
-    if result.consistent:
+    if result.verdict.consistent:
         return f"{found[0]}, in both orders."
+    given, exchanged = (text[0].lower() + text[1:] for text in found)
     return (
         "The verdict does not survive the swap. "
-        f"In the order given: {_low(found[0])}. With answers 1 and 2 exchanged: {_low(found[1])}. Count it as a tie."
+        f"In the order given: {given}. With answers 1 and 2 exchanged: {exchanged}. Count it as a tie."
     )
 
 
-def _winners(judgement: JudgementOut, names: Sequence[str]) -> str:
-    scores = _in_given_order(judgement)
-    assert scores is not None
-    best = [name for name, score in zip(names, scores, strict=True) if score == max(scores)]
+def _winners(best: Sequence[str], names: Sequence[str]) -> str:
     if len(best) == len(names):
         return f"{'Both answers are' if len(names) == 2 else 'All answers are'} worth the same"
     if len(best) == 1:
@@ -96,61 +98,44 @@ def _winners(judgement: JudgementOut, names: Sequence[str]) -> str:
     return f"{', '.join(best[:-1])} and {best[-1]} share the first place"
 
 
-def _low(text: str) -> str:
-    return text[0].lower() + text[1:]
-
-
-def notes_on(result: ResultOut) -> list[str]:
+def notes_on(result: Result) -> list[str]:
     """What a reader of the scores should know: texts that were shortened or cut, and imitated markers."""
     notes = []
-    for one in result.judgements:
-        where = "" if len(result.judgements) == 1 else f" ({_MEANING[one.order]})"
+    for one in result.generated:
+        where = "" if len(result.generated) == 1 else f" ({_MEANING[one.order]})"
         if one.shortened:
-            cut = one.shortened if one.order == "forward" else _exchanged(one.shortened)
+            first, second, *others = one.shortened
+            cut = [first, second, *others] if one.order == "forward" else [second, first, *others]
             parts = [f"answer {k} by {count} tokens" for k, count in enumerate(cut, start=1) if count]
             notes.append(f"The prompt was too long for the model: it shortened {', '.join(parts)}{where}.")
-        if one.finish_reason == "length":
+        if one.generation is not None and one.generation.finish_reason == "length":
             notes.append(f"The judge's text ends at the length limit{where}.")
-        if one.parse == "repaired":
+        if one.judgement.state is ParseState.REPAIRED:
             notes.append(f"The score line was not quite in the form asked for{where}.")
-    if result.suspicious_markers:
+    markers = count_markers(result.verdict.sample)
+    if markers:
         notes.append(
-            f"{result.suspicious_markers} lines of the texts imitate the markers of the judge's own prompt;"
+            f"{markers} lines of the texts imitate the markers of the judge's own prompt;"
             " the scores may be tampered with."
         )
     return notes
 
 
-def _bars(judgements: Sequence[JudgementOut], names: Sequence[str]) -> str:
-    readable = [one for one in judgements if one.scores is not None]
+def _bars(result: Result, names: Sequence[str]) -> str:
+    both = zip(result.judged, result.verdict.readings, strict=True)
+    readable = [(judged.order, reading.scores) for judged, reading in both if reading.scores]
     if not readable:
         return ""
     rows = []
     for k, name in enumerate(names):
-        cells = []
-        for one in readable:
-            scores = _in_given_order(one)
-            assert scores is not None
-            width = 100 * scores[k] / MAX_SCORE
-            cells.append(
-                f'<div class="track"><div class="bar {one.order}" style="width:{width:.1f}%"></div></div>'
-                f'<span class="score">{scores[k]:g}</span>'
-            )
+        cells = "".join(
+            f'<div class="track"><div class="bar {order}" style="width:{100 * scores[k] / MAX_SCORE:.1f}%"></div></div>'
+            f'<span class="score">{scores[k]:g}</span>'
+            for order, scores in readable
+        )
         rows.append(
             f'<div class="answer {"one" if len(readable) == 1 else "two"}">'
-            f'<span class="name">{escape(name)}</span>{"".join(cells)}</div>'
+            f'<span class="name">{escape(name)}</span>{cells}</div>'
         )
-    keys = "".join(
-        f'<span class="key {one.order}"></span><span>{escape(_MEANING[one.order])}</span>' for one in readable
-    )
+    keys = "".join(f'<span class="key {order}"></span><span>{escape(_MEANING[order])}</span>' for order, _ in readable)
     return f'{"".join(rows)}<p class="legend">{keys}</p>'
-
-
-def _in_given_order(judgement: JudgementOut) -> list[float] | None:
-    if judgement.scores is None or judgement.order == "forward":
-        return judgement.scores
-    return _exchanged(judgement.scores)
-
-
-def _exchanged(values: Sequence[_T]) -> list[_T]:
-    return [values[1], values[0], *values[2:]]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
+
+from pydantic import ValidationError
 
 from judgelm.errors import InputError
 from judgelm.judge.settings import Order
 from judgelm.prompt import TASKS
-from judgelm.serve.judgements import JudgementRequest, SampleIn, check_request
+from judgelm.serve.judgement_requests import JudgementRequest, SampleIn
+from judgelm.serve.servers import describe
 
 DETAILS = ("Scores and reasons", "Scores only")
 Moderate = Callable[[str], Awaitable[bool]]
@@ -43,7 +47,7 @@ class PageSettings(NamedTuple):
             max_new_tokens=self.length,  # type: ignore[arg-type]
             seed=seed,
         )
-        check_request(request)
+        request.check()
         return request
 
 
@@ -51,3 +55,23 @@ async def check_texts(moderate: Moderate | None, texts: Sequence[str | None], wh
     """Raises InputError where the page's moderation, if it has one, flags one of them."""
     if moderate is not None and await moderate("\n".join(text or "" for text in texts)):
         raise InputError(f"{what} goes against the moderation rules of this page.")
+
+
+def say(error: Exception) -> str:
+    """What a visitor is told of an error; nothing of what was sent is repeated."""
+    return describe(error) if isinstance(error, ValidationError) else str(error)
+
+
+class Pace:
+    """Tells when the page is to be told of progress again: no more often than every so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.told = time.monotonic() - seconds
+
+    def is_due(self) -> bool:
+        """Whether it is time; if so, the next time is later."""
+        now = time.monotonic()
+        due = now - self.told >= self.seconds
+        self.told = now if due else self.told
+        return due

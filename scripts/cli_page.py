@@ -1,4 +1,4 @@
-"""Print docs/cli.md from the same parsers that answer --help: python scripts/cli_docs.py > docs/cli.md."""
+"""docs/cli.md, from the same parsers that answer --help."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from judgelm.train.arguments import DataArguments, LoraArguments, ModelArguments
 HUGGING_FACE = {field.name for field in dataclasses.fields(transformers.TrainingArguments)} - {"output_dir"}
 
 
-def page() -> str:
+def cli_page() -> str:
     """The whole page."""
     parts = [
         "# Commands\n",
-        "Written by `python scripts/cli_docs.py` from what `--help` says; a test says when it is stale.\n",
+        "Written by `scripts/docs` from what `--help` says; a test says when it is stale.\n",
         "Every command exits with 0 when it is done, 2 on a mistake in flags or files (one line on stderr), and 130"
         " after Ctrl-C; `judgelm train-data check` with 1 where a share is above its threshold. Results go to"
         " stdout, progress to stderr.\n",
@@ -97,7 +97,3 @@ def option_value(action: argparse.Action) -> str:
         return ""
     words = action.metavar or "|".join(map(str, action.choices or ())) or action.dest.upper()
     return words if isinstance(words, str) else " ".join(words)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

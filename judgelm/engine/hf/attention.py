@@ -1,0 +1,240 @@
+"""Attention without padding: prompts are one row of tokens, a tree; rows that decode keep their keys in slots."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+
+from judgelm.engine.hf.tree import Tree
+
+Queries = Float[Tensor, "heads t d"]
+Keys = Float[Tensor, "kv_heads L d"]
+Values = Float[Tensor, "kv_heads L v"]
+Attended = Float[Tensor, "t heads v"]
+_QUERIES = 128
+"""queries of one matrix product on a CPU; more would compute more above the diagonal"""
+_CAPACITY_STEP = 256
+_ROWS_CPU = 8
+"""rows whose keys are attended in one product on a CPU, as far as the longest of them"""
+
+
+class KeyValues:
+    """The keys and values of what the model has read, for each layer.
+
+    Keys are [slots, kv heads, d, capacity], values [slots, kv heads, capacity, v]: so both products of a decoding step
+    read memory in the order in which it lies.
+    """
+
+    def __init__(self) -> None:
+        self.lengths: list[int] = []
+        """tokens in each slot that is taken"""
+        self._keys: dict[int, Tensor] = {}
+        self._values: dict[int, Tensor] = {}
+
+    def open(self, lengths: Sequence[int]) -> int:
+        """Take slots for as many tokens each; the first one's number."""
+        first = len(self.lengths)
+        self.lengths += lengths
+        return first
+
+    def layer(
+        self, index: int, key: Keys, value: Values, length: int
+    ) -> tuple[Float[Tensor, "slots kv_heads d capacity"], Float[Tensor, "slots kv_heads capacity v"]]:
+        """A layer's keys and values with room for all slots and `length` tokens, of the kind of `key` and `value`."""
+        values = self._values.get(index)
+        slots, capacity = (0, 0) if values is None else (values.shape[0], values.shape[2])
+        if len(self.lengths) > slots or length > capacity:
+            # more than is needed now, as all that is there must be copied
+            if len(self.lengths) > slots:
+                slots = len(self.lengths) * 3 // 2
+            if length > capacity:
+                capacity = -(-(length + length // 8) // _CAPACITY_STEP) * _CAPACITY_STEP
+            shapes = (key.shape[2], capacity), (capacity, value.shape[2])
+            for store, shape in zip((self._keys, self._values), shapes, strict=True):
+                # zeros: what no row has written must not be NaN, which no mask can hide
+                grown = key.new_zeros(slots, key.shape[0], *shape)
+                if values is not None:
+                    old = store[index]
+                    grown[: old.shape[0], :, : old.shape[2], : old.shape[3]] = old
+                store[index] = grown
+        return self._keys[index], self._values[index]
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Drop the other slots; those that are kept move together, in this order."""
+        if list(slots) == list(range(len(self.lengths))):
+            return
+        moves = [(to, slot) for to, slot in enumerate(slots) if to != slot]
+        self.lengths = [self.lengths[slot] for slot in slots]
+        # memory that is there already is taken up again: to touch new memory takes longer than to fill it
+        if not moves:
+            return
+        to, origin = (list(column) for column in zip(*moves, strict=True))
+        for store in (self._keys, self._values):
+            for tensor in store.values():
+                tensor[to] = tensor[origin]
+
+
+class Pass(ABC):
+    """One forward pass: where its tokens stand, and so what each of them attends to."""
+
+    @abstractmethod
+    def attend(self, layer: int, query: Queries, key: Keys, value: Values) -> Attended:
+        """A layer's attention, from scaled queries."""
+
+
+class PromptPass(Pass):
+    """Prefill: a forward pass over the tokens of a tree; what its prompts need later goes into slots.
+
+    Args:
+        store: gets a slot for each prompt; None keeps nothing.
+    """
+
+    def __init__(self, tree: Tree, store: KeyValues | None) -> None:
+        self.tree = tree
+        self.store = store
+        if store is not None:
+            lengths = [sum(part.stop - part.start for part in leaf.path) for leaf in tree.leaves]
+            self.first = store.open(lengths)
+            self.longest = max(lengths)
+
+    def attend(self, layer: int, query: Queries, key: Keys, value: Values) -> Attended:
+        """See `Pass.attend`."""
+        output = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
+        for segment in self.tree.segments:
+            own = slice(segment.begin, segment.end)
+            keys, values = (_gather(tensor, segment.path) for tensor in (key, value))
+            output[own] = causal_attention(query[:, own], keys, values)
+        if self.store is not None:
+            keys, values = self.store.layer(layer, key, value, self.longest)
+            for slot, leaf in enumerate(self.tree.leaves, start=self.first):
+                end = 0
+                for part in leaf.path:
+                    begin, end = end, end + part.stop - part.start
+                    keys[slot, :, :, begin:end] = key[:, part].transpose(1, 2)
+                    values[slot, :, begin:end] = value[:, part]
+        return output
+
+
+def _gather(tensor: Float[Tensor, "kv_heads T d"], parts: Sequence[slice]) -> Float[Tensor, "kv_heads L d"]:
+    if len(parts) == 1:
+        return tensor[:, parts[0]]
+    return torch.cat([tensor[:, part] for part in parts], dim=1)
+
+
+class LinesPass(PromptPass):
+    """Prefill of prompts after each of which the same tokens stand, a tree of their own: the lines that may come next.
+
+    Args:
+        mask: added to the attention of the N tokens that follow each prompt to one another.
+    """
+
+    def __init__(self, tree: Tree, mask: Float[Tensor, "N N"]) -> None:
+        super().__init__(tree, None)
+        self.mask = mask
+
+    def attend(self, layer: int, query: Queries, key: Keys, value: Values) -> Attended:
+        """See `Pass.attend`; the tokens that follow the first prompt stand first behind the tree."""
+        output = super().attend(layer, query, key, value)
+        begin, num = len(self.tree.input_ids), len(self.mask)
+        mask = self.mask.to(query)
+        for leaf in self.tree.leaves if num else ():
+            own = slice(begin, begin + num)
+            keys, values = (_gather(tensor, (*leaf.path, own)) for tensor in (key, value))
+            output[own] = masked_attention(query[:, own], keys, values, mask)
+            begin += num
+        return output
+
+
+class TokenPass(Pass):
+    """Decoding: a forward pass over the next tokens of all rows, `num` of each; a row's own come first in its share.
+
+    Args:
+        counts: [B], how many of a row's share are its own; what fills up the rest is read by nobody.
+    """
+
+    def __init__(self, store: KeyValues, counts: Sequence[int], device: torch.device, dtype: torch.dtype) -> None:
+        self.store = store
+        self.num = max(counts)
+        self.positions = (torch.tensor(store.lengths)[:, None] + torch.arange(self.num)).to(device)
+        """[B, num]"""
+        self.longest = max(store.lengths) + self.num
+        hidden = torch.arange(self.longest, device=device) > self.positions[:, :, None]
+        self.mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+        """[B, num, longest]"""
+        together = _ROWS_CPU if device.type == "cpu" else len(counts)
+        starts = range(0, len(counts), together)
+        self.groups = [
+            (slice(start, start + together), max(store.lengths[start : start + together]) + self.num)
+            for start in starts
+        ]
+        """slots that are attended together, and how far"""
+        self._slots = torch.arange(len(counts), device=device)[:, None]
+        store.lengths = [length + count for length, count in zip(store.lengths, counts, strict=True)]
+
+    def attend(self, layer: int, query: Queries, key: Keys, value: Values) -> Attended:
+        """See `Pass.attend`; t is B * num."""
+        keys, values = self.store.layer(layer, key, value, self.longest)
+        batch, num, heads, kv_heads = len(self._slots), self.num, query.shape[0], key.shape[0]
+        shape = (kv_heads, batch, num, -1)
+        # on which device a layer lies is known only here
+        slots, positions, mask = (part.to(key.device) for part in (self._slots, self.positions, self.mask))
+        keys[slots, :, :, positions] = key.view(shape).permute(1, 2, 0, 3)
+        values[slots, :, positions] = value.view(shape).permute(1, 2, 0, 3)
+        # the query heads of one kv head as rows of one product
+        groups = heads // kv_heads
+        folded = query.view(kv_heads, groups, batch, num, -1).permute(2, 0, 1, 3, 4)
+        folded = folded.reshape(batch, kv_heads, groups * num, -1)
+        parts = []
+        for rows, longest in self.groups:
+            scores = folded[rows] @ keys[:batch][rows, ..., :longest]
+            scores.view(-1, kv_heads, groups, num, longest).add_(mask[rows, None, None, :, :longest])
+            parts.append(torch.softmax(scores, dim=-1) @ values[:batch][rows, :, :longest])
+        found = torch.cat(parts).view(batch, kv_heads, groups, num, -1).permute(0, 3, 1, 2, 4)
+        return found.reshape(batch * num, heads, -1)
+
+
+def causal_attention(query: Queries, key: Keys, value: Values) -> Attended:
+    """Attention of the last t of L positions, from scaled queries."""
+    return (_causal_in_blocks if query.device.type == "cpu" else _causal_by_torch)(query, key, value)
+
+
+def _causal_by_torch(query: Queries, key: Keys, value: Values) -> Attended:
+    """On a GPU, by its flash kernel where the data type has one."""
+    found = scaled_dot_product_attention(
+        query[None],
+        key[None],
+        value[None],
+        attn_mask=causal_lower_right(query.shape[1], key.shape[1]),
+        scale=1.0,
+        enable_gqa=query.shape[0] != key.shape[0],
+    )
+    return found[0].transpose(0, 1)
+
+
+def _causal_in_blocks(query: Queries, key: Keys, value: Values) -> Attended:
+    """On a CPU in bfloat16 faster than torch's own, which benchmarks/README.md shows."""
+    count, length = query.shape[1], key.shape[1]
+    most = min(_QUERIES, count)
+    above = query.new_full((most, most), float("-inf")).triu_(1)
+    parts = []
+    for begin in range(0, count, _QUERIES):
+        end = min(begin + _QUERIES, count)
+        num, seen = end - begin, length - count + end
+        parts.append(masked_attention(query[:, begin:end], key[:, :seen], value[:, :seen], above[:num, :num]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def masked_attention(query: Queries, key: Keys, value: Values, mask: Float[Tensor, "t t"]) -> Attended:
+    """Attention of the last t of L positions, which see all others, and of one another what the mask shows."""
+    (heads, num, width), (kv_heads, length, _) = query.shape, key.shape
+    groups = heads // kv_heads
+    scores = query.reshape(kv_heads, groups * num, width) @ key.transpose(1, 2)
+    scores.view(kv_heads, groups, num, length)[..., length - num :] += mask
+    found = torch.softmax(scores, dim=-1) @ value
+    return found.view(kv_heads, groups, num, -1).permute(2, 0, 1, 3).reshape(num, heads, -1)

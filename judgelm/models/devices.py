@@ -1,0 +1,88 @@
+"""The devices of this machine, and what a model can be on them."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+from judgelm.errors import SettingError
+
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""options of glibc's mallopt(3)"""
+
+
+def check_gpus(num: int) -> None:
+    """Raises InputError where a model is to be spread over more GPUs than there are."""
+    import torch
+
+    if num > max(1, torch.cuda.device_count()):
+        raise SettingError("num_gpus", f"{num}: this machine has {torch.cuda.device_count()} GPUs")
+
+
+def default_device() -> str:
+    """The fastest device of this machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def choose_dtype(name: str, device: str | None) -> str:
+    """What the dtype auto means on a device: see `load_model`. Raises InputError for a device that is not there."""
+    import torch
+
+    device = device or default_device()
+    _check_device(device)
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    if device == "mps":
+        return "float16"
+    capabilities = torch.cpu.get_capabilities()
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        device = torch.device(name)
+        there = {
+            "cpu": device.index in (None, 0),
+            "cuda": (device.index or 0) < torch.cuda.device_count(),
+            "mps": torch.backends.mps.is_available(),
+        }.get(device.type, False)
+    except RuntimeError:
+        there = False
+    if not there:
+        raise SettingError(
+            "device", f"{name}: this machine has no such device that can be used (expected cuda, mps or cpu)"
+        )
+
+
+def has_flash_attention(device: str, dtype: str) -> bool:
+    """Whether models can be loaded with flash-attn 2 on a device."""
+    import torch
+    from transformers.utils import is_flash_attn_2_available
+
+    if not device.startswith("cuda") or choose_dtype(dtype, device) == "float32" or not is_flash_attn_2_available():
+        return False
+    # flash-attn 2 needs Ampere or newer
+    return bool(torch.cuda.get_device_capability(device)[0] >= 8)
+
+
+def keep_freed_memory() -> None:
+    """Let freed tensors' memory be used again by this process, not go back to Linux, which hands it out page by page.
+
+    glibc gives large blocks back at once; to take them anew for every layer's output may cost more than to compute it
+    (benchmarks/README.md). Does nothing with another C library.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        for option, most in ((_M_TRIM_THRESHOLD, 2**31 - 1), (_M_MMAP_THRESHOLD, 2**30)):
+            library.mallopt(option, most)

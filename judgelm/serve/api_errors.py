@@ -1,0 +1,127 @@
+"""What the API answers where something cannot be done: one body for all of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi import Request as HTTPRequest
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from judgelm.errors import InputError, one_line
+from judgelm.serve.judgement_requests import ErrorOut
+from judgelm.serve.openai_requests import UnsupportedField
+from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
+
+log = logging.getLogger(__name__)
+
+_STATUS: dict[int, int] = {
+    TOO_LARGE: 413,
+    ErrorCode.VALIDATION_TYPE_ERROR: 400,
+    ErrorCode.CONTEXT_OVERFLOW: 400,
+    ErrorCode.INVALID_MODEL: 404,
+    ErrorCode.ENGINE_OVERLOADED: 429,
+    ErrorCode.RATE_LIMIT: 429,
+    ErrorCode.CONTROLLER_NO_WORKER: 503,
+    ErrorCode.CONTROLLER_WORKER_TIMEOUT: 502,
+}
+_CODES = {
+    400: "invalid_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    422: "invalid_request",
+    429: "overloaded",
+    500: "server_error",
+    502: "worker_lost",
+    503: "no_worker",
+}
+DOCUMENTED = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 502, 503)
+_MOST_MESSAGE = 1000
+"""characters of an error's message"""
+
+
+class ErrorResponse(BaseModel):
+    """The body of every error."""
+
+    error: ErrorOut
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """For all that the routes raise."""
+
+    @app.exception_handler(WorkerError)
+    async def worker_refused(_: HTTPRequest, error: WorkerError) -> JSONResponse:
+        unknown = error.code == ErrorCode.INVALID_MODEL
+        return _error(str(error), _status(error), *(("model", "model_not_found") if unknown else ()))
+
+    @app.exception_handler(InputError)
+    async def mistaken(_: HTTPRequest, error: InputError) -> JSONResponse:
+        return _error(str(error), 400)
+
+    @app.exception_handler(UnsupportedField)
+    async def unsupported(_: HTTPRequest, error: UnsupportedField) -> JSONResponse:
+        return _error(str(error), 400, error.field, "unsupported_parameter")
+
+    @app.exception_handler(HTTPException)
+    async def http_error(_: HTTPRequest, error: HTTPException) -> JSONResponse:
+        return _error(str(error.detail), error.status_code, headers=error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: HTTPRequest, error: RequestValidationError) -> JSONResponse:
+        found = error.errors()[:3]
+        places = [_place(entry) for entry in found]
+        parts = [f"{place or 'body'}: {_said(entry)}" for place, entry in zip(places, found, strict=True)]
+        return _error("; ".join(parts), 422, places[0])
+
+    @app.exception_handler(Exception)
+    async def broken(_: HTTPRequest, error: Exception) -> JSONResponse:
+        log.error("request failed", exc_info=error)
+        return _error("the server failed; its log says why", 500)
+
+
+def worker_error(error: WorkerError) -> ErrorOut:
+    """The same in a stream that has begun."""
+    status = _status(error)
+    return ErrorOut(message=str(error), type=_kind(status), code=_CODES.get(status))
+
+
+def _status(error: WorkerError) -> int:
+    return _STATUS.get(error.code, 500)
+
+
+def _error(
+    message: str,
+    status: int,
+    param: str | None = None,
+    code: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """The documented body of an error; what a client wrote into its message is one line that UTF-8 can hold."""
+    said, place = (
+        text and one_line(text.encode(errors="replace").decode())[:_MOST_MESSAGE] for text in (message, param)
+    )
+    error = ErrorOut(message=said or "", type=_kind(status), param=place, code=code or _CODES.get(status))
+    retry = {"Retry-After": "2"} if status == 429 else {}
+    return JSONResponse(ErrorResponse(error=error).model_dump(), status, {**(headers or {}), **retry})
+
+
+def _kind(status: int) -> str:
+    return "invalid_request_error" if status < 500 and status != 429 else "server_error"
+
+
+def _place(entry: Mapping[str, Any]) -> str | None:
+    """Where in the body an error is, without pydantic's words for the branches of a union; None for all of it."""
+    if entry["type"] == "json_invalid":
+        return None
+    parts = [str(part) for part in entry["loc"][1:]]
+    return ".".join(part for part in parts if part != "str" and not {"-", "["} & set(part)) or None
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    return "expected JSON" if entry["type"] == "json_invalid" else str(entry["msg"]).removeprefix("Value error, ")

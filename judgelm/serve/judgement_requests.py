@@ -1,0 +1,176 @@
+"""What clients ask of a judge, and what they are answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from judgelm.errors import InputError
+from judgelm.judge.judged import PROMPT_TOO_LONG, Judged
+from judgelm.judge.settings import JudgeSettings, Order, check_orders
+from judgelm.prompt import TASKS, count_markers
+from judgelm.sample import MAX_ANSWERS, Sample
+from judgelm.serve.worker_answers import Usage
+from judgelm.verdict import Verdict
+
+MOST_SAMPLES = 1000
+
+Text = Annotated[str, StringConstraints(max_length=2_000_000)]
+Name = Annotated[str, StringConstraints(max_length=200)]
+
+
+class Strict(BaseModel):
+    """A body in which a misspelt field is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SampleIn(Strict):
+    """One question with its answers."""
+
+    question_id: int | Name = Field(
+        default=0, description="names the sample in the answer and seeds its random numbers"
+    )
+    question: Text
+    answers: Annotated[list[Text], Field(min_length=2, max_length=MAX_ANSWERS)]
+    reference: Text | None = Field(default=None, description="a known good answer, shown to the judge")
+
+    @classmethod
+    def of(cls, sample: Sample) -> SampleIn:
+        """A sample as a client sends it."""
+        return cls(
+            question_id=sample.question_id,
+            question=sample.question,
+            answers=list(sample.answers),
+            reference=sample.reference,
+        )
+
+    @property
+    def sample(self) -> Sample:
+        return Sample(self.question_id, self.question, tuple(self.answers), self.reference)
+
+
+class JudgementRequest(Strict):
+    """What is to be judged, and how."""
+
+    model: Name | None = Field(None, description="one of GET /v1/models; may be left away where only one is served")
+    samples: Annotated[list[SampleIn], Field(min_length=1, max_length=MOST_SAMPLES)]
+    task: Literal["pair", "single", "multi", "mmvet"] = "pair"
+    orders: Literal["forward", "reversed", "both"] | None = Field(
+        None, description="as given, answers 1 and 2 exchanged, or both (default: both for task pair, else forward)"
+    )
+    scores_only: bool = Field(False, description="stop after the score line: no reasons")
+    temperature: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(0.2, description="0 is greedy")
+    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 2048
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
+    constrained: bool | None = Field(
+        default=None, description="nothing but a score line first (default: the model's own way)"
+    )
+    stream: bool = Field(default=False, description="answer in NDJSON: events text, result, error, done")
+
+    @property
+    def asked_orders(self) -> tuple[Order, ...]:
+        """Raises InputError for an order that the task does not take."""
+        return check_orders(self.orders or ("both" if self.task == "pair" else "forward"), self.task)
+
+    @property
+    def settings(self) -> JudgeSettings:
+        return JudgeSettings(self.task, self.scores_only, self.temperature, self.max_new_tokens, self.seed)
+
+    def check(self) -> None:
+        """Raises InputError for a sample or an order that the task does not take."""
+        spec = TASKS[self.task]
+        for given in self.samples:
+            if len(given.answers) > spec.max_answers:
+                raise InputError(f"task {self.task} takes {spec.max_answers} answers, found {len(given.answers)}")
+            if spec.needs_reference and given.reference is None:
+                raise InputError(f"task {self.task} needs a reference")
+        check_orders(self.orders or "forward", self.task)
+
+
+class JudgementOut(BaseModel):
+    """What the judge wrote in one order."""
+
+    order: Literal["forward", "reversed"]
+    text: str = Field(description="score line and reasons, the task's prefill included")
+    scores: list[float] | None = Field(description="one an answer, in the order the judge saw them; null: not readable")
+    outcome: Literal["win", "tie", "lose"] | None = Field(description="of the first answer the judge saw")
+    parse: Literal["ok", "repaired", "failed"]
+    reasons: str
+    finish_reason: str
+    shortened: list[int] | None = Field(description="tokens cut from each answer, in the order the judge saw them")
+    usage: Usage
+
+    @classmethod
+    def of(cls, judged: Judged) -> JudgementOut:
+        """One that was generated."""
+        judgement, made = judged.judgement, judged.generation
+        assert made is not None
+        return cls(
+            order=judged.order,
+            text=judgement.text,
+            scores=None if judgement.scores is None else list(judgement.scores),
+            outcome=None if judgement.outcome is None else judgement.outcome.value,
+            parse=judgement.state.value,
+            reasons=judgement.reasons,
+            finish_reason=made.finish_reason,
+            shortened=None if judged.shortened is None else list(judged.shortened),
+            usage=Usage.of(made.num_prompt_tokens, made.num_tokens),
+        )
+
+
+class ErrorOut(BaseModel):
+    """Why something could not be done."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A sample judged through workers."""
+
+    index: int
+    """its place in the request"""
+    verdict: Verdict
+    judged: tuple[Judged, ...]
+    """in the orders asked for; without a generation where the sample did not fit the model"""
+    error: str | None = None
+    """why that was so"""
+
+    @property
+    def generated(self) -> list[Judged]:
+        return [one for one in self.judged if one.generation is not None]
+
+
+class ResultOut(BaseModel):
+    """One sample's judgements, and what follows from them."""
+
+    question_id: int | str
+    scores: list[float] | None = Field(
+        description="one an answer, in the sample's order: the mean of the orders judged"
+    )
+    outcome: Literal["win", "tie", "lose"] | None = Field(description="of answer 1; a tie where the orders contradict")
+    consistent: bool | None = Field(description="whether both orders agree")
+    judgements: list[JudgementOut]
+    suspicious_markers: int = Field(description="lines of the texts that imitate the prompt's own markers")
+    error: ErrorOut | None = None
+
+    @classmethod
+    def of(cls, result: Result) -> ResultOut:
+        """What came of a sample, for a client."""
+        verdict, error = result.verdict, result.error
+        return cls(
+            question_id=verdict.sample.question_id,
+            scores=None if verdict.scores is None else list(verdict.scores),
+            outcome=None if verdict.outcome is None else verdict.outcome.value,
+            consistent=verdict.consistent,
+            judgements=[JudgementOut.of(one) for one in result.generated],
+            suspicious_markers=count_markers(verdict.sample),
+            error=ErrorOut(message=error, type="invalid_request_error", code=PROMPT_TOO_LONG) if error else None,
+        )

@@ -1,0 +1,115 @@
+"""The processes of one command: started, started again where one ends, and stopped together."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from judgelm.errors import InputError, one_line
+
+_STOP_S = 15
+_LONG_S = 60
+"""a process that lived for so long is started again at once; others wait, up to so long, and longer each time"""
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """A process of ours, and how it is started again."""
+
+    name: str
+    command: list[str]
+    env: dict[str, str]
+    log: Path
+    process: subprocess.Popen[bytes]
+    started: float
+    """by time.monotonic()"""
+    failures: int = 0
+    again: float | None = None
+    """when it is to be started, where it has ended"""
+
+    def last_words(self) -> str:
+        """How it ended."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
+        return f"{self.name} ended with exit code {self.process.poll()} ({self.log}): {one_line(lines[-1])}"
+
+
+class Processes:
+    """All processes; none outlives this object's `stop`."""
+
+    def __init__(self, log_folder: Path) -> None:
+        self.log_folder = log_folder
+        self.log_folder.mkdir(parents=True, exist_ok=True)
+        self.running: list[Process] = []
+
+    def start(self, name: str, module: str, *args: str, env: dict[str, str] | None = None) -> None:
+        log = self.log_folder / f"{name}.log"
+        command = [sys.executable, "-m", f"judgelm.serve.{module}", *args]
+        env = os.environ | (env or {})
+        self.running.append(Process(name, command, env, log, _start(command, env, log), time.monotonic()))
+
+    def check(self) -> None:
+        """Raises InputError where a part has ended by itself."""
+        for part in self.running:
+            if part.process.poll() is not None:
+                raise InputError(part.last_words())
+
+    def revive(self) -> bool:
+        """Start again what has ended, the longer after the more often it did; whether one has ended just now."""
+        ended = False
+        for part in self.running:
+            now = time.monotonic()
+            if part.process.poll() is None:
+                continue
+            if part.again is None:
+                ended = True
+                part.failures = 1 if now - part.started > _LONG_S else part.failures + 1
+                wait = min(_LONG_S, 2 ** (part.failures - 1))
+                part.again = now + wait
+                print(f"{part.last_words()}; it is started again in {wait} s", file=sys.stderr, flush=True)
+            elif now >= part.again:
+                part.process, part.started, part.again = _start(part.command, part.env, part.log), now, None
+        return ended
+
+    def stop(self) -> None:
+        """Page and API first, the controller last, so that nobody talks to a part that has gone."""
+        for part in reversed(self.running):
+            if part.process.poll() is None:
+                part.process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + _STOP_S
+        for part in reversed(self.running):
+            try:
+                part.process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(part.process.pid, signal.SIGKILL)
+                part.process.wait()
+        self.running.clear()
+
+
+def _start(command: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as file:
+        # in a session of its own: Ctrl-C reaches us alone, and we stop the parts in their order
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=env,
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Linux then sends SIGTERM to a part even where we are killed and cannot."""
+    assert _LIBC is not None
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

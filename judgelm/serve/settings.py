@@ -1,0 +1,71 @@
+"""Where the parts find each other by default, and what `judgelm serve` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from judgelm.errors import InputError, SettingError
+
+TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
+"""environment variable: with it, a controller registers only workers that send the same"""
+OPEN_CONTROLLER = (
+    "the controller listens beyond this machine without a token: whoever reaches it can register a worker of their own"
+    f" and is sent texts to judge; set {TOKEN_VARIABLE}"
+)
+CONTROLLER_PORT = 21001
+WORKER_PORT = 21002
+API_PORT = 21003
+PAGE_PORT = 7860
+CONTROLLER_ADDRESS = f"http://127.0.0.1:{CONTROLLER_PORT}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """What `judgelm serve` starts, and where."""
+
+    models: tuple[str, ...] = ("tiny",)
+    """hub ids, local folders, PEFT adapters, or tiny"""
+    num_workers: int = 1
+    """of each model"""
+    num_gpus_per_worker: int = 1
+    device: str | None = None
+    dtype: str = "auto"
+    quantization: str | None = None
+    batch_tokens: int | None = None
+    chat_format: str = "auto"
+    host: str = "127.0.0.1"
+    """on which page and API listen"""
+    port: int = PAGE_PORT
+    """of the page; of this and the others 0 is any that is free"""
+    api_port: int = API_PORT
+    controller_host: str = "127.0.0.1"
+    controller_port: int = 0
+    worker_host: str = "127.0.0.1"
+    allowed_hosts: tuple[str, ...] = ()
+    controller_address: str | None = None
+    """of another machine's controller: then there are workers alone"""
+    share: bool = False
+    gradio_auth_path: str | None = None
+    log_dir: Path = Path("logs")
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise SettingError("num_workers", f"{self.num_workers}: expected 1 or more")
+        names = [served_name(model) for model in self.models]
+        if len(set(names)) < len(names):
+            raise InputError(
+                f"--model {' '.join(self.models)}: each name may come once (--num-workers serves more of one)"
+            )
+
+
+def served_name(model: str) -> str:
+    """The name under which clients ask for a model: the last part of its folder or hub id.
+
+    Raises InputError where that is no name.
+    """
+    path = Path(model).expanduser()
+    name = path.name if path.name not in ("", "..") else path.resolve().name
+    if not name or not name.isprintable() or len(name) > 200:
+        raise InputError(f"model {model}: expected a folder with a name of at most 200 printable characters")
+    return name

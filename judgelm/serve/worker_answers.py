@@ -1,0 +1,105 @@
+"""What controllers and workers answer: they may be anybody's, so all of it is checked and bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from judgelm.sample import MAX_ANSWERS
+from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.servers import describe
+
+MOST_CHUNK_BYTES = 4 << 20
+
+_Count = Annotated[int, Field(ge=0, le=2**48)]
+_Short = Annotated[str, Field(max_length=1000)]
+_Long = Annotated[str, Field(max_length=100_000)]
+
+
+class Usage(BaseModel):
+    """Tokens."""
+
+    prompt_tokens: _Count = 0
+    completion_tokens: _Count = 0
+    total_tokens: _Count = 0
+
+    @classmethod
+    def of(cls, prompt: int, completion: int) -> Usage:
+        return cls(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+    @classmethod
+    def total(cls, all_of: Iterable[Usage]) -> Usage:
+        """Of several texts."""
+        found = list(all_of)
+        return cls(**{name: sum(getattr(one, name) for one in found) for name in cls.model_fields})
+
+
+class Chunk(BaseModel):
+    """What a worker sends; FastChat's workers leave out some of it."""
+
+    text: Annotated[str, Field(max_length=MOST_CHUNK_BYTES)]
+    error_code: Annotated[int, Field(ge=0, le=2**31)]
+    usage: Usage = Usage()
+    finish_reason: Annotated[str, Field(max_length=50)] | None = None
+    shortened: Annotated[list[_Count], Field(max_length=MAX_ANSWERS)] | None = None
+    """tokens cut from each answer"""
+
+
+class Details(BaseModel):
+    """What a worker says of its model; FastChat's say the first alone."""
+
+    context_length: Annotated[int, Field(ge=1, le=2**40)] | None = None
+    judgelm: _Short | None = None
+    """the version of a worker of ours"""
+    chat: bool = False
+    """it takes a chat's messages and makes the prompt itself"""
+
+
+class Counted(BaseModel):
+    """The tokens of a prompt."""
+
+    count: _Count
+
+
+class ConversationOut(BaseModel):
+    """FastChat's `Conversation`, as a worker sends it."""
+
+    name: _Short
+    system_template: _Long = "{system_message}"
+    system_message: _Long = ""
+    roles: Annotated[list[_Short], Field(min_length=2, max_length=2)]
+    messages: Annotated[list[Annotated[list[_Long | None], Field(min_length=2, max_length=2)]], Field(max_length=100)]
+    offset: Annotated[int, Field(ge=0, le=100)]
+    sep_style: int
+    sep: _Short = "\n"
+    sep2: _Short | None = None
+    stop_str: _Short | Annotated[list[_Short], Field(max_length=16)] | None = None
+    stop_token_ids: Annotated[list[_Count], Field(max_length=16)] | None = None
+
+
+def read_names(found: Mapping[str, Any]) -> list[str]:
+    """Of models, sorted; what is no name is left out."""
+    names = found.get("models")
+    return sorted(name for name in names if isinstance(name, str)) if isinstance(names, list) else []
+
+
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+
+def read_answer(kind: type[_Answer], answer: Any) -> _Answer:
+    """Raises WorkerError for another kind of answer."""
+    try:
+        return kind.model_validate(answer)
+    except ValidationError as error:
+        raise WorkerError(f"the worker's answer cannot be read: {describe(error)}", ErrorCode.INTERNAL_ERROR) from None
+
+
+def read_chunk(data: bytes) -> Chunk:
+    """One of a stream. Raises WorkerError."""
+    try:
+        return Chunk.model_validate(json.loads(data))
+    except (ValueError, ValidationError, RecursionError):
+        raise WorkerError("the worker's answer cannot be read", ErrorCode.INTERNAL_ERROR) from None

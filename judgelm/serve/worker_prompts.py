@@ -1,0 +1,132 @@
+"""What a worker is asked -> a prompt that can be generated."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from judgelm.encoding import PromptTooLong
+from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.interface import Request, Sampling
+from judgelm.prompt import TASKS
+from judgelm.serve.chat import ChatFormat, ChatPrompt
+from judgelm.serve.lengths import cut_answers, exceeds
+from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.worker_requests import GenerateParams, JudgeSample, Message
+
+_AT_ONCE = 2
+"""prompts that are being encoded; each may take much memory for a moment"""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request that can be generated."""
+
+    request: Request
+    sampling: Sampling
+    shortened: tuple[int, ...] | None = None
+    echo: str = ""
+
+
+class Prompts:
+    """Makes prompts for one model, beside the event loop.
+
+    Args:
+        constrained: whether judgements begin with a score line where the request does not say.
+        max_waiting: most requests that wait to be read; more are refused.
+    """
+
+    def __init__(self, engine: HFEngine, chat: ChatFormat, constrained: bool, max_waiting: int) -> None:
+        self.engine = engine
+        self.chat = chat
+        self.constrained = constrained
+        self.max_waiting = max_waiting
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+
+    async def prepare(self, params: GenerateParams) -> Prepared:
+        """Raises WorkerError where it cannot be generated."""
+        if self._waiting >= self.max_waiting:
+            raise WorkerError(
+                f"the worker is busy: {self._waiting} prompts are waiting to be read; try again later",
+                ErrorCode.ENGINE_OVERLOADED,
+            )
+        self._waiting += 1
+        try:
+            async with self._places:
+                return await asyncio.to_thread(self._prepare, params)
+        except PromptTooLong as error:
+            raise WorkerError(str(error), ErrorCode.CONTEXT_OVERFLOW) from None
+        except ValueError as error:
+            raise WorkerError(str(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
+        finally:
+            self._waiting -= 1
+
+    def _prepare(self, params: GenerateParams) -> Prepared:
+        sampling = Sampling(
+            temperature=params.temperature if params.temperature >= 1e-5 else 0.0,
+            max_new_tokens=params.max_new_tokens or self.engine.context_length,
+            stop=params.stops,
+            constrained=bool(params.constrained),
+            seed=params.seed or 0,
+            top_p=params.top_p,
+            stop_token_ids=tuple(params.stop_token_ids or ()),
+            most_thoughts=params.most_thoughts,
+        )
+        if params.sample is not None:
+            return self._prepare_sample(params.sample, params.constrained, sampling)
+        if params.messages is not None:
+            chat = self._render(params.messages)
+        else:
+            chat = ChatPrompt(params.prompt, ((params.prompt, False),))
+        self._refuse_long([chat.text])
+        input_ids = chat.encode(self.engine.tokenizer)
+        if len(input_ids) >= self.engine.context_length:
+            raise self._overflow(str(len(input_ids)))
+        if not input_ids:
+            raise ValueError("the prompt is empty")
+        # without a seed every request has random numbers of its own
+        key = "0" if params.seed is not None else uuid.uuid4().hex
+        sampling = replace(
+            sampling,
+            stop=(*sampling.stop, *chat.stop),
+            stop_token_ids=(*sampling.stop_token_ids, *chat.stop_token_ids),
+        )
+        return Prepared(Request(key, chat.text, input_ids), sampling, echo=chat.text if params.echo else "")
+
+    def _render(self, messages: Sequence[Message]) -> ChatPrompt:
+        self._refuse_long([message.content for message in messages])
+        return self.chat.render([message.model_dump() for message in messages])
+
+    def _prepare_sample(self, given: JudgeSample, constrained: bool | None, sampling: Sampling) -> Prepared:
+        if given.task not in TASKS:
+            raise ValueError(f"unknown task, expected one of {', '.join(TASKS)}")
+        said = [given.judgement or "", *(text for pair in given.talk for text in pair), given.followup or ""]
+        self._refuse_long([given.question, given.reference or "", *said])
+        sample, left_out = cut_answers(given.sample, self.engine.tokenizer, self.engine.context_length)
+        most, prefill = sampling.max_new_tokens, ""
+        if given.followup is None:
+            prompt = self.engine.fit(sample, given.task, most)
+            prefill = TASKS[given.task].prefill
+            sampling = replace(sampling, constrained=self.constrained if constrained is None else constrained)
+        else:
+            sampling = replace(sampling, constrained=False)
+            judgement = given.judgement or ""
+            prompt = self.engine.fit_followup(sample, given.task, judgement, given.talk, given.followup, most)
+        request = Request(given.seed_key, prompt.text, prompt.input_ids, prefill, len(sample.answers))
+        shortened = prompt.shortened
+        if any(left_out):
+            # an answer of which anything was left out did not fit
+            shortened = tuple(map(sum, zip(shortened or (0,) * len(left_out), left_out, strict=True)))
+        return Prepared(request, sampling, shortened)
+
+    def _refuse_long(self, texts: Sequence[str]) -> None:
+        context = self.engine.context_length
+        if exceeds(texts, self.engine.tokenizer, context):
+            raise self._overflow(f"more than {context}")
+
+    def _overflow(self, tokens: str) -> WorkerError:
+        context = self.engine.context_length
+        return WorkerError(f"the prompt has {tokens} tokens, the model's context {context}", ErrorCode.CONTEXT_OVERFLOW)

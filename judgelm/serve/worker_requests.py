@@ -1,0 +1,116 @@
+"""What a worker is asked: FastChat's body of a generation, and what our own workers take beside it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from judgelm.engine.interface import Sampling
+from judgelm.prompt import render_followup, render_prompt
+from judgelm.sample import MAX_ANSWERS, Sample
+from judgelm.serve.guard import MOST_BODY_BYTES
+
+_STOPS = 16
+
+_Text = Annotated[str, StringConstraints(max_length=MOST_BODY_BYTES)]
+_Stop = Annotated[str, StringConstraints(max_length=200)]
+
+
+class Turn(BaseModel):
+    """A question to the judge about its judgement, and the reply."""
+
+    question: _Text
+    reply: _Text
+
+
+class Message(BaseModel):
+    """A turn of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: _Text
+
+
+class JudgeSample(BaseModel):
+    """What our own workers take instead of `prompt`: then the worker itself shortens answers that are too long."""
+
+    question: _Text
+    answers: Annotated[list[_Text], Field(min_length=2, max_length=MAX_ANSWERS)]
+    reference: _Text | None = None
+    task: Annotated[str, StringConstraints(max_length=50)] = "pair"
+    seed_key: Annotated[str, StringConstraints(max_length=5000)] = "0"
+    """the question_id, from which the random numbers come too"""
+    judgement: _Text | None = None
+    """what the judge wrote after the prompt, for a follow-up"""
+    turns: Annotated[list[Turn], Field(max_length=1000)] = []
+    followup: _Text | None = None
+
+    @classmethod
+    def of(cls, sample: Sample, task: str) -> JudgeSample:
+        """A sample that is to be judged."""
+        return cls(
+            question=sample.question,
+            answers=list(sample.answers),
+            reference=sample.reference,
+            task=task,
+            seed_key=sample.key,
+        )
+
+    @property
+    def sample(self) -> Sample:
+        """Raises ValueError for texts that no tokenizer can read."""
+        return Sample(self.seed_key, self.question, tuple(self.answers), self.reference)
+
+    @property
+    def talk(self) -> list[tuple[str, str]]:
+        """The turns as (question, reply)."""
+        return [(turn.question, turn.reply) for turn in self.turns]
+
+    @property
+    def prompt(self) -> str:
+        """For workers that take prompts alone. Raises ValueError where the sample does not fit the task."""
+        prompt = render_prompt(self.sample, self.task)
+        if self.followup is None:
+            return prompt
+        return render_followup(prompt, self.judgement or "", self.talk, self.followup)
+
+
+class GenerateParams(BaseModel):
+    """The body of /worker_generate and /worker_generate_stream. Other fields are passed over."""
+
+    prompt: _Text = ""
+    temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
+    top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1, le=2**48)] | None = 256
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=_STOPS)] | None = None
+    stop_token_ids: Annotated[list[Annotated[int, Field(ge=-1, le=2**31)]], Field(max_length=_STOPS)] | None = None
+    most_thoughts: Annotated[int, Field(ge=0, le=2**48)] = 0
+    """more tokens for thoughts with which the text begins, which no stop string ends"""
+    echo: bool | None = False
+    seed: Annotated[int, Field(ge=-(2**64), le=2**64)] | None = None
+    sample: JudgeSample | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=200)] | None = None
+    """a chat, in place of the prompt"""
+    constrained: bool | None = None
+    """allow nothing but a score line first; None is the model's own way"""
+
+    @classmethod
+    def of(cls, sample: JudgeSample, sampling: Sampling, constrained: bool | None = None) -> GenerateParams:
+        """To judge a sample, or to ask about its judgement."""
+        return cls(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_new_tokens=sampling.max_new_tokens,
+            stop=list(sampling.stop) or None,
+            stop_token_ids=list(sampling.stop_token_ids),
+            most_thoughts=sampling.most_thoughts,
+            seed=sampling.seed,
+            echo=False,
+            sample=sample,
+            constrained=constrained,
+        )
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings; an empty one is none."""
+        return tuple(filter(None, [self.stop] if isinstance(self.stop, str) else self.stop or []))

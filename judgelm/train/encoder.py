@@ -1,0 +1,101 @@
+"""A sample and its judgement -> the token ids that are learnt from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from judgelm.encoding import encode, encode_prompt, num_appended
+from judgelm.errors import InputError
+from judgelm.prompt import render_prompt
+from judgelm.sample import Sample
+from judgelm.score_lines import find_score_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class EncodedExample(NamedTuple):
+    """A prompt and the judgement that is to be learnt."""
+
+    input_ids: list[int]
+    """[T]: prompt, judgement, EOS"""
+    num_prompt: int
+    """tokens of the prompt: they are shown, not learnt"""
+    num_score_line: int
+    """tokens of the judgement's score line, its newline included; 0 where it does not come first"""
+
+
+class ExampleEncoder:
+    """Encodes training examples of task pair in at most `max_tokens` tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
+        if tokenizer.eos_token_id is None:
+            raise InputError("the tokenizer has no EOS token, so a judge could not learn where a judgement ends")
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.eos: int = tokenizer.eos_token_id
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the tokenizer and the length."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        rules = backend.to_str() if backend else json.dumps(self.tokenizer.get_vocab(), sort_keys=True)
+        # rows in a cache of earlier versions have what was appended too
+        appended = f"without {num_appended(self.tokenizer)}:" if num_appended(self.tokenizer) else ""
+        return hashlib.sha256(f"{appended}{self.max_tokens}:{self.eos}:{rules}".encode()).hexdigest()
+
+    def count_tokens(self, examples: Sequence[tuple[Sample, str]]) -> list[int]:
+        """Tokens of each (sample, judgement), EOS included, before any shortening."""
+        if not examples:
+            return []
+        texts = [render_prompt(sample) + judgement for sample, judgement in examples]
+        own = 1 - num_appended(self.tokenizer)
+        return [len(ids) + own for ids in self.tokenizer(texts, split_special_tokens=True).input_ids]
+
+    def fits_without_answers(self, sample: Sample, judgement: str) -> bool:
+        """Whether shortening the answers can make room, in any order of the answers."""
+        bare = replace(sample, answers=("",) * len(sample.answers))
+        # exchanging "Assistant 1" and "Assistant 2" in the reasons may change the count by a token
+        return self.count_tokens([(bare, judgement)])[0] + 8 <= self.max_tokens
+
+    def encode(self, sample: Sample, judgement: str) -> EncodedExample:
+        """Prompt and judgement as the judge will read and write them; answers are shortened as in judging.
+
+        Raises PromptTooLong where the judgement, question, reference and instruction alone do not fit.
+        """
+        prompt = render_prompt(sample)
+        prompt_ids = encode(prompt, self.tokenizer)
+        target_ids, num_score_line = self._continue(prompt, prompt_ids, judgement)
+        room = self.max_tokens - len(target_ids) - 1
+        if len(prompt_ids) > room:
+            prompt_ids = encode_prompt(sample, "pair", self.tokenizer, room).input_ids
+        return EncodedExample([*prompt_ids, *target_ids, self.eos], len(prompt_ids), num_score_line)
+
+    def _continue(self, prompt: str, prompt_ids: list[int], judgement: str) -> tuple[list[int], int]:
+        """The judgement's tokens as they follow the prompt's, and how many of them make the score line."""
+        encoded = self.tokenizer(prompt + judgement, split_special_tokens=True, return_offsets_mapping=True)
+        num = len(encoded.input_ids) - num_appended(self.tokenizer)
+        ids, ends, skipped = encoded.input_ids[:num], [end for _, end in encoded.offset_mapping[:num]], len(prompt)
+        if ids[: len(prompt_ids)] == prompt_ids:
+            ids, ends = ids[len(prompt_ids) :], ends[len(prompt_ids) :]
+        else:
+            # a token would reach over the border, but in judging the prompt stands alone: so must it here
+            encoded = self.tokenizer(
+                judgement, split_special_tokens=True, return_offsets_mapping=True, add_special_tokens=False
+            )
+            ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], 0
+        first_line = _score_line_end(judgement)
+        return ids, sum(end <= skipped + first_line for end in ends) if first_line else 0
+
+
+def _score_line_end(judgement: str) -> int:
+    """How many characters hold the scores, newline included, where a judgement begins with them; else 0."""
+    line = find_score_line(judgement, 2)
+    if line is None or judgement[: line.begin].strip():
+        return 0
+    newline = judgement.find("\n", line.end)
+    return (len(judgement) if newline < 0 else newline) + 1

@@ -1,0 +1,1 @@
+"""What keeps the repository: pages, layers, the embedded judge."""
