@@ -301,7 +301,7 @@ def test_a_file_of_any_form_is_read_by_many_processes_and_may_be_replaced(
     rows = TrainingRows.load(str(file), encoder)
     data = JudgeDataset(rows, encoder, Augmentation(0.5, 0.5))
     expected = [data[index] for index in range(40)]
-    loader = DataLoader(data, batch_size=1, num_workers=3, collate_fn=list, sampler=range(40))  # type: ignore[arg-type]
+    loader = DataLoader(data, batch_size=1, num_workers=2, collate_fn=list, sampler=range(40))  # type: ignore[arg-type]
     assert [example for batch in loader for example in batch] == expected
     assert [pickle.loads(pickle.dumps(data))[index] for index in range(40)] == expected
     os.replace(write_jsonl(tmp_path / "other", records[:1]), file)
