@@ -131,7 +131,6 @@ def count_markers(sample: Sample) -> int:
     return sum(len(_MARKER.findall(text)) for text in texts)
 
 
-@functools.cache
 def prompt_fingerprint() -> str:
     """sha256 over every task's prompt for every number of answers, with and without a reference."""
     digest = hashlib.sha256()
