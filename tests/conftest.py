@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -16,6 +17,8 @@ from judgelm.sample import Sample
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+PATIENCE_S = 1200
+"""what is waited for that may take long on a slow machine: against hanging alone, as no test is one of speed"""
 
 # the environment of every test is without a hub: what is not on disk cannot be had
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -25,6 +28,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SHAPES_CHECKED = ("judgelm.engine.hf", *(f"judgelm.train.{name}" for name in ("attention", "collator", "trainer")))
 """modules and packages whose annotated shapes are checked at each call, of which no part may be imported before"""
 install_import_hook(SHAPES_CHECKED, "beartype.beartype")
+
+# a slow machine is no fault of a test
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 LONGEST_FIRST = (
     "test_training.py",
@@ -237,6 +244,6 @@ def run() -> Runner:
 
     def run_python(*args: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, *map(str, args)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, **settings)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, **settings)
 
     return run_python

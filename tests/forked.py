@@ -48,7 +48,7 @@ def run_forked(
             pending[process.sentinel] = process
         codes: list[int] = []
         while pending:
-            ended = wait(list(pending), timeout=300)
+            ended = wait(list(pending), timeout=1200)
             for sentinel in [sentinel for sentinel in pending if sentinel in ended]:
                 gone = pending.pop(sentinel)
                 gone.join()

@@ -16,12 +16,12 @@ from typing import Any
 
 import httpx
 import uvicorn
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 
 from judgelm.serve.connection import Protocol
 from judgelm.serve.servers import address_of, listen
 
-HTTP = httpx.Client(trust_env=False, timeout=120, limits=httpx.Limits(max_keepalive_connections=0))
+HTTP = httpx.Client(trust_env=False, timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
 """one for all tests: each new client would read all certificates again"""
 
 
@@ -46,7 +46,7 @@ class Address:
     def check(self) -> None:
         """Raises AssertionError where the server has ended."""
 
-    def wait(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(self, ready: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
         """Until `ready()`."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -78,7 +78,7 @@ class Process(Address):
         if self.process.poll() is not None:
             raise AssertionError(f"ended with {self.process.returncode}:\n{self.log.read_text()}")
 
-    def wait(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+    def wait(self, ready: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
         """The log is shown where that does not come."""
         try:
             super().wait(ready, seconds)
@@ -124,7 +124,7 @@ def stack(folder: Path, model: Path | str, *worker_args: str) -> tuple[Server, S
     args = ("--controller-address", controller.url, "--model-path", model, "--device", "cpu", *worker_args)
     worker = Server("model_worker", folder, *args)
     api = Server("api", folder, "--controller-address", controller.url)
-    controller.wait(lambda: bool(models_of(controller)), 120)
+    controller.wait(lambda: bool(models_of(controller)))
     api.wait(lambda: api.get("/health").status_code == 200)
     return controller, worker, api
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ROOT, make_samples, write_jsonl
+from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
 from test_commands import as_published, published
 from test_run import judge, judge_args, lasting
 
@@ -66,7 +66,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while not (found := what()):
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.01)
@@ -118,7 +118,7 @@ def test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double(
     with started(*args_of(model_folder, many, tmp_path, *TWO)) as process:
         wait_for(lambda: judgements(tmp_path))
         wait_for(lambda: judging(process))[0].kill()
-        _, error = process.communicate(timeout=120)
+        _, error = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, error
     assert error.count("a replica was lost in judging the block of question_id") == 1
     assert "Worker" not in error, "Ray's own words"
@@ -135,7 +135,7 @@ def test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on(
         children = psutil.Process(process.pid).children(recursive=True)
         assert any("raylet" in child.name() for child in children)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, error
     assert "what was judged is kept" in error
     assert "Traceback" not in error
@@ -268,7 +268,7 @@ def test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process(
         wait_for(lambda: any("raylet" in child.name() for child in driver.children()))
         process.send_signal(signal.SIGINT)
         children = driver.children(recursive=True)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, error
     assert "Traceback" not in error
     _, alive = psutil.wait_procs(children, timeout=10)

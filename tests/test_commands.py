@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, make_samples, write_jsonl
+from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
 from judged_texts import measured
 from test_run import Scripted, judge, lasting
 
@@ -118,7 +118,7 @@ def test_shell_scripts_run_with_their_paths_as_variables(
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     ending = "_judge_on" if script == "eval" else "_on"
     command = ["bash", f"scripts/{script}{ending}_judgelm_benchmark.sh"]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 0, result.stderr
     outputs = {p.name for p in (tmp_path / "out").iterdir() if not p.name.endswith(".json") and p.name[0] != "."}
     assert (
@@ -146,7 +146,7 @@ def test_mmvet_shell_script_runs(model_folder: Path, tmp_path: Path) -> None:
     }
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     command = ["bash", "scripts/judge_on_mmvet_benchmark.sh"]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 0, result.stderr
     assert lasting(tmp_path / "out" / "33b-full-model-judgements")[0]["answer1_body"] == "prediction"
 

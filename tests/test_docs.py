@@ -11,7 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from conftest import ROOT, SLOW, Runner
+from conftest import PATIENCE_S, ROOT, SLOW, Runner
 
 from judgelm import __version__
 from scripts.layers import TOP, files
@@ -67,7 +67,7 @@ def test_python_page_runs_from_top_to_bottom(tmp_path: Path, model_folder: Path)
     (tmp_path / "page.py").write_text(code, encoding="utf-8")
     command = [sys.executable, "page.py"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 0, result.stderr
     assert {"ranking.json", "audit.json", "report.html"} <= {path.name for path in (tmp_path / "arena").iterdir()}
 
@@ -102,7 +102,12 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     """All links and anchors of all pages lead somewhere, and each page is in the navigation."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
     result = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=300
+        command,
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert (result.returncode, result.stderr) == (0, "")
     start = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")

@@ -48,7 +48,7 @@ def test_fastchats_worker_serves_our_api(servers: Servers, tmp_path: Path, model
     flags += ("--controller-address", controller.url, "--model-path", str(model_folder), "--device", "cpu")
     worker = Process("fastchat-worker", tmp_path, port, str(ROOT / "tests" / "fastchat_worker.py"), *flags)
     with running(worker):
-        worker.wait(lambda: "theirs" in models_of(controller), 120)
+        worker.wait(lambda: "theirs" in models_of(controller))
         sample = make_samples(1)[0]
         given = {"question": sample.question, "answers": list(sample.answers)}
         body = {"samples": [given], "temperature": 0, "max_new_tokens": 10, "orders": "both", "constrained": False}

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT
 from serving import free_port
 
 from judgelm.cli import main
@@ -39,7 +39,7 @@ class Launched:
 
     def wait_until_ready(self) -> str:
         """The controller's address."""
-        end = time.monotonic() + 120
+        end = time.monotonic() + PATIENCE_S
         while "Ctrl-C stops" not in self.text:
             assert self.process.poll() is None, self.text
             assert time.monotonic() < end, self.text
@@ -54,7 +54,7 @@ def launched(folder: Path, *flags: str | Path, cwd: Path = ROOT, **env: str) -> 
         yield started
     finally:
         started.process.send_signal(signal.SIGTERM)
-        started.process.wait(30)
+        started.process.wait(PATIENCE_S)
 
 
 def answers(url: str) -> bool:
@@ -66,7 +66,7 @@ def answers(url: str) -> bool:
 
 
 def gone(*urls: str) -> bool:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while any(answers(url) for url in urls):
         if time.monotonic() > end:
             return False
@@ -96,7 +96,7 @@ def test_one_command_serves_two_models_until_ctrl_c(tmp_path: Path, model_folder
         names = {"controller.log", "worker-random-llama-0.log", "worker-other-0.log", "api.log", "page.log"}
         assert {path.name for path in started.logs.iterdir()} == names
         started.process.send_signal(signal.SIGINT)
-        assert started.process.wait(30) == 0
+        assert started.process.wait(PATIENCE_S) == 0
         assert gone(page, api, controller)
     with pytest.raises(APIError, match="does not answer"):
         client.models()
@@ -114,7 +114,7 @@ def test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_k
         flags = ("--workers-only", "--controller-address", controller, "--num-workers", "2")
         with launched(tmp_path / "second", "--model", second_model, *flags) as second:
             second_logs = second.logs
-            end = time.monotonic() + 60
+            end = time.monotonic() + PATIENCE_S
             while "Ctrl-C stops" not in second.text:
                 assert time.monotonic() < end, second.text
                 time.sleep(0.2)
@@ -128,7 +128,7 @@ def test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_k
             assert gone(f"http://127.0.0.1:{first.page}", f"http://127.0.0.1:{first.api}", controller)
 
 
-def wait_for(ready: Any, seconds: float = 150) -> None:
+def wait_for(ready: Any, seconds: float = PATIENCE_S) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end
@@ -189,7 +189,7 @@ def test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_pr
 
 def test_mistakes_end_in_one_line_and_leave_nothing_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with launched(tmp_path, "--model", tmp_path / "nothing") as started:
-        assert started.process.wait(90) == 2
+        assert started.process.wait(PATIENCE_S) == 2
         assert "worker-nothing-0 ended with exit code 2" in started.text.strip().splitlines()[-1]
         assert gone(f"http://127.0.0.1:{started.page}")
     for flags, said in (

@@ -71,7 +71,7 @@ def published_metrics(rows: list[tuple[str, str, str]]) -> dict[str, float]:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(texts, texts, texts), max_size=30))
 def test_published_keys_have_the_published_values(rows: list[tuple[str, str, str]]) -> None:
     rows = [*rows, ("8 7", "8 7", "7 8")]

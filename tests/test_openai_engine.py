@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from conftest import ROOT, make_samples, write_jsonl
+from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
 from serving import Server as Process
 from serving import running, stack
 from test_run import judge, judge_args, lasting
@@ -698,7 +698,7 @@ def test_a_run_ended_by_ctrl_c_asks_only_for_the_rest(pairs_file: Path, tmp_path
             time.sleep(0.01)
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 130, err
         assert "what was judged is kept" in err
         assert "Traceback" not in err

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, write_jsonl
+from conftest import PATIENCE_S, ROOT, write_jsonl
 from PIL import Image
 from serving import Address, Server, local_controller, models_of, running
 
@@ -53,8 +53,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ite
     with local_controller() as controller:
         started = Stack(tmp_path_factory.mktemp("page"), controller, model_folder)
         with running(*started.servers):
-            started.controller.wait(lambda: len(models_of(started.controller)) == 2, 120)
-            started.page.wait(lambda: started.page.get("/").status_code == 200, 120)
+            started.controller.wait(lambda: len(models_of(started.controller)) == 2)
+            started.page.wait(lambda: started.page.get("/").status_code == 200)
             yield started
 
 
@@ -113,7 +113,7 @@ class Visitor:
                 return self.until(lambda: path.name in "".join(self.text(name).split()), 20)
         raise AssertionError(f"{path.name} was not taken: {self.text(name)}")
 
-    def until(self, ready: Callable[[], bool], seconds: float = 60) -> None:
+    def until(self, ready: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
         end = time.monotonic() + seconds
         while not ready():
             assert time.monotonic() < end, self.page.inner_text("body")
@@ -275,7 +275,7 @@ def test_the_page_closed_ends_a_generation(visit: Callable[..., Visitor], server
     visitor = visit("?model=random-llama")
     begin_a_long_one(visitor)
     visitor.page.close()
-    end = time.monotonic() + 15
+    end = time.monotonic() + PATIENCE_S
     while queued(servers.random):
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -298,7 +298,7 @@ def test_a_file_is_checked_judged_and_measured(visit: Callable[..., Visitor], tm
     visitor.click("batch-check")
     visitor.until(lambda: "6 samples" in visitor.value("batch-status"))
     visitor.click("batch-go")
-    visitor.until(lambda: visitor.value("batch-status").startswith("6 judged"), 120)
+    visitor.until(lambda: visitor.value("batch-status").startswith("6 judged"))
     assert "agreement" in visitor.value("batch-metrics")
     assert "berlin wall" in visitor.text("batch-table").lower()
     with visitor.page.expect_download() as download:
@@ -374,7 +374,7 @@ def test_moderation_refuses_what_it_flags(browser: Any, tmp_path: Path, servers:
         env = {"OPENAI_API_KEY": "secret-key", "OPENAI_BASE_URL": f"http://127.0.0.1:{service.server_port}/v1"}
         page = Server("gradio_web_server_judgelm", tmp_path, *flags, "--model-list-mode", "once", **env)
         with running(page):
-            page.wait(lambda: page.get("/").status_code == 200, 120)
+            page.wait(lambda: page.get("/").status_code == 200)
             visitor = Visitor(browser, page.url + "/?model=tiny")
             visitor.choose("Multiple answers")
             for name in ("question", "answer1", "answer2"):
@@ -415,7 +415,7 @@ def test_mistakes_in_the_flags_of_the_page_end_in_one_line(
 def test_a_lost_worker_is_told_and_the_page_recovers(visit: Callable[..., Visitor], servers: Stack) -> None:
     extra = Server("model_worker", servers.folder, *servers.where, "--model-path", "tiny", "--model-names", "passing")
     with running(extra):
-        servers.controller.wait(lambda: "passing" in models_of(servers.controller), 60)
+        servers.controller.wait(lambda: "passing" in models_of(servers.controller))
         visitor = visit("?model=passing")
         for name in ("question", "answer1", "answer2"):
             visitor.fill(f"judge-{name}", name)
@@ -452,7 +452,7 @@ def test_visitors_log_in_where_the_page_asks_for_it(browser: Any, tmp_path: Path
     flags = ("--controller-url", servers.controller.url, "--gradio-auth-path", logins, "--log-dir", tmp_path)
     page = Server("gradio_web_server_judgelm", tmp_path, *flags)
     with running(page):
-        page.wait(lambda: page.get("/").status_code < 500, 120)
+        page.wait(lambda: page.get("/").status_code < 500)
         opened = browser.new_page()
         opened.goto(page.url)
         opened.wait_for_selector("input[type=password]")

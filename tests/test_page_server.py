@@ -77,7 +77,7 @@ def controller() -> Iterator[Address]:
 def page(tmp_path_factory: pytest.TempPathFactory, controller: Address) -> Iterator[Page]:
     started = Page(tmp_path_factory.mktemp("page"), controller)
     with running(started):
-        started.wait(lambda: started.get("/").status_code == 200, 120)
+        started.wait(lambda: started.get("/").status_code == 200)
         yield started
 
 
@@ -136,11 +136,11 @@ def test_uploads_and_results_can_be_read_by_the_page_alone_and_go_at_its_end(
 ) -> None:
     killed = Page(tmp_path, controller)
     with running(killed):
-        killed.wait(lambda: bool(killed.folders) and killed.get("/").status_code == 200, 120)
+        killed.wait(lambda: bool(killed.folders) and killed.get("/").status_code == 200)
     (left,) = killed.folders
     page = Page(tmp_path, controller)
     with running(page):
-        page.wait(lambda: page.get("/").status_code == 200, 120)
+        page.wait(lambda: page.get("/").status_code == 200)
         (folder,) = page.folders
         assert folder != left, "what a killed page left goes when the next one starts"
         visitor = Visitor(page)

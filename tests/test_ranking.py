@@ -280,7 +280,7 @@ def compare_all(met: list[tuple[tuple[int, int], tuple[float, float, float], int
     return [Match(f"m{i}", f"m{j}", outcome, f"q{k}", (k * 97 % 50, 20)) for (i, j), outcome, k in met]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(meetings, st.data())
 def test_one_more_win_never_lowers_a_rating(met: Any, data: Any) -> None:
     """Over a model that was met before, be it a further judgement or another outcome of one that was there."""
@@ -294,7 +294,7 @@ def test_one_more_win_never_lowers_a_rating(met: Any, data: Any) -> None:
         assert after[winner] - after[loser] >= before[winner] - before[loser] - 1e-6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(meetings, st.booleans(), st.sampled_from(["hard", "soft"]))
 def test_every_value_lies_in_its_interval_and_every_interval_has_a_width(met: Any, control: bool, rule: str) -> None:
     ranking = rank(compare_all(met), outcomes=rule, length_control=control, resamples=40)
@@ -315,7 +315,7 @@ def test_every_value_lies_in_its_interval_and_every_interval_has_a_width(met: An
     json.dumps(ranking.to_record(), allow_nan=False)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(meetings, meetings)
 def test_groups_that_never_met_are_rated_as_if_each_were_alone(left: Any, right: Any) -> None:
     """Their questions differ too, so that win rates and ratings follow from the group's own judgements."""

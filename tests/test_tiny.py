@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, SHARED, write_jsonl
+from conftest import PATIENCE_S, ROOT, SHARED, write_jsonl
 
 from judgelm import Judge
 from judgelm.encoding import encode
@@ -45,7 +45,7 @@ def test_two_processes_that_start_at_once_share_one_conversion(tiny: Path, tmp_p
         )
         for _ in range(2)
     ]
-    ends = [process.communicate(timeout=300) for process in both]
+    ends = [process.communicate(timeout=PATIENCE_S) for process in both]
     assert [process.returncode for process in both] == [0, 0], ends
     folder = Path(ends[0][0].strip())
     assert ends[1][0].strip() == str(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUIET, ROOT, build_model, train_byte_tokenizer, training_record, write_jsonl
+from conftest import PATIENCE_S, QUIET, ROOT, build_model, train_byte_tokenizer, training_record, write_jsonl
 from forked import free_port, run_forked
 
 from judgelm.jsonl import read_json
@@ -229,7 +229,7 @@ def test_published_shell_script_trains(
     def script(size: str) -> subprocess.CompletedProcess[str]:
         (file,) = folder.glob(f"train_{size}_*.sh")
         return subprocess.run(
-            ["bash", str(file)], capture_output=True, text=True, timeout=300, env=environment | variables
+            ["bash", str(file)], capture_output=True, text=True, timeout=PATIENCE_S, env=environment | variables
         )
 
     result = script("13b")

@@ -8,13 +8,15 @@ import venv
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, write_jsonl
+from conftest import PATIENCE_S, ROOT, write_jsonl
 
 BASE_SITE = [path for path in sys.path if path.endswith("site-packages")]
 
 
 def run(*command: str | Path, cwd: Path) -> str:
-    result = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import build_model, make_samples, train_byte_tokenizer
+from conftest import PATIENCE_S, build_model, make_samples, train_byte_tokenizer
 from serving import HTTP, served
 from test_attacks import controller, said
 
@@ -117,7 +117,7 @@ def test_a_template_without_an_end_is_not_waited_for(monkeypatch: pytest.MonkeyP
     loop = "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}"
     with pytest.raises(InputError, match="takes too long"):
         choose_format("model", tokenizer(loop), None)
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while any(thread.name == "chat template" for thread in threading.enumerate()):
         assert time.monotonic() < end, "the template is still at work"
         time.sleep(0.05)
@@ -236,7 +236,7 @@ def test_a_worker_that_ends_is_forgotten_at_once(judge: Judge, worker: Any) -> N
     with controller() as url:
         ending = ModelWorker(judge, worker.batcher, url, "http://127.0.0.1:9", ["m"])
         ending.init_heart_beat()
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE_S
         while said(url, "/list_models")["models"] != ["m"]:
             assert time.monotonic() < end
             time.sleep(0.05)
