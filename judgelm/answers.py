@@ -51,18 +51,17 @@ def read_answers(path: PathLike) -> Iterator[Line]:
     for line in read_lines(path):
         record = line.record
         if "text" in record or "question_body" in record:
-            yield line
+            pass
         elif "instruction" in record and "output" in record:
-            yield Line(_from_alpaca_eval(line, asked), line.path, line.number)
+            line = line._replace(record=_from_alpaca_eval(line, asked))
         elif "messages" in record:
-            yield Line(_from_arena_hard(line), line.path, line.number)
+            line = line._replace(record=_from_arena_hard(line))
         elif "choices" in record:
             raise InputError(
                 f"{line.where}: field 'question_body' is missing: MT-bench keeps the questions in a file of their own;"
                 " write question_id, question_body and text a line"
             )
-        else:
-            yield line
+        yield line
 
 
 def _from_alpaca_eval(line: Line, asked: Counter[str]) -> Record:
@@ -90,7 +89,7 @@ def _from_arena_hard(line: Line) -> Record:
     if roles != ["user", "assistant"]:
         raise InputError(f"{line.where}: expected messages to be one of the user and one of the assistant")
     answer = answer.get("answer") if isinstance(answer, dict) else answer
-    said = Line({"question": question, "answer": answer}, line.path, line.number)
+    said = line._replace(record={"question": question, "answer": answer})
     return {
         "question_id": read_id(line, "uid" if "uid" in line.record else "question_id"),
         "question_body": read_text(said, "question"),

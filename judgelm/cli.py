@@ -22,20 +22,7 @@ from judgelm.commands import (
 )
 from judgelm.console import Parser, run_main
 
-COMMANDS = {
-    "judge": judge,
-    "evaluate": evaluate,
-    "benchmark": benchmark,
-    "report": report,
-    "rank": rank,
-    "arena": arena,
-    "audit": audit,
-    "train": train,
-    "train-data": train_data,
-    "merge": merge,
-    "serve": serve,
-    "prompt": prompt,
-}
+COMMANDS = (judge, evaluate, benchmark, report, rank, arena, audit, train, train_data, merge, serve, prompt)
 """in the order of `judgelm --help`"""
 
 
@@ -44,7 +31,8 @@ def build_parser() -> Parser:
     parser = Parser(prog="judgelm", description="Judge the answers of language models with language models.")
     parser.add_argument("--version", action="version", version=f"judgelm {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for name, command in COMMANDS.items():
+    for command in COMMANDS:
+        name = command.__name__.rpartition(".")[2].replace("_", "-")
         # the training script answers --help itself
         added = commands.add_parser(
             name, help=command.HELP, description=command.DESCRIPTION, add_help=command is not train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,10 +13,7 @@ from typing import Any, NoReturn
 
 from judgelm.errors import InputError, SettingError, one_line
 
-_OTHER_FLAGS = {
-    "num_gpus": ("--num-gpus-per-model", "--num-gpus-per-worker"),
-    "max_new_tokens": ("--max-new-token",),
-}
+_OTHER_FLAGS = {"num_gpus": ("--num-gpus-per-model", "--num-gpus-per-worker"), "max_new_tokens": ("--max-new-token",)}
 """of settings that commands call otherwise"""
 
 
@@ -25,11 +23,9 @@ class _Formatter(argparse.HelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
         unsaid = action.default is False or action.default in (None, argparse.SUPPRESS) or action.default == []
-        return (
-            f"{text} (default: %(default)s)"
-            if action.option_strings and not unsaid and "(default:" not in text
-            else text
-        )
+        if unsaid or not action.option_strings or "(default:" in text:
+            return text
+        return f"{text} (default: %(default)s)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -83,39 +79,27 @@ def none_or_text(value: str) -> str | None:
     return None if value == "None" else value
 
 
+def number(parse: type[int] | type[float], holds: Callable[[float], bool], expected: str) -> Callable[[str], Any]:
+    """The type of a flag that is a number for which something holds."""
+
+    def read(value: str) -> float:
+        found = parse(value)
+        if not holds(found):
+            raise argparse.ArgumentTypeError(f"expected {expected}, found {value}")
+        return found
+
+    read.__name__ = "whole number" if parse is int else "number"
+    return read
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """The type of a flag that is a whole number from `least` on."""
-
-    def parse(value: str) -> int:
-        number = int(value)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number from {least} on, found {value}")
-        return number
-
-    parse.__name__ = "whole number"
-    return parse
+    return number(int, lambda found: found >= least, f"a whole number from {least} on")
 
 
-def from_zero(value: str) -> float:
-    """The type of a flag that is a finite number from 0 on."""
-    number = float(value)
-    if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number from 0 on, found {value}")
-    return number
-
-
-from_zero.__name__ = "number"
-
-
-def above_zero(value: str) -> float:
-    """The type of a flag that is a finite number above 0."""
-    number = float(value)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {value}")
-    return number
-
-
-above_zero.__name__ = "number"
+from_zero = number(float, lambda found: 0 <= found < math.inf, "a number from 0 on")
+above_zero = number(float, lambda found: 0 < found < math.inf, "a number above 0")
+percentage = number(float, lambda found: 0 <= found <= 100, "0 to 100")
 
 
 def json_object(value: str) -> dict[str, Any]:
@@ -127,14 +111,3 @@ def json_object(value: str) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise argparse.ArgumentTypeError(f"expected a JSON object, found {value}")
     return fields
-
-
-def percentage(value: str) -> float:
-    """The type of a flag that is a number from 0 to 100."""
-    number = float(value)
-    if not 0 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"expected 0 to 100, found {value}")
-    return number
-
-
-percentage.__name__ = "number"

@@ -1,8 +1,9 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders: there whole or not at all, fetched from the web, unpacked."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import re
@@ -10,10 +11,21 @@ import shutil
 import stat
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import IO
 
 from judgelm.errors import InputError
+
+_UNFINISHED = ".unfinished"
+"""how the name of a file ends that is being written"""
+_ABANDONED_SECONDS = 3600
+"""a file that was not written to for so long is being written by nobody"""
+_TIMEOUT_S = 60
+_WHOLE_TIMEOUT_S = 1800
+_MOST_UNPACKED = 16 << 30
+"""bytes that a gzip file may unpack to; half of the free space of the temporary folder is a bound too"""
 
 
 def cache_folder() -> Path:
@@ -46,14 +58,6 @@ def keep(path: Path, name: str, make: Callable[[Path], Path], is_kept: Callable[
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"unfinished-{name}-") as work:
                 os.replace(make(Path(work)), path)
     return path
-
-
-_UNFINISHED = ".unfinished"
-"""how the name of a file ends that is being written"""
-
-
-_ABANDONED_SECONDS = 3600
-"""a file that was not written to for so long is being written by nobody"""
 
 
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
@@ -106,3 +110,58 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+class DownloadError(Exception):
+    """What came is not what was to be fetched."""
+
+
+def download(address: str, target: Path, most_bytes: int) -> Path:
+    """Fetch a file; gives `target`. Raises DownloadError for more bytes, OSError, and what httpx raises."""
+    import httpx
+
+    started = time.monotonic()
+    with httpx.stream("GET", address, follow_redirects=True, timeout=_TIMEOUT_S) as response, target.open("wb") as file:
+        response.raise_for_status()
+        for chunk in response.iter_bytes():
+            file.write(chunk)
+            if file.tell() > most_bytes:
+                raise DownloadError(f"more than {most_bytes >> 20} MiB came")
+            if time.monotonic() - started > _WHOLE_TIMEOUT_S:
+                raise httpx.ReadTimeout(f"it took longer than {_WHOLE_TIMEOUT_S} seconds")
+    return target
+
+
+def unpack(path: Path) -> IO[bytes] | None:
+    """A gzip file's content, or that of a pipe, which can be read once only; None for any other file.
+
+    It lies in a temporary file without a name, of which a killed process leaves nothing behind.
+    """
+    with path.open("rb") as file, contextlib.ExitStack() as opened:
+        source: IO[bytes] = file
+        if not path.is_file():
+            source = opened.enter_context(tempfile.TemporaryFile())
+            _copy(file, source, path)
+        packed = source.read(2) == b"\x1f\x8b"
+        source.seek(0)
+        if packed:
+            packed_source, source = source, opened.enter_context(tempfile.TemporaryFile())
+            try:
+                with gzip.GzipFile(fileobj=packed_source) as unpacked:
+                    _copy(unpacked, source, path)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise InputError(f"{path}: not a whole gzip file ({error})") from None
+            if packed_source is not file:
+                packed_source.close()
+        opened.pop_all()
+        return None if source is file else source
+
+
+def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes], path: Path) -> None:
+    """Copy all and go back to the start; raises InputError for more than there is room for."""
+    most = min(_MOST_UNPACKED, shutil.disk_usage(tempfile.gettempdir()).free // 2)
+    while block := source.read(1 << 20):
+        target.write(block)
+        if target.tell() > most:
+            raise InputError(f"{path}: holds more than {most >> 20} MiB unpacked, for which there is no room")
+    target.seek(0)

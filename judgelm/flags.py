@@ -44,20 +44,6 @@ def add_keep_judged_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_orders_argument(parser: argparse.ArgumentParser) -> None:
-    """In which orders two answers are shown."""
-    parser.add_argument(
-        "--orders",
-        choices=("forward", "reversed", "both"),
-        help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else forward)",
-    )
-
-
-def add_scores_only_argument(parser: argparse.ArgumentParser) -> None:
-    """Whether reasons are wanted."""
-    parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
-
-
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags that say who judges."""
     parser.add_argument(
@@ -74,6 +60,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
     )
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> None:
+    """Flags of what judges samples and keeps all judgements; without `orders` both are judged."""
+    if orders:
+        parser.add_argument(
+            "--orders",
+            choices=("forward", "reversed", "both"),
+            help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else"
+            " forward)",
+        )
+    parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
+    add_judging_arguments(parser)
+    add_keep_judged_argument(parser)
 
 
 def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None = "sample", default: str = "") -> None:
@@ -194,10 +194,7 @@ def add_generation_arguments(parser: argparse.ArgumentParser, published: bool = 
         "--num-gpus-per-model", type=at_least(1), default=1, metavar="N", help="GPUs over which one model is spread"
     )
     parser.add_argument(
-        "--num-gpus-total",
-        type=at_least(1),
-        metavar="N",
-        help=total if published else argparse.SUPPRESS,
+        "--num-gpus-total", type=at_least(1), metavar="N", help=total if published else argparse.SUPPRESS
     )
     parser.add_argument(
         "--num-replicas",

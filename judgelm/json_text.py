@@ -7,12 +7,13 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from judgelm.errors import InputError
 
 _DEEPEST = 100
 """lists and objects within one another: what is nested deeper could be read, and then not be written again"""
+Value = TypeVar("Value")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _WRAPPERS = ("data", "rows", "examples", "samples", "items", "records", "questions", "instances")
 """names under which a file of one object keeps its rows"""
@@ -37,21 +38,11 @@ def read_document(content: bytes, path: Path, first: int, decoder: json.JSONDeco
 
     A row with a number that is not finite is an InputError, for whoever asks for it. Raises one for what is not JSON.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start)
-        raise InputError(f"{path}:{first + line}: not UTF-8 (byte {error.start + 1} of the file)") from None
-    try:
-        rows = _decode_rows(text, path, decoder)
-    except json.JSONDecodeError as error:
-        where = f"{path}:{first + error.lineno - 1}"
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno})") from None
-    except ValueError as error:
-        raise InputError(f"{path}:{first}: not JSON that can be read ({error})") from None
-    except RecursionError:
-        raise InputError(f"{path}:{first}: not JSON that can be read (nested too deeply)") from None
-    _check_depth(rows, f"{path}:{first}")
+    at = f"{path}:{first}"
+    rows = _parse(
+        content, lambda text: _decode_rows(text, path, decoder), at, lambda line: f"{path}:{first + line - 1}", "file"
+    )
+    _check_depth(rows, at)
     if not rows:
         raise InputError(f"{path}: the list is empty, expected JSON objects")
     return rows
@@ -92,25 +83,29 @@ def wrapped_rows(record: dict[str, Any]) -> list[Any] | None:
 
 def parse_object(raw: bytes, where: str, decoder: json.JSONDecoder, many_lines: bool = False) -> dict[str, Any]:
     """The object of a line, or of a whole file (`many_lines`); raises InputError for anything else, told `where`."""
+    with_lines = many_lines and raw.strip()
+    value = _parse(raw, decoder.decode, where, lambda line: f"{where}:{line}" if with_lines else where, "line")
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        _check_depth(value, where)
+    return check_object(value, where)
+
+
+def _parse(content: bytes, decode: Callable[[str], Value], where: str, line_at: Callable[[int], str], of: str) -> Value:
+    """What text holds; `line_at` names one of its lines, the first being 1, and bytes are counted `of` line or file."""
     try:
-        value = decoder.decode(raw.decode("utf-8-sig"))
+        return decode(content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        begin = raw.rfind(b"\n", 0, error.start) + 1
-        number = raw.count(b"\n", 0, begin) + 1
-        line = f":{number}" if many_lines and raw.strip() else ""
-        raise InputError(f"{where}{line}: not UTF-8 (byte {error.start - begin + 1} of the line)") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        begin = content.rfind(b"\n", 0, error.start) + 1 if of == "line" else 0
+        raise InputError(f"{line_at(line)}: not UTF-8 (byte {error.start - begin + 1} of the {of})") from None
     except json.JSONDecodeError as error:
-        line = f":{error.lineno}" if many_lines and raw.strip() else ""
-        raise InputError(f"{where}{line}: not JSON ({error.msg} at column {error.colno})") from None
+        raise InputError(f"{line_at(error.lineno)}: not JSON ({error.msg} at column {error.colno})") from None
     except _NotFiniteError as error:
         raise InputError(f"{where}: {error}") from None
     except ValueError as error:
         raise InputError(f"{where}: not JSON that can be read ({error})") from None
     except RecursionError:
         raise InputError(f"{where}: not JSON that can be read (nested too deeply)") from None
-    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
-        _check_depth(value, where)
-    return check_object(value, where)
 
 
 def _check_depth(value: Any, where: str) -> None:

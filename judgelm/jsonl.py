@@ -15,17 +15,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, overload
 
 from judgelm.errors import InputError
-from judgelm.files import write_text
-from judgelm.json_text import (
-    FINITE,
-    LENIENT,
-    begins_document,
-    check_object,
-    parse_object,
-    read_document,
-    wrapped_rows,
-)
-from judgelm.unpacked import unpack
+from judgelm.files import unpack, write_text
+from judgelm.json_text import FINITE, LENIENT, begins_document, check_object, parse_object, read_document, wrapped_rows
 
 Record = dict[str, Any]
 
@@ -228,10 +219,7 @@ def index_by_id(lines: Iterable[Line]) -> dict[str, Line]:
 
     Raises InputError for a missing, ill-typed or double id.
     """
-    index: dict[str, Line] = {}
-    for line in check_ids(lines):
-        index[id_key(line.record["question_id"])] = line
-    return index
+    return {id_key(line.record["question_id"]): line for line in check_ids(lines)}
 
 
 def check_ids(lines: Iterable[Line]) -> Iterator[Line]:
@@ -271,14 +259,14 @@ def id_order(key: str) -> tuple[int, int, str]:
         return (1, 0, key)
 
 
-def require(line: Line, field: str, kinds: type | tuple[type, ...]) -> Any:
-    """The value of a field; raises InputError where it is missing or of another type."""
+def require(line: Line, field: str, kinds: type | tuple[type, ...] = ()) -> Any:
+    """The value of a field; raises InputError where it is missing or of another type, if any is named."""
     if field not in line.record:
         found = ", ".join(list(line.record)[:8]) or "no fields"
         raise InputError(f"{line.where}: field {field!r} is missing (found: {found})")
     value = line.record[field]
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
-    if isinstance(value, bool) or not isinstance(value, kinds):
+    if kinds and (isinstance(value, bool) or not isinstance(value, kinds)):
         names = " or ".join(kind.__name__ for kind in kinds)
         raise InputError(f"{line.where}: field {field!r} must be {names}, found {type(value).__name__}")
     return value

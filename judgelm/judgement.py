@@ -103,13 +103,9 @@ class Judgement:
         text = self.text
         parts = (
             _ASSISTANT.sub(_exchange_assistants, text[: line.begin]),
-            *(
-                text[line.begin : begin1],
-                text[begin2:end2],
-                text[end1:begin2],
-                text[begin1:end1],
-                text[end2 : line.end],
-            ),
+            text[line.begin : begin1] + text[begin2:end2],
+            text[end1:begin2] + text[begin1:end1],
+            text[end2 : line.end],
             _ASSISTANT.sub(_exchange_assistants, text[line.end :]),
         )
         scores = (self.scores[1], self.scores[0], *self.scores[2:])

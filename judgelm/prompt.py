@@ -137,11 +137,6 @@ def prompt_fingerprint() -> str:
     for task in TASKS.values():
         for count in range(2, task.max_answers + 1):
             plain = Sample(0, "question", tuple(f"answer {k}" for k in range(count)))
-            shown = (
-                [plain.with_reference("reference")]
-                if task.needs_reference
-                else [plain, plain.with_reference("reference")]
-            )
-            for sample in shown:
+            for sample in (plain, plain.with_reference("reference"))[task.needs_reference :]:
                 digest.update(render_prompt(sample, task.name).encode())
     return digest.hexdigest()

@@ -47,7 +47,13 @@ def read_samples(
     references = _References(reference_file) if reference_file is not None else None
 
     def make(row: int, line: Line) -> Sample:
-        return make_sample(line, task, num_answers, seed, references.find(line, row) if references else None)
+        try:
+            reference = references.find(line, row) if references else None
+        except InputError:
+            # what is wrong with the row itself is said first
+            make_sample(line, task, num_answers, seed)
+            raise
+        return make_sample(line, task, num_answers, seed, reference)
 
     rows = range(len(lines))[begin:end]
     holds = lines.size + len(lines) * _HELD_EACH <= _HELD
@@ -206,6 +212,6 @@ def _reference(line: Line) -> str | InputError:
     """Its text, or what is wrong with it, which matters only where a question needs it."""
     try:
         reference = require(line, "reference", dict)
-        return read_text(Line(reference, line.path, line.number), "text")
+        return read_text(line._replace(record=reference), "text")
     except InputError as error:
         return error

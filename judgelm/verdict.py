@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from judgelm.distribution import Distribution, likeliest
+from judgelm.distribution import likeliest
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.sample import Sample
-
-RULES = ("agree", "scores", "probabilities")
-"""how two orders become one outcome: a tie where they contradict, by mean scores, by mean probabilities"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,10 @@ class BothOrders:
         return self.outcome_by("agree") if probabilities is None else likeliest(probabilities)
 
     def outcome_by(self, rule: str) -> Outcome | None:
-        """One outcome of the orders judged, by one of `RULES`; None if an order has not what the rule looks at."""
+        """One outcome: by `agree` a tie where the orders contradict, by mean `scores`, or by mean `probabilities`.
+
+        None if an order has not what the rule looks at.
+        """
         if rule == "probabilities":
             return None if self.probabilities is None else likeliest(self.probabilities)
         if rule == "scores":
@@ -130,21 +130,7 @@ class Verdict(BothOrders):
     sample: Sample
 
     @classmethod
-    def of(
-        cls,
-        sample: Sample,
-        forward: Judgement | None,
-        reversed_: Judgement | None,
-        forward_distribution: Distribution | None = None,
-        reversed_distribution: Distribution | None = None,
-    ) -> Verdict:
-        """Of what the judge wrote; the reversed judgement and distribution speak of the exchanged answers."""
-        return cls(_read(forward, forward_distribution, False), _read(reversed_, reversed_distribution, True), sample)
-
-
-def _read(judgement: Judgement | None, likely: Distribution | None, exchanged: bool) -> Reading | None:
-    if judgement is None:
-        return None
-    if likely is None:
-        return Reading.of(judgement, exchanged=exchanged)
-    return Reading.of(judgement, likely.outcomes, likely.expected, exchanged)
+    def of(cls, sample: Sample, forward: Judgement | None, reversed_: Judgement | None) -> Verdict:
+        """Of what the judge wrote; the reversed judgement speaks of the exchanged answers."""
+        back = None if reversed_ is None else Reading.of(reversed_, exchanged=True)
+        return cls(None if forward is None else Reading.of(forward), back, sample)

@@ -24,10 +24,9 @@ from test_run import judge as command
 from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark import read_benchmark, run_benchmark
 from judgelm.benchmark.files import find_files
-from judgelm.benchmark.measure import measure, measure_grades
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.benchmark.readers import majority
-from judgelm.benchmark.report import BenchmarkReport
+from judgelm.benchmark.report import BenchmarkReport, measure, measure_grades
 from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
@@ -246,7 +245,7 @@ def test_every_vocabulary_scores_a_verdict_file_and_counts_what_it_cannot_read(n
     rows = [{"question_id": k, "verdict": verdict} for k, verdict in enumerate([*words, odd, words[0]])]
     path = write_jsonl(tmp_path / "verdicts.jsonl", rows)
     predictions = read_predictions(path, name)
-    assert [predictions.reading(str(k)).outcome for k in range(4)] == [Outcome.WIN, Outcome.TIE, Outcome.LOSE, None]
+    assert [predictions.readings[str(k)][0].outcome for k in range(4)] == [Outcome.WIN, Outcome.TIE, Outcome.LOSE, None]
     assert predictions.unparsed == 1
     # labels: right, right, wrong, unparsed, wrong, and a row without a verdict
     labels = [1, 0, 1, 1, 2, 1]
@@ -424,7 +423,7 @@ def test_llmbars_results_name_the_winner_in_the_datas_order(tmp_path: Path) -> N
 
     path = write_json(tmp_path / "result.json", [result("1", "1"), result("2", "1"), result(None, "2")])
     predictions = read_predictions(path)
-    read = [(predictions.reading(str(k)), predictions.reversed_reading(str(k))) for k in range(3)]
+    read = [predictions.readings[str(k)] for k in range(3)]
     assert [(one.outcome, back and back.outcome) for one, back in read] == [
         (Outcome.WIN, Outcome.WIN),
         (Outcome.LOSE, Outcome.WIN),

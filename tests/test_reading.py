@@ -57,6 +57,12 @@ def test_references_that_do_not_fit_are_refused(tmp_path: Path, rows: list[dict[
         read_samples(questions, reference_file=write_jsonl(tmp_path / "r.jsonl", rows))
 
 
+def test_what_is_wrong_with_a_row_is_said_before_the_reference_that_it_lacks(tmp_path: Path) -> None:
+    questions = write_jsonl(tmp_path / "q.jsonl", [ROWS[0], {"question_id": 9, "question_body": "Q"}])
+    with pytest.raises(InputError, match=r"q.jsonl:2: field 'answer1_body' is missing"):
+        read_samples(questions, reference_file=write_jsonl(tmp_path / "r.jsonl", references([0])))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

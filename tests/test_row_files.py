@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from conftest import make_samples, write_jsonl
 
-from judgelm import unpacked
 from judgelm.benchmark.rows import read_rows
 from judgelm.errors import InputError
 from judgelm.evaluation.results import read_files
@@ -196,7 +195,7 @@ def test_a_packed_file_is_not_held_in_memory_and_leaves_nothing_behind(
 
 
 def test_a_packed_file_that_grows_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unpacked, "_MOST_UNPACKED", 5 << 20)
+    monkeypatch.setattr("judgelm.files._MOST_UNPACKED", 5 << 20)
     path = tmp_path / "bomb.gz"
     path.write_bytes(gzip.compress(b" " * (30 << 20)))
     with pytest.raises(InputError, match=r"bomb.gz: holds more than 5 MiB unpacked"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,21 +10,18 @@ from typing import TYPE_CHECKING, Any
 from judgelm.benchmark.files import find_files
 from judgelm.benchmark.readers import ANSWERS, GRADES, Files, Labelled, Split
 from judgelm.benchmark.sets import Benchmark, find_benchmark
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError
 from judgelm.files import hash_file
 from judgelm.jsonl import LineFile
-from judgelm.judge.settings import JudgeSettings, Order
+from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, Order, judge_folder, prepare
 from judgelm.samples import PathLike, read_samples
 
 if TYPE_CHECKING:
-    from judgelm.benchmark.report import BenchmarkReport, Grades, Measured, OddRows
+    from judgelm.benchmark.report import BenchmarkReport, Grades, Measured
     from judgelm.engine.openai.server import Server
-    from judgelm.judge.choice import JudgeChoice, ModelChoice
     from judgelm.judge.log import OrderFile
 
 REPORT_FILE = "benchmark.json"
-SHOWN_ODD = 5
-"""rows that cannot be read of which it is said why"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +111,6 @@ def run_benchmark(
     Raises InputError as `read_benchmark` and `judge_folder` do, and where no row judged has a label.
     """
     from judgelm.benchmark.report import BenchmarkReport
-    from judgelm.judge.choice import prepare
-    from judgelm.judge.folder import judge_folder
     from judgelm.judge.kept import keep_questions
 
     found = read_benchmark(name, data, answers=answers, grades=grades)
@@ -139,7 +134,7 @@ def run_benchmark(
 
 def _measure(benchmark: Benchmark, split: Split, folder: Path) -> Measured | Grades:
     """All that is judged in a split's folder: with a teacher the published metrics too."""
-    from judgelm.benchmark.measure import measure, measure_grades
+    from judgelm.benchmark.report import measure, measure_grades
     from judgelm.evaluation.evaluation import measure_files
     from judgelm.evaluation.results import read_folder
 
@@ -170,9 +165,8 @@ def score_predictions(
 
     Raises InputError as `read_benchmark`, for a file that cannot be read or joined, and where its words are not clear.
     """
-    from judgelm.benchmark.measure import measure
     from judgelm.benchmark.predictions import predicted_samples, read_predictions
-    from judgelm.benchmark.report import BenchmarkReport, Predicted
+    from judgelm.benchmark.report import BenchmarkReport, OddRows, Predicted, measure
 
     if find_benchmark(name).task == "mmvet":
         raise InputError("mm-vet has no verdicts to score: --answers FILE names answers, --grades FILE grades")
@@ -189,9 +183,9 @@ def score_predictions(
         file=str(path),
         sha256=hash_file(path),
         vocabulary=given.vocabulary,
-        verdicts=sum(map(len, given.given.values())),
+        verdicts=sum(map(len, given.readings.values())),
         unparsed=given.unparsed,
-        odd_rows=_odd_rows(given.odd),
+        odd_rows=OddRows.of(given.odd),
         not_predicted=left,
     )
     report = BenchmarkReport(**_describe(found), predictions=described, metrics=metrics)
@@ -201,7 +195,7 @@ def score_predictions(
 
 
 def _describe(data: BenchmarkData) -> dict[str, Any]:
-    from judgelm.benchmark.report import DataFile
+    from judgelm.benchmark.report import DataFile, OddRows
 
     return {
         "benchmark": data.name,
@@ -210,11 +204,5 @@ def _describe(data: BenchmarkData) -> dict[str, Any]:
         "licence": data.benchmark.licence,
         "rows": {name: len(split.records) for name, split in data.splits.items()},
         "dropped": dict(data.labelled.dropped),
-        "odd_rows": _odd_rows(data.labelled.odd),
+        "odd_rows": OddRows.of(data.labelled.odd),
     }
-
-
-def _odd_rows(odd: Sequence[str]) -> OddRows:
-    from judgelm.benchmark.report import OddRows
-
-    return OddRows(count=len(odd), first=[one_line(each) for each in odd[:SHOWN_ODD]])

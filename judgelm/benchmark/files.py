@@ -12,9 +12,8 @@ from pathlib import Path
 from judgelm.benchmark.readers import Files
 from judgelm.benchmark.rows import read_rows
 from judgelm.benchmark.sets import HUB, SHA256, find_benchmark
-from judgelm.downloads import DownloadError, download
 from judgelm.errors import InputError, one_line
-from judgelm.files import cache_folder, hash_file, keep
+from judgelm.files import DownloadError, cache_folder, download, hash_file, keep
 from judgelm.samples import PathLike
 
 MOST_BYTES = 1 << 30
@@ -57,6 +56,7 @@ def _kept(name: str, url: str, path: Path) -> Path:
     """The file, fetched where it is not kept; of a zip archive the file of the path's name."""
     import httpx
 
+    digest = SHA256.get(url)
     # the hub's own variable, for mirrors
     address = url.replace(HUB, os.environ.get("HF_ENDPOINT", HUB).rstrip("/"), 1)
 
@@ -65,21 +65,16 @@ def _kept(name: str, url: str, path: Path) -> Path:
         fetched = download(address, work / "file", MOST_BYTES)
         if url.endswith(".zip"):
             fetched = _unpack(fetched, path.name)
-        _check(fetched, SHA256.get(url))
+        _check(fetched, digest)
         return fetched
 
     try:
-        return keep(path, name, fetch, lambda there: _is_kept(there, url))
+        return keep(path, name, fetch, lambda kept: kept.is_file() and digest in (None, hash_file(kept)))
     except (httpx.HTTPError, httpx.InvalidURL, DownloadError, OSError) as error:
         reason = one_line(str(error).strip().split("\n")[0]) or type(error).__name__
         raise InputError(
             f"benchmark {name}: {address} could not be fetched ({reason}); --data PATH takes a copy of the data"
         ) from None
-
-
-def _is_kept(path: Path, url: str) -> bool:
-    """Whether the file is there already, and is the one that the address is known to give."""
-    return path.is_file() and (url not in SHA256 or hash_file(path) == SHA256[url])
 
 
 def _unpack(archive: Path, name: str) -> Path:

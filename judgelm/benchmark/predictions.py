@@ -28,36 +28,18 @@ Given = tuple[Any, ...]
 class Predictions:
     """A file's verdicts by question_id, or by row where no row has an id."""
 
-    given: Mapping[str, Given]
+    readings: Mapping[str, Sequence[Reading]]
+    """a row's verdict, and where it has both orders that of the exchanged answers, in the data's order"""
     vocabulary: str
-    exchanged: bool = False
-    """whether a second verdict calls the answers as they were shown, exchanged"""
-    rows: int | None = None
+    rows: int | None
     """rows of the file where verdicts go by row, counted from 0"""
-    odd: Sequence[str] = ()
+    odd: Sequence[str]
     """what is wrong with the rows that could not be read"""
-
-    def reading(self, key: str) -> Reading:
-        """A verdict as a judgement; one that its vocabulary has not is unparsed."""
-        return self._read(self.given[key][0], exchanged=False)
-
-    def reversed_reading(self, key: str) -> Reading | None:
-        """The same of the exchanged answers, in the data's order; None where the row has no such verdict."""
-        given = self.given[key]
-        return None if len(given) < 2 else self._read(given[1], self.exchanged)
-
-    def _read(self, verdict: Any, exchanged: bool) -> Reading:
-        outcome = VOCABULARIES[self.vocabulary].read(normal_form(verdict))
-        if outcome is not None and exchanged:
-            outcome = outcome.swapped()
-        state = ParseState.FAILED if outcome is None else ParseState.OK
-        return Reading(str(verdict), state, None if outcome is None else _SCORES[outcome])
 
     @property
     def unparsed(self) -> int:
-        """Of all verdicts, of both orders."""
-        read = VOCABULARIES[self.vocabulary].read
-        return sum(read(normal_form(each)) is None for given in self.given.values() for each in given)
+        """Of all verdicts, of both orders, those that the vocabulary has not."""
+        return sum(each.scores is None for readings in self.readings.values() for each in readings)
 
 
 def read_predictions(path: Path, vocabulary: str | None = None) -> Predictions:
@@ -89,7 +71,20 @@ def read_predictions(path: Path, vocabulary: str | None = None) -> Predictions:
         vocabulary = find_vocabulary(words, str(path), _own_vocabulary(field, words))
     else:
         check_vocabulary(vocabulary, words, str(path))
-    return Predictions(given, vocabulary, field == _JUDGEBENCH, rows.count if id_field is None else None, rows.odd)
+    exchanged = (False, field == _JUDGEBENCH)
+    readings = {
+        key: [_reading(each, vocabulary, order) for each, order in zip(verdicts, exchanged, strict=False)]
+        for key, verdicts in given.items()
+    }
+    return Predictions(readings, vocabulary, rows.count if id_field is None else None, rows.odd)
+
+
+def _reading(verdict: Any, vocabulary: str, exchanged: bool) -> Reading:
+    """A verdict as a judgement; `exchanged`, it calls the answers as they were shown."""
+    outcome = VOCABULARIES[vocabulary].read(normal_form(verdict))
+    if outcome is None:
+        return Reading(str(verdict), ParseState.FAILED, None)
+    return Reading(str(verdict), ParseState.OK, _SCORES[outcome.swapped() if exchanged else outcome])
 
 
 def _verdict_field(lines: Sequence[Line]) -> str:
@@ -101,7 +96,7 @@ def _verdict_field(lines: Sequence[Line]) -> str:
     for name in (_VERDICT, *results, *_READERS, *_ONE_VERDICT):
         if name in names:
             return name
-    require(lines[0], _VERDICT, str)
+    require(lines[0], _VERDICT)
     return _VERDICT
 
 
@@ -115,9 +110,7 @@ def _own_vocabulary(field: str, words: Sequence[str]) -> str | None:
 
 
 def _one_verdict(line: Line, field: str) -> Given:
-    if field not in line.record:
-        require(line, field, str)
-    return (line.record[field],)
+    return (require(line, field),)
 
 
 def _of_judgebench(line: Line, field: str) -> Given:
@@ -164,7 +157,7 @@ def predicted_samples(
     samples = [
         _sample(Line(record, path, number), key, predictions)
         for number, (key, record) in enumerate(zip(keys, records, strict=True), start=1)
-        if key in predictions.given
+        if key in predictions.readings
     ]
     if not samples:
         raise InputError(f"{path}: none of its ids is one of the data's ({', '.join(keys[:3])}, ..)")
@@ -174,9 +167,10 @@ def predicted_samples(
 def _sample(line: Line, key: str, predictions: Predictions) -> JudgedSample:
     record = line.record
     category = record.get("category", record.get("subset"))
+    forward, *back = predictions.readings[key]
     return JudgedSample(
-        predictions.reading(key),
-        predictions.reversed_reading(key),
+        forward,
+        back[0] if back else None,
         key=id_key(record["question_id"]),
         question=record["question_body"],
         answers=(record["answer1_body"], record["answer2_body"]),

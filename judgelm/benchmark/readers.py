@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from judgelm.answers import mmvet_record
 from judgelm.benchmark.rows import Rows
 from judgelm.benchmark.vocabularies import FROM_ZERO, VOCABULARIES, normal_form
 from judgelm.errors import InputError
-from judgelm.evaluation.results import find_line, read_truth
+from judgelm.evaluation.results import LABELS, find_line, read_truth
 from judgelm.jsonl import (
     Line,
     Record,
@@ -25,14 +25,15 @@ from judgelm.jsonl import (
     read_text,
     require,
 )
-from judgelm.judgement import Outcome
 
-LABEL_OF = {Outcome.WIN: 1, Outcome.LOSE: 2, Outcome.TIE: 0}
+LABEL_OF = {outcome: label for label, outcome in LABELS.items()}
 ANSWERS, GRADES = "answers", "grades"
 """files that the user gives beside MM-Vet's own"""
 Files = Mapping[str, Path]
 """a benchmark's files by name"""
 Reader = Callable[[Files], "Labelled"]
+Make = Callable[[Line, int], Record]
+"""a sample of a row and its number among all rows, from 0"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +75,11 @@ class _Records:
         self.places: list[int] = []
         self._ids: dict[str, str] = {}
 
-    def read(self, path: Path, make: Callable[[Line], Record]) -> None:
+    def read(self, path: Path, make: Make) -> None:
         """Add what is made of each row; one that cannot be read, or has an id that is there already, is set aside."""
 
         def checked(line: Line) -> Record:
-            record = make(line)
+            record = make(line, self.rows.count - 1)
             key = id_key(record["question_id"])
             for name in _TEXTS:
                 if not encodable(record[name]):
@@ -92,28 +93,27 @@ class _Records:
             self.records.append(record)
             self.places.append(place)
 
-    def labelled(self, dropped: Mapping[str, int]) -> Labelled:
-        """One split, of the records that have a label."""
+    def labelled(self, reason: str | None) -> Labelled:
+        """One split, of the records that have a label; how many have none is said, where there is a `reason` for it."""
         kept = [(r, place) for r, place in zip(self.records, self.places, strict=True) if r["label"] is not None]
         split = Split("", [record for record, _ in kept], [place for _, place in kept])
+        dropped = {reason: len(self.records) - len(kept)} if reason else {}
         return Labelled((split,), dropped, self.rows.count, self.rows.odd)
 
 
-def _read_texts(line: Line) -> dict[str, str]:
-    return {name: read_text(line, name) for name in _TEXTS}
+def _read_texts(line: Line, *fields: str) -> dict[str, str]:
+    """Question and answers, which stand in these fields, if not in those of a judge sample."""
+    return {name: read_text(line, field) for name, field in zip(_TEXTS, fields or _TEXTS, strict=True)}
 
 
-def each_row(make: Callable[[Line, int], Record], unlabelled: str | None = None) -> Reader:
-    """The reader of files with a sample a row, `make` getting the row and its number among all rows, from 0.
-
-    Rows whose label is None are left out, and counted under the reason `unlabelled`.
-    """
+def each_row(make: Make, unlabelled: str | None = None) -> Reader:
+    """The reader of files with a sample a row; those whose label is None are left out, and counted as `unlabelled`."""
 
     def read(files: Files) -> Labelled:
         found = _Records()
         for path in files.values():
-            found.read(path, lambda line: make(line, found.rows.count - 1))
-        return found.labelled({unlabelled: _unlabelled(found.records)} if unlabelled else {})
+            found.read(path, make)
+        return found.labelled(unlabelled)
 
     return read
 
@@ -127,7 +127,7 @@ def read_judgelm_val(files: Files) -> Labelled:
     }
     judgements = {name: index_by_id(read_lines(path)) for name, path in teachers.items()}
 
-    def make(line: Line) -> Record:
+    def make(line: Line, row: int) -> Record:
         key, texts, labels = id_key(read_id(line)), _read_texts(line), {}
         for name, path in teachers.items():
             truth = read_truth(find_line(judgements[name], key, path, line, "judgement"))
@@ -166,14 +166,8 @@ def majority(votes: Sequence[int]) -> int | None:
     return label if 2 * count > len(votes) else None
 
 
-def _unlabelled(records: Iterable[Record]) -> int:
-    return sum(record["label"] is None for record in records)
-
-
 def _to_label(line: Line, field: str, vocabulary: str) -> int:
-    if field not in line.record:
-        require(line, field, str)
-    value = line.record[field]
+    value = require(line, field)
     outcome = VOCABULARIES[vocabulary].read(normal_form(value))
     if outcome is None:
         raise InputError(f"{line.where}: expected {field} to be {VOCABULARIES[vocabulary].help}, found {value!r}")
@@ -185,9 +179,7 @@ def judgebench(line: Line, row: int) -> Record:
     model = line.record.get("response_model")
     return {
         "question_id": read_id(line, "pair_id"),
-        "question_body": read_text(line, "question"),
-        "answer1_body": read_text(line, "response_A"),
-        "answer2_body": read_text(line, "response_B"),
+        **_read_texts(line, "question", "response_A", "response_B"),
         "answer1_model_id": model,
         "answer2_model_id": model,
         "label": _to_label(line, "label", "comparison"),
@@ -200,9 +192,7 @@ def llmbar(line: Line, row: int) -> Record:
     subset = line.path.parent.name
     return {
         "question_id": f"{subset}-{line.number - 1}",
-        "question_body": read_text(line, "input"),
-        "answer1_body": read_text(line, "output_1"),
-        "answer2_body": read_text(line, "output_2"),
+        **_read_texts(line, "input", "output_1", "output_2"),
         "label": _to_label(line, "label", "number"),
         "category": subset,
     }
@@ -212,9 +202,7 @@ def autoj(line: Line, row: int) -> Record:
     """Labels 0 first, 1 second, 2 tie; rows have no ids, so these are the row, from 0."""
     return {
         "question_id": row,
-        "question_body": read_text(line, "prompt"),
-        "answer1_body": read_text(line, "response 1"),
-        "answer2_body": read_text(line, "response 2"),
+        **_read_texts(line, "prompt", "response 1", "response 2"),
         "label": _to_label(line, "label", FROM_ZERO),
         "category": line.record.get("scenario"),
     }
@@ -260,11 +248,10 @@ def _read_vote(line: Line) -> Record | None:
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{line.where}: a conversation has no first question and answer") from None
     texts = {"question_body": asked, "answer1_body": first, "answer2_body": second}
-    texts_line = Line(texts, line.path, line.number)
     category = (question - 81) // 10 if isinstance(question, int) else -1
     return {
         "question_id": f"{question}-{models[0]}-{models[1]}",
-        **{name: read_text(texts_line, name) for name in texts},
+        **_read_texts(line._replace(record=texts)),
         "answer1_model_id": models[0],
         "answer2_model_id": models[1],
         "annotators": [],
@@ -282,12 +269,10 @@ def read_pairs(files: Files) -> Labelled:
     found = _Records()
     ids: dict[int, Any] = {}
 
-    def make(line: Line) -> Record:
+    def make(line: Line, row: int) -> Record:
         texts = _read_texts(line)
-        if "label" not in line.record:
-            require(line, "label", int)
+        require(line, "label")
         truth = read_truth(line)
-        row = found.rows.count - 1
         ids[row] = None if line.record.get("question_id") is None else read_id(line)
         return {**line.record, **texts, "question_id": row, "label": truth and LABEL_OF[truth.outcome]}
 
@@ -297,7 +282,7 @@ def read_pairs(files: Files) -> Labelled:
     own = None not in sources and len(set(map(id_key, sources))) == len(sources)
     for record, source in zip(found.records, sources, strict=True):
         record["question_id" if own else "source_id"] = source
-    return found.labelled({"no label": _unlabelled(found.records)})
+    return found.labelled("no label")
 
 
 def read_mmvet(files: Files) -> Labelled:

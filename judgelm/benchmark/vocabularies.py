@@ -69,6 +69,8 @@ VOCABULARIES = {
         "a number from 1.0, first, to 2.0, second; 1.5 or 0 is a tie", {"0": TIE, **_PLAIN}, scores=True
     ),
 }
+MEANINGS = "; ".join(f"{name}: {each.help}" for name, each in VOCABULARIES.items())
+_WAYS = f"--vocabulary takes {MEANINGS}"
 
 
 def normal_form(verdict: Any) -> str:
@@ -110,7 +112,7 @@ def find_vocabulary(words: Iterable[str], where: str, own: str | None = None) ->
     if sum(others.values()) > sum(counts[word] for word in known):
         raise InputError(
             f"{where}: no verdict that can be read in {sum(others.values())} of {counts.total()} rows, such as"
-            f" {_show(others)}; {_ways(VOCABULARIES)}"
+            f" {_show(others)}; {_WAYS}"
         )
     if own is not None and all(VOCABULARIES[own].read(word) is not None for word in known):
         return own
@@ -125,23 +127,16 @@ def find_vocabulary(words: Iterable[str], where: str, own: str | None = None) ->
     return next(iter(fitting))
 
 
-def check_vocabulary(name: str, words: Iterable[str], where: str) -> str:
-    """The name, where at least one of the verdicts is a word of it; raises InputError where none is."""
+def check_vocabulary(name: str, words: Iterable[str], where: str) -> None:
+    """Raises InputError where none of the verdicts is a word of it."""
     counts = Counter(word for word in words if word)
     if counts and all(VOCABULARIES[name].read(word) is None for word in counts):
-        raise InputError(
-            f"{where}: --vocabulary {name} has none of these verdicts: {_show(counts)}; {_ways(VOCABULARIES)}"
-        )
-    return name
+        raise InputError(f"{where}: --vocabulary {name} has none of these verdicts: {_show(counts)}; {_WAYS}")
 
 
 def _show(words: Mapping[str, int]) -> str:
     most = sorted(words, key=lambda word: (-words[word], word))[:_SHOWN]
     return ", ".join(repr(one_line(word)[:30]) for word in most)
-
-
-def _ways(vocabularies: Mapping[str, Vocabulary]) -> str:
-    return f"--vocabulary takes {'; '.join(f'{name}: {each.help}' for name, each in vocabularies.items())}"
 
 
 def _fits(name: str, known: Collection[str]) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
+from judgelm.commands.choose import choose_judge, choose_settings
+from judgelm.commands.judge import print_judgements
 from judgelm.commands.rank import add_ranking_arguments, choose_ranking, write_ranking
 from judgelm.console import at_least
-from judgelm.flags import add_judging_arguments, add_keep_judged_argument, add_model_arguments, add_scores_only_argument
+from judgelm.flags import add_model_arguments, add_run_arguments
 
 HELP = "judge many models' answers in pairs and rank them"
 DESCRIPTION = (
@@ -39,15 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_ranking_arguments(parser)
     add_model_arguments(parser)
-    add_scores_only_argument(parser)
-    add_judging_arguments(parser)
-    add_keep_judged_argument(parser)
+    add_run_arguments(parser, orders=False)
 
 
 def run(args: argparse.Namespace) -> None:
     """Pair, judge what is not judged yet, and rank."""
-    from judgelm.commands.choose import choose_judge, choose_settings
-    from judgelm.commands.judge import print_judgements
     from judgelm.ranking import run_arena
     from judgelm.report.ranking_table import describe
 

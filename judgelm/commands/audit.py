@@ -6,8 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from judgelm.commands.choose import choose_judge
+from judgelm.commands.judge import print_note
 from judgelm.errors import InputError
 from judgelm.flags import add_file_arguments, add_judging_arguments, add_model_arguments
+from judgelm.judge import prepare
 
 HELP = "measure a judge's biases"
 DESCRIPTION = (
@@ -16,8 +19,6 @@ DESCRIPTION = (
     "questions and a verdict against a threshold. Writes audit.json; after any interruption the same "
     "command goes on where it stopped."
 )
-
-
 AUDIT_FILE = "audit.json"
 
 
@@ -62,9 +63,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Audit a judge and print what was found."""
     from judgelm.audit import AuditSettings, run_audit
-    from judgelm.commands.choose import choose_judge
-    from judgelm.commands.judge import print_note
-    from judgelm.judge.choice import prepare
     from judgelm.report.terminal import findings_table
 
     settings = AuditSettings(

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.benchmark import BENCHMARKS, VOCABULARIES, check_benchmark
+from judgelm.benchmark import BENCHMARKS, VOCABULARIES, check_benchmark, run_benchmark, score_predictions
+from judgelm.benchmark.vocabularies import MEANINGS
+from judgelm.commands.choose import choose_judge, choose_settings
+from judgelm.commands.judge import print_note
 from judgelm.errors import InputError
-from judgelm.flags import (
-    add_judging_arguments,
-    add_keep_judged_argument,
-    add_model_arguments,
-    add_orders_argument,
-    add_scores_only_argument,
-)
+from judgelm.flags import add_model_arguments, add_run_arguments
 from judgelm.jsonl import dump_line
 
 if TYPE_CHECKING:
-    from judgelm.benchmark.report import BenchmarkReport, Grades, Measured, OddRows
+    from judgelm.benchmark.report import BenchmarkReport, OddRows
 
 HELP = "measure a judge, or verdicts, on a benchmark"
 DESCRIPTION = (
@@ -28,9 +24,6 @@ DESCRIPTION = (
     "verdicts that are there already. Tables with 95 % intervals; the last line of the output is one "
     "JSON object. After any interruption the same command goes on where it stopped."
 )
-
-
-_VERDICTS = "; ".join(f"{name}: {each.help}" for name, each in VOCABULARIES.items())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--vocabulary",
         choices=tuple(VOCABULARIES),
-        help=f"what the verdicts of the whole file mean: {_VERDICTS} (default: found from the file's words)",
+        help=f"what the verdicts of the whole file mean: {MEANINGS} (default: found from the file's words)",
     )
     group.add_argument(
         "--answers", metavar="FILE", help='mm-vet: the vision model\'s answers, {"v1_0": "text", ..}, which are judged'
@@ -70,34 +63,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='mm-vet: grades from 0 to 1 to compare with, {"v1_0": 0.5, ..}, lists of runs, or GPT-4\'s files',
     )
     add_model_arguments(parser)
-    add_orders_argument(parser)
-    add_scores_only_argument(parser)
-    add_judging_arguments(parser)
-    add_keep_judged_argument(parser)
+    add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Judge or score, print a table and as the last line one JSON object, keep the same in benchmark.json."""
-    _check_flags(args)
+    check_benchmark(args.name, args.answers, args.grades)
+    if not args.predictions and args.vocabulary is not None:
+        raise InputError("--vocabulary says how --predictions FILE is read")
+    if not args.predictions and args.output_dir is None:
+        raise InputError("--output-dir DIR is needed: judgements are kept there")
     report = _score(args) if args.predictions else _judge(args)
     if args.output_dir:
         print(f"written to {Path(args.output_dir).expanduser()}")
     sys.stdout.write(dump_line(report.to_record()))
 
 
-def _check_flags(args: argparse.Namespace) -> None:
-    check_benchmark(args.name, args.answers, args.grades)
-    if args.predictions is None:
-        if args.vocabulary is not None:
-            raise InputError("--vocabulary says how --predictions FILE is read")
-        if args.output_dir is None:
-            raise InputError("--output-dir DIR is needed: judgements are kept there")
-
-
 def _judge(args: argparse.Namespace) -> BenchmarkReport:
-    from judgelm.benchmark import run_benchmark
-    from judgelm.commands.choose import choose_judge, choose_settings
-    from judgelm.commands.judge import print_note
     from judgelm.report.terminal import cost_line, counts_line
 
     found = run_benchmark(
@@ -116,8 +98,7 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
     for name, judged in found.judged.items():
         for order, each in judged.items():
             print(f"{name}{' ' * bool(name)}{counts_line(order, each.counts)}")
-    _print_metrics(found.report.metrics, args.model_id or found.judge.model_id)
-    _print_dropped(found.report)
+    _print_report(found.report, args.model_id or found.judge.model_id)
     if found.judge.prices:
         counts = [each.counts for judged in found.judged.values() for each in judged.values()]
         print(cost_line(counts, found.judge.prices))
@@ -126,12 +107,9 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
 
 
 def _score(args: argparse.Namespace) -> BenchmarkReport:
-    from judgelm.benchmark import score_predictions
-
     report = score_predictions(args.name, args.predictions, args.vocabulary, data=args.data, output_dir=args.output_dir)
     given = report.predictions
-    _print_metrics(report.metrics, Path(args.predictions).name)
-    _print_dropped(report)
+    _print_report(report, Path(args.predictions).name)
     if given is not None:
         _print_odd(given.odd_rows)
         print(f"verdicts read as {given.vocabulary}: {VOCABULARIES[given.vocabulary].help}")
@@ -139,13 +117,13 @@ def _score(args: argparse.Namespace) -> BenchmarkReport:
     return report
 
 
-def _print_metrics(metrics: Mapping[str, Measured | Grades], judge: str) -> None:
+def _print_report(report: BenchmarkReport, judge: str) -> None:
     from judgelm.benchmark.report import Measured
     from judgelm.report.benchmark_tables import grades_table, published_table
     from judgelm.report.summary_tables import summary_tables
 
     published = {}
-    for name, measured in metrics.items():
+    for name, measured in report.metrics.items():
         if not isinstance(measured, Measured):
             print(f"{name}\n{grades_table(measured.to_record())}\n")
             continue
@@ -154,9 +132,6 @@ def _print_metrics(metrics: Mapping[str, Measured | Grades], judge: str) -> None
             published[name] = measured.published
     if published:
         print(f"{published_table(published, judge)}\n")
-
-
-def _print_dropped(report: BenchmarkReport) -> None:
     if any(report.dropped.values()):
         print(f"rows left out: {', '.join(f'{count} {reason}' for reason, count in report.dropped.items() if count)}")
     _print_odd(report.odd_rows)
@@ -164,6 +139,4 @@ def _print_dropped(report: BenchmarkReport) -> None:
 
 def _print_odd(odd: OddRows) -> None:
     if odd.count:
-        print(
-            "\n".join((f"rows left out because they cannot be read: {odd.count}", *(f"  {row}" for row in odd.first)))
-        )
+        print(f"rows left out because they cannot be read: {odd.count}", *odd.first, sep="\n  ")

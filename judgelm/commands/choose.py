@@ -7,24 +7,15 @@ import os
 from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
-from judgelm.judge.choice import ModelChoice
-from judgelm.judge.placement import Placement, place
-from judgelm.judge.settings import JudgeSettings
+from judgelm.judge import JudgeSettings, ModelChoice, place
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
 
 BASE_URL_VARIABLE = "OPENAI_BASE_URL"
 KEY_VARIABLE = "OPENAI_API_KEY"
-_OF_A_MODEL = (
-    "device",
-    "batch_tokens",
-    "num_gpus_total",
-    "num_replicas",
-    "ray_address",
-    "max_gpu_memory",
-    "quantization",
-)
+_OF_REPLICAS = ("num_gpus_total", "num_replicas", "ray_address")
+_OF_A_MODEL = ("device", "batch_tokens", *_OF_REPLICAS, "max_gpu_memory", "quantization")
 _OF_A_SERVER = ("base_url", "api_key_variable", "requests_per_minute", "request_fields", "price_per_million_tokens")
 """flags that mean nothing to the other engine; None where they are not given"""
 
@@ -39,22 +30,9 @@ def choose_judge(args: argparse.Namespace) -> ModelChoice | Server:
 
 def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
     """A model in this process, or replicas of it in processes of their own."""
-    return ModelChoice(
-        name,
-        args.engine,
-        args.dtype,
-        args.quantization,
-        args.device,
-        args.batch_tokens,
-        args.max_gpu_memory,
-        args.constrained,
-        choose_placement(args),
-    )
-
-
-def choose_placement(args: argparse.Namespace) -> Placement:
-    """How many replicas there are, and where."""
-    return place(args.device, args.num_gpus_per_model, args.num_gpus_total, args.num_replicas, args.ray_address)
+    names = ("engine", "dtype", "quantization", "device", "batch_tokens", "max_gpu_memory", "constrained")
+    replicas = place(args.device, args.num_gpus_per_model, args.num_gpus_total, args.num_replicas, args.ray_address)
+    return ModelChoice(name, **{each: getattr(args, each) for each in names}, placement=replicas)
 
 
 def choose_server(args: argparse.Namespace) -> Server:

@@ -6,19 +6,12 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from judgelm.flags import (
-    add_input_arguments,
-    add_judging_arguments,
-    add_keep_judged_argument,
-    add_model_arguments,
-    add_orders_argument,
-    add_scores_only_argument,
-)
-from judgelm.judge.settings import Order, check_orders
-from judgelm.samples import find_task, read_samples
+from judgelm.commands.choose import choose_judge, choose_settings
+from judgelm.flags import add_input_arguments, add_model_arguments, add_run_arguments
+from judgelm.judge import JudgeChoice, Order, check_orders, judge_folder, prepare
+from judgelm.samples import read_samples
 
 if TYPE_CHECKING:
-    from judgelm.judge.choice import JudgeChoice
     from judgelm.judge.log import OrderFile
 
 HELP = "judge a JSONL file of answers into a folder"
@@ -35,33 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir", required=True, metavar="DIR", help="gets forward.jsonl, reversed.jsonl, run.json"
     )
-    add_orders_argument(parser)
-    add_scores_only_argument(parser)
-    add_judging_arguments(parser)
-    add_keep_judged_argument(parser)
+    add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Judge a file into a folder, then say what came of it."""
-    from judgelm.commands.choose import choose_judge, choose_settings
-    from judgelm.judge.choice import prepare
-    from judgelm.judge.folder import judge_folder
-
-    task = find_task(args.task).name
-    check_orders(args.orders or "forward", task)
+    check_orders(args.orders or "forward", args.task)
     samples = read_samples(
-        args.question_file,
-        task,
-        reference_file=args.reference_file,
-        num_answers=args.answer_num,
-        seed=args.seed,
+        args.question_file, args.task, reference_file=args.reference_file, num_answers=args.answer_num, seed=args.seed
     )[: args.limit]
     judge = prepare(choose_judge(args))
     found = judge_folder(
         samples,
         args.output_dir,
         judge,
-        choose_settings(args, task, args.scores_only),
+        choose_settings(args, args.task, args.scores_only),
         orders=args.orders,
         model_id=args.model_id,
         keep_judged=args.keep_judged,

@@ -9,7 +9,7 @@ from judgelm.flags import add_input_arguments
 from judgelm.jsonl import dump_line
 from judgelm.judge.settings import check_orders
 from judgelm.prompt import render_prompt
-from judgelm.samples import find_task, read_samples
+from judgelm.samples import read_samples
 
 HELP = "print the prompts a judge would see"
 DESCRIPTION = "Print {question_id, prompt} as JSON Lines, for other engines and for a look. Loads no model."
@@ -24,11 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print them."""
-    task = find_task(args.task).name
-    check_orders("reversed" if args.reverse else "forward", task)
+    check_orders("reversed" if args.reverse else "forward", args.task)
     samples = read_samples(
-        args.question_file, task, reference_file=args.reference_file, num_answers=args.answer_num, seed=args.seed
+        args.question_file, args.task, reference_file=args.reference_file, num_answers=args.answer_num, seed=args.seed
     )
     for sample in samples:
         shown = sample.swapped() if args.reverse else sample
-        sys.stdout.write(dump_line({"question_id": sample.question_id, "prompt": render_prompt(shown, task)}))
+        sys.stdout.write(dump_line({"question_id": sample.question_id, "prompt": render_prompt(shown, args.task)}))

@@ -13,9 +13,7 @@ from judgelm.commands.judge import print_note
 from judgelm.console import Parser, at_least, none_or_text, run_main
 from judgelm.evaluation import evaluate_files
 from judgelm.flags import add_generation_arguments, add_keep_judged_argument
-from judgelm.judge.choice import prepare
-from judgelm.judge.folder import judge_answer_file
-from judgelm.judge.settings import Order
+from judgelm.judge import Order, judge_answer_file, prepare
 from judgelm.prompt import TASKS
 from judgelm.report.terminal import counts_line, win_lines
 from judgelm.samples import read_samples
@@ -73,7 +71,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
 def published_parser(task: str) -> Parser:
     """Flags of the paper's gen_model_judgement scripts, as they are published."""
     parser = Parser(description=f"Judge a JSONL file; task {task}: {TASKS[task].help}.")
-    parser.set_defaults(reference_file=None, if_reverse_answers=0, answer_num=None)
+    parser.set_defaults(engine="hf", reference_file=None, if_reverse_answers=0, answer_num=None)
     parser.add_argument("--model-path", required=True, help="hub id, local folder, PEFT adapter folder, or tiny")
     parser.add_argument("--model-id", required=True, help="name of the judge in the records")
     parser.add_argument("--question-file", required=True, help="judge samples, JSON Lines")
@@ -98,7 +96,6 @@ def published_parser(task: str) -> Parser:
     parser.set_defaults(
         scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None
     )
-    parser.set_defaults(engine="hf")
     return parser
 
 

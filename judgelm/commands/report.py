@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from judgelm.console import number
 from judgelm.report import write_report
 from judgelm.report.disagreement import MOST_SAMPLES
 
@@ -29,21 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--most-samples",
-        type=_count,
+        type=number(int, lambda found: found >= 0, "0 or more"),
         default=MOST_SAMPLES,
         metavar="N",
         help="samples with the largest disagreement that are shown to be read",
     )
-
-
-def _count(value: str) -> int:
-    number = int(value)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"expected 0 or more, found {value}")
-    return number
-
-
-_count.__name__ = "number"
 
 
 def run(args: argparse.Namespace) -> None:

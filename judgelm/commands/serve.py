@@ -55,26 +55,6 @@ def run(args: argparse.Namespace) -> None:
 
     if args.workers_only != (args.controller_address is not None):
         raise InputError("--workers-only and --controller-address URL belong together")
-    serve(
-        ServeSettings(
-            models=tuple(args.model),
-            num_workers=args.num_workers,
-            num_gpus_per_worker=args.num_gpus_per_worker,
-            device=args.device,
-            dtype=args.dtype,
-            quantization=args.quantization,
-            batch_tokens=args.batch_tokens,
-            chat_format=args.chat_format,
-            host=args.host,
-            port=args.port,
-            api_port=args.api_port,
-            controller_host=args.controller_host,
-            controller_port=args.controller_port,
-            worker_host=args.worker_host,
-            allowed_hosts=tuple(args.allowed_hosts),
-            controller_address=args.controller_address,
-            share=args.share,
-            gradio_auth_path=args.gradio_auth_path,
-            log_dir=Path(args.log_dir),
-        )
-    )
+    given = {name: value for name, value in vars(args).items() if name in ServeSettings.__dataclass_fields__}
+    given |= {"models": tuple(args.model), "allowed_hosts": tuple(args.allowed_hosts), "log_dir": Path(args.log_dir)}
+    serve(ServeSettings(**given))

@@ -12,7 +12,7 @@ DESCRIPTION = "Look at training rows before they are trained on."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The actions, of which there is one."""
+    """The actions, of which there is one: check."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=Parser)
     check = actions.add_parser(
         "check",
@@ -20,26 +20,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Count rows, skipped rows, scores, double rows and questions shared with a validation file. Exit"
         " code 1 where a share is above its threshold.",
     )
-    _add_check_arguments(check)
-
-
-def _add_check_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `judgelm train-data check`."""
-    parser.add_argument("file", metavar="FILE", help="training rows: a JSONL file, or a data set of the hub")
-    parser.add_argument(
+    check.add_argument("file", metavar="FILE", help="training rows: a JSONL file, or a data set of the hub")
+    check.add_argument(
         "--tokenizer", metavar="MODEL", help="count tokens as this model would: hub id, local folder or tiny-base"
     )
-    parser.add_argument(
+    check.add_argument(
         "--model-max-length", type=at_least(1), default=2048, metavar="N", help="most tokens of an example"
     )
-    parser.add_argument("--validation-file", metavar="FILE", help="training rows on which a judge will be measured")
+    check.add_argument("--validation-file", metavar="FILE", help="training rows on which a judge will be measured")
     for name, default, what in (
         ("skipped", 5.0, "rows that cannot be trained on"),
         ("shortened", 20.0, "rows whose answers must be shortened"),
         ("double", 10.0, "rows with a question and answers that stand in the file already"),
         ("overlap", 0.0, "validation questions that stand in the training file too"),
     ):
-        parser.add_argument(
+        check.add_argument(
             f"--max-{name}", type=percentage, default=default, metavar="PERCENT", help=f"most {what}, in percent"
         )
 
@@ -66,11 +61,10 @@ def run(args: argparse.Namespace) -> None:
         common = counts.overlap(validation)
         print(f"validation: {common} of {len(validation.questions)} questions stand in the training file too")
         shares["overlap"] = 100 * common / max(1, len(validation.questions))
-    above = False
-    for name, share in shares.items():
-        limit = getattr(args, f"max_{name}")
-        if share > limit:
-            above = True
-            print(f"judgelm: {name}: {share:.1f} %, expected at most {limit:g} % (--max-{name})", file=sys.stderr)
+    limits = {name: getattr(args, f"max_{name}") for name in shares}
+    above = [name for name in shares if shares[name] > limits[name]]
+    for name in above:
+        said = f"{shares[name]:.1f} %, expected at most {limits[name]:g} % (--max-{name})"
+        print(f"judgelm: {name}: {said}", file=sys.stderr)
     if above:
         sys.exit(1)

@@ -83,15 +83,9 @@ def _prepare_model(choice: ModelChoice) -> JudgeChoice:
         "dtype": placement.choose_dtype(choice.dtype),
         "quantization": choice.quantization,
     }
-    options: dict[str, Any] = {
-        "device": choice.device,
-        "batch_tokens": choice.batch_tokens,
-        "num_gpus": placement.gpus_each or 1,
-        "max_gpu_memory": choice.max_gpu_memory,
-        "quantization": choice.quantization,
-        "constrained": constrained,
-        "engine": choice.engine,
-    }
+    names = ("device", "batch_tokens", "max_gpu_memory", "quantization", "engine")
+    options: dict[str, Any] = {name: getattr(choice, name) for name in names}
+    options |= {"num_gpus": placement.gpus_each or 1, "constrained": constrained}
     load: Callable[[], JudgeLike] = functools.partial(Judge.load, folder, dtype=choice.dtype, **options)
     if not placement.alone:
         # all replicas compute in what run.json names, whatever their nodes could

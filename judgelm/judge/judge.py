@@ -13,13 +13,12 @@ from judgelm.encoding import PromptTooLong
 from judgelm.engine.interface import Engine, FinishReason, Generation, LoadOptions, Request, Sampling
 from judgelm.engine.loading import find_loader
 from judgelm.judge.judged import Judged
-from judgelm.judge.settings import ORDERS, Done, JudgeSettings, Order, check_orders
+from judgelm.judge.settings import Done, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
 from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
 from judgelm.sample import Sample
-from judgelm.samples import find_task
 from judgelm.verdict import Verdict
 
 _WINDOW = 2048
@@ -82,19 +81,12 @@ class Judge:
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
         """
-        find_task(task)
+        asked = check_orders(orders, task)
         if len({sample.key for sample in samples}) < len(samples):
             raise ValueError("question_id must be different for each sample")
         settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring)
-        found: dict[Order, dict[str, Judged]] = {"forward": {}, "reversed": {}}
-        for judged in self.run(samples, check_orders(orders, task), settings):
-            found[judged.order][judged.sample.key] = judged
-        verdicts = []
-        for sample in samples:
-            both = [found[order].get(sample.key) for order in ORDERS["both"]]
-            forward, back = (one.judgement if one else None for one in both)
-            verdicts.append(Verdict.of(sample, forward, back, *(one.distribution if one else None for one in both)))
-        return verdicts
+        read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
+        return [Verdict(read.get(("forward", each.key)), read.get(("reversed", each.key)), each) for each in samples]
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -105,12 +97,8 @@ class Judge:
         self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
     ) -> Generator[Judged, None, None]:
         """Judge in one order or both, yielding judgements as they finish; those in `done` are left out."""
-        for block in self.blocks(samples, settings.task):
+        for block in plan_blocks(samples, settings.task, self.engine.block):
             yield from self.run_block(block, orders, settings, done)
-
-    def blocks(self, samples: Iterable[Sample], task: str) -> Iterator[list[Sample]]:
-        """The samples in the parts in which they are generated: see `plan_blocks`."""
-        return plan_blocks(samples, task, self.engine.block)
 
     def run_block(
         self, block: Sequence[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()

@@ -11,6 +11,7 @@ from judgelm.judge.settings import Order
 from judgelm.judgement import Judgement
 from judgelm.prompt import count_markers
 from judgelm.sample import Sample
+from judgelm.verdict import Reading
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
@@ -30,6 +31,13 @@ class Judged:
     """tokens cut from each answer"""
     distribution: Distribution | None = None
     """of the score lines, with scoring `expected`"""
+
+    @property
+    def reading(self) -> Reading:
+        """The same of the answers in the file's order."""
+        likely = self.distribution
+        outcomes, expected = (likely.outcomes, likely.expected) if likely else (None, None)
+        return Reading.of(self.judgement, outcomes, expected, self.order == "reversed")
 
     def to_record(self) -> Record:
         """The output record's own keys; `pred_text` is the generation as written, without the task's prefill."""

@@ -65,7 +65,7 @@ class Questions:
         shown = self._shown.get(id_key(line.record["question_id"]))
         if shown is None:
             return False
-        record = _as_forward(line.record, order)
+        record = swap_fields(line.record) if order == "reversed" else line.record
         try:
             reference = record.get("reference") if shown.has_reference else None
             sample = make_sample(line._replace(record=record), *self._how, reference)
@@ -90,31 +90,20 @@ def _digest(sample: Sample) -> bytes:
     return hashlib.blake2b(shown.encode(), digest_size=16).digest()
 
 
-def _as_forward(record: Record, order: Order) -> Record:
-    return swap_fields(record) if order == "reversed" else record
-
-
+@dataclass(frozen=True)
 class Stored:
     """The output files of a run, and what the judgements in them must be: of one task and judge, and of its samples."""
 
-    def __init__(
-        self,
-        outputs: Mapping[Order, Path],
-        samples: Sequence[Sample],
-        settings: JudgeSettings,
-        model_id: str,
-        num_answers: int | None,
-    ) -> None:
-        self.outputs = outputs
-        self._samples = samples
-        self._settings = settings
-        self._model_id = model_id
-        self._num_answers = num_answers
+    outputs: Mapping[Order, Path]
+    samples: Sequence[Sample]
+    settings: JudgeSettings
+    model_id: str
+    num_answers: int | None
 
     @functools.cached_property
     def questions(self) -> Questions:
         """Reads the whole question file; a run that begins anew does without."""
-        return Questions(self._samples, self._settings.task, self._num_answers, self._settings.seed)
+        return Questions(self.samples, self.settings.task, self.num_answers, self.settings.seed)
 
     @property
     def begun(self) -> list[Path]:
@@ -137,21 +126,20 @@ class Stored:
     def _check(self, order: Order) -> Check:
         def check(line: Line) -> None:
             record = JudgementRecord.from_line(line)
-            wanted = {"pred_order": order, "pred_task": self._settings.task, "pred_model_id": self._model_id}
+            wanted = {"pred_order": order, "pred_task": self.settings.task, "pred_model_id": self.model_id}
             for name, value in wanted.items():
                 if (found := getattr(record, name)) not in (value, None):
                     raise InputError(f"{line.where}: expected {name} {value!r}, found {found!r}; {WAY_OUT}")
 
         return check
 
-    def count_matches(self) -> tuple[int, int]:
-        """How many judgements hold for the samples of now, and how many there are."""
-        found = [
-            self.questions.match(line, order)
+    def matches(self) -> dict[tuple[Order, str], bool]:
+        """Of each judgement that is there, whether it holds for the samples of now."""
+        return {
+            (order, key): self.questions.match(line, order)
             for order, path in self.outputs.items()
-            for _, _, line in read_output(path, self._check(order))
-        ]
-        return sum(found), len(found)
+            for key, _, line in read_output(path, self._check(order))
+        }
 
     def keep_matches(self) -> tuple[int, int]:
         """Move judgements aside that do not hold for the samples of now; the others are as those of a run begun.
@@ -159,24 +147,29 @@ class Stored:
         Returns how many were kept and left out. Ended at any point, it can be done again. Raises InputError for a
         damaged line before anything is changed.
         """
-        kept, total = self.count_matches()
+        matches = self.matches()
         aside = {order: _read_aside(left_out_of(path)) for order, path in self.outputs.items()}
         for order, path in self.outputs.items():
             if not is_begun(path):
                 continue
-            gone = map(dump_line, self._select(order, matching=False))
-            if new := [line for line in gone if line not in aside[order]]:
-                write_text(left_out_of(path), [*aside[order], *new])
-            records = self._select(order, matching=True)
-            write_text(partial_of(path), (dump_line(self.questions.renew(record, order)) for record in records))
+            write_text(partial_of(path), self._renewed(order, matches, aside[order]))
             with writing(path):
                 path.unlink(missing_ok=True)
-        return kept, total - kept
+        kept = sum(matches.values())
+        return kept, len(matches) - kept
 
-    def _select(self, order: Order, matching: bool) -> Iterator[Record]:
-        for _, _, line in read_output(self.outputs[order], self._check(order)):
-            if self.questions.match(line, order) is matching:
-                yield line.record
+    def _renewed(
+        self, order: Order, matches: Mapping[tuple[Order, str], bool], aside: dict[str, None]
+    ) -> Iterator[str]:
+        """The lines that are kept. The others are written aside at the end, before these are put in place."""
+        path, before = self.outputs[order], len(aside)
+        for key, _, line in read_output(path, lambda _: None):
+            if matches.get((order, key)):
+                yield dump_line(self.questions.renew(line.record, order))
+            else:
+                aside[dump_line(line.record)] = None
+        if len(aside) > before:
+            write_text(left_out_of(path), aside)
 
 
 def left_out_of(path: Path) -> Path:

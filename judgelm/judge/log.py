@@ -112,7 +112,7 @@ def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
         if not holds_lines(file):
             continue
         lines = LineFile(file, finite=False, ours=True)
-        for row, raw in lines.select_raw(range(len(lines) - (file != path and _Tail.read(file).is_half))):
+        for row, raw in lines.select_raw(range(len(lines) - (file != path and _is_half(_tail(file)[1])))):
             line, mark = lines.parse(row, raw), hash(raw.strip())
             check(line)
             key = id_key(line.record["question_id"])
@@ -132,38 +132,26 @@ def judgement_fields(record: Record) -> Record:
     return {name: value for name, value in record.items() if name.startswith("pred_") or name == "tstamp"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Tail:
-    """What stands behind the last newline of a file."""
+def _tail(path: Path) -> tuple[int, bytes]:
+    """What stands behind the last newline of a file, and the byte at which it begins: read from the end, in blocks."""
+    with path.open("rb") as file:
+        begin, text = file.seek(0, os.SEEK_END), b""
+        while begin and b"\n" not in text:
+            size = min(_BLOCK, begin)
+            begin = file.seek(begin - size)
+            text = file.read(size) + text
+    newline = text.rfind(b"\n") + 1
+    return begin + newline, text[newline:]
 
-    begin: int
-    text: bytes
 
-    @classmethod
-    def read(cls, path: Path) -> _Tail:
-        """Read from the end, in blocks, no further than that newline."""
-        with path.open("rb") as file:
-            begin = file.seek(0, os.SEEK_END)
-            blocks: list[bytes] = []
-            newline = -1
-            while begin and newline < 0:
-                size = min(_BLOCK, begin)
-                begin = file.seek(begin - size)
-                block = file.read(size)
-                newline = block.rfind(b"\n")
-                blocks.append(block[newline + 1 :])
-            begin += newline + 1
-        return cls(begin, b"".join(reversed(blocks)))
-
-    @property
-    def is_half(self) -> bool:
-        """Whether it is something, and not a whole record that lacks its newline alone."""
-        if not self.text.strip():
-            return False
-        try:
-            return not isinstance(json.loads(self.text), dict)
-        except (ValueError, RecursionError):
-            return True
+def _is_half(tail: bytes) -> bool:
+    """Whether it is something, and not a whole record that lacks its newline alone."""
+    if not tail.strip():
+        return False
+    try:
+        return not isinstance(json.loads(tail), dict)
+    except (ValueError, RecursionError):
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +186,7 @@ class Log:
         self.path = path
         self.partial = partial_of(path)
         self._places: dict[str, Place] = {}
-        self._counts = new_counts()
+        self._counts = count_records(())
         for key, place, line in read_output(path, check):
             check_sample(line)
             self._add(key, place, line.record)
@@ -210,17 +198,17 @@ class Log:
 
     def _add(self, key: str, place: Place, record: Record) -> None:
         self._places[key] = place
-        count_record(self._counts, record)
+        count_records([record], self._counts)
 
     def open(self) -> None:
         """Mend what a killed process left, and be ready for more."""
         with writing(self.partial):
             self._file = self.partial.open("ab", buffering=0)
-            tail = _Tail.read(self.partial)
-            if tail.is_half:
+            begin, tail = _tail(self.partial)
+            if _is_half(tail):
                 # it is judged again
-                self._file.truncate(tail.begin)
-            elif tail.text:
+                self._file.truncate(begin)
+            elif tail:
                 self._file.write(b"\n")
             self._end = self._file.seek(0, os.SEEK_END)
 
@@ -284,29 +272,20 @@ _REASONS = {"length": "length_limit", **{name: name for name in (PROMPT_TOO_LONG
 """finish reasons that are counted -> how they are called there"""
 
 
-def count_records(records: Iterable[Record]) -> dict[str, int]:
-    """How the judgements of one order came out."""
-    counts = new_counts()
+def count_records(records: Iterable[Record], counts: dict[str, int] | None = None) -> dict[str, int]:
+    """How the judgements of one order came out, added to `counts`, where these are given."""
+    if counts is None:
+        names = ("total", *ParseState, "shortened", *_REASONS.values(), *Outcome, "suspicious_markers")
+        counts = {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
     for record in records:
-        count_record(counts, record)
+        counts["total"] += 1
+        counts[record["pred_parse"]] += 1
+        counts["shortened"] += record["pred_shortened"] is not None
+        if record["pred_finish_reason"] in _REASONS:
+            counts[_REASONS[record["pred_finish_reason"]]] += 1
+        if record["pred_outcome"] is not None:
+            counts[record["pred_outcome"]] += 1
+        counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
+        counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
+        counts["generated_tokens"] += record["pred_tokens"]
     return counts
-
-
-def new_counts() -> dict[str, int]:
-    """Of no judgement."""
-    names = ["total", *ParseState, "shortened", *_REASONS.values(), *Outcome, "suspicious_markers"]
-    return {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
-
-
-def count_record(counts: dict[str, int], record: Record) -> None:
-    """Add one."""
-    counts["total"] += 1
-    counts[record["pred_parse"]] += 1
-    counts["shortened"] += record["pred_shortened"] is not None
-    if record["pred_finish_reason"] in _REASONS:
-        counts[_REASONS[record["pred_finish_reason"]]] += 1
-    if record["pred_outcome"] is not None:
-        counts[record["pred_outcome"]] += 1
-    counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
-    counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
-    counts["generated_tokens"] += record["pred_tokens"]

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,14 +60,6 @@ def _is_here(folder: ModelFolder) -> bool:
     return folder.path.is_dir() and (folder.base is None or _is_here(folder.base))
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What a replica says when it is ready."""
-
-    node: str
-    engine: Mapping[str, Any]
-
-
 class Replica:
     """A judge in a process of its own: Ray's actor."""
 
@@ -76,14 +68,14 @@ class Replica:
         self._threads = threads
         self._judge: Judge | None = None
 
-    def load(self) -> Iterator[Loaded]:
-        """Load the model. A stream of one, so that whoever waits for it can wait for blocks in the same way."""
+    def load(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Load the model and say on which node, and what it is. A stream of one, which is waited for as blocks are."""
         if self._threads is not None:
             import torch
 
             torch.set_num_threads(self._threads)
         self._judge = self._load()
-        yield Loaded(platform.node(), dict(self._judge.description))
+        yield platform.node(), dict(self._judge.description)
 
     def judge(
         self, block: Sequence[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done
@@ -147,85 +139,82 @@ class Replicas:
                 yield _Block(block, known)
 
 
+@dataclass(slots=True)
 class _Shift:
     """The replicas of one run, and what each of them is at."""
 
-    def __init__(
-        self, ray: Any, start: Callable[[], _Handle], blocks: Iterator[_Block], description: dict[str, Any]
-    ) -> None:
-        self._ray = ray
-        self._start = start
-        self._blocks = blocks
-        self._again: list[_Block] = []
-        """of replicas that were lost, and the next one"""
-        self._at: dict[_Handle, tuple[_Handle, _Block | None]] = {}
-        """what comes in -> from whom, of which block; None: loading"""
-        self._idle: list[_Handle] = []
-        self._lost_in_loading = 0
-        self._description = description
+    ray: Any
+    start: Callable[[], _Handle]
+    blocks: Iterator[_Block]
+    description: dict[str, Any]
+    again: list[_Block] = field(default_factory=list)
+    """of replicas that were lost, and the next one"""
+    at: dict[_Handle, tuple[_Handle, _Block | None]] = field(default_factory=dict)
+    """what comes in -> from whom, of which block; None: loading"""
+    idle: list[_Handle] = field(default_factory=list)
+    lost_in_loading: int = 0
 
     def run(self, replicas: int, orders: Sequence[Order], settings: JudgeSettings) -> Iterator[Judged]:
         """All judgements of all blocks, each once."""
-        self._description["replicas"] = replicas
+        self.description["replicas"] = replicas
         for _ in range(replicas):
             self._load_another()
-        while self._fetch() or any(block for _, block in self._at.values()):
-            while self._idle and self._fetch():
-                self._give(self._idle.pop(), self._again.pop(), orders, settings)
-            (stream,), _ = self._ray.wait(list(self._at), num_returns=1)
-            replica, block = self._at[stream]
+        while self._fetch() or any(block for _, block in self.at.values()):
+            while self.idle and self._fetch():
+                self._give(self.idle.pop(), self.again.pop(), orders, settings)
+            (stream,), _ = self.ray.wait(list(self.at), num_returns=1)
+            replica, block = self.at[stream]
             try:
-                portion = self._ray.get(next(stream))
+                portion = self.ray.get(next(stream))
             except StopIteration:
-                del self._at[stream]
-                self._idle.append(replica)
-            except _losses(self._ray) as error:
+                del self.at[stream]
+                self.idle.append(replica)
+            except _losses(self.ray) as error:
                 self._replace(stream, error)
-            except self._ray.exceptions.RayTaskError as error:
+            except self.ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, InputError):
                     raise error.cause from None
                 raise
             else:
-                yield from self._take(block, portion)
+                if block is None:
+                    self._note_loaded(*portion)
+                    continue
+                for judged in portion:
+                    block.done.add((judged.order, judged.sample.key))
+                    yield judged
 
     def _fetch(self) -> bool:
         """Whether there is another block to be given."""
-        if not self._again:
-            self._again.extend(itertools.islice(self._blocks, 1))
-        return bool(self._again)
+        if not self.again:
+            self.again.extend(itertools.islice(self.blocks, 1))
+        return bool(self.again)
 
     def _give(self, replica: _Handle, block: _Block, orders: Sequence[Order], settings: JudgeSettings) -> None:
         judge = replica.judge.options(num_returns="streaming")
-        self._at[judge.remote(block.samples, orders, settings, frozenset(block.done))] = (replica, block)
+        self.at[judge.remote(block.samples, orders, settings, frozenset(block.done))] = (replica, block)
 
     def _load_another(self) -> None:
-        replica = self._start()
-        self._at[replica.load.options(num_returns="streaming").remote()] = (replica, None)
+        replica = self.start()
+        self.at[replica.load.options(num_returns="streaming").remote()] = (replica, None)
 
-    def _take(self, block: _Block | None, portion: Loaded | list[Judged]) -> Iterator[Judged]:
-        if isinstance(portion, Loaded):
-            self._lost_in_loading = 0
-            for names, one in (("nodes", portion.node), ("engines", portion.engine)):
-                if one not in self._description[names]:
-                    self._description[names].append(one)
-            return
-        assert block is not None
-        for judged in portion:
-            block.done.add((judged.order, judged.sample.key))
-            yield judged
+    def _note_loaded(self, node: str, engine: Mapping[str, Any]) -> None:
+        self.lost_in_loading = 0
+        for names, one in (("nodes", node), ("engines", engine)):
+            if one not in self.description[names]:
+                self.description[names].append(one)
 
     def _replace(self, stream: _Handle, error: Exception) -> None:
         """A new replica for one that was lost, its block to whoever is free next. Raises InputError after `_TRIES`."""
-        replica, block = self._at.pop(stream)
-        self._ray.kill(replica)
-        self._description["lost"] += 1
+        replica, block = self.at.pop(stream)
+        self.ray.kill(replica)
+        self.description["lost"] += 1
         if block is None:
-            self._lost_in_loading += 1
-            tries, what = self._lost_in_loading, "loading the model"
+            self.lost_in_loading += 1
+            tries, what = self.lost_in_loading, "loading the model"
         else:
             block.lost += 1
             tries, what = block.lost, f"judging the block of question_id {block.samples[0].question_id}"
-            self._again.append(block)
+            self.again.append(block)
         reason = str(error).strip().splitlines()[-1].split(". ")[0]
         if tries == _TRIES:
             raise InputError(

@@ -216,10 +216,10 @@ def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: 
     if not changed or (keepable and keep):
         return earlier
     way_out = "name another place, or remove it and its output files"
-    if keepable and (found := stored.count_matches())[0]:
+    if keepable and any(matches := list(stored.matches().values())):
         way_out = (
-            f"{KEEP_FLAG} keeps the {found[0]} of {found[1]} judgements whose samples are unchanged and judges the rest"
-            f" anew; or {way_out}"
+            f"{KEEP_FLAG} keeps the {sum(matches)} of {len(matches)} judgements whose samples are unchanged and"
+            f" judges the rest anew; or {way_out}"
         )
     said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
     raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")

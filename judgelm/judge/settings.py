@@ -9,7 +9,8 @@ from typing import Literal
 
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError, SettingError
-from judgelm.prompt import STOP_SCORES_ONLY, TASKS
+from judgelm.prompt import STOP_SCORES_ONLY
+from judgelm.samples import find_task
 
 Order = Literal["forward", "reversed"]
 ORDERS: dict[str, tuple[Order, ...]] = {
@@ -66,10 +67,13 @@ class JudgeSettings:
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:
-    """The orders asked for; where Assistant 1 is a reference answer with its 10 given, that is forward only."""
+    """The orders asked for; where Assistant 1 is a reference answer with its 10 given, that is forward only.
+
+    Raises InputError for unknown ones, for others than a task allows, and for an unknown task.
+    """
     if orders not in ORDERS:
         raise InputError(f"unknown orders {orders!r}, expected one of {', '.join(ORDERS)}")
-    if TASKS[task].prefill and orders != "forward":
+    if find_task(task).prefill and orders != "forward":
         raise InputError(
             f"task {task} is judged in forward order only: Assistant 1's place is that of the known answer"
         )

