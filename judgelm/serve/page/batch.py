@@ -27,8 +27,7 @@ from judgelm.samples import find_task, read_samples
 from judgelm.serve.judgement_requests import MOST_SAMPLES, Result, SampleIn
 from judgelm.serve.judgements import judge_through
 from judgelm.serve.page.files import remove_old
-from judgelm.serve.page.settings import Pace, PageSettings, check_texts, say
-from judgelm.serve.page.shared import Page
+from judgelm.serve.page.shared import Pace, Page, PageSettings, check_texts, say
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.servers import describe
 

@@ -20,8 +20,7 @@ from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.judgement_requests import JudgementRequest, ResultOut, SampleIn
 from judgelm.serve.judgements import Written, judge_through
 from judgelm.serve.page.result import GRADED, show_message, show_result, show_talk, show_waiting
-from judgelm.serve.page.settings import Pace, PageSettings, check_texts, say
-from judgelm.serve.page.shared import Page, Shown
+from judgelm.serve.page.shared import Pace, Page, PageSettings, Shown, check_texts, say
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample, Turn
 
