@@ -7,8 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from types import FrameType
+from typing import Any
 
 import httpx
 
@@ -28,32 +27,33 @@ _START_S = 600
 def serve(settings: ServeSettings) -> None:
     """Start everything and wait for Ctrl-C or SIGTERM. Raises InputError where a part cannot be started."""
     address = settings.controller_address
-    controller = None if address is None else check_url(address, "--controller-address")
-    _check_reach(settings, controller)
+    theirs = None if address is None else check_url(address, "--controller-address")
+    _check_reach(settings, theirs)
     processes = Processes(settings.log_dir)
-    with _terminated_as_interrupted():
-        try:
-            fronts: dict[str, str] = {}
-            if controller is None:
-                controller = _start_controller(processes, settings)
-                _start_workers(processes, settings, controller)
-                fronts = _start_fronts(processes, settings, controller)
-            else:
-                _start_workers(processes, settings, controller)
-            _wait_for_workers(processes, settings, controller, fronts)
-            while True:
-                if processes.revive():
-                    # so that nobody is sent to a worker that has gone, and /health tells
-                    with contextlib.suppress(httpx.HTTPError):
-                        ask(controller + "/refresh_all_workers", timeout_s=10)
-                time.sleep(1)
-        except KeyboardInterrupt:
-            print("stopping ...", file=sys.stderr)
-        finally:
-            # a second Ctrl-C must not leave a part behind
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            processes.stop()
+    # systemd and Docker stop a service with SIGTERM
+    _on_signals(signal.default_int_handler)
+    try:
+        controller = theirs or _start_controller(processes, settings)
+        _start_workers(processes, settings, controller)
+        fronts = {} if theirs else _start_fronts(processes, settings, controller)
+        _wait_for_workers(processes, settings, controller, fronts)
+        while True:
+            if processes.revive():
+                # so that nobody is sent to a worker that has gone, and /health tells
+                with contextlib.suppress(httpx.HTTPError):
+                    ask(controller + "/refresh_all_workers", timeout_s=10)
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print("stopping ...", file=sys.stderr)
+    finally:
+        # a second Ctrl-C must not leave a part behind
+        _on_signals(signal.SIG_IGN)
+        processes.stop()
+
+
+def _on_signals(handler: Any) -> None:
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, handler)
 
 
 def _check_reach(settings: ServeSettings, controller: str | None) -> None:
@@ -85,10 +85,9 @@ def _bound(host: str) -> IP:
 def _start_controller(processes: Processes, settings: ServeSettings) -> str:
     with listen(settings.controller_host, settings.controller_port) as listening:
         port = listening.getsockname()[1]
-        warned = ["--warned"] if not is_private(listening) else []
-        if warned and not read_secret(TOKEN_VARIABLE):
+        if not is_private(listening) and not read_secret(TOKEN_VARIABLE):
             print(OPEN_CONTROLLER, file=sys.stderr)
-    flags = ["--host", settings.controller_host, "--port", str(port), *warned, *_hosts(settings)]
+    flags = ["--host", settings.controller_host, "--port", str(port), "--warned", *_hosts(settings)]
     processes.start("controller", "controller", *flags)
     return url_of(settings.controller_host, port)
 
@@ -173,18 +172,3 @@ def _gpus() -> list[str]:
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """systemd and Docker stop a service with SIGTERM."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

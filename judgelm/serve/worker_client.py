@@ -59,8 +59,8 @@ class Workers:
     async def missing(self) -> list[str]:
         """The models of workers that went away without a word; a controller of FastChat's does not know."""
         try:
-            return read_names(await self._ask(self.controller + "/list_missing_models", None))
-        except (httpx.HTTPError, WorkerError):
+            return read_names(await self._ask_controller("/list_missing_models"))
+        except WorkerError:
             return []
 
     async def refresh(self) -> None:

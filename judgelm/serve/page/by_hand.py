@@ -44,13 +44,7 @@ class Tab:
 
 TABS = (
     Tab("judge", "Judge", "pair", "Two answers to one question; each gets a score from 1 to 10."),
-    Tab(
-        "judge-reference",
-        "Judge with reference",
-        "pair",
-        "The judge also sees a known good answer.",
-        reference=True,
-    ),
+    Tab("judge-reference", "Judge with reference", "pair", "The judge also sees a known good answer.", reference=True),
     Tab("multi", "Multiple answers", "multi", f"2 to {MAX_ANSWERS} answers at once."),
     Tab(
         "multi-reference",
