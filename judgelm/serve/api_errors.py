@@ -62,7 +62,8 @@ async def _answer(_: HTTPRequest, error: Exception) -> JSONResponse:
     match error:
         case WorkerError():
             unknown = error.code == ErrorCode.INVALID_MODEL
-            return _error(str(error), _status(error), *(("model", "model_not_found") if unknown else ()))
+            status = _STATUS.get(error.code, 500)
+            return _error(str(error), status, *(("model", "model_not_found") if unknown else ()))
         case InputError():
             return _error(str(error), 400)
         case UnsupportedField():
@@ -78,12 +79,8 @@ async def _answer(_: HTTPRequest, error: Exception) -> JSONResponse:
 
 def worker_error(error: WorkerError) -> ErrorOut:
     """The same in a stream that has begun."""
-    status = _status(error)
+    status = _STATUS.get(error.code, 500)
     return ErrorOut(message=str(error), type=_kind(status), code=_CODES.get(status))
-
-
-def _status(error: WorkerError) -> int:
-    return _STATUS.get(error.code, 500)
 
 
 def _error(

@@ -18,7 +18,7 @@ from fastapi import FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from judgelm.console import Parser, run_main
 from judgelm.errors import InputError, one_line
@@ -63,10 +63,9 @@ class HeartBeat(WorkerName):
     queue_length: QueueLength
 
 
-class ModelQuestion(BaseModel):
+class ModelQuestion(BaseModel, extra="allow"):
     """The body of /get_worker_address; of a generation it is the part that is read here."""
 
-    model_config = ConfigDict(extra="allow")
     model: Annotated[str, Field(max_length=500)]
 
 

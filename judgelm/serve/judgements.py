@@ -16,8 +16,7 @@ from judgelm.prompt import TASKS
 from judgelm.sample import Sample
 from judgelm.serve.judgement_requests import JudgementRequest, Result
 from judgelm.serve.protocol import ErrorCode, WorkerError
-from judgelm.serve.together import together
-from judgelm.serve.worker_client import Workers
+from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample
 from judgelm.verdict import Verdict
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from judgelm.serve.judgement_requests import Name, Text
 
@@ -48,10 +48,8 @@ class UnsupportedField(Exception):
         self.field = field
 
 
-class _Open(BaseModel):
+class _Open(BaseModel, extra="allow"):
     """A body of which some fields are not read."""
-
-    model_config = ConfigDict(extra="allow")
 
     def check_rest(self, place: str = "") -> None:
         """Raises UnsupportedField for a field, here or further in, that is not read and asks for something."""

@@ -19,9 +19,8 @@ from judgelm.serve.counters import Metrics
 from judgelm.serve.openai_requests import ChatRequest, CompletionRequest
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.servers import describe
-from judgelm.serve.together import together
 from judgelm.serve.worker_answers import Chunk, Usage
-from judgelm.serve.worker_client import Workers
+from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams
 
 _CHAT = "/v1/chat/completions"
