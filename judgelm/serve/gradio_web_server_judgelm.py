@@ -206,7 +206,6 @@ def _share(listening: socket.socket) -> str | None:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    """Serve the page until a signal comes."""
     log_to_stderr()
     # its temporary files are removed at an orderly end only
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

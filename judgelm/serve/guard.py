@@ -211,7 +211,6 @@ class _Body:
             raise _Refusal(408, f"the body was not there after {guard.body_s:g} s, or stopped for {most:g} s") from None
 
     def drop(self) -> None:
-        """Give back what it holds."""
         self.guard.held -= self.held
         self.held = 0
         self.messages.clear()

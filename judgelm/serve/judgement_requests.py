@@ -33,7 +33,6 @@ class SampleIn(BaseModel, extra="forbid"):
 
     @classmethod
     def of(cls, sample: Sample) -> SampleIn:
-        """A sample as a client sends it."""
         return cls(
             question_id=sample.question_id,
             question=sample.question,
@@ -157,7 +156,6 @@ class ResultOut(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> ResultOut:
-        """What came of a sample, for a client."""
         verdict, error = result.verdict, result.error
         return cls(
             question_id=verdict.sample.question_id,

@@ -14,7 +14,7 @@ import httpx
 from judgelm.errors import InputError
 from judgelm.serve.hosts import IP, ip_of, same_machine
 from judgelm.serve.processes import Processes
-from judgelm.serve.servers import ask, check_url, is_loopback, is_private, listen, read_secret, url_of
+from judgelm.serve.servers import ask, check_url, is_loopback, is_private, listen, our_client, read_secret, url_of
 from judgelm.serve.settings import OPEN_CONTROLLER, TOKEN_VARIABLE, ServeSettings, served_name
 
 SPINS = "1500"
@@ -130,12 +130,11 @@ def _wait_for_workers(processes: Processes, settings: ServeSettings, controller:
     print(f"loading {', '.join(settings.models)} ... (logs in {settings.log_dir})", file=sys.stderr)
     end = time.monotonic() + _START_S
     wanted = {served_name(model) for model in settings.models}
-    with httpx.Client(trust_env=False, timeout=10) as http:
-        while not _ready(http, controller, wanted, fronts):
-            processes.check()
-            if time.monotonic() > end:
-                raise InputError(f"no worker of {', '.join(sorted(wanted))} after {_START_S} s; see {settings.log_dir}")
-            time.sleep(0.3)
+    while not _ready(controller, wanted, fronts):
+        processes.check()
+        if time.monotonic() > end:
+            raise InputError(f"no worker of {', '.join(sorted(wanted))} after {_START_S} s; see {settings.log_dir}")
+        time.sleep(0.3)
     if fronts:
         print(f"page        {fronts['page']}\nAPI         {fronts['API']}  (its description: {fronts['API']}/docs)")
         print(f"controller  {controller}\nlogs        {settings.log_dir}\nCtrl-C stops all of it")
@@ -144,11 +143,13 @@ def _wait_for_workers(processes: Processes, settings: ServeSettings, controller:
     sys.stdout.flush()
 
 
-def _ready(http: httpx.Client, controller: str, wanted: set[str], fronts: dict[str, str]) -> bool:
+def _ready(controller: str, wanted: set[str], fronts: dict[str, str]) -> bool:
     paths = {"page": "/", "API": "/health"}
     try:
-        there = set(http.post(controller + "/list_models").json()["models"])
-        return wanted <= there and all(http.get(url + paths[name]).status_code < 500 for name, url in fronts.items())
+        with our_client(10) as http:
+            there = set(http.post(controller + "/list_models").json()["models"])
+            answers = (http.get(url + paths[name]) for name, url in fronts.items())
+            return wanted <= there and all(answer.status_code < 500 for answer in answers)
     except (httpx.HTTPError, ValueError, KeyError):
         return False
 

@@ -171,7 +171,6 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    """Load the model, then serve it."""
     log_to_stderr()
     controller = check_url(args.controller_address, "--controller-address")
     read_secret(TOKEN_VARIABLE)

@@ -74,7 +74,6 @@ class _Form:
         return {**self.head, "object": self.object, "choices": choices, "usage": usage.model_dump()}
 
     def event(self, *choices: dict[str, Any], **more: Any) -> str:
-        """A server-sent event."""
         kind = f"{self.object}.chunk" if self.chat else self.object
         return _event({**self.head, "object": kind, "choices": choices, **more})
 

@@ -48,7 +48,6 @@ class Process:
             )
 
     def last_words(self) -> str:
-        """How it ended."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
         return f"{self.name} ended with exit code {self.process.poll()} ({self.log}): {one_line(lines[-1])}"
 

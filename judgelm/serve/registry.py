@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from judgelm.serve.hosts import IP, ip_of, same_machine
 from judgelm.serve.protocol import HEART_BEAT_EXPIRATION_S, ErrorCode, error_chunk
-from judgelm.serve.servers import ask, url_of
+from judgelm.serve.servers import ask, our_client, url_of
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,6 @@ class Controller:
             return sorted(name for models in self._missing.values() for name in models)
 
     def place_of(self, name: str) -> Place | None:
-        """Where a registered worker is."""
         with self._lock:
             worker = self._workers.get(name)
             return worker and worker.place
@@ -228,10 +227,8 @@ class Controller:
             yield error_chunk("no worker has this model", ErrorCode.CONTROLLER_NO_WORKER)
             return
         try:
-            with (
-                httpx.Client(trust_env=False, timeout=_GENERATE_TIMEOUT_S) as http,
-                http.stream("POST", address + "/worker_generate_stream", json=params) as response,
-            ):
+            url = address + "/worker_generate_stream"
+            with our_client(_GENERATE_TIMEOUT_S) as http, http.stream("POST", url, json=params) as response:
                 yield from response.iter_bytes()
         except httpx.HTTPError:
             yield error_chunk("the worker does not answer", ErrorCode.CONTROLLER_WORKER_TIMEOUT)

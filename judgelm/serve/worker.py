@@ -65,7 +65,6 @@ class ModelWorker:
         self._counting = asyncio.Semaphore(1)
 
     def get_status(self) -> dict[str, Any]:
-        """As a controller asks for it."""
         return {"model_names": self.model_names, "speed": 1, "queue_length": self.batcher.queue_length}
 
     def get_details(self) -> dict[str, Any]:
@@ -124,7 +123,6 @@ class ModelWorker:
         log.info("registered with %s as %s, models %s", self.controller_addr, self.worker_addr, self.model_names)
 
     def send_heart_beat(self) -> bool:
-        """Whether the controller knows this worker."""
         body = {"worker_name": self.worker_addr, "queue_length": self.batcher.queue_length}
         return bool(self._post("/receive_heart_beat", body).json()["exist"])
 

@@ -162,7 +162,6 @@ class _Run:
         return [self.rows[place] for place in sorted(self.rows)]
 
     async def partly(self, said: str) -> list[Any]:
-        """What was judged of it, and why that is not all."""
         keep = gr.skip()
         if not self.records:
             return [f"Stopped after 0 judged: {said}", keep, keep, keep]
@@ -170,7 +169,6 @@ class _Run:
         return [f"Stopped after {len(self.records)} judged: {said}", self.table, keep, paths]
 
     def write(self) -> list[str]:
-        """Files of what was judged, whole or not."""
         remove_old(self.folder)
         made = Path(tempfile.mkdtemp(prefix="batch-", dir=self.folder))
         paths = []

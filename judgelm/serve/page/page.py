@@ -59,7 +59,6 @@ def build_page(page: Page) -> gr.Blocks:
 
 
 def _add_batch_tab(page: Page, settings: list[Any]) -> None:
-    """Into the tab that is open; `settings` are the components that all tabs share."""
     gr.Markdown(
         "A JSON Lines file, as `judgelm judge` takes: `question_id`, `question_body`, `answer1_body`, `answer2_body`."
         f" It may have {MOST_ROWS_OF_A_FILE:,} rows. With a file of teacher judgements the metrics are shown too."
