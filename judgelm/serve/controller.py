@@ -137,12 +137,13 @@ def _add_routes_of_clients(app: FastAPI, controller: Controller) -> None:
 
         return answer
 
-    for path, names in {
+    lists: dict[str, Callable[[], list[str]]] = {
         "/list_models": controller.list_models,
         "/list_multimodal_models": partial(controller.list_models, multimodal=True),
         "/list_language_models": partial(controller.list_models, multimodal=False),
         "/list_missing_models": controller.list_missing_models,
-    }.items():
+    }
+    for path, names in lists.items():
         app.add_api_route(path, listed(names), methods=["POST"])
     app.add_api_route("/refresh_all_workers", controller.refresh_all_workers, methods=["POST"])
     app.add_api_route("/worker_get_status", controller.worker_api_get_status, methods=["POST"])

@@ -166,7 +166,7 @@ class Controller:
     def place_of(self, name: str) -> Place | None:
         with self._lock:
             worker = self._workers.get(name)
-            return worker and worker.place
+            return None if worker is None else worker.place
 
     def _lose(self, name: str) -> None:
         worker = self._workers.pop(name)

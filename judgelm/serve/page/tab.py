@@ -40,7 +40,7 @@ _EXAMPLES: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """a tab's slug -> the texts of its form, from the top"""
 _VOTES = {"upvote": "Good judgement", "downvote": "Bad judgement", "flag": "Flag"}
-_BUTTONS = (
+_BUTTONS: tuple[tuple[str, str, Any], ...] = (
     *(("go", "Judge", "primary"), ("stop", "Stop", "secondary")),
     *(("again", "Regenerate", "secondary"), ("clear", "Clear", "secondary")),
 )
