@@ -133,8 +133,6 @@ def fastchat(model: str, dtype: str, mode: str) -> Way:
     import torch
     from fastchat.serve.inference import generate_stream
 
-    from judgelm.serve import protocol  # noqa: F401 - undoes what importing FastChat does to the streams
-
     loaded, tokenizer = load(model, dtype)
 
     def judge(prompts: list[str]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
 from judgelm.judge.settings import SCORINGS
@@ -175,6 +176,19 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most tokens in one batch; fewer need less memory (default: what the memory holds)",
     )
+
+
+def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of who loads one model for a server or a chat; `loading` reads them."""
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs over which the model is spread")
+    parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory of each of them, such as 37GiB")
+    add_device_arguments(parser)
+
+
+def loading(args: argparse.Namespace) -> dict[str, Any]:
+    """How `Judge.load` is to load it."""
+    names = ("num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens")
+    return {name: getattr(args, name) for name in names}
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser, published: bool = False) -> None:

@@ -18,8 +18,7 @@ import httpx
 import uvicorn
 from conftest import PATIENCE_S, ROOT
 
-from judgelm.serve.connection import Protocol
-from judgelm.serve.servers import address_of, listen
+from judgelm.serve.servers import Protocol, address_of, listen
 
 HTTP = httpx.Client(trust_env=False, timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
 """one for all tests: each new client would read all certificates again"""

@@ -21,10 +21,9 @@ from conftest import PATIENCE_S
 from serving import HTTP, local_controller, served
 
 from judgelm.errors import InputError
-from judgelm.serve.connection import Protocol
 from judgelm.serve.guard import Guard
 from judgelm.serve.hosts import Hosts, read_hosts
-from judgelm.serve.servers import check_url, log_to_stderr, read_secret
+from judgelm.serve.servers import Protocol, check_url, log_to_stderr, read_secret
 from judgelm.serve.worker_requests import GenerateParams
 
 

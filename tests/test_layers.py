@@ -53,8 +53,10 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "fastapi": ("serve/",),
     "ray": ("judge/replicas.py",),
     "vllm": ("engine/vllm.py",),
-    # engine/openai asks with httpx; FastChat is imported by name, so that its absence is told in one line
-    **dict.fromkeys(("openai", "requests", "evalica", "fastchat"), ()),
+    # importing FastChat's servers would replace sys.stdout and open log files in the working folder
+    "fastchat": ("serve/protocol.py",),
+    # engine/openai asks with httpx
+    **dict.fromkeys(("openai", "requests", "evalica"), ()),
 }
 
 

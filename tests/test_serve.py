@@ -352,7 +352,6 @@ def test_a_controller_that_restarts_learns_its_workers_again(
 
 def test_a_worker_that_falls_silent_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("judgelm.serve.registry.HEART_BEAT_EXPIRATION_S", 1)
-    monkeypatch.setattr("fastchat.serve.controller.CONTROLLER_HEART_BEAT_EXPIRATION", 1)
     status = {"model_names": ["ghost"], "speed": 1, "queue_length": 0}
     body = {"worker_name": "http://127.0.0.1:9", "check_heart_beat": True, "worker_status": status}
     beat = {"worker_name": "http://127.0.0.1:9", "queue_length": 3}
@@ -482,13 +481,13 @@ def test_a_worker_speaks_for_its_own_machine_or_has_the_token(caplog: pytest.Log
 
 
 def test_the_shortest_queue_and_the_lottery_choose_among_workers() -> None:
-    from judgelm.serve.registry import Controller
+    from judgelm.serve.registry import Controller, Place, WorkerStatus
 
     shortest, lottery = Controller("shortest_queue"), Controller("lottery")
     for controller in (shortest, lottery):
         for name, speed, queue in (("a", 1, 4), ("b", 1, 0), ("c", 3, 9)):
-            status = {"model_names": ["m"], "speed": speed, "queue_length": queue}
-            assert controller.register_worker(name, False, status, False)
+            status = WorkerStatus(model_names=["m"], speed=speed, queue_length=queue)
+            assert controller.register_worker(name, False, status, False, Place(name, frozenset()))
         assert controller.get_worker_address("other") == ""
     assert [shortest.get_worker_address("m") for _ in range(5)] == ["b", "b", "b", "b", "c"]
     drawn = [lottery.get_worker_address("m") for _ in range(3000)]

@@ -64,16 +64,14 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
     app.add_middleware(Guard, hosts=hosts, admit=admit)
     app.add_middleware(Counted, metrics=metrics)
     add_error_handlers(app)
-    app.include_router(_state(workers, metrics))
+    _add_state(app, workers, metrics)
     for router in (_models(workers), judgement_router(workers, metrics), openai_router(workers, metrics)):
         app.include_router(router, dependencies=[_BEARER])
     return app
 
 
-def _state(workers: Workers, metrics: Metrics) -> APIRouter:
-    router = APIRouter()
-
-    @router.get("/health")
+def _add_state(app: FastAPI, workers: Workers, metrics: Metrics) -> None:
+    @app.get("/health")
     async def health() -> dict[str, Any]:
         """Whether judgements can be had: the controller answers and knows a worker. It is "degraded" while a worker is
         missing that went away without a word.
@@ -83,12 +81,10 @@ def _state(workers: Workers, metrics: Metrics) -> APIRouter:
         missing = await workers.missing()
         return {"status": "degraded" if missing else "ok", "version": __version__, "missing": missing}
 
-    @router.get("/metrics", response_class=PlainTextResponse)
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """For Prometheus."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
-
-    return router
 
 
 def _models(workers: Workers) -> APIRouter:

@@ -54,45 +54,33 @@ class ErrorResponse(BaseModel):
 
 def add_error_handlers(app: FastAPI) -> None:
     """For all that the routes raise."""
+    for kind in (WorkerError, InputError, UnsupportedField, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _answer)
 
-    @app.exception_handler(WorkerError)
-    async def worker_refused(_: HTTPRequest, error: WorkerError) -> JSONResponse:
-        unknown = error.code == ErrorCode.INVALID_MODEL
-        return _error(str(error), _status(error), *(("model", "model_not_found") if unknown else ()))
 
-    @app.exception_handler(InputError)
-    async def mistaken(_: HTTPRequest, error: InputError) -> JSONResponse:
-        return _error(str(error), 400)
-
-    @app.exception_handler(UnsupportedField)
-    async def unsupported(_: HTTPRequest, error: UnsupportedField) -> JSONResponse:
-        return _error(str(error), 400, error.field, "unsupported_parameter")
-
-    @app.exception_handler(HTTPException)
-    async def http_error(_: HTTPRequest, error: HTTPException) -> JSONResponse:
-        return _error(str(error.detail), error.status_code, headers=error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: HTTPRequest, error: RequestValidationError) -> JSONResponse:
-        found = error.errors()[:3]
-        places = [_place(entry) for entry in found]
-        parts = [f"{place or 'body'}: {_said(entry)}" for place, entry in zip(places, found, strict=True)]
-        return _error("; ".join(parts), 422, places[0])
-
-    @app.exception_handler(Exception)
-    async def broken(_: HTTPRequest, error: Exception) -> JSONResponse:
-        log.error("request failed", exc_info=error)
-        return _error("the server failed; its log says why", 500)
+async def _answer(_: HTTPRequest, error: Exception) -> JSONResponse:
+    match error:
+        case WorkerError():
+            unknown = error.code == ErrorCode.INVALID_MODEL
+            status = _STATUS.get(error.code, 500)
+            return _error(str(error), status, *(("model", "model_not_found") if unknown else ()))
+        case InputError():
+            return _error(str(error), 400)
+        case UnsupportedField():
+            return _error(str(error), 400, error.field, "unsupported_parameter")
+        case HTTPException():
+            return _error(str(error.detail), error.status_code, headers=error.headers)
+        case RequestValidationError():
+            found = [(_place(entry), _said(entry)) for entry in error.errors()[:3]]
+            return _error("; ".join(f"{place or 'body'}: {said}" for place, said in found), 422, found[0][0])
+    log.error("request failed", exc_info=error)
+    return _error("the server failed; its log says why", 500)
 
 
 def worker_error(error: WorkerError) -> ErrorOut:
     """The same in a stream that has begun."""
-    status = _status(error)
+    status = _STATUS.get(error.code, 500)
     return ErrorOut(message=str(error), type=_kind(status), code=_CODES.get(status))
-
-
-def _status(error: WorkerError) -> int:
-    return _STATUS.get(error.code, 500)
 
 
 def _error(
@@ -108,7 +96,7 @@ def _error(
     )
     error = ErrorOut(message=said or "", type=_kind(status), param=place, code=code or _CODES.get(status))
     retry = {"Retry-After": "2"} if status == 429 else {}
-    return JSONResponse(ErrorResponse(error=error).model_dump(), status, {**(headers or {}), **retry})
+    return JSONResponse({"error": error.model_dump()}, status, {**(headers or {}), **retry})
 
 
 def _kind(status: int) -> str:

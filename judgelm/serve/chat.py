@@ -75,7 +75,8 @@ class ConversationFormat:
 
 class TemplateFormat:
     """The tokenizer's own template, which came with the model and may be anybody's: transformers runs it in a sandbox,
-    in a thread of its own that is ended when it takes too long.
+    in a thread of its own that is ended when it takes too long. Raises ValueError for one that cannot even render a
+    greeting.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -84,6 +85,9 @@ class TemplateFormat:
         names = sorted({*tokenizer.all_special_tokens, *added} - {""}, key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, names)) or r"(?!)")
         self._free = threading.Lock()
+        if len(str(tokenizer.chat_template)) > _MOST_TEMPLATE:
+            raise ValueError("the tokenizer's chat template is too long")
+        self.render([{"role": "user", "content": "Hello"}])
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> ChatPrompt:
         """Names of special tokens in a message stay plain text. Raises ValueError where the template refuses."""
@@ -159,19 +163,10 @@ def choose_format(wanted: str, tokenizer: PreTrainedTokenizerBase, conversation:
     why = "the tokenizer has no chat template"
     if tokenizer.chat_template:
         try:
-            return _tried(TemplateFormat(tokenizer))
+            return TemplateFormat(tokenizer)
         except ValueError as error:
             why = str(error)
     if wanted == "model":
         raise InputError(f"--chat-format model: {why}")
     log.info("chat format %s: %s", named.conversation.name, why)
     return named
-
-
-def _tried(chat: TemplateFormat) -> TemplateFormat:
-    """Raises ValueError for a template that cannot even render a greeting."""
-    template = chat.tokenizer.chat_template
-    if len(template if isinstance(template, str) else str(template)) > _MOST_TEMPLATE:
-        raise ValueError("the tokenizer's chat template is too long")
-    chat.render([{"role": "user", "content": "Hello"}])
-    return chat

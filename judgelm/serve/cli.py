@@ -13,7 +13,7 @@ from judgelm.console import Parser, run_main
 from judgelm.encoding import PromptTooLong
 from judgelm.engine.interface import Request, Sampling
 from judgelm.errors import InputError
-from judgelm.flags import add_device_arguments
+from judgelm.flags import add_loading_arguments, loading
 from judgelm.jsonl import id_key
 from judgelm.judge.judge import Judge
 from judgelm.judge.settings import JudgeSettings, Order, check_orders
@@ -34,9 +34,7 @@ def build_parser() -> Parser:
         " the judge about its judgement.",
     )
     parser.add_argument("--model-path", required=True, metavar="M", help="hub id, local folder, PEFT adapter, or tiny")
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs over which the model is spread")
-    parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory of each of them, such as 37GiB")
-    add_device_arguments(parser)
+    add_loading_arguments(parser)
     parser.add_argument("--task", default="pair", help=f"one of {', '.join(TASKS)}")
     parser.add_argument(
         "--question-file", metavar="FILE", help="JSON Lines to take a sample from (default: a form asks for it)"
@@ -52,10 +50,8 @@ def build_parser() -> Parser:
 def choose_sample(args: argparse.Namespace) -> Sample:
     """The sample that the flags name. Raises InputError."""
     samples = read_samples(args.question_file, args.task, reference_file=args.reference_file)
-    if args.question_id is None:
-        return samples[0]
     for sample in samples:
-        if sample.key == id_key(args.question_id):
+        if args.question_id is None or sample.key == id_key(args.question_id):
             return sample
     raise InputError(f"{args.question_file} has no question_id {args.question_id}")
 
@@ -92,15 +88,18 @@ def _ask(label: str) -> str:
     return "\n".join(lines)
 
 
-class _Screen:
-    """Prints a text as it grows."""
+def _write(judge: Judge, request: Request, sampling: Sampling) -> str:
+    """What is generated, printed as it grows."""
+    shown = 0
 
-    def __init__(self) -> None:
-        self.shown = 0
+    def show(_key: str, text: str) -> None:
+        nonlocal shown
+        print(_printable(text[shown:]), end="", flush=True)
+        shown = max(shown, len(text))
 
-    def show(self, _key: str, text: str) -> None:
-        print(_printable(text[self.shown :]), end="", flush=True)
-        self.shown = max(self.shown, len(text))
+    (generation,) = judge.engine.generate([request], sampling, on_text=show)
+    show("", generation.text)
+    return generation.text
 
 
 def _printable(text: str) -> str:
@@ -116,11 +115,9 @@ def _judge(judge: Judge, sample: Sample, order: Order, settings: JudgeSettings) 
         print(f"(too long: the answers were shortened by {', '.join(map(str, prompt.shortened))} tokens)")
     request = Request(shown.key, prompt.text, prompt.input_ids, task.prefill, len(shown.answers))
     print(f"\nJudge{' (answers 1 and 2 exchanged)' if order == 'reversed' else ''}: {task.prefill}", end="")
-    screen = _Screen()
-    (generation,) = judge.engine.generate([request], sampling, on_text=screen.show)
-    screen.show("", generation.text)
+    written = _write(judge, request, sampling)
     print()
-    return Judgement.parse(task.prefill + generation.text, len(shown.answers))
+    return Judgement.parse(task.prefill + written, len(shown.answers))
 
 
 def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Judgement) -> bool:
@@ -144,12 +141,9 @@ def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Ju
             print(f"({error}; /new begins again)")
             continue
         print("Judge: ", end="")
-        screen = _Screen()
-        request = Request(sample.key, prompt.text, prompt.input_ids, "", len(sample.answers))
-        (generation,) = judge.engine.generate([request], sampling, on_text=screen.show)
-        screen.show("", generation.text)
-        print("" if generation.text.strip() else "(wrote nothing)")
-        turns.append((question, generation.text))
+        reply = _write(judge, Request(sample.key, prompt.text, prompt.input_ids, "", len(sample.answers)), sampling)
+        print("" if reply.strip() else "(wrote nothing)")
+        turns.append((question, reply))
 
 
 def chat(args: argparse.Namespace) -> None:
@@ -159,15 +153,7 @@ def chat(args: argparse.Namespace) -> None:
     if args.max_new_tokens < 1 or not 0 <= args.temperature <= 10:
         raise InputError("expected --max-new-tokens of 1 or more and --temperature from 0 to 10")
     sample = choose_sample(args) if args.question_file else None
-    judge = Judge.load(
-        args.model_path,
-        dtype=args.dtype,
-        device=args.device,
-        batch_tokens=args.batch_tokens,
-        num_gpus=args.num_gpus,
-        max_gpu_memory=args.max_gpu_memory,
-        quantization=args.quantization,
-    )
+    judge = Judge.load(args.model_path, **loading(args))
     settings = JudgeSettings(args.task, False, args.temperature, args.max_new_tokens, constrained=judge.constrained)
     while True:
         if sample is None:
@@ -192,11 +178,7 @@ def chat(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point."""
-
-    def command() -> None:
-        chat(build_parser().parse_args(argv))
-
-    run_main(command, kept="the chat has ended")
+    run_main(lambda: chat(build_parser().parse_args(argv)), kept="the chat has ended")
 
 
 if __name__ == "__main__":

@@ -46,8 +46,7 @@ class Client:
     ) -> dict[str, Any]:
         """One sample's result. `settings` are other fields of POST /v1/judgements, such as task and scores_only."""
         sample = {"question": question, "answers": list(answers), "reference": reference}
-        result: dict[str, Any] = self.judge_all([sample], **settings)[0]
-        return result
+        return self.judge_all([sample], **settings)[0]
 
     def judge_all(self, samples: Sequence[dict[str, Any]], **settings: Any) -> list[dict[str, Any]]:
         """All results, in the samples' order. Raises APIError."""
@@ -58,7 +57,7 @@ class Client:
         """The judges that are served. Raises APIError."""
         return [card["id"] for card in self._ask("GET", "/v1/models", None)["data"]]
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         try:
             # a proxy of the environment is for other machines
             with httpx.Client(trust_env=not is_loopback(self._url), timeout=self._timeout_s) as http:
@@ -66,8 +65,7 @@ class Client:
         except httpx.HTTPError as error:
             raise APIError(f"the API does not answer ({type(error).__name__})", 0, None) from error
         if response.is_success:
-            answer: dict[str, Any] = response.json()
-            return answer
+            return response.json()
         try:
             said = response.json()["error"]
             message, code = str(said["message"]), said.get("code")

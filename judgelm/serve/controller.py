@@ -11,13 +11,14 @@ import hmac
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from judgelm.console import Parser, run_main
 from judgelm.errors import InputError, one_line
@@ -62,10 +63,9 @@ class HeartBeat(WorkerName):
     queue_length: QueueLength
 
 
-class ModelQuestion(BaseModel):
+class ModelQuestion(BaseModel, extra="allow"):
     """The body of /get_worker_address; of a generation it is the part that is read here."""
 
-    model_config = ConfigDict(extra="allow")
     model: Annotated[str, Field(max_length=500)]
 
 
@@ -87,8 +87,8 @@ def create_app(controller: Controller, token: str | None = None, hosts: Hosts | 
     app = FastAPI(title="JudgeLM controller", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(Guard, hosts=hosts, admit=admit)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.include_router(_for_workers(controller, bool(token)))
-    app.include_router(_for_clients(controller))
+    _add_routes_of_workers(app, controller, bool(token))
+    _add_routes_of_clients(app, controller)
     return app
 
 
@@ -98,14 +98,12 @@ async def _invalid(_: HTTPRequest, error: Exception) -> Response:
     return JSONResponse(error_body(one_line("; ".join(places)), ErrorCode.VALIDATION_TYPE_ERROR), 422)
 
 
-def _for_workers(controller: Controller, with_token: bool) -> APIRouter:
-    router = APIRouter()
-
+def _add_routes_of_workers(app: FastAPI, controller: Controller, with_token: bool) -> None:
     def may_speak_for(name: str, http: HTTPRequest) -> bool:
         place = controller.place_of(name)
         return with_token or place is None or place.is_of(_speaker(http))
 
-    @router.post("/register_worker")
+    @app.post("/register_worker")
     def register_worker(body: Registration, http: HTTPRequest) -> None:
         name = body.checked
         # without a token a worker may speak for its own machine only, so that nobody is sent to another's
@@ -114,54 +112,47 @@ def _for_workers(controller: Controller, with_token: bool) -> APIRouter:
             raise HTTPException(
                 403, f"{name} is not an address of the machine that registers it; set {TOKEN_VARIABLE} on both sides"
             )
-        status = body.worker_status.model_dump() if body.worker_status else None
-        if not controller.register_worker(name, body.check_heart_beat, status, body.multimodal, place):
+        if not controller.register_worker(name, body.check_heart_beat, body.worker_status, body.multimodal, place):
             raise HTTPException(409, "the worker does not answer, or there are too many")
 
-    @router.post("/receive_heart_beat")
+    @app.post("/receive_heart_beat")
     async def receive_heart_beat(body: HeartBeat, http: HTTPRequest) -> Any:
         name = body.checked
         return {"exist": may_speak_for(name, http) and controller.receive_heart_beat(name, body.queue_length)}
 
-    @router.post("/deregister_worker")
+    @app.post("/deregister_worker")
     async def deregister_worker(body: WorkerName, http: HTTPRequest) -> Any:
         name = body.checked
         return {"exist": may_speak_for(name, http) and controller.deregister_worker(name)}
-
-    return router
 
 
 def _speaker(http: HTTPRequest) -> str:
     return http.client.host if http.client else ""
 
 
-def _for_clients(controller: Controller) -> APIRouter:
-    router = APIRouter()
-
+def _add_routes_of_clients(app: FastAPI, controller: Controller) -> None:
     def listed(names: Callable[[], list[str]]) -> Callable[[], Any]:
         async def answer() -> dict[str, list[str]]:
-            with controller.lock:
-                return {"models": names()}
+            return {"models": names()}
 
         return answer
 
-    for path, names in {
+    lists: dict[str, Callable[[], list[str]]] = {
         "/list_models": controller.list_models,
-        "/list_multimodal_models": controller.list_multimodal_models,
-        "/list_language_models": controller.list_language_models,
+        "/list_multimodal_models": partial(controller.list_models, multimodal=True),
+        "/list_language_models": partial(controller.list_models, multimodal=False),
         "/list_missing_models": controller.list_missing_models,
-    }.items():
-        router.add_api_route(path, listed(names), methods=["POST"])
+    }
+    for path, names in lists.items():
+        app.add_api_route(path, listed(names), methods=["POST"])
+    app.add_api_route("/refresh_all_workers", controller.refresh_all_workers, methods=["POST"])
+    app.add_api_route("/worker_get_status", controller.worker_api_get_status, methods=["POST"])
 
-    @router.post("/refresh_all_workers")
-    def refresh_all_workers() -> None:
-        controller.refresh_all_workers()
-
-    @router.post("/get_worker_address")
+    @app.post("/get_worker_address")
     async def get_worker_address(body: ModelQuestion) -> Any:
         return {"address": controller.get_worker_address(body.model)}
 
-    @router.post("/worker_generate_stream")
+    @app.post("/worker_generate_stream")
     async def generate_stream(http: HTTPRequest) -> Any:
         try:
             params = ModelQuestion.model_validate_json(await http.body())
@@ -169,15 +160,9 @@ def _for_clients(controller: Controller) -> APIRouter:
             return JSONResponse(error_body(describe(error), ErrorCode.VALIDATION_TYPE_ERROR), 422)
         return StreamingResponse(controller.worker_api_generate_stream(params.model_dump()))
 
-    @router.post("/worker_get_status")
-    def worker_get_status() -> Any:
-        return controller.worker_api_get_status()
-
-    @router.get("/test_connection")
+    @app.get("/test_connection")
     async def test_connection() -> str:
         return "success"
-
-    return router
 
 
 def build_parser() -> Parser:
@@ -201,19 +186,18 @@ def build_parser() -> Parser:
     return parser
 
 
+def _serve(args: argparse.Namespace) -> None:
+    log_to_stderr()
+    token, hosts = read_secret(TOKEN_VARIABLE), read_hosts(args.allowed_hosts, args.host)
+    listening = listen(args.host, args.port)
+    if token is None and not args.warned and not is_private(listening):
+        log.warning(OPEN_CONTROLLER)
+    run_server(create_app(Controller(args.dispatch_method), token, hosts), listening)
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point."""
-
-    def command() -> None:
-        args = build_parser().parse_args(argv)
-        log_to_stderr()
-        token, hosts = read_secret(TOKEN_VARIABLE), read_hosts(args.allowed_hosts, args.host)
-        listening = listen(args.host, args.port)
-        if token is None and not args.warned and not is_private(listening):
-            log.warning(OPEN_CONTROLLER)
-        run_server(create_app(Controller(args.dispatch_method), token, hosts), listening)
-
-    run_main(command, kept="the controller has ended")
+    run_main(lambda: _serve(build_parser().parse_args(argv)), kept="the controller has ended")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -35,13 +34,8 @@ class Metrics:
 
     @contextlib.contextmanager
     def timed(self, route: str) -> Iterator[None]:
-        started = time.perf_counter()
-        self.in_progress.inc()
-        try:
+        with self.in_progress.track_inprogress(), self.seconds.labels(route).time():
             yield
-        finally:
-            self.in_progress.dec()
-            self.seconds.labels(route).observe(time.perf_counter() - started)
 
 
 class Counted:

@@ -13,10 +13,9 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,9 +29,11 @@ from judgelm.flags import add_allowed_hosts
 from judgelm.serve.guard import App, Guard, Receive, Send
 from judgelm.serve.hosts import Hosts, read_hosts
 from judgelm.serve.page.files import private_folder, remove_old
-from judgelm.serve.page.settings import Moderate
 from judgelm.serve.servers import bypass_proxies, check_url, listen, log_to_stderr, run_server
 from judgelm.serve.settings import CONTROLLER_ADDRESS, PAGE_PORT
+
+if TYPE_CHECKING:
+    from judgelm.serve.page.shared import Moderate
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def read_logins(path: str) -> list[tuple[str, str]]:
     return logins
 
 
-def moderator() -> Callable[[str], Awaitable[bool]]:
+def moderator() -> Moderate:
     """Asks OpenAI whether it flags a text. Raises InputError without a key."""
     key = os.environ.get("OPENAI_API_KEY")
     if not key:
@@ -116,22 +117,13 @@ async def _refuse_download(*_: object, **__: object) -> NoReturn:
     raise ValueError("files are uploaded here, not fetched from elsewhere")
 
 
-@dataclass(frozen=True, slots=True)
-class PageServer:
-    """What the page's server is told."""
-
-    controller: str
-    """its address"""
-    log_folder: Path = Path("logs")
-    hosts: Hosts | None = None
-    logins: list[tuple[str, str]] | None = None
-    moderate: Moderate | None = None
-    reload_models: bool = True
-    limit: int = 16
-    """judgements that run at once, of all visitors"""
-
-
-def create_app(settings: PageServer, folder: Path) -> FastAPI:
+def create_app(
+    args: argparse.Namespace,
+    folder: Path,
+    hosts: Hosts,
+    logins: list[tuple[str, str]] | None = None,
+    moderate: Moderate | None = None,
+) -> FastAPI:
     """The page as an app whose files are in `folder`; gradio reads some of its settings when it is first imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
@@ -145,21 +137,20 @@ def create_app(settings: PageServer, folder: Path) -> FastAPI:
     gr.processing_utils.async_ssrf_protected_download = _refuse_download
     taken_home = folder / "results"
     taken_home.mkdir(mode=0o700)
-    workers = Workers(settings.controller)
-    page = Page(workers, settings.log_folder, taken_home, settings.reload_models, settings.moderate, settings.limit)
-    blocks = build_page(page)
+    reload = args.model_list_mode == "reload"
+    workers = Workers(args.controller_url)
+    blocks = build_page(Page(workers, Path(args.log_dir), taken_home, reload, moderate, args.concurrency_count))
     blocks.queue(default_concurrency_limit=None, max_size=256, api_open=False)
     app = FastAPI(title="JudgeLM", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnRoutes, uploads=folder / "uploads")
     # gradio's own rule lets the pages of other sites read this one
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    limits: dict[str, Any] = {"total": _MOST_TOTAL_BYTES, "json_only": False, "body_s": _UPLOAD_S}
-    app.add_middleware(Guard, _MOST_BODY_BYTES, hosts=settings.hosts, **limits)
+    app.add_middleware(Guard, _MOST_BODY_BYTES, total=_MOST_TOTAL_BYTES, hosts=hosts, json_only=False, body_s=_UPLOAD_S)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,
         path="/",
-        auth=settings.logins,
+        auth=logins,
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css=CSS,
         ssr_mode=False,
@@ -177,15 +168,8 @@ class OwnRoutes:
     """ASGI middleware: what gradio has and this page does not need is not there; old uploads go as new ones come."""
 
     _NOT_HERE = (
-        "process_recording",
-        "deep_link",
-        "proxy=",
-        "file=http",
-        "file/http",
-        "run-history",
-        "runs",
-        "openapi.json",
-        "mcp",
+        *("process_recording", "deep_link", "proxy=", "file=http", "file/http"),
+        *("run-history", "runs", "openapi.json", "mcp"),
     )
 
     def __init__(self, app: App, uploads: Path) -> None:
@@ -222,8 +206,10 @@ def _share(listening: socket.socket) -> str | None:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    """Serve the page until a signal comes."""
-    controller = check_url(args.controller_url, "--controller-url")
+    log_to_stderr()
+    # its temporary files are removed at an orderly end only
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    args.controller_url = check_url(args.controller_url, "--controller-url")
     logins = read_logins(args.gradio_auth_path) if args.gradio_auth_path else None
     moderate = moderator() if args.moderate else None
     read_hosts(args.allowed_hosts, args.host)
@@ -232,31 +218,14 @@ def _serve(args: argparse.Namespace) -> None:
     # of all tunnels, which anybody can open, this one alone is ours
     shared = _share(listening) if args.share else None
     hosts = read_hosts([*args.allowed_hosts, *([shared] if shared else [])], args.host)
-    settings = PageServer(
-        controller,
-        Path(args.log_dir),
-        hosts,
-        logins,
-        moderate,
-        args.model_list_mode == "reload",
-        args.concurrency_count,
-    )
     with private_folder() as folder:
         # an address of the page names its visitor's session
-        run_server(create_app(settings, folder), listening, proxied=True, access_log=False)
+        run_server(create_app(args, folder, hosts, logins, moderate), listening, proxied=True, access_log=False)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point."""
-
-    def command() -> None:
-        args = build_parser().parse_args(argv)
-        log_to_stderr()
-        # its temporary files are removed at an orderly end only
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        _serve(args)
-
-    run_main(command, kept="the page has ended")
+    run_main(lambda: _serve(build_parser().parse_args(argv)), kept="the page has ended")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 
 from judgelm.serve.hosts import Hosts
@@ -42,10 +41,10 @@ def error_bytes(message: str, code: str, kind: str = "invalid_request_error") ->
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    status: int
-    message: str
+class _Refusal(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Guard:
@@ -82,44 +81,41 @@ class Guard:
         self.json_only = json_only
         self.body_s = body_s
         self.linger_s = linger_s
-        self._held = 0
+        self.held = 0
+        """bytes of bodies whose requests are not answered yet"""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._look(scope, headers)
-        if refusal is not None:
-            await self._refuse(refusal, headers, receive, send)
-            return
         body = _Body(self, headers.get("content-type", ""))
         try:
-            refusal = await body.read(receive)
-            if refusal is not None:
-                # what was read of it must not wait with the client for its end
-                body.drop()
-                await self._refuse(refusal, headers, receive, send)
-            elif body.whole:
+            self._look(scope, headers)
+            await body.read(receive)
+            if body.whole:
                 await self._answer(scope, body.messages, receive, send)
+        except _Refusal as refusal:
+            # what was read of it must not wait with the client for its end
+            body.drop()
+            await self._refuse(refusal, headers, receive, send)
         finally:
             body.drop()
 
-    def _look(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> _Refusal | None:
+    def _look(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Raises _Refusal for what can be seen without the body."""
         host = headers.get("host")
         if self.hosts is not None and host is not None and not self.hosts.allows(host):
-            return _Refusal(403, "this host is not one of the server's; --allowed-hosts names more")
+            raise _Refusal(403, "this host is not one of the server's; --allowed-hosts names more")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._is_own_page(headers, host or ""):
-            return _Refusal(403, "a page of another site may not do this; --allowed-hosts names more")
+            raise _Refusal(403, "a page of another site may not do this; --allowed-hosts names more")
         # where the app is mounted in another one, that stands in front
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        why = self.admit(path, headers.get("authorization", "")) if self.admit else None
-        if why is not None:
-            return _Refusal(401, why)
+        if self.admit and (why := self.admit(path, headers.get("authorization", ""))) is not None:
+            raise _Refusal(401, why)
         declared = headers.get("content-length", "0")
-        if declared.isdigit() and int(declared) > self.limit:
-            return self.too_large()
-        return None
+        if declared.isdigit():
+            self.check_size(int(declared))
 
     def _is_own_page(self, headers: Mapping[str, str], host: str) -> bool:
         """Browsers alone say from which page a request comes."""
@@ -132,7 +128,7 @@ class Guard:
         if refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
             await self._drop_body(receive)
         kind = "server_error" if refusal.status == 429 else "invalid_request_error"
-        body = error_bytes(refusal.message, _CODES[refusal.status], kind)
+        body = error_bytes(str(refusal), _CODES[refusal.status], kind)
         extra = {401: [(b"www-authenticate", b"Bearer")], 429: [(b"retry-after", b"2")]}.get(refusal.status, [])
         sent = [
             (b"content-type", b"application/json"),
@@ -153,19 +149,10 @@ class Guard:
                     size += len(message.get("body", b""))
                     more = message.get("more_body", False)
 
-    def too_large(self) -> _Refusal:
-        return _Refusal(413, f"the body is larger than {self.limit} bytes")
-
-    def take(self, count: int) -> bool:
-        """Whether so many bytes more may be held; if so they are."""
-        if count and self._held + count > self.total:
-            return False
-        self._held += count
-        return True
-
-    def give_back(self, count: int) -> None:
-        """Bytes that are held no longer."""
-        self._held -= count
+    def check_size(self, size: int) -> None:
+        """Raises _Refusal for a body that is too long."""
+        if size > self.limit:
+            raise _Refusal(413, f"the body is larger than {self.limit} bytes")
 
     async def _answer(
         self, scope: MutableMapping[str, Any], messages: list[Message], receive: Receive, send: Send
@@ -205,40 +192,36 @@ class _Body:
         self.held = 0
         self.whole = False
 
-    async def read(self, receive: Receive) -> _Refusal | None:
-        """All of it, unless the client goes away."""
-        size = 0
+    async def read(self, receive: Receive) -> None:
+        """All of it, unless the client goes away. Raises _Refusal."""
+        guard, size = self.guard, 0
         try:
-            async with asyncio.timeout(self.guard.body_s):
+            async with asyncio.timeout(guard.body_s):
                 while not self.whole:
                     async with asyncio.timeout(_SILENCE_S):
                         message = await receive()
                     if message["type"] != "http.request":
-                        return None
+                        return
                     size += len(message.get("body", b""))
-                    refusal = self._check(size)
-                    if refusal is not None:
-                        return refusal
+                    self._hold(size)
                     self.messages.append(message)
                     self.whole = not message.get("more_body", False)
         except TimeoutError:
-            most = min(self.guard.body_s, _SILENCE_S)
-            return _Refusal(408, f"the body was not there after {self.guard.body_s:g} s, or stopped for {most:g} s")
-        return None
+            most = min(guard.body_s, _SILENCE_S)
+            raise _Refusal(408, f"the body was not there after {guard.body_s:g} s, or stopped for {most:g} s") from None
 
     def drop(self) -> None:
-        """Give back what it holds."""
-        self.guard.give_back(self.held)
+        self.guard.held -= self.held
         self.held = 0
         self.messages.clear()
 
-    def _check(self, size: int) -> _Refusal | None:
-        if size and self.guard.json_only and not self.is_json:
-            return _Refusal(415, "expected a body of content type application/json")
-        if size > self.guard.limit:
-            return self.guard.too_large()
+    def _hold(self, size: int) -> None:
+        guard = self.guard
+        if size and guard.json_only and not self.is_json:
+            raise _Refusal(415, "expected a body of content type application/json")
+        guard.check_size(size)
         more = max(0, size - _FREE_BYTES) - self.held
-        if not self.guard.take(more):
-            return _Refusal(429, "the server holds as many large bodies as it may; try again later")
+        if more and guard.held + more > guard.total:
+            raise _Refusal(429, "the server holds as many large bodies as it may; try again later")
+        guard.held += more
         self.held += more
-        return None

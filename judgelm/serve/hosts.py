@@ -51,12 +51,10 @@ class Hosts:
         return not called[3] or called[3] == (page[3] or usual)
 
     def names_page(self, origin: str) -> bool:
-        """Whether the user named the host of this origin."""
         host = _host_of(_netloc_of(origin))
         return host is not None and self.names(host)
 
     def names(self, host: str) -> bool:
-        """Whether the user named this host."""
         above = (f"*{host[place:]}" for place, letter in enumerate(host) if letter == ".")
         return host in self.given or "*" in self.given or any(name in self.given for name in above)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from judgelm.errors import InputError
 from judgelm.judge.judged import PROMPT_TOO_LONG, Judged
@@ -21,13 +21,7 @@ Text = Annotated[str, StringConstraints(max_length=2_000_000)]
 Name = Annotated[str, StringConstraints(max_length=200)]
 
 
-class Strict(BaseModel):
-    """A body in which a misspelt field is an error."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class SampleIn(Strict):
+class SampleIn(BaseModel, extra="forbid"):
     """One question with its answers."""
 
     question_id: int | Name = Field(
@@ -39,7 +33,6 @@ class SampleIn(Strict):
 
     @classmethod
     def of(cls, sample: Sample) -> SampleIn:
-        """A sample as a client sends it."""
         return cls(
             question_id=sample.question_id,
             question=sample.question,
@@ -52,7 +45,7 @@ class SampleIn(Strict):
         return Sample(self.question_id, self.question, tuple(self.answers), self.reference)
 
 
-class JudgementRequest(Strict):
+class JudgementRequest(BaseModel, extra="forbid"):
     """What is to be judged, and how."""
 
     model: Name | None = Field(None, description="one of GET /v1/models; may be left away where only one is served")
@@ -163,7 +156,6 @@ class ResultOut(BaseModel):
 
     @classmethod
     def of(cls, result: Result) -> ResultOut:
-        """What came of a sample, for a client."""
         verdict, error = result.verdict, result.error
         return cls(
             question_id=verdict.sample.question_id,

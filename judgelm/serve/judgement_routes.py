@@ -52,11 +52,8 @@ def judgement_router(workers: Workers, metrics: Metrics) -> APIRouter:
         events = _counted(workers, request.model_copy(update={"model": head["model"]}), metrics)
         if request.stream:
             return StreamingResponse(_ndjson(events, head), media_type="application/x-ndjson")
-        results: dict[int, ResultOut] = {}
         async with contextlib.aclosing(events):
-            async for event in events:
-                if not isinstance(event, Written):
-                    results[event[0]] = event[1]
+            results = dict([event async for event in events if not isinstance(event, Written)])
         data = [results[index] for index in sorted(results)]
         return JudgementResponse(**head, data=data, usage=_total(data))
 
@@ -96,10 +93,10 @@ async def _ndjson(events: Events, head: dict[str, Any]) -> AsyncIterator[str]:
             async for event in events:
                 if isinstance(event, Written):
                     yield dump_line({"event": "text", **dataclasses.asdict(event)})
-                    continue
-                index, result = event
-                results.append(result)
-                yield dump_line({"event": "result", "index": index, "result": result.model_dump()})
+                else:
+                    index, result = event
+                    results.append(result)
+                    yield dump_line({"event": "result", "index": index, "result": result.model_dump()})
     except WorkerError as error:
         yield dump_line({"event": "error", "error": worker_error(error).model_dump()})
         return

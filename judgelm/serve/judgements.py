@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from judgelm.engine.interface import Generation
@@ -16,13 +16,10 @@ from judgelm.prompt import TASKS
 from judgelm.sample import Sample
 from judgelm.serve.judgement_requests import JudgementRequest, Result
 from judgelm.serve.protocol import ErrorCode, WorkerError
-from judgelm.serve.together import Put, together
-from judgelm.serve.worker_client import Workers
+from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample
 from judgelm.verdict import Verdict
 
-_AT_ONCE = 32
-"""judgements of one request that are generated at once"""
 _AGAIN_S = 0.5
 
 
@@ -37,6 +34,10 @@ class Written:
     text: str
 
 
+_Made = tuple[int, Judged, str | None]
+"""the place of a sample, one order of it, and why nothing was generated, if that is so"""
+
+
 async def judge_through(
     workers: Workers, request: JudgementRequest, patient: bool = False
 ) -> AsyncGenerator[Written | Result, None]:
@@ -48,11 +49,28 @@ async def judge_through(
     The request is one whose `check` passed. Raises WorkerError where no worker can go on. A sample that does not fit
     the model has an `error` in its result.
     """
-    run = _Run(workers, request, begun=patient)
-    jobs = [partial(run.judge, index, given.sample) for index, given in enumerate(request.samples)]
+    run, orders = _Run(workers, request, begun=patient), request.asked_orders
+    samples = [given.sample for given in request.samples]
+    jobs = [partial(run.judge, index, sample, order) for index, sample in enumerate(samples) for order in orders]
+    done: dict[int, dict[Order, _Made]] = {}
     async with contextlib.aclosing(together(jobs)) as found:
         async for one in found:
-            yield one
+            if isinstance(one, Written):
+                yield one
+                continue
+            index = one[0]
+            made = done.setdefault(index, {})
+            made[one[1].order] = one
+            if len(made) == len(orders):
+                yield _result(index, samples[index], [made[order] for order in orders])
+                del done[index]
+
+
+def _result(index: int, sample: Sample, made: Sequence[_Made]) -> Result:
+    said = {judged.order: judged.judgement for _, judged, _ in made}
+    verdict = Verdict.of(sample, said.get("forward"), said.get("reversed"))
+    error = next((error for _, _, error in made if error is not None), None)
+    return Result(index, verdict, tuple(judged for _, judged, _ in made), error)
 
 
 @dataclass
@@ -63,41 +81,24 @@ class _Run:
     request: JudgementRequest
     begun: bool
     """a worker has taken some of it"""
-    places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
-    async def judge(self, index: int, sample: Sample, put: Put[Written | Result]) -> None:
-        orders = self.request.asked_orders
-        made = await asyncio.gather(
-            *(self._in_order(index, sample, order, put) for order in orders), return_exceptions=True
-        )
-        judged: list[Judged] = []
-        errors: list[str] = []
-        for order, one in zip(orders, made, strict=True):
-            if isinstance(one, Judged):
-                judged.append(one)
-            elif isinstance(one, WorkerError) and one.code == ErrorCode.CONTEXT_OVERFLOW:
-                nothing = Judgement.parse("", len(sample.answers))
-                judged.append(Judged(_shown(sample, order), order, self.request.task, nothing, None, None))
-                errors.append(str(one))
-            else:
-                raise one
-        said = {one.order: one.judgement for one in judged}
-        verdict = Verdict.of(sample, said.get("forward"), said.get("reversed"))
-        await put(Result(index, verdict, tuple(judged), errors[0] if errors else None))
+    async def judge(self, index: int, sample: Sample, order: Order, queue: asyncio.Queue[Written | _Made]) -> None:
+        shown = sample.swapped() if order == "reversed" else sample
+        while True:
+            try:
+                return await queue.put((index, await self._generate(index, shown, order, queue), None))
+            except WorkerError as error:
+                if error.code == ErrorCode.CONTEXT_OVERFLOW:
+                    nothing = Judgement.parse("", len(shown.answers))
+                    judged = Judged(shown, order, self.request.task, nothing, None, None)
+                    return await queue.put((index, judged, str(error)))
+                # a queue that is full at the beginning is the client's to wait for, one in the middle ours
+                if error.code != ErrorCode.ENGINE_OVERLOADED or not self.begun:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
-    async def _in_order(self, index: int, sample: Sample, order: Order, put: Put[Written | Result]) -> Judged:
-        async with self.places:
-            while True:
-                try:
-                    return await self._generate(index, sample, order, put)
-                except WorkerError as error:
-                    # a queue that is full at the beginning is the client's to wait for, one in the middle ours
-                    if error.code != ErrorCode.ENGINE_OVERLOADED or not self.begun:
-                        raise
-                await asyncio.sleep(_AGAIN_S)
-
-    async def _generate(self, index: int, sample: Sample, order: Order, put: Put[Written | Result]) -> Judged:
-        asked, shown = self.request, _shown(sample, order)
+    async def _generate(self, index: int, shown: Sample, order: Order, queue: asyncio.Queue[Written | _Made]) -> Judged:
+        asked = self.request
         sampling = replace(asked.settings.sampling(len(shown.answers)), top_p=asked.top_p)
         params = GenerateParams.of(JudgeSample.of(shown, asked.task), sampling, asked.constrained)
         prefill = TASKS[asked.task].prefill
@@ -106,19 +107,11 @@ class _Run:
         async with contextlib.aclosing(self.workers.stream(asked.model, params)) as chunks:
             async for chunk in chunks:
                 self.begun = True
-                put.if_room(Written(index, sample.question_id, order, prefill + chunk.text))
+                # whoever reads slowly gets fewer, longer steps
+                if not queue.full():
+                    queue.put_nowait(Written(index, shown.question_id, order, prefill + chunk.text))
         assert chunk is not None
-        generation = Generation(
-            shown.key,
-            chunk.text,
-            chunk.usage.prompt_tokens,
-            chunk.usage.completion_tokens,
-            chunk.finish_reason,  # type: ignore[arg-type]
-        )
+        tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
+        generation = Generation(shown.key, chunk.text, *tokens, chunk.finish_reason)  # type: ignore[arg-type]
         judgement = Judgement.parse(prefill + chunk.text, len(shown.answers))
-        shortened = tuple(chunk.shortened) if chunk.shortened else None
-        return Judged(shown, order, asked.task, judgement, generation, shortened)
-
-
-def _shown(sample: Sample, order: Order) -> Sample:
-    return sample.swapped() if order == "reversed" else sample
+        return Judged(shown, order, asked.task, judgement, generation, tuple(chunk.shortened or ()) or None)

@@ -7,15 +7,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from types import FrameType
+from typing import Any
 
 import httpx
 
 from judgelm.errors import InputError
 from judgelm.serve.hosts import IP, ip_of, same_machine
 from judgelm.serve.processes import Processes
-from judgelm.serve.servers import ask, check_url, is_loopback, is_private, listen, read_secret, url_of
+from judgelm.serve.servers import ask, check_url, is_loopback, is_private, listen, our_client, read_secret, url_of
 from judgelm.serve.settings import OPEN_CONTROLLER, TOKEN_VARIABLE, ServeSettings, served_name
 
 SPINS = "1500"
@@ -28,32 +27,33 @@ _START_S = 600
 def serve(settings: ServeSettings) -> None:
     """Start everything and wait for Ctrl-C or SIGTERM. Raises InputError where a part cannot be started."""
     address = settings.controller_address
-    controller = None if address is None else check_url(address, "--controller-address")
-    _check_reach(settings, controller)
+    theirs = None if address is None else check_url(address, "--controller-address")
+    _check_reach(settings, theirs)
     processes = Processes(settings.log_dir)
-    with _terminated_as_interrupted():
-        try:
-            fronts: dict[str, str] = {}
-            if controller is None:
-                controller = _start_controller(processes, settings)
-                _start_workers(processes, settings, controller)
-                fronts = _start_fronts(processes, settings, controller)
-            else:
-                _start_workers(processes, settings, controller)
-            _wait_for_workers(processes, settings, controller, fronts)
-            while True:
-                if processes.revive():
-                    # so that nobody is sent to a worker that has gone, and /health tells
-                    with contextlib.suppress(httpx.HTTPError):
-                        ask(controller + "/refresh_all_workers", timeout_s=10)
-                time.sleep(1)
-        except KeyboardInterrupt:
-            print("stopping ...", file=sys.stderr)
-        finally:
-            # a second Ctrl-C must not leave a part behind
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            processes.stop()
+    # systemd and Docker stop a service with SIGTERM
+    _on_signals(signal.default_int_handler)
+    try:
+        controller = theirs or _start_controller(processes, settings)
+        _start_workers(processes, settings, controller)
+        fronts = {} if theirs else _start_fronts(processes, settings, controller)
+        _wait_for_workers(processes, settings, controller, fronts)
+        while True:
+            if processes.revive():
+                # so that nobody is sent to a worker that has gone, and /health tells
+                with contextlib.suppress(httpx.HTTPError):
+                    ask(controller + "/refresh_all_workers", timeout_s=10)
+            time.sleep(1)
+    except KeyboardInterrupt:
+        print("stopping ...", file=sys.stderr)
+    finally:
+        # a second Ctrl-C must not leave a part behind
+        _on_signals(signal.SIG_IGN)
+        processes.stop()
+
+
+def _on_signals(handler: Any) -> None:
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, handler)
 
 
 def _check_reach(settings: ServeSettings, controller: str | None) -> None:
@@ -85,10 +85,9 @@ def _bound(host: str) -> IP:
 def _start_controller(processes: Processes, settings: ServeSettings) -> str:
     with listen(settings.controller_host, settings.controller_port) as listening:
         port = listening.getsockname()[1]
-        warned = ["--warned"] if not is_private(listening) else []
-        if warned and not read_secret(TOKEN_VARIABLE):
+        if not is_private(listening) and not read_secret(TOKEN_VARIABLE):
             print(OPEN_CONTROLLER, file=sys.stderr)
-    flags = ["--host", settings.controller_host, "--port", str(port), *warned, *_hosts(settings)]
+    flags = ["--host", settings.controller_host, "--port", str(port), "--warned", *_hosts(settings)]
     processes.start("controller", "controller", *flags)
     return url_of(settings.controller_host, port)
 
@@ -131,12 +130,11 @@ def _wait_for_workers(processes: Processes, settings: ServeSettings, controller:
     print(f"loading {', '.join(settings.models)} ... (logs in {settings.log_dir})", file=sys.stderr)
     end = time.monotonic() + _START_S
     wanted = {served_name(model) for model in settings.models}
-    with httpx.Client(trust_env=False, timeout=10) as http:
-        while not _ready(http, controller, wanted, fronts):
-            processes.check()
-            if time.monotonic() > end:
-                raise InputError(f"no worker of {', '.join(sorted(wanted))} after {_START_S} s; see {settings.log_dir}")
-            time.sleep(0.3)
+    while not _ready(controller, wanted, fronts):
+        processes.check()
+        if time.monotonic() > end:
+            raise InputError(f"no worker of {', '.join(sorted(wanted))} after {_START_S} s; see {settings.log_dir}")
+        time.sleep(0.3)
     if fronts:
         print(f"page        {fronts['page']}\nAPI         {fronts['API']}  (its description: {fronts['API']}/docs)")
         print(f"controller  {controller}\nlogs        {settings.log_dir}\nCtrl-C stops all of it")
@@ -145,11 +143,13 @@ def _wait_for_workers(processes: Processes, settings: ServeSettings, controller:
     sys.stdout.flush()
 
 
-def _ready(http: httpx.Client, controller: str, wanted: set[str], fronts: dict[str, str]) -> bool:
+def _ready(controller: str, wanted: set[str], fronts: dict[str, str]) -> bool:
     paths = {"page": "/", "API": "/health"}
     try:
-        there = set(http.post(controller + "/list_models").json()["models"])
-        return wanted <= there and all(http.get(url + paths[name]).status_code < 500 for name, url in fronts.items())
+        with our_client(10) as http:
+            there = set(http.post(controller + "/list_models").json()["models"])
+            answers = (http.get(url + paths[name]) for name, url in fronts.items())
+            return wanted <= there and all(answer.status_code < 500 for answer in answers)
     except (httpx.HTTPError, ValueError, KeyError):
         return False
 
@@ -173,18 +173,3 @@ def _gpus() -> list[str]:
     import torch
 
     return [str(index) for index in range(torch.cuda.device_count())]
-
-
-@contextlib.contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """systemd and Docker stop a service with SIGTERM."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

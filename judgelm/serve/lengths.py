@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,14 +23,14 @@ _WHOLE = 1 << 18
 _WHOLE_PER_TOKEN = 32
 
 
-def most_whole(context: int) -> int:
+def _most_whole(context: int) -> int:
     """Characters of texts that are always read as they are: far more than a prompt has that fits."""
     return max(_WHOLE, _WHOLE_PER_TOKEN * context)
 
 
 def count_tokens(text: str, tokenizer: PreTrainedTokenizerBase, context: int) -> int:
     """Tokens of a text, its first one included; of a very long one an estimate."""
-    if len(text) <= most_whole(context):
+    if len(text) <= _most_whole(context):
         return len(encode(text, tokenizer))
     return len(encode("", tokenizer)) + _estimate(text, tokenizer)
 
@@ -38,22 +39,14 @@ def exceeds(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: i
     """Whether very long texts that follow one another certainly have more tokens than the context; no more of them is
     read than that takes.
     """
-    if sum(map(len, texts)) <= most_whole(context):
-        return False
-    found = 0
-    for text in texts:
-        for count in _counts(text, tokenizer):
-            found += max(0, count - _BORDER)
-            if found > context:
-                return True
-    return False
+    return sum(map(len, texts)) > _most_whole(context) and any(least > context for least in _least(texts, tokenizer))
 
 
 def cut_answers(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[Sample, tuple[int, ...]]:
     """The sample without the ends of very long answers, which could not be shown in any case, and how many tokens were
     left out of each answer, an estimate. What is shown in the end is the same as without the cut.
     """
-    share = most_whole(context)
+    share = _most_whole(context)
     if sum(map(len, sample.answers)) > share:
         share //= len(sample.answers)
     cut = [(answer, 0) if len(answer) <= share else _cut(answer, tokenizer, context) for answer in sample.answers]
@@ -61,13 +54,14 @@ def cut_answers(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int
 
 
 def _cut(answer: str, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[str, int]:
-    found, kept = 0, 0
-    for count in _counts(answer, tokenizer):
-        if found > context:
-            break
-        found += max(0, count - _BORDER)
-        kept += _PIECE
+    fitting = itertools.takewhile(lambda least: least <= context, _least([answer], tokenizer))
+    kept = _PIECE * (1 + sum(1 for _ in fitting))
     return answer[:kept], _estimate(answer[kept:], tokenizer)
+
+
+def _least(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[int]:
+    """How many tokens there are at least, from the beginning to the end of each piece."""
+    return itertools.accumulate(max(0, count - _BORDER) for text in texts for count in _counts(text, tokenizer))
 
 
 def _estimate(text: str, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -14,22 +14,21 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
 
-from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.engine.hf.engine import HFEngine
-from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
+from judgelm.flags import add_allowed_hosts, add_chat_format, add_loading_arguments, loading
 from judgelm.judge.judge import Judge
 from judgelm.models.folder import find_model
 from judgelm.serve.batcher import Batcher
 from judgelm.serve.chat import choose_format
 from judgelm.serve.guard import MOST_BODY_BYTES, Guard
 from judgelm.serve.hosts import Hosts, read_hosts
-from judgelm.serve.protocol import OUR_WORKER, ErrorCode, WorkerError, error_body, error_chunk
+from judgelm.serve.protocol import ErrorCode, WorkerError, error_body, error_chunk
 from judgelm.serve.servers import address_of, check_url, describe, listen, log_to_stderr, read_secret, run_server
 from judgelm.serve.settings import CONTROLLER_ADDRESS, TOKEN_VARIABLE, WORKER_PORT, served_name
 from judgelm.serve.worker import ModelWorker
@@ -57,8 +56,8 @@ def create_app(worker: ModelWorker, register: bool = True, hosts: Hosts | None =
     app.add_middleware(Guard, MOST_BODY_BYTES + _OWN_BYTES, hosts=hosts)
     app.add_exception_handler(WorkerError, _refused)
     app.add_exception_handler(Exception, _broken)
-    app.include_router(_generation(worker))
-    app.include_router(_status(worker))
+    _add_generation(app, worker)
+    _add_status(app, worker)
     return app
 
 
@@ -80,18 +79,15 @@ async def _read(http: HTTPRequest) -> Any:
         raise WorkerError("the body is not JSON", ErrorCode.VALIDATION_TYPE_ERROR) from None
 
 
-def _generation(worker: ModelWorker) -> APIRouter:
-    router = APIRouter()
-
+def _add_generation(app: FastAPI, worker: ModelWorker) -> None:
     async def prepare(http: HTTPRequest) -> Prepared:
         try:
             params = GenerateParams.model_validate(await _read(http))
         except ValidationError as error:
             raise WorkerError(describe(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
-        worker.call_ct += 1
         return await worker.prompts.prepare(params)
 
-    @router.post("/worker_generate_stream")
+    @app.post("/worker_generate_stream")
     async def generate_stream(http: HTTPRequest) -> Response:
         # the body is read before the answer begins: from then on only the client's end can come
         try:
@@ -109,7 +105,7 @@ def _generation(worker: ModelWorker) -> APIRouter:
 
         return StreamingResponse(chunks())
 
-    @router.post("/worker_generate")
+    @app.post("/worker_generate")
     async def generate_whole(http: HTTPRequest) -> JSONResponse:
         last: dict[str, Any] = {}
         async with contextlib.aclosing(worker.generate(await prepare(http))) as bodies:
@@ -117,34 +113,23 @@ def _generation(worker: ModelWorker) -> APIRouter:
                 last = body
         return JSONResponse(last)
 
-    return router
 
+def _add_status(app: FastAPI, worker: ModelWorker) -> None:
+    for path, answer in {
+        "/worker_get_status": worker.get_status,
+        "/worker_get_conv_template": worker.get_conv_template,
+        "/model_details": worker.get_details,
+    }.items():
+        app.add_api_route(path, answer, methods=["POST"], response_model=None)
 
-def _status(worker: ModelWorker) -> APIRouter:
-    router = APIRouter()
-
-    @router.post("/worker_get_status")
-    async def status() -> Any:
-        return worker.get_status()
-
-    @router.post("/count_token")
+    @app.post("/count_token")
     async def count_token(http: HTTPRequest) -> Any:
         params = await _read(http)
         return await worker.count_token(params if isinstance(params, dict) else {})
 
-    @router.post("/worker_get_conv_template")
-    async def conversation() -> Any:
-        return worker.get_conv_template()
-
-    @router.post("/model_details")
-    async def details() -> Any:
-        return {"context_length": worker.context_len, OUR_WORKER: __version__, "chat": True}
-
-    @router.post("/worker_get_embeddings")
+    @app.post("/worker_get_embeddings")
     async def embeddings() -> Any:
         raise WorkerError("a judge gives no embeddings", ErrorCode.INVALID_MODEL)
-
-    return router
 
 
 def build_parser() -> Parser:
@@ -164,9 +149,7 @@ def build_parser() -> Parser:
         metavar="A,B",
         help="names under which clients ask for it (default: the last part of --model-path)",
     )
-    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs over which the model is spread")
-    parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory of each of them, such as 37GiB")
-    add_device_arguments(parser)
+    add_loading_arguments(parser)
     parser.add_argument(
         "--limit-worker-concurrency", type=int, default=32, metavar="N", help="most requests generated at once"
     )
@@ -184,17 +167,11 @@ def build_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point."""
-
-    def command() -> None:
-        args = build_parser().parse_args(argv)
-        log_to_stderr()
-        _serve(args)
-
-    run_main(command, kept="the worker has ended", argv=argv)
+    run_main(lambda: _serve(build_parser().parse_args(argv)), kept="the worker has ended", argv=argv)
 
 
 def _serve(args: argparse.Namespace) -> None:
-    """Load the model, then serve it."""
+    log_to_stderr()
     controller = check_url(args.controller_address, "--controller-address")
     read_secret(TOKEN_VARIABLE)
     names = args.model_names or [served_name(args.model_path)]
@@ -202,15 +179,7 @@ def _serve(args: argparse.Namespace) -> None:
     address = check_url(args.worker_address or address_of(listening), "--worker-address")
     hosts = read_hosts(args.allowed_hosts, args.host, urlsplit(address).hostname or "")
     folder = find_model(args.model_path)
-    judge = Judge.load(
-        folder,
-        dtype=args.dtype,
-        device=args.device,
-        num_gpus=args.num_gpus,
-        max_gpu_memory=args.max_gpu_memory,
-        quantization=args.quantization,
-        batch_tokens=args.batch_tokens,
-    )
+    judge = Judge.load(folder, **loading(args))
     log.info("loaded %s: %s", folder.name, dict(judge.engine.description))
     assert isinstance(judge.engine, HFEngine)
     chat = choose_format(args.chat_format, judge.engine.tokenizer, args.conv_template)

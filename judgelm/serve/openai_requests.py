@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from judgelm.serve.judgement_requests import Name, Text
 
@@ -48,16 +48,19 @@ class UnsupportedField(Exception):
         self.field = field
 
 
-class _Open(BaseModel):
+class _Open(BaseModel, extra="allow"):
     """A body of which some fields are not read."""
 
-    model_config = ConfigDict(extra="allow")
-
     def check_rest(self, place: str = "") -> None:
-        """Raises UnsupportedField for a field that is not read, where it asks for something."""
+        """Raises UnsupportedField for a field, here or further in, that is not read and asks for something."""
         for name, value in (self.model_extra or {}).items():
             if value is not None and name not in _NO_MATTER and value not in _ASKS_FOR_NOTHING.get(name, ()):
                 raise UnsupportedField(place + name)
+        for name, value in self:
+            inner = {f"{name}.{k}": one for k, one in enumerate(value)} if isinstance(value, list) else {name: value}
+            for where, one in inner.items():
+                if isinstance(one, _Open):
+                    one.check_rest(f"{place}{where}.")
 
 
 class TextPart(_Open):
@@ -67,7 +70,7 @@ class TextPart(_Open):
     text: Text
 
 
-class FunctionCall(_Open):
+class FunctionCall(BaseModel):
     """What a model wanted to be called."""
 
     name: Name
@@ -110,12 +113,6 @@ class ChatMessage(_Open):
         calls += [self.function_call.text] if self.function_call else []
         return "\n".join(filter(None, (content, self.refusal, *calls)))
 
-    def check_rest(self, place: str = "") -> None:
-        super().check_rest(place)
-        for name, inner in (("content", self.content), ("tool_calls", self.tool_calls)):
-            for index, one in enumerate(inner if isinstance(inner, list) else []):
-                one.check_rest(f"{place}{name}.{index}.")
-
 
 class StreamOptions(_Open):
     """OpenAI's stream_options."""
@@ -136,11 +133,6 @@ class _Completion(_Open):
     stream: bool | None = False
     stream_options: StreamOptions | None = None
 
-    def check_rest(self, place: str = "") -> None:
-        super().check_rest(place)
-        if self.stream_options is not None:
-            self.stream_options.check_rest("stream_options.")
-
 
 class ChatRequest(_Completion):
     """OpenAI's chat completion, as far as a judge can answer it."""
@@ -148,11 +140,6 @@ class ChatRequest(_Completion):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-
-    def check_rest(self, place: str = "") -> None:
-        super().check_rest(place)
-        for index, message in enumerate(self.messages):
-            message.check_rest(f"messages.{index}.")
 
     @property
     def turns(self) -> list[tuple[Literal["system", "user", "assistant"], str]]:

@@ -19,100 +19,77 @@ from judgelm.serve.counters import Metrics
 from judgelm.serve.openai_requests import ChatRequest, CompletionRequest
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.servers import describe
-from judgelm.serve.together import Put, together
 from judgelm.serve.worker_answers import Chunk, Usage
-from judgelm.serve.worker_client import Workers
+from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams
 
-_AT_ONCE = 32
-"""texts of one request that are generated at once"""
-Chunks = AsyncGenerator[tuple[int, Chunk | None], None]
-"""of all texts of a request, each with its text's number; None ends a text"""
+_CHAT = "/v1/chat/completions"
+_TEXT = "/v1/completions"
+_Step = tuple[int, Chunk | None]
+"""a chunk with its text's number among those of the request; None ends a text"""
+Chunks = AsyncGenerator[_Step, None]
 
 
 def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
     """The routes, for an app."""
     router = APIRouter()
 
-    @router.post(_ChatForm.route)
+    @router.post(_CHAT)
     async def chat(request: ChatRequest) -> Any:
         """OpenAI's chat completion, in the model's own chat format."""
         request.check_rest()
         messages = [{"role": speaker, "content": text} for speaker, text in request.turns]
         most = request.max_completion_tokens or request.max_tokens
-        return await _complete(workers, metrics, request, most, [{"messages": messages}], _ChatForm(request.model))
+        return await _complete(workers, metrics, request, most, [{"messages": messages}])
 
-    @router.post(_TextForm.route)
+    @router.post(_TEXT)
     async def complete(request: CompletionRequest) -> Any:
         """OpenAI's completion."""
         request.check_rest()
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         asked = [{"prompt": prompt, "echo": bool(request.echo)} for prompt in prompts]
-        return await _complete(workers, metrics, request, request.max_tokens, asked, _TextForm(request.model))
+        return await _complete(workers, metrics, request, request.max_tokens, asked)
 
     return router
 
 
 class _Form:
-    """The shapes of a route's answers."""
+    """The shapes of a route's answers: those of chats, or of texts."""
 
-    route: str
-    prefix: str
-    whole: str
-    part: str
+    def __init__(self, model: str, chat: bool) -> None:
+        self.chat = chat
+        self.route = _CHAT if chat else _TEXT
+        self.object = "chat.completion" if chat else "text_completion"
+        name = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
+        self.head = {"id": name, "created": int(time.time()), "model": model}
 
-    def __init__(self, model: str) -> None:
-        self.head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
-
-    def answer(self, choices: Sequence[tuple[str, str]], usage: Usage) -> dict[str, Any]:
+    def answer(self, chunks: Sequence[Chunk], usage: Usage) -> dict[str, Any]:
         """All texts, each with its reason for ending."""
-        made = [self.choice(index, text, reason) for index, (text, reason) in enumerate(choices)]
-        return {**self.head, "object": self.whole, "choices": made, "usage": usage.model_dump()}
+        choices = [
+            _choice(
+                k, {"message": {"role": "assistant", "content": one.text}} if self.chat else {"text": one.text}, one
+            )
+            for k, one in enumerate(chunks)
+        ]
+        return {**self.head, "object": self.object, "choices": choices, "usage": usage.model_dump()}
 
-    def event(self, choice: dict[str, Any] | None, **more: Any) -> str:
-        """A server-sent event."""
-        choices = [] if choice is None else [choice]
-        return _event({**self.head, "object": self.part, "choices": choices, **more})
+    def event(self, *choices: dict[str, Any], **more: Any) -> str:
+        kind = f"{self.object}.chunk" if self.chat else self.object
+        return _event({**self.head, "object": kind, "choices": choices, **more})
 
-    def choice(self, index: int, text: str, reason: str | None) -> dict[str, Any]:
-        """A text, whole."""
-        raise NotImplementedError
+    def first(self, index: int) -> str:
+        """The event before a chat's text."""
+        return self.event(_choice(index, {"delta": {"role": "assistant", "content": ""}}))
 
-    def step(self, index: int, text: str, reason: str | None = None) -> dict[str, Any]:
-        """The next part of a text, or its end."""
-        raise NotImplementedError
-
-    def first(self, index: int) -> dict[str, Any] | None:
-        """What comes before a text, if anything does."""
-        return None
-
-
-class _ChatForm(_Form):
-    route, prefix = "/v1/chat/completions", "chatcmpl"
-    whole, part = "chat.completion", "chat.completion.chunk"
-
-    def choice(self, index: int, text: str, reason: str | None) -> dict[str, Any]:
-        message = {"role": "assistant", "content": text}
-        return {"index": index, "message": message, "finish_reason": reason, "logprobs": None}
-
-    def step(self, index: int, text: str, reason: str | None = None) -> dict[str, Any]:
-        return self._delta(index, {} if reason else {"content": text}, reason)
-
-    def first(self, index: int) -> dict[str, Any] | None:
-        return self._delta(index, {"role": "assistant", "content": ""}, None)
-
-    def _delta(self, index: int, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
-        return {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+    def step(self, index: int, text: str, ended: Chunk | None = None) -> str:
+        """The event of the next part of a text, or of its end."""
+        delta = {"content": text} if ended is None else {}
+        return self.event(_choice(index, {"delta": delta} if self.chat else {"text": text}, ended))
 
 
-class _TextForm(_Form):
-    route, prefix = "/v1/completions", "cmpl"
-    whole = part = "text_completion"
-
-    def choice(self, index: int, text: str, reason: str | None = None) -> dict[str, Any]:
-        return {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
-
-    step = choice
+def _choice(index: int, said: dict[str, Any], ended: Chunk | None = None) -> dict[str, Any]:
+    reason = None if ended is None else "length" if ended.finish_reason == "length" else "stop"
+    return {"index": index, **said, "finish_reason": reason, "logprobs": None}
 
 
 async def _complete(
@@ -121,24 +98,30 @@ async def _complete(
     request: ChatRequest | CompletionRequest,
     max_tokens: int | None,
     prompts: Sequence[dict[str, Any]],
-    form: _Form,
 ) -> Any:
     """Every prompt `n` times, whole or as server-sent events."""
     shared = {
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "max_new_tokens": max_tokens or 1_000_000,
-        "stop": [request.stop] if isinstance(request.stop, str) else request.stop or [],
+        "stop": request.stop or [],
         "stop_token_ids": [],
         "echo": False,
     }
-    asked = []
-    for prompt in prompts:
-        for copy in range(request.n or 1):
-            # with a seed each copy has random numbers of its own, and the same ones next time
-            seed = None if request.seed is None else (request.seed + copy + 2**63) % 2**64 - 2**63
-            asked.append(_params({**shared, **prompt, "seed": seed}))
+    # with a seed each copy has random numbers of its own, and the same ones next time
+    seeds = [
+        None if request.seed is None else (request.seed + copy + 2**63) % 2**64 - 2**63
+        for copy in range(request.n or 1)
+    ]
+    try:
+        asked = [
+            GenerateParams.model_validate({**shared, **prompt, "seed": seed}) for prompt in prompts for seed in seeds
+        ]
+    except ValidationError as error:
+        # what an assistant called is longer as JSON than it was
+        raise WorkerError(describe(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
     chunks = _at_once([workers.stream(request.model, params) for params in asked])
+    form = _Form(request.model, isinstance(request, ChatRequest))
     if request.stream:
         wants_usage = bool(request.stream_options and request.stream_options.include_usage)
         events = _events(chunks, form, metrics, wants_usage)
@@ -154,26 +137,17 @@ async def _complete(
                 found[index] = chunk or found[index]
     usage = Usage.total(chunk.usage for chunk in found.values())
     metrics.count(usage)
-    return form.answer([(found[index].text, _reason(found[index])) for index in sorted(found)], usage)
-
-
-def _params(given: dict[str, Any]) -> GenerateParams:
-    try:
-        return GenerateParams.model_validate(given)
-    except ValidationError as error:
-        # what an assistant called is longer as JSON than it was
-        raise WorkerError(describe(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
+    return form.answer([found[index] for index in sorted(found)], usage)
 
 
 def _at_once(streams: Sequence[AsyncGenerator[Chunk, None]]) -> Chunks:
     """Chunks of all streams as they come. Raises WorkerError where one of them does."""
-    places = asyncio.Semaphore(_AT_ONCE)
 
-    async def one(index: int, stream: AsyncGenerator[Chunk, None], put: Put[tuple[int, Chunk | None]]) -> None:
-        async with places, contextlib.aclosing(stream):
+    async def one(index: int, stream: AsyncGenerator[Chunk, None], queue: asyncio.Queue[_Step]) -> None:
+        async with contextlib.aclosing(stream):
             async for chunk in stream:
-                await put((index, chunk))
-        await put((index, None))
+                await queue.put((index, chunk))
+        await queue.put((index, None))
 
     return together([partial(one, index, stream) for index, stream in enumerate(streams)])
 
@@ -187,18 +161,18 @@ async def _events(chunks: Chunks, form: _Form, metrics: Metrics, wants_usage: bo
             async with contextlib.aclosing(chunks):
                 async for index, chunk in chunks:
                     before = last.get(index)
-                    if before is None and (opening := form.first(index)) is not None:
+                    if before is None and form.chat:
                         begun = True
-                        yield form.event(opening)
+                        yield form.first(index)
                     if chunk is None:
                         assert before is not None
                         metrics.count(before.usage)
-                        yield form.event(form.step(index, "", _reason(before)))
+                        yield form.step(index, "", before)
                         continue
                     last[index] = chunk
                     if new := chunk.text[len(before.text) if before else 0 :]:
                         begun = True
-                        yield form.event(form.step(index, new))
+                        yield form.step(index, new)
     except WorkerError as error:
         if not begun:
             raise
@@ -206,8 +180,7 @@ async def _events(chunks: Chunks, form: _Form, metrics: Metrics, wants_usage: bo
         yield _event({"error": said})
     else:
         if wants_usage:
-            usage = Usage.total(chunk.usage for chunk in last.values())
-            yield form.event(None, usage=usage.model_dump())
+            yield form.event(usage=Usage.total(chunk.usage for chunk in last.values()).model_dump())
     yield "data: [DONE]\n\n"
 
 
@@ -220,7 +193,3 @@ async def _resume(first: str, events: AsyncGenerator[str, None]) -> AsyncIterato
 
 def _event(body: dict[str, Any]) -> str:
     return f"data: {json.dumps(body)}\n\n"
-
-
-def _reason(chunk: Chunk) -> str:
-    return "length" if chunk.finish_reason == "length" else "stop"

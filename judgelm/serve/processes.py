@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from judgelm.errors import InputError, one_line
@@ -26,15 +26,28 @@ class Process:
     command: list[str]
     env: dict[str, str]
     log: Path
-    process: subprocess.Popen[bytes]
-    started: float
-    """by time.monotonic()"""
     failures: int = 0
-    again: float | None = None
+    process: subprocess.Popen[bytes] = field(init=False)
+    started: float = field(init=False)
+    """by time.monotonic()"""
+    again: float | None = field(init=False)
     """when it is to be started, where it has ended"""
 
+    def start(self) -> None:
+        self.started, self.again = time.monotonic(), None
+        with self.log.open("ab") as file:
+            # in a session of its own: Ctrl-C reaches us alone, and we stop the parts in their order
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=self.env,
+                start_new_session=True,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            )
+
     def last_words(self) -> str:
-        """How it ended."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
         return f"{self.name} ended with exit code {self.process.poll()} ({self.log}): {one_line(lines[-1])}"
 
@@ -50,8 +63,9 @@ class Processes:
     def start(self, name: str, module: str, *args: str, env: dict[str, str] | None = None) -> None:
         log = self.log_folder / f"{name}.log"
         command = [sys.executable, "-m", f"judgelm.serve.{module}", *args]
-        env = os.environ | (env or {})
-        self.running.append(Process(name, command, env, log, _start(command, env, log), time.monotonic()))
+        part = Process(name, command, os.environ | (env or {}), log)
+        part.start()
+        self.running.append(part)
 
     def check(self) -> None:
         """Raises InputError where a part has ended by itself."""
@@ -73,7 +87,7 @@ class Processes:
                 part.again = now + wait
                 print(f"{part.last_words()}; it is started again in {wait} s", file=sys.stderr, flush=True)
             elif now >= part.again:
-                part.process, part.started, part.again = _start(part.command, part.env, part.log), now, None
+                part.start()
         return ended
 
     def stop(self) -> None:
@@ -89,20 +103,6 @@ class Processes:
                 os.killpg(part.process.pid, signal.SIGKILL)
                 part.process.wait()
         self.running.clear()
-
-
-def _start(command: list[str], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    with log.open("ab") as file:
-        # in a session of its own: Ctrl-C reaches us alone, and we stop the parts in their order
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=env,
-            start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-        )
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

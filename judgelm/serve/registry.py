@@ -7,9 +7,9 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -17,15 +17,8 @@ import httpx
 from pydantic import AfterValidator, BaseModel, Field
 
 from judgelm.serve.hosts import IP, ip_of, same_machine
-from judgelm.serve.protocol import (
-    HEART_BEAT_EXPIRATION_S,
-    BaseController,
-    DispatchMethod,
-    ErrorCode,
-    WorkerInfo,
-    error_chunk,
-)
-from judgelm.serve.servers import ask, url_of
+from judgelm.serve.protocol import HEART_BEAT_EXPIRATION_S, ErrorCode, error_chunk
+from judgelm.serve.servers import ask, our_client, url_of
 
 log = logging.getLogger(__name__)
 
@@ -91,144 +84,141 @@ def find_place(name: str, client: str) -> Place | None:
     return replace(place, address=url_of(str(ip), parts.port or 80))
 
 
-class Controller(BaseController):  # type: ignore[misc]
-    """FastChat's controller, safe for several threads; workers that are asked for their status are asked at once."""
+@dataclass(slots=True)
+class _Worker:
+    place: Place
+    status: WorkerStatus
+    check_heart_beat: bool
+    multimodal: bool
+    heard: float = field(default_factory=time.monotonic)
+    """when it last said that it lives"""
+
+
+class Controller:
+    """Knows the workers, safe for several threads.
+
+    Args:
+        dispatch_method: "shortest_queue", or "lottery", which is at random, by speed.
+    """
 
     def __init__(self, dispatch_method: str) -> None:
-        # FastChat's own starts a thread that would keep the process from ending
-        self.worker_info: dict[str, Any] = {}
-        self.dispatch_method = DispatchMethod.from_str(dispatch_method)
-        self.lock = threading.RLock()
+        self.lottery = dispatch_method == "lottery"
         self.closing = threading.Event()
-        self._places: dict[str, Place] = {}
-        self.missing: dict[str, list[str]] = {}
+        self._lock = threading.RLock()
+        self._workers: dict[str, _Worker] = {}
+        self._missing: dict[str, list[str]] = {}
         """models of the workers that went away without a word and were not replaced"""
 
     def watch(self) -> None:
         """Drop workers whose heart has stopped, until `closing` is set."""
         while not self.closing.wait(max(0.1, HEART_BEAT_EXPIRATION_S / 10)):
-            with self.lock:
-                before = dict(self.worker_info)
-                self.remove_stale_workers_by_expiration()
-                for name in set(before) - set(self.worker_info):
-                    log.warning("worker %s sent no heart beat for %d s and is dropped", name, HEART_BEAT_EXPIRATION_S)
-                    self._miss(name, before[name].model_names)
+            silent_s, now = HEART_BEAT_EXPIRATION_S, time.monotonic()
+            with self._lock:
+                for name, worker in list(self._workers.items()):
+                    if worker.check_heart_beat and worker.heard < now - silent_s:
+                        log.warning("worker %s sent no heart beat for %d s and is dropped", name, silent_s)
+                        self._lose(name)
 
     def register_worker(
-        self,
-        worker_name: str,
-        check_heart_beat: bool,
-        worker_status: dict[str, Any] | None,
-        multimodal: bool,
-        place: Place | None = None,
+        self, name: str, check_heart_beat: bool, status: WorkerStatus | None, multimodal: bool, place: Place
     ) -> bool:
-        place = place or self._places.get(worker_name) or Place(worker_name, frozenset())
-        status = worker_status or _ask_status(worker_name, place.address)
-        if not status:
+        """Whether it answers, where it does not say its status, and there is room for it."""
+        status = status or _ask_status(name, place)
+        if status is None:
             return False
-        with self.lock:
-            if worker_name not in self.worker_info:
-                if len(self.worker_info) >= _MOST_WORKERS:
+        with self._lock:
+            if name not in self._workers:
+                if len(self._workers) >= _MOST_WORKERS:
                     return False
-                log.info("worker %s registered: %s", worker_name, ", ".join(status["model_names"]))
-                self._found(worker_name, status["model_names"])
-            self._places[worker_name] = place
-            self.worker_info[worker_name] = WorkerInfo(
-                status["model_names"],
-                status["speed"],
-                status["queue_length"],
-                check_heart_beat,
-                time.time(),
-                multimodal,
-            )
+                log.info("worker %s registered: %s", name, ", ".join(status.model_names))
+                self._find(name, status.model_names)
+            self._workers[name] = _Worker(place, status, check_heart_beat, multimodal)
         return True
 
-    def remove_worker(self, worker_name: str) -> None:
-        super().remove_worker(worker_name)
-        self._places.pop(worker_name, None)
-
-    def deregister_worker(self, worker_name: str) -> bool:
+    def deregister_worker(self, name: str) -> bool:
         """A worker that ends says so; whether it was known."""
-        with self.lock:
-            self.missing.pop(worker_name, None)
-            if worker_name not in self.worker_info:
-                return False
-            self.remove_worker(worker_name)
-            log.info("worker %s has said goodbye", worker_name)
-            return True
+        with self._lock:
+            self._missing.pop(name, None)
+            known = self._workers.pop(name, None) is not None
+            if known:
+                log.info("worker %s has said goodbye", name)
+            return known
+
+    def receive_heart_beat(self, name: str, queue_length: int) -> bool:
+        """Whether the worker is known."""
+        with self._lock:
+            worker = self._workers.get(name)
+            if worker is not None:
+                worker.status.queue_length, worker.heard = queue_length, time.monotonic()
+            return worker is not None
+
+    def list_models(self, multimodal: bool | None = None) -> list[str]:
+        """Of all workers, or of those that are or are not multimodal."""
+        with self._lock:
+            found = [one for one in self._workers.values() if multimodal in (None, one.multimodal)]
+            return sorted({name for worker in found for name in worker.status.model_names})
 
     def list_missing_models(self) -> list[str]:
-        """Those in `missing`."""
-        return sorted(name for models in self.missing.values() for name in models)
+        """Of the workers that went away without a word and were not replaced."""
+        with self._lock:
+            return sorted(name for models in self._missing.values() for name in models)
 
-    def place_of(self, worker_name: str) -> Place | None:
-        """Where a registered worker is."""
-        with self.lock:
-            return self._places.get(worker_name)
+    def place_of(self, name: str) -> Place | None:
+        with self._lock:
+            worker = self._workers.get(name)
+            return None if worker is None else worker.place
 
-    def _miss(self, name: str, models: list[str]) -> None:
-        if len(self.missing) < _MOST_WORKERS:
-            self.missing[name] = models
+    def _lose(self, name: str) -> None:
+        worker = self._workers.pop(name)
+        if len(self._missing) < _MOST_WORKERS:
+            self._missing[name] = worker.status.model_names
 
-    def _found(self, name: str, models: list[str]) -> None:
+    def _find(self, name: str, models: list[str]) -> None:
         """A worker that comes back, or another one of the same models, is not missed any more."""
-        replaced = [name] if name in self.missing else [key for key, lost in self.missing.items() if lost == models]
+        replaced = [name] if name in self._missing else [key for key, lost in self._missing.items() if lost == models]
         if replaced:
-            del self.missing[replaced[0]]
-
-    def get_worker_status(self, worker_name: str) -> dict[str, Any] | None:
-        place = self.place_of(worker_name)
-        return _ask_status(worker_name, place.address if place else worker_name)
+            del self._missing[replaced[0]]
 
     def refresh_all_workers(self) -> None:
         """Ask every worker; those that do not answer are dropped. Meanwhile clients are served as before."""
-        with self.lock:
-            known = dict(self.worker_info)
-        for name, status in self._statuses(list(known)):
-            with self.lock:
-                if name not in self.worker_info:
-                    continue
-                if status is None:
+        for name, status in self._statuses():
+            with self._lock:
+                worker = self._workers.get(name)
+                if worker is not None and status is not None:
+                    worker.status, worker.heard = status, time.monotonic()
+                elif worker is not None:
                     log.warning("worker %s is dropped", name)
-                    self._miss(name, self.worker_info[name].model_names)
-                    self.remove_worker(name)
-                else:
-                    self.register_worker(name, known[name].check_heart_beat, status, known[name].multimodal)
+                    self._lose(name)
 
     def worker_api_get_status(self) -> dict[str, Any]:
-        with self.lock:
-            names = list(self.worker_info)
-        found = [status for _, status in self._statuses(names) if status is not None]
+        """What this controller says of itself to another one that has it as a worker; no more than that one takes."""
+        found = [status for _, status in self._statuses() if status is not None]
         return {
-            "model_names": sorted({name for status in found for name in status["model_names"]}),
-            # no more than a controller takes that has this one as its worker
-            "speed": min(1e6, sum(status["speed"] for status in found)),
-            "queue_length": min(_MOST_QUEUE, sum(status["queue_length"] for status in found)),
+            "model_names": sorted({name for status in found for name in status.model_names}),
+            "speed": min(1e6, sum(status.speed for status in found)),
+            "queue_length": min(_MOST_QUEUE, sum(status.queue_length for status in found)),
         }
 
-    def _statuses(self, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any] | None]]:
-        if names:
-            with ThreadPoolExecutor(min(32, len(names))) as pool:
-                yield from zip(names, pool.map(self.get_worker_status, names), strict=True)
+    def _statuses(self) -> Iterator[tuple[str, WorkerStatus | None]]:
+        """All workers are asked at once."""
+        with self._lock:
+            places = {name: worker.place for name, worker in self._workers.items()}
+        if places:
+            with ThreadPoolExecutor(min(32, len(places))) as pool:
+                yield from zip(places, pool.map(_ask_status, places, places.values()), strict=True)
 
-    def get_worker_address(self, model_name: str) -> str:
-        with self.lock:
-            # the shortest queue counts its own dispatches until the worker's next heart beat
-            lottery = self.dispatch_method is DispatchMethod.LOTTERY
-            name = self._draw(model_name) if lottery else str(super().get_worker_address(model_name))
-            return self._places[name].address if name else ""
-
-    def _draw(self, model_name: str) -> str:
-        having = {name: info.speed for name, info in self.worker_info.items() if model_name in info.model_names}
-        return random.choices(list(having), list(having.values()))[0] if having else ""
-
-    def receive_heart_beat(self, worker_name: str, queue_length: int) -> bool:
-        with self.lock:
-            info = self.worker_info.get(worker_name)
-            if info is not None:
-                info.queue_length = queue_length
-                info.last_heart_beat = time.time()
-            return info is not None
+    def get_worker_address(self, model: str) -> str:
+        """Of a worker that has the model; empty where there is none."""
+        with self._lock:
+            having = [worker for worker in self._workers.values() if model in worker.status.model_names]
+            if not having:
+                return ""
+            if self.lottery:
+                return random.choices(having, [worker.status.speed for worker in having])[0].place.address
+            chosen = min(having, key=lambda worker: worker.status.queue_length / worker.status.speed)
+            # its queue counts its own dispatches until the worker's next heart beat
+            chosen.status.queue_length += 1
+            return chosen.place.address
 
     def worker_api_generate_stream(self, params: dict[str, Any]) -> Iterator[bytes]:
         """Pass a generation on, so that a controller can stand as a worker of another one."""
@@ -237,19 +227,17 @@ class Controller(BaseController):  # type: ignore[misc]
             yield error_chunk("no worker has this model", ErrorCode.CONTROLLER_NO_WORKER)
             return
         try:
-            with (
-                httpx.Client(trust_env=False, timeout=_GENERATE_TIMEOUT_S) as http,
-                http.stream("POST", address + "/worker_generate_stream", json=params) as response,
-            ):
+            url = address + "/worker_generate_stream"
+            with our_client(_GENERATE_TIMEOUT_S) as http, http.stream("POST", url, json=params) as response:
                 yield from response.iter_bytes()
         except httpx.HTTPError:
             yield error_chunk("the worker does not answer", ErrorCode.CONTROLLER_WORKER_TIMEOUT)
 
 
-def _ask_status(name: str, address: str) -> dict[str, Any] | None:
+def _ask_status(name: str, place: Place) -> WorkerStatus | None:
     try:
-        answer = ask(address + "/worker_get_status", timeout_s=_STATUS_TIMEOUT_S).raise_for_status()
-        return WorkerStatus.model_validate(answer.json()).model_dump()
+        answer = ask(place.address + "/worker_get_status", timeout_s=_STATUS_TIMEOUT_S).raise_for_status()
+        return WorkerStatus.model_validate(answer.json())
     except (httpx.HTTPError, ValueError, RecursionError) as error:
         log.warning("worker %s does not give its status: %s", name, type(error).__name__)
         return None

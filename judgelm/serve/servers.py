@@ -1,50 +1,51 @@
-"""What our servers share: addresses, how they run, and their log."""
+"""What our servers share: addresses, connections, how they run, and their log."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import functools
 import importlib.util
 import ipaddress
 import logging
 import os
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import h11
 import httpx
 import uvicorn
 from pydantic import ValidationError
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from judgelm.errors import InputError, one_line
-from judgelm.serve.connection import Protocol
+from judgelm.serve.guard import error_bytes
+from judgelm.serve.hosts import ip_of
 
 log = logging.getLogger(__name__)
 
 
-def describe(error: ValidationError, most: int = 3) -> str:
+def describe(error: ValidationError) -> str:
     """What is wrong with a body, in one line that repeats nothing of it."""
-    parts = []
-    for entry in error.errors(include_url=False, include_context=False, include_input=False)[:most]:
-        place = ".".join(str(part) for part in entry["loc"]) or "body"
-        parts.append(f"{place}: {entry['msg']}")
-    return one_line("; ".join(parts))
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    return one_line("; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in found))
 
 
 def check_url(url: str, flag: str) -> str:
     """An http(s) address without a path, as workers and controllers have. Raises InputError for another."""
     try:
         parts = urlsplit(url)
-        port = parts.port
+        good = parts.hostname and parts.port != 0 and not parts.path.strip("/")
     except ValueError:
-        parts, port = urlsplit(""), None
-    if (
-        # urlsplit passes over tabs and newlines, and others read a backslash as a slash
-        not _URL.fullmatch(url) or not parts.hostname or port == 0 or parts.path.strip("/")
-    ):
+        good = False
+    # urlsplit passes over tabs and newlines, and others read a backslash as a slash
+    if not good or not _URL.fullmatch(url):
         raise InputError(f"{flag} {url}: expected an address such as http://127.0.0.1:21001")
     return url.rstrip("/")
 
@@ -56,10 +57,8 @@ _URL = re.compile(r"https?://(\[[0-9a-fA-F:.]+\]|[0-9a-zA-Z._-]+)(:[0-9]{1,5})?/
 def is_loopback(url: str) -> bool:
     """Whether an address stays on this machine."""
     host = (urlsplit(url).hostname or "").removesuffix(".")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    ip = ip_of(host)
+    return host == "localhost" or (ip is not None and ip.is_loopback)
 
 
 def read_secret(variable: str) -> str | None:
@@ -73,18 +72,26 @@ def read_secret(variable: str) -> str | None:
     return value
 
 
+def our_client(timeout_s: float) -> httpx.Client:
+    """For what our parts ask of each other, past any proxy of the environment."""
+    return httpx.Client(trust_env=False, verify=_certificates(), timeout=timeout_s)
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Read once: that takes a tenth of a second of a core, and a worker asks at each beat of its heart."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 def ask(
     url: str, body: Any = None, *, headers: Mapping[str, str] | None = None, timeout_s: float = 5
 ) -> httpx.Response:
-    """Post to another part of ours, past any proxy of the environment; an answer of more than a MiB is an error.
+    """Post to another part of ours; an answer of more than a MiB is an error.
 
     Raises httpx.HTTPError.
     """
     end = time.monotonic() + timeout_s
-    with (
-        httpx.Client(trust_env=False, timeout=timeout_s) as http,
-        http.stream("POST", url, json=body, headers=headers) as response,
-    ):
+    with our_client(timeout_s) as http, http.stream("POST", url, json=body, headers=headers) as response:
         content = b""
         for part in response.iter_bytes(1 << 16):
             content += part
@@ -140,6 +147,58 @@ def url_of(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class Protocol(H11Protocol):
+    """uvicorn's HTTP/1.1, on which a connection is closed that sends no whole request head within 30 seconds, or takes
+    nothing of its answer for two minutes.
+    """
+
+    head_s: float = 30
+    stalled_s: float = 120
+    _waiting: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._waiting = self.loop.call_later(self.head_s, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._waiting is None and self.transport.get_protocol() is self and not self.transport.is_closing():
+            # the first piece of a further request
+            self._waiting = self.loop.call_later(self.head_s, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self._stalled or self.loop.call_later(self.stalled_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered as every other mistake is."""
+        body = error_bytes(msg, "invalid_request")
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        with contextlib.suppress(h11.LocalProtocolError):  # an answer has begun already
+            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+
 class _Server(uvicorn.Server):
     """Says goodbye before it lets go of its connections."""
 
@@ -191,11 +250,7 @@ class _Lines(logging.Formatter):
         event = copy.copy(record)
         event.msg, event.args = one_line(record.getMessage()), ()
         first, *rest = super().format(event).splitlines()
-        return "\n".join([first, *(f"    {_printable(line)}" for line in rest)])
-
-
-def _printable(line: str) -> str:
-    return "".join(letter for letter in line if letter.isprintable())
+        return "\n".join([first, *(f"    {''.join(filter(str.isprintable, line))}" for line in rest)])
 
 
 def log_to_stderr() -> None:

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import logging
 import threading
-import uuid
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import httpx
 
+from judgelm import __version__
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.judge.judge import Judge
 from judgelm.serve.batcher import Batcher, QueueFull, Update
@@ -20,7 +20,7 @@ from judgelm.serve.lengths import count_tokens
 from judgelm.serve.protocol import (
     CONVERSATION,
     HEART_BEAT_INTERVAL_S,
-    BaseModelWorker,
+    OUR_WORKER,
     ErrorCode,
     WorkerError,
     error_body,
@@ -28,6 +28,7 @@ from judgelm.serve.protocol import (
 )
 from judgelm.serve.servers import ask, read_secret
 from judgelm.serve.settings import TOKEN_VARIABLE
+from judgelm.serve.worker_answers import Usage
 from judgelm.serve.worker_prompts import Prepared, Prompts
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ _GOODBYE_S = 2
 _BEAT_S = 5
 
 
-class ModelWorker(BaseModelWorker):  # type: ignore[misc]
-    """FastChat's worker around our engine.
+class ModelWorker:
+    """One model for all users.
 
     Its registration and its heart beats do not stop when the controller does: they are tried again at each beat.
     """
@@ -51,43 +52,46 @@ class ModelWorker(BaseModelWorker):  # type: ignore[misc]
         model_names: Sequence[str],
         chat: ChatFormat | None = None,
     ) -> None:
-        # FastChat's __init__ asks for the format
-        self.chat = chat or ConversationFormat(get_conv_template(CONVERSATION))
-        names = list(model_names)
-        super().__init__(controller_address, worker_address, uuid.uuid4().hex[:8], names[0], names, batcher.max_running)
         assert isinstance(judge.engine, HFEngine)
         self.engine = judge.engine
         self.batcher = batcher
-        self.context_len = self.engine.context_length
+        self.controller_addr = controller_address
+        self.worker_addr = worker_address
+        self.model_names = list(model_names)
+        self.chat = chat or ConversationFormat(get_conv_template(CONVERSATION))
         self.prompts = Prompts(self.engine, self.chat, judge.constrained, batcher.max_waiting)
         self._stopped = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heart-beat", daemon=True)
         self._counting = asyncio.Semaphore(1)
 
-    def make_conv_template(self, conv_template: str | None = None, model_path: str | None = None) -> Any:
+    def get_status(self) -> dict[str, Any]:
+        return {"model_names": self.model_names, "speed": 1, "queue_length": self.batcher.queue_length}
+
+    def get_details(self) -> dict[str, Any]:
+        """What an API of ours must know to ask."""
+        return {"context_length": self.engine.context_length, OUR_WORKER: __version__, "chat": True}
+
+    def get_conv_template(self) -> dict[str, Any]:
         """For FastChat's clients, which make prompts themselves: a template of the tokenizer's is not for them."""
         chat = self.chat
-        return chat.conversation if isinstance(chat, ConversationFormat) else get_conv_template(CONVERSATION)
-
-    def get_queue_length(self) -> int:
-        return self.batcher.queue_length
+        return {"conv": chat.conversation if isinstance(chat, ConversationFormat) else get_conv_template(CONVERSATION)}
 
     async def count_token(self, params: dict[str, Any]) -> dict[str, int]:
         """Beside the event loop, and one text at a time."""
         text = str(params.get("prompt", ""))
         async with self._counting:
-            count = await asyncio.to_thread(count_tokens, text, self.engine.tokenizer, self.context_len)
+            count = await asyncio.to_thread(count_tokens, text, self.engine.tokenizer, self.engine.context_length)
         return {"count": count, "error_code": 0}
 
     def init_heart_beat(self) -> None:
         """Register, and go on saying that the worker lives, in a thread of its own."""
-        self.heart_beat_thread = threading.Thread(target=self._beat, name="heart-beat", daemon=True)
-        self.heart_beat_thread.start()
+        self._heart.start()
 
     def stop_heart_beat(self) -> None:
         """Say goodbye, so that the controller sends nobody here any more."""
         self._stopped.set()
-        if self.heart_beat_thread is not None:
-            self.heart_beat_thread.join(_BEAT_S + _GOODBYE_S)
+        if self._heart.is_alive():
+            self._heart.join(_BEAT_S + _GOODBYE_S)
 
     def _beat(self) -> None:
         known, wait = False, 0.0
@@ -119,8 +123,7 @@ class ModelWorker(BaseModelWorker):  # type: ignore[misc]
         log.info("registered with %s as %s, models %s", self.controller_addr, self.worker_addr, self.model_names)
 
     def send_heart_beat(self) -> bool:
-        """Whether the controller knows this worker."""
-        body = {"worker_name": self.worker_addr, "queue_length": self.get_queue_length()}
+        body = {"worker_name": self.worker_addr, "queue_length": self.batcher.queue_length}
         return bool(self._post("/receive_heart_beat", body).json()["exist"])
 
     def _post(self, path: str, body: dict[str, Any], timeout_s: float = _BEAT_S) -> httpx.Response:
@@ -173,11 +176,7 @@ def _body(update: Update, prepared: Prepared) -> dict[str, Any]:
     body: dict[str, Any] = {
         "text": prepared.echo + update.text,
         "error_code": 0,
-        "usage": {
-            "prompt_tokens": update.num_prompt_tokens,
-            "completion_tokens": update.num_tokens,
-            "total_tokens": update.num_prompt_tokens + update.num_tokens,
-        },
+        "usage": Usage.of(update.num_prompt_tokens, update.num_tokens).model_dump(),
         "finish_reason": update.finish_reason,
     }
     if prepared.shortened:

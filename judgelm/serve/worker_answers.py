@@ -32,7 +32,6 @@ class Usage(BaseModel):
 
     @classmethod
     def total(cls, all_of: Iterable[Usage]) -> Usage:
-        """Of several texts."""
         found = list(all_of)
         return cls(**{name: sum(getattr(one, name) for one in found) for name in cls.model_fields})
 

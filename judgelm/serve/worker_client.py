@@ -1,12 +1,13 @@
-"""The client of the controller and its workers: who has a model, and how others speak FastChat's protocol to it."""
+"""The client of the controller and its workers, in FastChat's protocol: who has a model, and many requests at once."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import httpx
 
@@ -31,6 +32,10 @@ _CONTROLLER_TIMEOUT_S = 30
 _SILENCE_S = 300.0
 _MOST_MESSAGE = 2000
 _MOST_KNOWN = 1024
+_AT_ONCE = 32
+_MOST_UNREAD = 64
+"""found by jobs and not read yet: they wait while the reader is slow"""
+_T = TypeVar("_T")
 
 
 class Workers:
@@ -59,8 +64,8 @@ class Workers:
     async def missing(self) -> list[str]:
         """The models of workers that went away without a word; a controller of FastChat's does not know."""
         try:
-            return read_names(await self._ask(self.controller + "/list_missing_models", None))
-        except (httpx.HTTPError, WorkerError):
+            return read_names(await self._ask_controller("/list_missing_models"))
+        except WorkerError:
             return []
 
     async def refresh(self) -> None:
@@ -209,3 +214,38 @@ class Workers:
 def unknown_model(name: str, models: Sequence[str]) -> WorkerError:
     """The error of a client that asks for a model which nobody serves."""
     return WorkerError(f"unknown model {name}; models served: {', '.join(models) or 'none'}", ErrorCode.INVALID_MODEL)
+
+
+async def together(
+    jobs: Iterable[Callable[[asyncio.Queue[_T]], Coroutine[Any, Any, None]]],
+) -> AsyncGenerator[_T, None]:
+    """All that the jobs put into their queue, 32 jobs at once. Raises what one of them raises; then, and where it is
+    closed, the others end too.
+    """
+    queue: asyncio.Queue[Any] = asyncio.Queue(_MOST_UNREAD)
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(job: Callable[[asyncio.Queue[_T]], Coroutine[Any, Any, None]]) -> None:
+        async with places:
+            await job(queue)
+
+    async def everything() -> None:
+        ended: Exception | None = None
+        try:
+            async with asyncio.TaskGroup() as group:
+                for job in jobs:
+                    group.create_task(one(job))
+        except ExceptionGroup as errors:
+            ended = errors.exceptions[0]
+        await queue.put(ended)
+
+    task = asyncio.create_task(everything())
+    try:
+        while (found := await queue.get()) is not None:
+            if isinstance(found, Exception):
+                raise found
+            yield found
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

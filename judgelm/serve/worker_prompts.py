@@ -90,9 +90,7 @@ class Prompts:
         # without a seed every request has random numbers of its own
         key = "0" if params.seed is not None else uuid.uuid4().hex
         sampling = replace(
-            sampling,
-            stop=(*sampling.stop, *chat.stop),
-            stop_token_ids=(*sampling.stop_token_ids, *chat.stop_token_ids),
+            sampling, stop=(*sampling.stop, *chat.stop), stop_token_ids=(*sampling.stop_token_ids, *chat.stop_token_ids)
         )
         return Prepared(Request(key, chat.text, input_ids), sampling, echo=chat.text if params.echo else "")
 

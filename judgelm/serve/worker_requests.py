@@ -47,7 +47,6 @@ class JudgeSample(BaseModel):
 
     @classmethod
     def of(cls, sample: Sample, task: str) -> JudgeSample:
-        """A sample that is to be judged."""
         return cls(
             question=sample.question,
             answers=list(sample.answers),

@@ -27,8 +27,7 @@ from judgelm.samples import find_task, read_samples
 from judgelm.serve.judgement_requests import MOST_SAMPLES, Result, SampleIn
 from judgelm.serve.judgements import judge_through
 from judgelm.serve.page.files import remove_old
-from judgelm.serve.page.settings import Pace, PageSettings, check_texts, say
-from judgelm.serve.page.shared import Page
+from judgelm.serve.page.shared import Pace, Page, PageSettings, check_texts, say
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.servers import describe
 
@@ -163,7 +162,6 @@ class _Run:
         return [self.rows[place] for place in sorted(self.rows)]
 
     async def partly(self, said: str) -> list[Any]:
-        """What was judged of it, and why that is not all."""
         keep = gr.skip()
         if not self.records:
             return [f"Stopped after 0 judged: {said}", keep, keep, keep]
@@ -171,7 +169,6 @@ class _Run:
         return [f"Stopped after {len(self.records)} judged: {said}", self.table, keep, paths]
 
     def write(self) -> list[str]:
-        """Files of what was judged, whole or not."""
         remove_old(self.folder)
         made = Path(tempfile.mkdtemp(prefix="batch-", dir=self.folder))
         paths = []

@@ -20,8 +20,7 @@ from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.judgement_requests import JudgementRequest, ResultOut, SampleIn
 from judgelm.serve.judgements import Written, judge_through
 from judgelm.serve.page.result import GRADED, show_message, show_result, show_talk, show_waiting
-from judgelm.serve.page.settings import Pace, PageSettings, check_texts, say
-from judgelm.serve.page.shared import Page, Shown
+from judgelm.serve.page.shared import Pace, Page, PageSettings, Shown, check_texts, say
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample, Turn
 
@@ -45,13 +44,7 @@ class Tab:
 
 TABS = (
     Tab("judge", "Judge", "pair", "Two answers to one question; each gets a score from 1 to 10."),
-    Tab(
-        "judge-reference",
-        "Judge with reference",
-        "pair",
-        "The judge also sees a known good answer.",
-        reference=True,
-    ),
+    Tab("judge-reference", "Judge with reference", "pair", "The judge also sees a known good answer.", reference=True),
     Tab("multi", "Multiple answers", "multi", f"2 to {MAX_ANSWERS} answers at once."),
     Tab(
         "multi-reference",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
-from judgelm.serve.page.batch_tab import add_batch_tab
+from judgelm.prompt import TASKS
+from judgelm.serve.page.batch import MOST_ROWS_OF_A_FILE, Batch
 from judgelm.serve.page.by_hand import TABS
 from judgelm.serve.page.result import STYLE
-from judgelm.serve.page.settings import DETAILS
-from judgelm.serve.page.shared import Page
+from judgelm.serve.page.shared import DETAILS, Page
 from judgelm.serve.page.tab import add_tab
 
 CSS = (
@@ -20,6 +22,8 @@ footer { display: none !important; }
 label:has(> .icon-button-wrapper) > span { max-width: calc(100% - 2rem); }
 """
 )
+_WIDTHS = {"question_id": 120, "question": 410, "outcome": 110, "scores": 110, "both orders agree": 130, "note": 230}
+"""columns of the table -> pixels"""
 
 
 def build_page(page: Page) -> gr.Blocks:
@@ -44,7 +48,7 @@ def build_page(page: Page) -> gr.Blocks:
             with gr.Tab(tab.title, id=tab.slug, elem_id=f"tab-{tab.slug}"):
                 add_tab(page, tab, settings)
         with gr.Tab("Batch", id="batch", elem_id="tab-batch"):
-            add_batch_tab(page, settings)
+            _add_batch_tab(page, settings)
         blocks.load(page.opened, None, model)
         refresh.click(page.refreshed, model, model)
     # they are the page's own: none of them is offered to programs, which have the API
@@ -52,3 +56,63 @@ def build_page(page: Page) -> gr.Blocks:
         job.api_visibility = "private"
     made: gr.Blocks = blocks
     return made
+
+
+def _add_batch_tab(page: Page, settings: list[Any]) -> None:
+    gr.Markdown(
+        "A JSON Lines file, as `judgelm judge` takes: `question_id`, `question_body`, `answer1_body`, `answer2_body`."
+        f" It may have {MOST_ROWS_OF_A_FILE:,} rows. With a file of teacher judgements the metrics are shown too."
+    )
+    with gr.Row():
+        questions = _upload("Questions and answers", "batch-file")
+        references = _upload("References (optional)", "batch-refs")
+        teacher = _upload("Teacher judgements (optional)", "batch-teacher")
+    with gr.Row():
+        tasks = [(f"{spec.name}: {spec.help}", spec.name) for spec in TASKS.values()]
+        task = gr.Dropdown(tasks, value="pair", label="Task", elem_id="batch-task", scale=3)
+        check = gr.Button("Check", elem_id="batch-check", scale=1)
+        go = gr.Button("Judge all", variant="primary", elem_id="batch-go", scale=1)
+        stop = gr.Button("Stop", elem_id="batch-stop", scale=1)
+    outputs = _add_results()
+    inputs = [questions, references, task]
+    batch = Batch(page)
+    check.click(batch.check, inputs, outputs[0], show_progress="minimal")
+    go.click(
+        batch.judge,
+        [*inputs, teacher, *settings],
+        outputs,
+        show_progress="minimal",
+        trigger_mode="once",
+        concurrency_id="judge",
+        concurrency_limit=page.limit,
+    )
+    stop.click(batch.stop, None, None, show_progress="hidden", queue=False)
+
+
+def _upload(label: str, elem_id: str) -> gr.File:
+    return gr.File(label=label, file_types=[".jsonl", ".json"], elem_id=elem_id)
+
+
+def _add_results() -> list[Any]:
+    """State, table, metrics and files."""
+    status = gr.Textbox(label="State", lines=1, max_lines=6, interactive=False, elem_id="batch-status")
+    table = gr.Dataframe(
+        headers=list(_WIDTHS),
+        column_widths=[f"{width}px" for width in _WIDTHS.values()],
+        datatype="str",
+        interactive=False,
+        wrap=True,
+        max_height=420,
+        elem_id="batch-table",
+    )
+    metrics = gr.Textbox(
+        label="Metrics",
+        lines=4,
+        max_lines=24,
+        interactive=False,
+        visible=False,
+        buttons=["copy"],
+        elem_id="batch-metrics",
+    )
+    files = gr.File(label="Judgements", file_count="multiple", interactive=False, elem_id="batch-results")
+    return [status, table, metrics, files]

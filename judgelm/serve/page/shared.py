@@ -1,24 +1,65 @@
-"""What all visitors of the page share: the workers, the judges to choose from, and where files go."""
+"""What all tabs of the page share: what a visitor set above them, the workers, and where files go."""
 
 from __future__ import annotations
 
 import contextlib
 import time
 import uuid
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
+from pydantic import ValidationError
 
+from judgelm.errors import InputError
 from judgelm.jsonl import dump_json, dump_line
+from judgelm.judge.settings import Order
+from judgelm.prompt import TASKS
+from judgelm.serve.judgement_requests import JudgementRequest, SampleIn
 from judgelm.serve.page.files import append_private, remove_old, write_private
-from judgelm.serve.page.settings import Moderate
 from judgelm.serve.protocol import WorkerError
+from judgelm.serve.servers import describe
 from judgelm.serve.worker_client import Workers
 
+DETAILS = ("Scores and reasons", "Scores only")
+Moderate = Callable[[str], Awaitable[bool]]
 Shown = dict[str, Any]
 """what a tab remembers of its last judgement; empty before the first"""
+
+
+class PageSettings(NamedTuple):
+    """Values of the components above the tabs, in their order; whoever goes past the page may send anything as one."""
+
+    model: str | None
+    detail: str
+    both: bool
+    temperature: float
+    top_p: float
+    length: float
+
+    def orders(self, task: str) -> tuple[Order, ...]:
+        """Both orders where they are wanted and the task has them."""
+        return ("forward", "reversed") if self.both and not TASKS[task].prefill else ("forward",)
+
+    def request(self, samples: Sequence[SampleIn], task: str, seed: int = 0) -> JudgementRequest:
+        """What is asked of the judge. Raises InputError, and pydantic's ValidationError."""
+        if not self.model:
+            raise InputError("No judge is chosen; is a worker running? Refresh the list.")
+        request = JudgementRequest(
+            model=self.model,
+            samples=list(samples),
+            task=task,  # type: ignore[arg-type]
+            orders="both" if len(self.orders(task)) == 2 else "forward",
+            scores_only=self.detail == DETAILS[1],
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_new_tokens=self.length,  # type: ignore[arg-type]
+            seed=seed,
+        )
+        request.check()
+        return request
 
 
 @dataclass
@@ -34,36 +75,33 @@ class Page:
     limit: int = 16
     """judgements that run at once, of all visitors"""
     models: list[str] = field(default_factory=list)
-
-    async def find_models(self) -> list[str]:
-        """The judges to choose from; those of before where the controller does not answer."""
-        with contextlib.suppress(WorkerError):
-            self.models = await self.workers.models()
-        return self.models
+    """the judges to choose from"""
 
     async def opened(self, request: gr.Request) -> Any:
         """The model selector for a new visitor; `?model=` chooses one."""
         if self.reload_models or not self.models:
-            await self.find_models()
-        wanted = request.query_params.get("model")
-        return self._selector(wanted)
+            await self._find_models()
+        return self._selector(request.query_params.get("model"))
 
     async def refreshed(self, chosen: str | None) -> Any:
         await self.workers.refresh()
-        await self.find_models()
+        await self._find_models()
         return self._selector(chosen)
+
+    async def _find_models(self) -> None:
+        """Those of before stay where the controller does not answer."""
+        with contextlib.suppress(WorkerError):
+            self.models = await self.workers.models()
 
     def _selector(self, wanted: str | None) -> Any:
         value = wanted if wanted in self.models else next(iter(self.models), None)
-        info = "" if self.models else "no worker has registered yet"
-        return gr.update(choices=self.models, value=value, info=info)
+        return gr.update(choices=self.models, value=value, info="" if self.models else "no worker has registered yet")
 
     def note_down(self, kind: str, shown: Shown) -> str:
         """Log a vote; says so."""
         if not shown:
             return "Judge something first."
-        record = {"time": time.time(), "vote": kind, **shown}
-        append_private(self.log_folder / "votes.jsonl", dump_line(record))
+        append_private(self.log_folder / "votes.jsonl", dump_line({"time": time.time(), "vote": kind, **shown}))
         return f"Thank you: {kind} noted."
 
     def to_file(self, shown: Shown) -> str:
@@ -72,3 +110,29 @@ class Page:
         path = self.folder / f"judgement-{uuid.uuid4().hex[:12]}.json"
         write_private(path, dump_json(shown, indent=2) + "\n")
         return str(path)
+
+
+async def check_texts(moderate: Moderate | None, texts: Sequence[str | None], what: str = "This text") -> None:
+    """Raises InputError where the page's moderation, if it has one, flags one of them."""
+    if moderate is not None and await moderate("\n".join(text or "" for text in texts)):
+        raise InputError(f"{what} goes against the moderation rules of this page.")
+
+
+def say(error: Exception) -> str:
+    """What a visitor is told of an error; nothing of what was sent is repeated."""
+    return describe(error) if isinstance(error, ValidationError) else str(error)
+
+
+class Pace:
+    """Tells when the page is to be told of progress again: no more often than every so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.told = time.monotonic() - seconds
+
+    def is_due(self) -> bool:
+        """Whether it is time; if so, the next time is later."""
+        now = time.monotonic()
+        due = now - self.told >= self.seconds
+        self.told = now if due else self.told
+        return due
