@@ -14,8 +14,7 @@ from test_run import judge
 
 from judgelm import Judge, Sample
 from judgelm.audit import CHECKS, AuditSettings, Check, run_audit
-from judgelm.audit.checks import judge_effect
-from judgelm.audit.findings import Audit
+from judgelm.audit.findings import Audit, judge_effect
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores

@@ -29,7 +29,7 @@ from judgelm.evaluation.rates import Rated
 from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.evaluation.summary import RATE_LABELS, Summary, SummaryFile
 from judgelm.judgement import Judgement, Outcome
-from judgelm.report.summary_tables import summary_tables
+from judgelm.report.terminal import summary_tables
 from judgelm.verdict import Reading
 
 WIN, TIE, LOSE = Outcome
@@ -197,7 +197,7 @@ def test_an_interval_of_kappa_is_that_of_weighted_scikit_learn(many: list[Judged
         resamples=60,
         seed=4,
     )
-    assert found == pytest.approx(slow.to_record())
+    assert found == pytest.approx(typed.Rate.of(slow).to_record())
 
 
 def test_rank_correlations_are_those_of_scipy(many: list[JudgedSample]) -> None:

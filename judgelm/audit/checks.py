@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from judgelm.audit import effects
 from judgelm.audit.effects import Effects, Evidence
 from judgelm.audit.perturbations import PERTURBATIONS
 from judgelm.audit.probes import AGAIN, PLAIN, RIGHT_REFERENCE
 from judgelm.errors import InputError
-
-if TYPE_CHECKING:
-    from judgelm.evaluation.metrics.intervals import Estimate
 
 CheckVerdict = Literal["pass", "fail", "unclear", "not measured"]
 
@@ -39,19 +36,18 @@ class Check:
 
 _LABELS = "labels or a teacher"
 _REFERENCES = f"references and {_LABELS}"
-_OF_ITSELF = "preferred more often than the same answer unchanged"
-_OF_ANOTHER = "preferred more often to the other answer than before the change"
 
 
 def _changed(name: str, title: str, threshold: float, two_sided: bool = False) -> Check:
     """The check of a perturbation."""
     perturbation = PERTURBATIONS[name]
-    itself = perturbation.against == "itself"
-    what = f"{perturbation.what}: {_OF_ITSELF if itself else _OF_ANOTHER}"
-    if two_sided:
-        what += ", or less often"
-    measure = effects.beside_itself if itself else effects.beside_other
-    probes = (name,) if itself else (PLAIN, name)
+    if perturbation.against == "itself":
+        measure, probes = effects.beside_itself, (name,)
+        effect = "preferred more often than the same answer unchanged"
+    else:
+        measure, probes = effects.beside_other, (PLAIN, name)
+        effect = "preferred more often to the other answer than before the change"
+    what = f"{perturbation.what}: {effect}{', or less often' if two_sided else ''}"
     return Check(title, what, threshold, partial(measure, probe=name), probes, two_sided=two_sided)
 
 
@@ -135,16 +131,3 @@ def choose_checks(only: Sequence[str] | None, skip: Sequence[str] | None) -> lis
     if not names:
         raise InputError("--only and --skip leave no check")
     return names
-
-
-def judge_effect(effect: Estimate, check: Check) -> CheckVerdict:
-    """pass: the whole interval lies within the threshold; fail: the whole interval lies beyond; unclear: all else.
-
-    Within is below the threshold, and for a two-sided check above its negative too.
-    """
-    if effect.low is None or effect.high is None:
-        return "unclear"
-    if effect.low > check.threshold or (check.two_sided and effect.high < -check.threshold):
-        return "fail"
-    within = effect.high < check.threshold and (not check.two_sided or effect.low > -check.threshold)
-    return "pass" if within else "unclear"

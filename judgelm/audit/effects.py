@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from judgelm.audit.perturbations import changed_place, probe_id
-from judgelm.audit.probes import PLAIN, RIGHT_REFERENCE
-from judgelm.audit.sources import Source
+from judgelm.audit.probes import PLAIN, RIGHT_REFERENCE, Source
+from judgelm.distribution import certain
 from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.judgement import Outcome
 from judgelm.verdict import Reading
 
-Chances = Mapping[Outcome, float]
-Effects = list[tuple[str, float | None]]
-"""key of each sample that can show the effect, and its effect, -1 to 1; None where a judgement could not be read"""
+Effects = list[tuple[str, float]]
+"""key of each sample that can show the effect, and its effect, -1 to 1; NaN where a judgement could not be read"""
+_UNREAD = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,6 @@ class Evidence:
             if judged is not None:
                 yield source, judged
 
-    def plain(self, source: Source) -> JudgedSample:
-        return self.judged[probe_id(PLAIN, source.key)]
-
 
 def position(evidence: Evidence) -> Effects:
     """How much more often the answer shown first is preferred than the one shown second, over both orders.
@@ -53,7 +50,7 @@ def position(evidence: Evidence) -> Effects:
 def inconsistency(evidence: Evidence) -> Effects:
     """Whether the two orders have different outcomes."""
     return [
-        (source.key, None if judged.consistent is None else float(not judged.consistent))
+        (source.key, _UNREAD if judged.consistent is None else float(not judged.consistent))
         for source, judged in evidence.find(PLAIN)
     ]
 
@@ -72,9 +69,9 @@ def beside_other(evidence: Evidence, *, probe: str) -> Effects:
     """
     found: Effects = []
     for source, judged in evidence.find(probe):
-        place, plain = changed_place(source.sample), evidence.plain(source)
+        place, plain = changed_place(source.sample), evidence.judged[probe_id(PLAIN, source.key)]
         orders = [(judged.forward, plain.forward), (judged.reversed, plain.reversed)]
-        gains = [_minus(preference(new, place), preference(old, place)) for new, old in orders if new is not None]
+        gains = [preference(new, place) - preference(old, place) for new, old in orders if new is not None]
         found.append((source.key, _mean(gains)))
     return found
 
@@ -104,7 +101,7 @@ def agreement_lost(evidence: Evidence, *, before: str, after: str) -> Effects:
     for source, judged in evidence.find(before):
         other = evidence.judged.get(probe_id(after, source.key))
         if other is not None:
-            found.append((source.key, _minus(_agreement(judged, source, before), _agreement(other, source, after))))
+            found.append((source.key, _agreement(judged, source, before) - _agreement(other, source, after)))
     return found
 
 
@@ -114,64 +111,49 @@ def unstable(evidence: Evidence) -> Effects:
     for source in evidence.sources:
         drawn = [each[probe_id(PLAIN, source.key)].forward for each in evidence.again]
         outcomes = [reading.outcome for reading in drawn if reading is not None and reading.outcome is not None]
-        pairs = list(itertools.combinations(outcomes, 2))
-        found.append((source.key, sum(one is not other for one, other in pairs) / len(pairs) if pairs else None))
+        found.append((source.key, _mean([one is not other for one, other in itertools.combinations(outcomes, 2)])))
     return found
 
 
-def chances(reading: Reading) -> Chances | None:
-    """The probabilities of the outcomes; without scoring `expected` the outcome has all. None where it is not read."""
-    if reading.probabilities is not None:
-        return reading.probabilities
-    return None if reading.outcome is None else _certain(reading.outcome)
+def preference(reading: Reading | None, place: int) -> float:
+    """How often the answer in this place is preferred to the other, 0 to 1, a tie counting half; NaN where it is not
+    read. Without scoring `expected` the outcome is sure.
+    """
+    if reading is not None and reading.probabilities is not None:
+        return _preferred(reading.probabilities, place)
+    return _UNREAD if reading is None or reading.outcome is None else _preferred(certain(reading.outcome), place)
 
 
-def preference(reading: Reading | None, place: int) -> float | None:
-    """How often the answer in this place is preferred to the other, 0 to 1; a tie counts half."""
-    found = chances(reading) if reading is not None else None
-    return None if found is None else _preference(found, place)
-
-
-def mean_preference(judged: JudgedSample, place: int) -> float | None:
-    """The mean over the orders judged; None if one could not be read."""
+def mean_preference(judged: JudgedSample, place: int) -> float:
+    """The mean over the orders judged; NaN if one could not be read."""
     return _mean([preference(reading, place) for reading in judged.readings])
 
 
-def _preference(given: Chances, place: int) -> float:
+def _preferred(given: Mapping[Outcome, float], place: int) -> float:
     return given[Outcome.WIN if place == 1 else Outcome.LOSE] + given[Outcome.TIE] / 2
 
 
-def _certain(outcome: Outcome) -> Chances:
-    return {each: float(each is outcome) for each in Outcome}
+def _beyond_truth(judged: JudgedSample, truth: Truth, place: int) -> float:
+    return mean_preference(judged, place) - _preferred(certain(truth.outcome), place)
 
 
-def _beyond_truth(judged: JudgedSample, truth: Truth, place: int) -> float | None:
-    return _minus(mean_preference(judged, place), _preference(_certain(truth.outcome), place))
-
-
-def _agreement(judged: JudgedSample, source: Source, probe: str) -> float | None:
+def _agreement(judged: JudgedSample, source: Source, probe: str) -> float:
     """The probability of the true outcome; without scoring `expected` 1 or 0 for the outcome of both orders.
 
     A teacher who saw the reference may have judged otherwise: that is the truth where the judge sees it too.
     """
     truth = source.truth_with_reference if probe == RIGHT_REFERENCE else source.truth
     if truth is None:
-        return None
+        return _UNREAD
     if judged.probabilities is not None:
         return judged.probabilities[truth.outcome]
-    outcome = judged.outcome
-    return None if outcome is None else float(outcome is truth.outcome)
+    return _UNREAD if judged.outcome is None else float(judged.outcome is truth.outcome)
 
 
-def _lead(share: float | None) -> float | None:
+def _lead(share: float) -> float:
     """How much more often than the other, -1 to 1."""
-    return None if share is None else 2 * share - 1
+    return 2 * share - 1
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if values and len(known) == len(values) else None
-
-
-def _minus(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else _UNREAD

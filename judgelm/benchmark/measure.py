@@ -11,7 +11,7 @@ import numpy as np
 from judgelm.benchmark.report import GradeGroup, Grades, Measured
 from judgelm.errors import InputError
 from judgelm.evaluation.metrics.intervals import ratio
-from judgelm.evaluation.results import JudgedSample, judgement_text, labelled
+from judgelm.evaluation.results import JudgedSample, judgement_text
 from judgelm.evaluation.summary import OF_SCORES, Rate, summarize
 from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
@@ -23,7 +23,7 @@ def measure(samples: Sequence[JudgedSample], scored: bool = True, **more: Any) -
 
     `scored` False leaves out what is said of scores: verdicts alone have none.
     """
-    kept = labelled(samples)
+    kept = [sample for sample in samples if sample.truth is not None]
     if not kept:
         raise InputError("none of the rows judged has a label")
     found = dict(summarize(kept))

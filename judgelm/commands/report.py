@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from judgelm.report import write_report
-from judgelm.report.disagreement import MOST_SAMPLES
+from judgelm.report.words import MOST_SAMPLES
 
 HELP = "write a page about a judged folder"
 DESCRIPTION = (

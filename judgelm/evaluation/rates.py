@@ -8,21 +8,8 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from judgelm.evaluation.metrics.agreement import (
-    MISSING,
-    OUTCOMES,
-    UNREAD,
-    Codes,
-    alpha,
-    annotator_with_another,
-    annotator_with_the_majority,
-    confusion,
-    count_votes,
-    encode,
-    kappa,
-    macro,
-    rarest_class,
-)
+from judgelm.evaluation.metrics import agreement
+from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
 from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient
@@ -72,12 +59,12 @@ class Rated:
     @cached_property
     def cells(self) -> Floats:
         """The forward order's confusion [n, 12]."""
-        return confusion(self.truth, self.forward)
+        return agreement.confusion(self.truth, self.forward)
 
     @cached_property
     def votes(self) -> Floats:
         """Of annotators [n, 3]."""
-        return count_votes([sample.votes for sample in self.samples])
+        return agreement.count_votes([sample.votes for sample in self.samples])
 
     @cached_property
     def confidences(self) -> Confidences:
@@ -91,9 +78,9 @@ class Rated:
         return {
             **_orders(self),
             **_agreements(self),
-            "human_agreement": annotator_with_another(self.votes),
-            "human_majority": annotator_with_the_majority(self.votes),
-            "alpha": alpha(self.votes),
+            "human_agreement": agreement.annotator_with_another(self.votes),
+            "human_majority": agreement.annotator_with_the_majority(self.votes),
+            "alpha": agreement.alpha(self.votes),
             "mae": _score_error(self),
             "brier": brier(self.confidences),
             "calibration_error": calibration_error(self.confidences),
@@ -142,10 +129,9 @@ def totals(rated: Rated, labelled: bool) -> Metrics:
 
 
 def _states(readings: Sequence[Reading | None], order: str) -> Metrics:
+    states = [each.state for each in readings if each is not None]
     names = {"unparsed": ParseState.FAILED, "repaired": ParseState.REPAIRED}
-    return {
-        f"{name}_{order}": sum(r is not None and r.state is state for r in readings) for name, state in names.items()
-    }
+    return {f"{name}_{order}": states.count(state) for name, state in names.items()}
 
 
 def _codes(readings: Sequence[Reading | None]) -> Codes:
@@ -190,10 +176,10 @@ def _agreements(rated: Rated) -> dict[str, Statistic]:
     if (both & given.known).any():
         found["agreement_probabilities"] = quotient((given.right > 0) & given.known & both, both)
     count = int(judged.sum())
-    found["kappa"] = Statistic(rated.cells, kappa, count)
-    rarest = rarest_class(rated.truth, forward)
+    found["kappa"] = Statistic(rated.cells, agreement.kappa, count)
+    rarest = agreement.rarest_class(rated.truth, forward)
     for which, name in enumerate(("precision", "recall", "f1")):
-        found[name] = Statistic(rated.cells, partial(macro, which=which), count, SHARE, rarest)
+        found[name] = Statistic(rated.cells, partial(agreement.macro, which=which), count, SHARE, rarest)
     return found
 
 

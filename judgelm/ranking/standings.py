@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from judgelm.evaluation.metrics.intervals import (
+    DEVIATIONS,
     Floats,
     around,
     constant_interval,
@@ -60,23 +61,15 @@ class Fitted:
         return float(self.whole.length_effects[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Extremes:
+def _extremes(fitted: Fitted) -> Floats:
     """What a model would have at both ends of its win rate's interval, where all questions give it the same rate: a
-    bootstrap of nothing but wins knows nothing else. [2, M], NaN for all other models.
+    bootstrap of nothing but wins knows nothing else. Its rivals keep what they have of each other.
+
+    Win rates, ratings and Elo ratings [3, 2, M], NaN for all other models.
     """
-
-    win_rates: Floats
-    ratings: Floats
-    elos: Floats
-
-
-def _extremes(fitted: Fitted) -> _Extremes:
-    """Its rivals keep what they have of each other."""
     field, whole = fitted.field, fitted.whole
-    shape = 2, len(field.names)
-    found = _Extremes(*(np.full(shape, np.nan) for _ in range(3)))
-    alike = [place for place in range(shape[1]) if is_constant(fitted.drawn.counted_models[:, place])]
+    found = np.full((3, 2, len(field.names)), np.nan)
+    alike = [place for place in range(len(field.names)) if is_constant(fitted.drawn.counted_models[:, place])]
     if not alike:
         return found
     points = []
@@ -88,16 +81,13 @@ def _extremes(fitted: Fitted) -> _Extremes:
             gained = _moved(gained, rate, rate if end is None else end)
             points.append(np.where(first, gained, np.where(second, 1 - gained, field.points)))
     changed = np.stack(points)
-    sums = np.stack([field.sum_cells(each) for each in changed])
-    ends = fit(sums, field, fitted.length_control, whole)
+    ends = fit(np.stack([field.sum_cells(each) for each in changed]), field, fitted.length_control, whole)
     once = np.ones((field.num_questions, 1), dtype=np.uint8)
     elos = fit_elo(field, changed.T, once, fitted.length_effect, fitted.seed)
     for row, place in enumerate(np.repeat(alike, 2).tolist()):
-        found.win_rates[row % 2, place] = ends.model_rates[row, place]
-        if field.num_questions < 2:
-            continue
-        found.ratings[row % 2, place] = ends.ratings[row, place]
-        found.elos[row % 2, place] = elos[place, row]
+        found[0, row % 2, place] = ends.model_rates[row, place]
+        if field.num_questions > 1:
+            found[1:, row % 2, place] = ends.ratings[row, place], elos[place, row]
     return found
 
 
@@ -111,18 +101,19 @@ def _moved(points: Floats, rate: float, to: float) -> Floats:
 def rank_models(fitted: Fitted) -> list[RankedModel]:
     """Best first, by Bradley-Terry."""
     field, whole, drawn, elos = fitted.field, fitted.whole, fitted.drawn, fitted.elos
-    extremes = _extremes(fitted)
-    found = []
+    of_models = (
+        (whole.model_rates[0].tolist(), drawn.model_rates),
+        (whole.ratings[0].tolist(), drawn.ratings),
+        (elos[:, 0].tolist(), elos[:, 1:].T),
+    )
+    extremes, found = _extremes(fitted), []
     for place, name in enumerate(field.names):
         took_part = field.side(place, 0) | field.side(place, 1)
         judged, questions = int(took_part.sum()), field.count_questions(took_part)
+        counts = (questions, field.num_questions, field.num_questions)
         rate, rating, elo = (
-            _strength(float(value), _bounds(float(value), draws[:, place], ends[:, place], num), judged)
-            for value, draws, ends, num in (
-                (whole.model_rates[0, place], drawn.model_rates, extremes.win_rates, questions),
-                (whole.ratings[0, place], drawn.ratings, extremes.ratings, field.num_questions),
-                (elos[place, 0], elos[:, 1:].T, extremes.elos, field.num_questions),
-            )
+            _strength(values[place], _bounds(values[place], draws[:, place], ends[:, place], num), judged)
+            for (values, draws), ends, num in zip(of_models, extremes, counts, strict=True)
         )
         found.append(RankedModel(name=name, judged=judged, win_rate=rate, bradley_terry=rating, elo=elo))
     return sorted(found, key=lambda model: (-model.bradley_terry.value, model.name))
@@ -186,7 +177,7 @@ def more_needed(rate: float, questions: int) -> int | None:
     """
     if rate == 0.5:
         return None
-    enough = math.floor((1.959964 / (2 * rate - 1)) ** 2) + 1
+    enough = math.floor((DEVIATIONS / (2 * rate - 1)) ** 2) + 1
     return max(enough - questions, 1)
 
 
