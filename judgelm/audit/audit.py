@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.audit import perturbations
-from judgelm.audit.checks import CHECKS, choose_checks
-from judgelm.audit.effects import Evidence
+from judgelm.audit.checks import CHECKS, Evidence, choose_checks
 from judgelm.audit.probes import AGAIN, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
 from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file

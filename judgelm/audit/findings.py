@@ -6,8 +6,7 @@ import math
 from functools import partial
 from typing import Any
 
-from judgelm.audit.checks import CHECKS, Check, CheckVerdict
-from judgelm.audit.effects import Evidence
+from judgelm.audit.checks import CHECKS, Check, CheckVerdict, Evidence
 from judgelm.documents import Document, Section
 from judgelm.evaluation.metrics.intervals import Estimate, ratio
 from judgelm.evaluation.summary import Rate
@@ -58,15 +57,15 @@ def measure(name: str, evidence: Evidence) -> Finding:
     check = CHECKS[name]
     described = {"name": name, "title": check.title, "what": check.what}
     finding = partial(Finding, **described, threshold=check.threshold, two_sided=check.two_sided)
-    found = check.measure(evidence)
-    known = {key: value for key, value in found if not math.isnan(value)}
+    effects = [(source.sample, check.measure(evidence, source)) for source in evidence.sources]
+    found = [(sample, value) for sample, value in effects if value is not None]
+    known = [(sample, value) for sample, value in found if not math.isnan(value)]
     unread = len(found) - len(known)
     if not known:
         note = "no judgement could be read" if unread else f"needs {check.needs}"
         return finding(effect=Rate(value=None), verdict="not measured", note=note, examples=[])
-    by_key = {source.key: source.sample for source in evidence.sources}
-    clusters = [question_key(by_key[key].question) for key in known]
-    effect = ratio(list(known.values()), clusters, span=(check.least, 1))
+    clusters = [question_key(sample.question) for sample, _ in known]
+    effect = ratio([value for _, value in known], clusters, span=(check.least, 1))
     notes = [f"{unread} of {len(found)} could not be read and do not count"] if unread else []
     verdict = judge_effect(effect, check)
     if (count := len(set(clusters))) < MIN_QUESTIONS:
@@ -74,7 +73,7 @@ def measure(name: str, evidence: Evidence) -> Finding:
         verdict = "unclear"
     if unread > MAX_UNREAD * len(found):
         verdict = "unclear"
-    size = {by_key[key].question_id: abs(value) if check.two_sided else value for key, value in known.items()}
+    size = {sample.question_id: abs(value) if check.two_sided else value for sample, value in known}
     most = sorted((one for one in size if size[one] > check.threshold), key=lambda one: -size[one])
     note = "; ".join(notes) or None
     return finding(effect=Rate.of(effect), verdict=verdict, note=note, examples=most[:NUM_EXAMPLES])

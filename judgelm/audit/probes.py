@@ -138,8 +138,6 @@ def _shown(source: Source, probe: str, reference: str | None) -> Sample:
 def _wrong_reference(sources: Sequence[Source], place: int) -> str | None:
     """That of the next row with another question and another reference; after the last row comes the first."""
     here = sources[place].sample
-    for other in itertools.chain(sources[place + 1 :], sources[:place]):
-        differs = question_key(other.sample.question) != question_key(here.question)
-        if differs and other.sample.reference != here.reference:
-            return other.sample.reference
-    return None
+    key, others = question_key(here.question), itertools.chain(sources[place + 1 :], sources[:place])
+    wrong = (other.sample.reference for other in others if question_key(other.sample.question) != key)
+    return next((reference for reference in wrong if reference != here.reference), None)

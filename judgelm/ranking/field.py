@@ -43,6 +43,7 @@ class Field:
     num_questions: int
     outcomes: Floats
     """[n, 3], of the pair's first model"""
+    length_control: bool
 
     @classmethod
     def of(cls, matches: Sequence[Match], length_control: bool) -> Field:
@@ -71,6 +72,7 @@ class Field:
             question_of,
             num_questions,
             np.array([each.outcomes for each in matches], dtype=np.float64),
+            length_control,
         )
 
     @cached_property
