@@ -12,14 +12,24 @@ from judgelm.evaluation.metrics import agreement
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
-from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient
+from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient, ratio
 from judgelm.evaluation.published import Metrics
-from judgelm.evaluation.results import JudgedSample
+from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.judgement import MAX_SCORE, Outcome, ParseState
 from judgelm.verdict import Reading
 
 _MANY = 20_000
 _RANK_RESAMPLES_OF_MANY = 200
+_GAPS = ((0.0, "0"), (1.0, "up to 1"), (2.0, "up to 2"), (4.0, "up to 4"), (np.inf, "more than 4"))
+_LENGTHS = (
+    (1 / 2, "answer 1 less than half as long"),
+    (1 / 1.1, "answer 1 shorter"),
+    (1.1, "about equal (within 10 %)"),
+    (2.0, "answer 1 longer"),
+    (np.inf, "answer 1 more than twice as long"),
+)
+Groups = Sequence[tuple[int, str] | None]
+"""which group each sample is in: its place among the groups, and its name; None for no group"""
 
 
 @dataclass(frozen=True)
@@ -100,6 +110,49 @@ class Rated:
             for name, formula in (("spearman", spearman), ("kendall", kendall))
         }
         return {name: replace(each, count=len(clusters)) for name, each in found.items()}
+
+    def agreement_by(self, groups: Groups, resamples: int, seed: int) -> list[tuple[str, Estimate]]:
+        """Names of groups and agreement in each, its own questions drawn; the largest first where groups have no order.
+        Empty where there are no groups, or no truth.
+        """
+        right = self.right
+        members: dict[tuple[int, str], list[int]] = {}
+        for place in np.flatnonzero(~np.isnan(right)).tolist():
+            if (group := groups[place]) is not None:
+                members.setdefault(group, []).append(place)
+        found = []
+        for group in sorted(members, key=lambda group: (group[0], -len(members[group]), group[1])):
+            places = members[group]
+            agreed = ratio(right[places], [self.clusters[place] for place in places], resamples=resamples, seed=seed)
+            found.append((group[1], agreed))
+        return found
+
+
+def by_gap(samples: Sequence[JudgedSample]) -> Groups:
+    """By the teacher's scores, or where it gave none, as people do, by the judge's own."""
+    taught = any(sample.truth and sample.truth.scores for sample in samples)
+    judges: list[Truth | Reading | None] = [sample.truth if taught else sample.forward for sample in samples]
+    scores = [None if one is None else one.scores for one in judges]
+    placed = [None if pair is None else _first_at_least(_GAPS, abs(pair[0] - pair[1])) for pair in scores]
+    return [each and (each[0], f"{'teacher' if taught else 'judge'}'s gap {each[1]}") for each in placed]
+
+
+def by_length(samples: Sequence[JudgedSample]) -> Groups:
+    """By the length of answer 1 against answer 2, in characters; no group where the file has neither answer."""
+    lengths = [(len(first), len(second)) for first, second in (sample.answers for sample in samples)]
+    return [
+        _first_at_least(_LENGTHS, first / second if second else np.inf) if first or second else None
+        for first, second in lengths
+    ]
+
+
+def by_category(samples: Sequence[JudgedSample]) -> Groups:
+    """By the category of the rows."""
+    return [None if sample.category is None else (0, sample.category) for sample in samples]
+
+
+def _first_at_least(bounds: Sequence[tuple[float, str]], value: float) -> tuple[int, str]:
+    return next((place, name) for place, (bound, name) in enumerate(bounds) if value <= bound)
 
 
 def totals(rated: Rated, labelled: bool) -> Metrics:

@@ -11,9 +11,8 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from judgelm.documents import AnyText, Document, Section
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
 from judgelm.evaluation.metrics.calibration import reliability
-from judgelm.evaluation.metrics.groups import by_category, by_gap, by_group, by_length
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
-from judgelm.evaluation.rates import Rated
+from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample
 from judgelm.jsonl import Record
 
@@ -182,7 +181,7 @@ def summarize(samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLE
     rates = {name: Rate.of(estimate) for name, estimate in found.items()}
     groups: dict[str, Any] = {}
     for name, of in (("by_gap", by_gap), ("by_length", by_length), ("by_category", by_category)):
-        given = by_group(rated.right, of(rated.samples), rated.clusters, resamples, seed)
+        given = rated.agreement_by(of(rated.samples), resamples, seed)
         groups[name] = [Group(label=label, agreement=Rate.of(each)) for label, each in given] or None
     return Summary(
         samples=len(rated.samples),
