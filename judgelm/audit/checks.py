@@ -158,11 +158,10 @@ def _changed(name: str, title: str, threshold: float, two_sided: bool = False) -
     """The check of a perturbation."""
     perturbation = PERTURBATIONS[name]
     if perturbation.against == "itself":
-        measure, probes = _beside_itself, (name,)
-        effect = "preferred more often than the same answer unchanged"
+        measure, effect = _beside_itself, "preferred more often than the same answer unchanged"
     else:
-        measure, probes = _beside_other, (PLAIN, name)
-        effect = "preferred more often to the other answer than before the change"
+        measure, effect = _beside_other, "preferred more often to the other answer than before the change"
+    probes = (name,) if perturbation.against == "itself" else (PLAIN, name)
     what = f"{perturbation.what}: {effect}{', or less often' if two_sided else ''}"
     return Check(title, what, threshold, partial(measure, probe=name), probes, two_sided=two_sided)
 

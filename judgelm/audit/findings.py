@@ -55,8 +55,9 @@ class Audit(Document):
 def measure(name: str, evidence: Evidence) -> Finding:
     """A check's effect, its interval over questions, and the verdict."""
     check = CHECKS[name]
-    described = {"name": name, "title": check.title, "what": check.what}
-    finding = partial(Finding, **described, threshold=check.threshold, two_sided=check.two_sided)
+    finding = partial(
+        Finding, name=name, title=check.title, what=check.what, threshold=check.threshold, two_sided=check.two_sided
+    )
     effects = [(source.sample, check.measure(evidence, source)) for source in evidence.sources]
     found = [(sample, value) for sample, value in effects if value is not None]
     known = [(sample, value) for sample, value in found if not math.isnan(value)]

@@ -161,7 +161,9 @@ def model_name(given: object) -> str | None:
 
 def _reading(line: Line, exchanged: bool) -> Reading:
     """With what scoring `expected` wrote down."""
-    judgement, probabilities, expected = Judgement.parse(judgement_text(line)), None, None
+    judgement = Judgement.parse(judgement_text(line))
+    probabilities: dict[Outcome, float] | None = None
+    expected: tuple[float, float] | None = None
     if line.record.get("pred_probabilities") is not None:
         given = require(line, "pred_probabilities", dict)
         probabilities = {each: _number(line, "pred_probabilities", given.get(each.value), 1.0) for each in Outcome}

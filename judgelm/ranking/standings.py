@@ -53,7 +53,7 @@ class Fitted:
         drawn = [fit((table.T @ part.T.astype(np.float64)).T, field, whole) for part in parts]
         weights = np.concatenate([np.ones((1, field.num_questions), dtype=np.uint8), *draws]).T
         elos = fit_elo(field, field.points, weights, float(whole.length_effects[0]), seed)
-        return cls(field, whole, Fits(*map(np.concatenate, zip(*drawn, strict=True))), elos, seed)
+        return cls(field, whole, Fits(*(np.concatenate(column) for column in zip(*drawn, strict=True))), elos, seed)
 
     @property
     def length_effect(self) -> float:

@@ -192,7 +192,6 @@ def describe_run(run: Record) -> dict[str, Any]:
     words = [(title, settings(table)) for title, table in tables.items() if isinstance(table, dict) and table]
     started = sessions[0].get("started") if sessions else None
     return {
-        "model": str((run.get("settings") or {}).get("model_id") or ""),
         "date": "" if started is None else time.strftime("%Y-%m-%d", time.gmtime(started)),
         "seconds": round(sum(session.get("seconds", 0) for session in sessions)),
         "sessions": len(sessions),

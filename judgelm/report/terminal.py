@@ -173,6 +173,7 @@ def published_table(measured: Mapping[str, Metrics], judge: str) -> str:
 
 def judgement_table(records: Mapping[Order, Sequence[Record]], total: int) -> str:
     """The first of `total` judgements of a run, one question a line; orders side by side where both were judged."""
+    header: tuple[str, ...]
     forward, back = (records.get(order, ()) for order in ORDERS["both"])
     if forward and back:
         header = ("id", "question", "forward", "outcome", "reversed", "swapped back", "consistent")
