@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from judgelm.errors import InputError
 from judgelm.jsonl import Record, read_json
+from judgelm.judge.description import read_description
 from judgelm.ranking.ranking import Strength
 from judgelm.report import pictures
 from judgelm.report.words import SHARE, in_unit, rating, row, settings
@@ -38,9 +39,6 @@ class Beside(NamedTuple):
 
 def read_beside(folder: Path) -> Beside:
     """Raises InputError for a file that is not what it should be."""
-    # with pydantic
-    from judgelm.judge.description import read_description
-
     audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
     described = read_description(folder / "run.json")
     return Beside(audit, ranking, described.to_record() if described else None)
