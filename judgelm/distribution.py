@@ -84,3 +84,8 @@ def likeliest(outcomes: Mapping[Outcome, float]) -> Outcome:
     most = max(outcomes.values())
     found = [outcome for outcome, probability in outcomes.items() if probability == most]
     return found[0] if len(found) == 1 else Outcome.TIE
+
+
+def certain(outcome: Outcome) -> dict[Outcome, float]:
+    """Probabilities of an outcome that is sure."""
+    return {each: float(each is outcome) for each in Outcome}

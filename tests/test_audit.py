@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import make_samples, write_jsonl
-from snippets import run_snippet
 from test_run import judge
 
 from judgelm import Judge, Sample
 from judgelm.audit import CHECKS, AuditSettings, Check, run_audit
-from judgelm.audit.checks import judge_effect
-from judgelm.audit.findings import Audit
+from judgelm.audit.findings import Audit, judge_effect
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores
@@ -237,10 +235,11 @@ def test_samples_made_in_python_bring_their_truths_in_their_records(tmp_path: Pa
         AuditSettings(skip=["colour"])
 
 
-def test_the_python_of_the_docs_audits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_from_python_is_what_its_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_jsonl(tmp_path / "pairs.jsonl", make_records(5))
-    found = run_snippet("evaluation.md", "judgelm.audit", planted(Planted(fair)))["found"]
+    settings = AuditSettings(only=["position", "padded"])
+    found = run_audit("pairs.jsonl", "audit", planted(Planted(fair)), settings, limit=4)
     assert [(each.name, each.effect.count) for each in found.checks] == [("position", 4), ("padded", 4)]
     assert Audit.read(tmp_path / "audit" / "audit.json") == found
 
@@ -318,7 +317,7 @@ def test_few_questions_or_many_unread_judgements_have_no_verdict(tmp_path: Path)
 def test_a_verdict_needs_the_whole_interval_on_one_side(
     low: float | None, high: float | None, two_sided: bool, verdict: str
 ) -> None:
-    check = Check("", "", 0.1, lambda evidence: [], two_sided=two_sided)
+    check = Check("", "", 0.1, lambda evidence, source: None, two_sided=two_sided)
     assert judge_effect(Estimate(0.0, low, high, 40), check) == verdict
 
 

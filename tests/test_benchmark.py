@@ -32,7 +32,7 @@ from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
 from judgelm.judgement import Outcome
-from judgelm.report.benchmark_tables import grades_table
+from judgelm.report.terminal import grades_table
 
 
 def write_json(path: Path, document: Any) -> Path:

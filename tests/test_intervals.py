@@ -15,6 +15,7 @@ from judgelm.evaluation.metrics.intervals import (
     ratio,
     share_interval,
 )
+from judgelm.evaluation.summary import Rate
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 5), (70, 100), (5, 5), (1, 1), (0, 1)])
@@ -61,7 +62,7 @@ def test_a_number_that_is_no_mean_has_no_interval_where_all_draws_are_the_same()
 
 def test_an_undefined_number_is_null_and_has_no_interval() -> None:
     found = estimates({"nothing": quotient([0, 0], [0, 0])}, ["a", "b"])["nothing"]
-    assert found.to_record() == {"value": None, "low": None, "high": None, "count": 0}
+    assert Rate.of(found).to_record() == {"value": None, "low": None, "high": None, "count": 0}
 
 
 def test_what_drawing_alone_raises_is_taken_back() -> None:

@@ -16,13 +16,13 @@ from conftest import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from snippets import run_snippet
 from test_audit import Planted, planted
 
 from judgelm.cli import main
 from judgelm.errors import InputError, SettingError
 from judgelm.evaluation.results import read_folder
-from judgelm.ranking import Match, RankSettings, make_pairs, rank_matches
+from judgelm.judge import JudgeSettings
+from judgelm.ranking import Match, RankSettings, make_pairs, rank_matches, run_arena
 from judgelm.ranking import rank as rank_judged
 from judgelm.ranking.field import Field
 from judgelm.ranking.ranking import Ranking
@@ -360,7 +360,7 @@ def test_a_million_wins_along_a_chain_are_fitted_exactly() -> None:
     sums = [replace(each, outcomes=(1.0, 0.0, 0.0)) for each in chain]
     field = Field.of(sums, length_control=False)
     won = np.array([[each.outcomes[0] for each in chain]])
-    log_odds, _ = fit_ratings(won, np.zeros_like(won), field, length_control=False)
+    log_odds, _ = fit_ratings(won, np.zeros_like(won), field)
     steps = -np.diff(log_odds[0])
     assert steps.tolist() == pytest.approx([math.log(4e6 + 1)] * 5, abs=1e-7)
 
@@ -572,11 +572,14 @@ def test_an_arena_judges_ranks_and_goes_on(
     assert "questions.jsonl holds other pairs" in capsys.readouterr().err
 
 
-def test_the_python_of_the_docs_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arena_from_python_is_ranked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     answer_files(tmp_path)
-    made = run_snippet("evaluation.md", "judgelm.ranking", planted(Planted(lambda seen: (9, 2))))
-    assert made["arena"].num_pairs == made["arena"].ranking.judgements == 4
+    settings, soft = JudgeSettings(scoring="expected"), RankSettings(outcomes="soft")
+    judge = planted(Planted(lambda seen: (9, 2)))
+    arena = run_arena(["a.jsonl", "b.jsonl", "c.jsonl"], "arena", judge, settings, soft, limit=4)
+    assert arena.num_pairs == arena.ranking.judgements == 4
+    rank_judged("arena", RankSettings(length_control=True)).write("ranking.json")
     assert Ranking.read(tmp_path / "ranking.json").length_controlled
 
 

@@ -14,11 +14,10 @@ from conftest import write_jsonl
 from judgelm.cli import main
 from judgelm.errors import InputError
 from judgelm.evaluation.results import JudgedSample, Truth
-from judgelm.evaluation.summary import Summary
+from judgelm.evaluation.summary import Rate, Summary
 from judgelm.judgement import Outcome, ParseState
 from judgelm.report import Written, pictures, write_report
-from judgelm.report.context import build_context
-from judgelm.report.disagreement import distance, kinds, largest
+from judgelm.report.context import build_context, distance, kinds, largest
 from judgelm.report.page import render_markdown, render_page
 from judgelm.verdict import Reading
 
@@ -294,7 +293,7 @@ def test_pictures_are_well_formed_and_have_titles() -> None:
 
 
 def test_a_value_stands_where_it_belongs() -> None:
-    drawn = ElementTree.fromstring(pictures.dots([pictures.Mark("a", "25 %", 0.25, 0.0, 0.5)], "t"))
+    drawn = ElementTree.fromstring(pictures.shares([("a", Rate(value=0.25, low=0.0, high=0.5))], "t"))
     dot = next(part for part in drawn if part.tag == "circle")
     track, interval = (part.attrib for part in drawn if part.tag == "line")
     start, width = float(track["x1"]), float(track["x2"]) - float(track["x1"])

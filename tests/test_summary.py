@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import krippendorff
 import numpy as np
 import pytest
-from conftest import ROOT, write_jsonl
+from conftest import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
@@ -29,7 +28,8 @@ from judgelm.evaluation.rates import Rated
 from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.evaluation.summary import RATE_LABELS, Summary, SummaryFile
 from judgelm.judgement import Judgement, Outcome
-from judgelm.report.summary_tables import summary_tables
+from judgelm.report import write_report
+from judgelm.report.terminal import summary_tables
 from judgelm.verdict import Reading
 
 WIN, TIE, LOSE = Outcome
@@ -197,7 +197,7 @@ def test_an_interval_of_kappa_is_that_of_weighted_scikit_learn(many: list[Judged
         resamples=60,
         seed=4,
     )
-    assert found == pytest.approx(slow.to_record())
+    assert found == pytest.approx(typed.Rate.of(slow).to_record())
 
 
 def test_rank_correlations_are_those_of_scipy(many: list[JudgedSample]) -> None:
@@ -511,17 +511,19 @@ def test_a_summary_of_version_0_1_is_read_and_a_damaged_one_named(tmp_path: Path
         SummaryFile.read(path)
 
 
-def test_the_python_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_evaluated_and_reported_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("out", "other"):
         write_run(tmp_path / name, [("9 1", "1 9"), ("2 8", "8 2")], [1, 1])
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text("utf-8"), re.DOTALL)
-    used = [snippet for snippet in snippets if "judgelm.evaluation" in snippet or "judgelm.report" in snippet]
-    assert len(used) == 2
-    for snippet in used:
-        exec(snippet, {})
+    found = evaluate("out", against="other")
+    assert found.summary.rates["agreement"].count == 2
+    assert found.published["accuracy"] == 0.5
+    assert found.against is not None
+    assert found.against.p == 1
+    found.document.write("summary.json")
+    assert SummaryFile.read("summary.json").to_record() == found.to_record()
+    assert write_report("out", output="out/report.html", most_samples=50).markdown == Path("out/report.md")
     assert (tmp_path / "out" / "report.html").exists()
-    assert (tmp_path / "summary.json").exists()
 
 
 def test_mistakes_of_evaluate_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,22 +1,40 @@
-"""The biases that an audit measures: each check's effect, threshold and verdict."""
+"""The biases that an audit measures: each check's effect and threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from judgelm.audit import effects
-from judgelm.audit.effects import Effects, Evidence
-from judgelm.audit.perturbations import PERTURBATIONS
-from judgelm.audit.probes import AGAIN, PLAIN, RIGHT_REFERENCE
+from judgelm.audit.perturbations import PERTURBATIONS, changed_place, probe_id
+from judgelm.audit.probes import AGAIN, PLAIN, RIGHT_REFERENCE, Source
+from judgelm.distribution import certain
 from judgelm.errors import InputError
-
-if TYPE_CHECKING:
-    from judgelm.evaluation.metrics.intervals import Estimate
+from judgelm.evaluation.results import JudgedSample
+from judgelm.judgement import Outcome
+from judgelm.verdict import Reading
 
 CheckVerdict = Literal["pass", "fail", "unclear", "not measured"]
+_UNREAD = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All judgements of an audit."""
+
+    sources: Sequence[Source]
+    judged: Mapping[str, JudgedSample]
+    """by `probe_id`"""
+    again: Sequence[Mapping[str, JudgedSample]] = ()
+    """the plain ones, drawn with different seeds and temperatures"""
+
+    def find(self, probe: str, source: Source) -> JudgedSample | None:
+        return self.judged.get(probe_id(probe, source.key))
+
+    def plain(self, source: Source) -> JudgedSample:
+        return self.judged[probe_id(PLAIN, source.key)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +45,8 @@ class Check:
     what: str
     """what the effect is"""
     threshold: float
-    measure: Callable[[Evidence], Effects]
+    measure: Callable[[Evidence, Source], float | None]
+    """a sample's effect, NaN where a judgement could not be read; None for a sample that cannot show it"""
     probes: tuple[str, ...] = (PLAIN,)
     """what must be judged: see `make_probes`, and "again" for the rounds of AGAIN"""
     needs: str = "answers that can be changed so"
@@ -37,21 +56,113 @@ class Check:
     """the smallest effect that a sample can have; the largest is 1"""
 
 
+def _position(evidence: Evidence, source: Source) -> float:
+    # reversed judgements speak of the answers in the file's order: there answer 2 was shown first
+    judged = evidence.plain(source)
+    return _lead(_mean([_preference(judged.forward, 1), _preference(judged.reversed, 2)]))
+
+
+def _inconsistent(evidence: Evidence, source: Source) -> float:
+    consistent = evidence.plain(source).consistent
+    return _UNREAD if consistent is None else float(not consistent)
+
+
+def _beside_itself(evidence: Evidence, source: Source, *, probe: str) -> float | None:
+    judged = evidence.find(probe, source)
+    return None if judged is None else _lead(_mean_preference(judged, changed_place(source.sample)))
+
+
+def _beside_other(evidence: Evidence, source: Source, *, probe: str) -> float | None:
+    """In the orders in which the changed answer was judged."""
+    judged, plain, place = evidence.find(probe, source), evidence.plain(source), changed_place(source.sample)
+    if judged is None:
+        return None
+    orders = [(judged.forward, plain.forward), (judged.reversed, plain.reversed)]
+    return _mean([_preference(new, place) - _preference(old, place) for new, old in orders if new is not None])
+
+
+def _longer(evidence: Evidence, source: Source) -> float | None:
+    """In characters."""
+    first, second = map(len, source.sample.answers)
+    return None if first == second else _beyond_truth(evidence, source, 1 if first > second else 2)
+
+
+def _own(evidence: Evidence, source: Source) -> float | None:
+    return None if source.own is None else _beyond_truth(evidence, source, source.own)
+
+
+def _beyond_truth(evidence: Evidence, source: Source, place: int) -> float | None:
+    if source.truth is None:
+        return None
+    return _mean_preference(evidence.plain(source), place) - _preferred(certain(source.truth.outcome), place)
+
+
+def _agreement_lost(evidence: Evidence, source: Source, *, before: str, after: str) -> float | None:
+    one, other = evidence.find(before, source), evidence.find(after, source)
+    if one is None or other is None:
+        return None
+    return _agreement(one, source, before) - _agreement(other, source, after)
+
+
+def _agreement(judged: JudgedSample, source: Source, probe: str) -> float:
+    """The probability of the true outcome; without scoring `expected` 1 or 0 for the outcome of both orders.
+
+    A teacher who saw the reference may have judged otherwise: that is the truth where the judge sees it too.
+    """
+    truth = source.truth_with_reference if probe == RIGHT_REFERENCE else source.truth
+    if truth is None:
+        return _UNREAD
+    if judged.probabilities is not None:
+        return judged.probabilities[truth.outcome]
+    return _UNREAD if judged.outcome is None else float(judged.outcome is truth.outcome)
+
+
+def _unstable(evidence: Evidence, source: Source) -> float:
+    """Drawn judgements that cannot be read are left out."""
+    drawn = [each[probe_id(PLAIN, source.key)].forward for each in evidence.again]
+    outcomes = [reading.outcome for reading in drawn if reading is not None and reading.outcome is not None]
+    return _mean([one is not other for one, other in itertools.combinations(outcomes, 2)])
+
+
+def _preference(reading: Reading | None, place: int) -> float:
+    """How often the answer in this place is preferred to the other, 0 to 1, a tie counting half. Without scoring
+    `expected` the outcome is sure.
+    """
+    if reading is not None and reading.probabilities is not None:
+        return _preferred(reading.probabilities, place)
+    return _UNREAD if reading is None or reading.outcome is None else _preferred(certain(reading.outcome), place)
+
+
+def _mean_preference(judged: JudgedSample, place: int) -> float:
+    return _mean([_preference(reading, place) for reading in judged.readings])
+
+
+def _preferred(given: Mapping[Outcome, float], place: int) -> float:
+    return given[Outcome.WIN if place == 1 else Outcome.LOSE] + given[Outcome.TIE] / 2
+
+
+def _lead(share: float) -> float:
+    """How much more often than the other, -1 to 1."""
+    return 2 * share - 1
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else _UNREAD
+
+
 _LABELS = "labels or a teacher"
 _REFERENCES = f"references and {_LABELS}"
-_OF_ITSELF = "preferred more often than the same answer unchanged"
-_OF_ANOTHER = "preferred more often to the other answer than before the change"
 
 
 def _changed(name: str, title: str, threshold: float, two_sided: bool = False) -> Check:
     """The check of a perturbation."""
     perturbation = PERTURBATIONS[name]
-    itself = perturbation.against == "itself"
-    what = f"{perturbation.what}: {_OF_ITSELF if itself else _OF_ANOTHER}"
-    if two_sided:
-        what += ", or less often"
-    measure = effects.beside_itself if itself else effects.beside_other
-    probes = (name,) if itself else (PLAIN, name)
+    if perturbation.against == "itself":
+        measure, effect = _beside_itself, "preferred more often than the same answer unchanged"
+    else:
+        measure, effect = _beside_other, "preferred more often to the other answer than before the change"
+    probes = (name,) if perturbation.against == "itself" else (PLAIN, name)
+    what = f"{perturbation.what}: {effect}{', or less often' if two_sided else ''}"
     return Check(title, what, threshold, partial(measure, probe=name), probes, two_sided=two_sided)
 
 
@@ -60,21 +171,21 @@ CHECKS = {
         "Position",
         "how much more often the answer shown first is preferred than the one shown second, over both orders",
         0.1,
-        effects.position,
+        _position,
         two_sided=True,
     ),
     "inconsistency": Check(
         "Inconsistency under swap",
         "how often the two orders have different outcomes",
         0.2,
-        effects.inconsistency,
+        _inconsistent,
         least=0,
     ),
     "length": Check(
         "Length",
         "how much more often the longer answer is preferred than the labels or the teacher prefer it",
         0.1,
-        effects.longer,
+        _longer,
         needs=f"{_LABELS}, and answers of different lengths",
     ),
     "padded": _changed("padded", "Empty phrases", 0.1),
@@ -85,7 +196,7 @@ CHECKS = {
         "Format bias: a reference is given",
         "agreement that is lost when the right reference is shown to a judge used without",
         0.05,
-        partial(effects.agreement_lost, before=PLAIN, after=RIGHT_REFERENCE),
+        partial(_agreement_lost, before=PLAIN, after=RIGHT_REFERENCE),
         (PLAIN, RIGHT_REFERENCE),
         _REFERENCES,
     ),
@@ -93,7 +204,7 @@ CHECKS = {
         "Format and knowledge bias: no reference",
         "agreement that is lost when the right reference is not shown",
         0.1,
-        partial(effects.agreement_lost, before=RIGHT_REFERENCE, after=PLAIN),
+        partial(_agreement_lost, before=RIGHT_REFERENCE, after=PLAIN),
         (PLAIN, RIGHT_REFERENCE),
         _REFERENCES,
     ),
@@ -101,7 +212,7 @@ CHECKS = {
         "Knowledge bias: a wrong reference",
         "agreement that is lost when another question's reference is shown instead of none",
         0.1,
-        partial(effects.agreement_lost, before=PLAIN, after="wrong_reference"),
+        partial(_agreement_lost, before=PLAIN, after="wrong_reference"),
         (PLAIN, "wrong_reference"),
         f"{_REFERENCES}, of two questions at least",
     ),
@@ -109,7 +220,7 @@ CHECKS = {
         "Self-preference",
         "how much more often the judge's own answer is preferred than the labels or the teacher prefer it",
         0.1,
-        effects.own,
+        _own,
         needs=f"{_LABELS}, and answers whose model id holds the judge's (--self-id)",
     ),
     "score_line": _changed("score_line", "Injection: score line", 0.05),
@@ -119,7 +230,7 @@ CHECKS = {
         "Stability",
         f"how often two of {len(AGAIN)} drawn judgements, with other seeds and temperatures, have different outcomes",
         0.2,
-        effects.unstable,
+        _unstable,
         ("again",),
         least=0,
     ),
@@ -135,16 +246,3 @@ def choose_checks(only: Sequence[str] | None, skip: Sequence[str] | None) -> lis
     if not names:
         raise InputError("--only and --skip leave no check")
     return names
-
-
-def judge_effect(effect: Estimate, check: Check) -> CheckVerdict:
-    """pass: the whole interval lies within the threshold; fail: the whole interval lies beyond; unclear: all else.
-
-    Within is below the threshold, and for a two-sided check above its negative too.
-    """
-    if effect.low is None or effect.high is None:
-        return "unclear"
-    if effect.low > check.threshold or (check.two_sided and effect.high < -check.threshold):
-        return "fail"
-    within = effect.high < check.threshold and (not check.two_sided or effect.low > -check.threshold)
-    return "pass" if within else "unclear"

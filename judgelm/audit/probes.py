@@ -1,15 +1,21 @@
-"""What a judge is shown in an audit: samples as they are, changed, or with a reference, in rounds."""
+"""Rows of a question file, and what a judge is shown of them: as they are, changed, or with a reference, in rounds."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from judgelm.audit.perturbations import PERTURBATIONS, perturb, probe_id
-from judgelm.audit.sources import Source
+from judgelm.errors import InputError
+from judgelm.evaluation.results import Truth, find_line, model_name, read_truth
+from judgelm.jsonl import Line, index_by_id, read_lines
 from judgelm.judge.settings import ORDERS, Order
+from judgelm.judgement import Judgement, Outcome
 from judgelm.sample import Sample, question_key
+from judgelm.samples import PathLike
 
 PLAIN = "plain"
 """the samples as they are, without a reference"""
@@ -34,6 +40,73 @@ AGAIN = tuple(
     for k, temperature in enumerate((0.2, 0.2, 1.0, 1.0), start=1)
 )
 """the same samples, drawn with other seeds and temperatures"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A row of the question file, and what is known of it."""
+
+    sample: Sample
+    """with its reference, which is shown only where a check says so"""
+    truth: Truth | None = None
+    truth_with_reference: Truth | None = None
+    own: int | None = None
+    """the place of the judge's own answer, where exactly one is"""
+
+    @property
+    def key(self) -> str:
+        return self.sample.key
+
+
+def read_sources(
+    samples: Sequence[Sample], question_file: PathLike | None, teacher: PathLike | None, self_id: str
+) -> list[Source]:
+    """The samples with what is known of each: truth, reference, the place of the judge's own answer.
+
+    Samples that come from no file have it in their records. Raises InputError for a label, a judgement or a reference
+    of the wrong kind, or a row that the teacher lacks.
+    """
+    lines: Mapping[str, Line]
+    if question_file is None:
+        lines = {each.key: Line(dict(each.record), Path("samples"), k) for k, each in enumerate(samples, start=1)}
+    else:
+        lines = index_by_id(read_lines(question_file))
+    teacher_lines = index_by_id(read_lines(teacher)) if teacher is not None else None
+    sources = []
+    for sample in samples:
+        line = lines[sample.key]
+        given = line
+        if teacher_lines is not None:
+            given = find_line(teacher_lines, sample.key, teacher, line, "teacher judgement")
+        truth = read_truth(given, needed=teacher is not None)
+        if sample.reference is None and (reference := _reference(line)) is not None:
+            sample = sample.with_reference(reference)
+        sources.append(Source(sample, truth, _truth_with_reference(given) or truth, _own_place(sample, self_id)))
+    return sources
+
+
+def _reference(line: Line) -> str | None:
+    """A training row's own."""
+    found = line.record.get("reference")
+    if found is None:
+        return None
+    text = found.get("text") if isinstance(found, dict) else None
+    if not isinstance(text, str):
+        raise InputError(f'{line.where}: expected reference {{"text": ".."}}, found {found!r}')
+    return text
+
+
+def _truth_with_reference(line: Line) -> Truth | None:
+    """What the teacher said when it saw the reference, in training rows."""
+    text = line.record.get("text_w_reference")
+    scores: Any = Judgement.parse(text).scores if isinstance(text, str) else None
+    return None if scores is None else Truth(Outcome.from_scores(*scores), scores)
+
+
+def _own_place(sample: Sample, self_id: str) -> int | None:
+    names = {place: model_name(sample.record.get(f"answer{place}_model_id")) or "" for place in (1, 2)}
+    held = [place for place, name in names.items() if self_id.casefold() in name.casefold()]
+    return held[0] if len(held) == 1 else None
 
 
 def round_of(probe: str) -> Round | None:
@@ -65,8 +138,6 @@ def _shown(source: Source, probe: str, reference: str | None) -> Sample:
 def _wrong_reference(sources: Sequence[Source], place: int) -> str | None:
     """That of the next row with another question and another reference; after the last row comes the first."""
     here = sources[place].sample
-    for other in itertools.chain(sources[place + 1 :], sources[:place]):
-        differs = question_key(other.sample.question) != question_key(here.question)
-        if differs and other.sample.reference != here.reference:
-            return other.sample.reference
-    return None
+    key, others = question_key(here.question), itertools.chain(sources[place + 1 :], sources[:place])
+    wrong = (other.sample.reference for other in others if question_key(other.sample.question) != key)
+    return next((reference for reference in wrong if reference != here.reference), None)

@@ -12,7 +12,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from judgelm.documents import Document, Section
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.metrics.intervals import ratio
-from judgelm.evaluation.results import JudgedSample, judgement_text, labelled
+from judgelm.evaluation.results import JudgedSample, judgement_text
 from judgelm.evaluation.summary import OF_SCORES, Rate, Summary, summarize
 from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
@@ -122,7 +122,7 @@ def measure(samples: Sequence[JudgedSample], scored: bool = True, **more: Any) -
 
     `scored` False leaves out what is said of scores: verdicts alone have none.
     """
-    kept = labelled(samples)
+    kept = [sample for sample in samples if sample.truth is not None]
     if not kept:
         raise InputError("none of the rows judged has a label")
     found = dict(summarize(kept))

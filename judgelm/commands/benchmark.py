@@ -119,8 +119,7 @@ def _score(args: argparse.Namespace) -> BenchmarkReport:
 
 def _print_report(report: BenchmarkReport, judge: str) -> None:
     from judgelm.benchmark.report import Measured
-    from judgelm.report.benchmark_tables import grades_table, published_table
-    from judgelm.report.summary_tables import summary_tables
+    from judgelm.report.terminal import grades_table, published_table, summary_tables
 
     published = {}
     for name, measured in report.metrics.items():

@@ -7,8 +7,8 @@ import sys
 
 from judgelm.errors import InputError
 from judgelm.evaluation import Evaluation, evaluate, evaluate_files
-from judgelm.evaluation.results import PathLike
 from judgelm.jsonl import dump_json
+from judgelm.samples import PathLike
 
 HELP = "compare judgements with a teacher's and under swap"
 DESCRIPTION = (
@@ -56,8 +56,7 @@ def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tu
     """All numbers as tables, and as the last line the published ones and counts as one JSON object."""
     from judgelm.evaluation.published import PUBLISHED
     from judgelm.evaluation.summary import RATE_LABELS
-    from judgelm.report.summary_tables import comparison_table, summary_tables
-    from judgelm.report.terminal import metrics_table
+    from judgelm.report.terminal import comparison_table, metrics_table, summary_tables
 
     print(summary_tables(evaluation.summary))
     if evaluation.against is not None:

@@ -6,7 +6,7 @@ import argparse
 
 from judgelm.console import number
 from judgelm.report import write_report
-from judgelm.report.disagreement import MOST_SAMPLES
+from judgelm.report.words import MOST_SAMPLES
 
 HELP = "write a page about a judged folder"
 DESCRIPTION = (

@@ -4,13 +4,4 @@ from judgelm.evaluation.evaluation import Evaluation, evaluate, evaluate_files
 from judgelm.evaluation.results import JudgedSample, Truth, read_files, read_folder
 from judgelm.verdict import Reading
 
-__all__ = [
-    "Evaluation",
-    "JudgedSample",
-    "Reading",
-    "Truth",
-    "evaluate",
-    "evaluate_files",
-    "read_files",
-    "read_folder",
-]
+__all__ = ["Evaluation", "JudgedSample", "Reading", "Truth", "evaluate", "evaluate_files", "read_files", "read_folder"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from judgelm.errors import InputError
-from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates, quotient
+from judgelm.evaluation.metrics.intervals import estimates, quotient
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import Comparison, Rate
 from judgelm.judgement import Outcome
@@ -17,8 +17,6 @@ def compare(
     first: Sequence[JudgedSample],
     second: Sequence[JudgedSample],
     names: tuple[str, str] = ("the first", "the second"),
-    resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> Comparison:
     """Agreement of both, in the forward order, with the same truth; joined by key.
 
@@ -31,18 +29,15 @@ def compare(
     truths = [one.truth.outcome for one, _ in pairs if one.truth]
     right = np.array([[outcome is truth for outcome in both] for both, truth in zip(said, truths, strict=True)])
     ours, theirs = right[:, 0], right[:, 1]
-    same = [one is two and one is not None for one, two in said]
     everyone = np.ones(len(pairs))
     found = estimates(
         {
             "first": quotient(ours, everyone),
             "second": quotient(theirs, everyone),
             "difference": quotient(theirs.astype(float) - ours, everyone, (-1, 1)),
-            "same_outcome": quotient(same, everyone),
+            "same_outcome": quotient([one is two and one is not None for one, two in said], everyone),
         },
         [one.cluster for one, _ in pairs],
-        resamples,
-        seed,
     )
     only_first, only_second = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     return Comparison(
@@ -68,21 +63,16 @@ def _join(
     first: Sequence[JudgedSample], second: Sequence[JudgedSample], names: tuple[str, str]
 ) -> list[tuple[JudgedSample, JudgedSample]]:
     """Samples of both that have a truth, in the order of the first."""
-    by_key = {sample.key: sample for sample in second}
-    keys = {sample.key for sample in first}
-    for mine, others, here, there in ((first, by_key.keys(), *names), (second, keys, *names[::-1])):
-        missing = [sample.key for sample in mine if sample.key not in others]
-        if missing:
+    ours, theirs = ({sample.key: sample for sample in samples} for samples in (first, second))
+    for mine, others, here, there in ((ours, theirs, *names), (theirs, ours, *names[::-1])):
+        if missing := [key for key in mine if key not in others]:
             raise InputError(f"{there} has no judgement for question_id {missing[0]}, which {here} has")
-    same: dict[str, Callable[[JudgedSample], object]] = {
-        "answers": lambda sample: sample.answers,
-        "truths": lambda sample: sample.truth and sample.truth.outcome,
-    }
-    for sample in first:
-        for what, of in same.items():
-            if of(sample) != of(by_key[sample.key]):
-                raise InputError(f"{names[0]} and {names[1]} have different {what} for question_id {sample.key}")
-    found = [(sample, by_key[sample.key]) for sample in first if sample.truth]
+    for key, one in ours.items():
+        truths = [each.truth and each.truth.outcome for each in (one, theirs[key])]
+        for what, same in (("answers", one.answers == theirs[key].answers), ("truths", truths[0] == truths[1])):
+            if not same:
+                raise InputError(f"{names[0]} and {names[1]} have different {what} for question_id {key}")
+    found = [(one, theirs[key]) for key, one in ours.items() if one.truth]
     if not found:
         raise InputError(f"{names[0]}: there is no truth to compare {names[0]} and {names[1]} by (--teacher gives one)")
     return found

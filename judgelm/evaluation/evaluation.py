@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
-from judgelm.evaluation.results import JudgedSample, PathLike, read_files, read_folder
+from judgelm.evaluation.published import Metrics, published_metrics
+from judgelm.evaluation.results import JudgedSample, read_files, read_folder
 from judgelm.jsonl import LineFile
+from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.published import Metrics
     from judgelm.evaluation.rates import Rated
     from judgelm.evaluation.summary import Comparison, Summary, SummaryFile
 
@@ -77,7 +78,6 @@ def measure(rated: Rated, labelled: bool | None = None) -> Metrics:
 
     Raises ValueError where no sample is left.
     """
-    from judgelm.evaluation.published import published_metrics
     from judgelm.evaluation.rates import totals
 
     known = bool(rated.labelled.any()) if labelled is None else labelled
@@ -93,9 +93,8 @@ def _evaluate(
 
     rated = Rated.of(samples)
     published = _measure(rated, place, teacher)
-    beside = None
-    if against is not None:
-        beside = compare(samples, read_folder(against, teacher), (str(place), str(against)))
+    other = None if against is None else read_folder(against, teacher)
+    beside = None if other is None else compare(samples, other, (str(place), str(against)))
     return Evaluation(published, summarize(rated), beside)
 
 

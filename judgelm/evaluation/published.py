@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from judgelm.evaluation.results import JudgedSample
-from judgelm.judgement import published_scores
+from judgelm.judgement import Outcome, published_scores
 from judgelm.verdict import Reading
 
 Metrics = dict[str, float | int]
@@ -53,5 +53,4 @@ def published_metrics(samples: Sequence[JudgedSample], labelled: bool) -> Metric
 
 def _sign(reading: Reading) -> int:
     """Of the judgement as it was written: 1, 0 or -1 for Assistant 1."""
-    first, second = published_scores(reading.text)
-    return (first > second) - (first < second)
+    return Outcome.from_scores(*published_scores(reading.text)).sign

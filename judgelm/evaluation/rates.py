@@ -8,31 +8,28 @@ from functools import cached_property, partial
 
 import numpy as np
 
-from judgelm.evaluation.metrics.agreement import (
-    MISSING,
-    OUTCOMES,
-    UNREAD,
-    Codes,
-    alpha,
-    annotator_with_another,
-    annotator_with_the_majority,
-    confusion,
-    count_votes,
-    encode,
-    kappa,
-    macro,
-    rarest_class,
-)
+from judgelm.evaluation.metrics import agreement
+from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
-from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient
+from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient, ratio
 from judgelm.evaluation.published import Metrics
-from judgelm.evaluation.results import JudgedSample
+from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.judgement import MAX_SCORE, Outcome, ParseState
 from judgelm.verdict import Reading
 
 _MANY = 20_000
 _RANK_RESAMPLES_OF_MANY = 200
+_GAPS = ((0.0, "0"), (1.0, "up to 1"), (2.0, "up to 2"), (4.0, "up to 4"), (np.inf, "more than 4"))
+_LENGTHS = (
+    (1 / 2, "answer 1 less than half as long"),
+    (1 / 1.1, "answer 1 shorter"),
+    (1.1, "about equal (within 10 %)"),
+    (2.0, "answer 1 longer"),
+    (np.inf, "answer 1 more than twice as long"),
+)
+Groups = Sequence[tuple[int, str] | None]
+"""which group each sample is in: its place among the groups, and its name; None for no group"""
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,12 @@ class Rated:
     @cached_property
     def cells(self) -> Floats:
         """The forward order's confusion [n, 12]."""
-        return confusion(self.truth, self.forward)
+        return agreement.confusion(self.truth, self.forward)
 
     @cached_property
     def votes(self) -> Floats:
         """Of annotators [n, 3]."""
-        return count_votes([sample.votes for sample in self.samples])
+        return agreement.count_votes([sample.votes for sample in self.samples])
 
     @cached_property
     def confidences(self) -> Confidences:
@@ -91,9 +88,9 @@ class Rated:
         return {
             **_orders(self),
             **_agreements(self),
-            "human_agreement": annotator_with_another(self.votes),
-            "human_majority": annotator_with_the_majority(self.votes),
-            "alpha": alpha(self.votes),
+            "human_agreement": agreement.annotator_with_another(self.votes),
+            "human_majority": agreement.annotator_with_the_majority(self.votes),
+            "alpha": agreement.alpha(self.votes),
             "mae": _score_error(self),
             "brier": brier(self.confidences),
             "calibration_error": calibration_error(self.confidences),
@@ -113,6 +110,49 @@ class Rated:
             for name, formula in (("spearman", spearman), ("kendall", kendall))
         }
         return {name: replace(each, count=len(clusters)) for name, each in found.items()}
+
+    def agreement_by(self, groups: Groups, resamples: int, seed: int) -> list[tuple[str, Estimate]]:
+        """Names of groups and agreement in each, its own questions drawn; the largest first where groups have no order.
+        Empty where there are no groups, or no truth.
+        """
+        right = self.right
+        members: dict[tuple[int, str], list[int]] = {}
+        for place in np.flatnonzero(~np.isnan(right)).tolist():
+            if (group := groups[place]) is not None:
+                members.setdefault(group, []).append(place)
+        found = []
+        for group in sorted(members, key=lambda group: (group[0], -len(members[group]), group[1])):
+            places = members[group]
+            agreed = ratio(right[places], [self.clusters[place] for place in places], resamples=resamples, seed=seed)
+            found.append((group[1], agreed))
+        return found
+
+
+def by_gap(samples: Sequence[JudgedSample]) -> Groups:
+    """By the teacher's scores, or where it gave none, as people do, by the judge's own."""
+    taught = any(sample.truth and sample.truth.scores for sample in samples)
+    judges: list[Truth | Reading | None] = [sample.truth if taught else sample.forward for sample in samples]
+    scores = [None if one is None else one.scores for one in judges]
+    placed = [None if pair is None else _first_at_least(_GAPS, abs(pair[0] - pair[1])) for pair in scores]
+    return [each and (each[0], f"{'teacher' if taught else 'judge'}'s gap {each[1]}") for each in placed]
+
+
+def by_length(samples: Sequence[JudgedSample]) -> Groups:
+    """By the length of answer 1 against answer 2, in characters; no group where the file has neither answer."""
+    lengths = [(len(first), len(second)) for first, second in (sample.answers for sample in samples)]
+    return [
+        _first_at_least(_LENGTHS, first / second if second else np.inf) if first or second else None
+        for first, second in lengths
+    ]
+
+
+def by_category(samples: Sequence[JudgedSample]) -> Groups:
+    """By the category of the rows."""
+    return [None if sample.category is None else (0, sample.category) for sample in samples]
+
+
+def _first_at_least(bounds: Sequence[tuple[float, str]], value: float) -> tuple[int, str]:
+    return next((place, name) for place, (bound, name) in enumerate(bounds) if value <= bound)
 
 
 def totals(rated: Rated, labelled: bool) -> Metrics:
@@ -142,10 +182,9 @@ def totals(rated: Rated, labelled: bool) -> Metrics:
 
 
 def _states(readings: Sequence[Reading | None], order: str) -> Metrics:
+    states = [each.state for each in readings if each is not None]
     names = {"unparsed": ParseState.FAILED, "repaired": ParseState.REPAIRED}
-    return {
-        f"{name}_{order}": sum(r is not None and r.state is state for r in readings) for name, state in names.items()
-    }
+    return {f"{name}_{order}": states.count(state) for name, state in names.items()}
 
 
 def _codes(readings: Sequence[Reading | None]) -> Codes:
@@ -190,10 +229,10 @@ def _agreements(rated: Rated) -> dict[str, Statistic]:
     if (both & given.known).any():
         found["agreement_probabilities"] = quotient((given.right > 0) & given.known & both, both)
     count = int(judged.sum())
-    found["kappa"] = Statistic(rated.cells, kappa, count)
-    rarest = rarest_class(rated.truth, forward)
+    found["kappa"] = Statistic(rated.cells, agreement.kappa, count)
+    rarest = agreement.rarest_class(rated.truth, forward)
     for which, name in enumerate(("precision", "recall", "f1")):
-        found[name] = Statistic(rated.cells, partial(macro, which=which), count, SHARE, rarest)
+        found[name] = Statistic(rated.cells, partial(agreement.macro, which=which), count, SHARE, rarest)
     return found
 
 

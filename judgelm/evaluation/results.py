@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from judgelm.jsonl import Line, index_by_id, read_lines, require
 from judgelm.judgement import MAX_SCORE, Judgement, Outcome, published_scores
 from judgelm.prompt import TASKS
 from judgelm.sample import question_key
+from judgelm.samples import PathLike
 from judgelm.verdict import BothOrders, Reading
 
 LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
@@ -22,7 +22,6 @@ _SURELY = 1e-3
 """how far probabilities that were rounded may be from 1"""
 _GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
 """tasks in which answer 1 has its score already"""
-PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,13 @@ def read_files(
     for order, by_id in lines.items():
         for key, line in by_id.items():
             find_line(lines[first], key, files[first], line, f"{first} judgement")
-            check_order(line, order)
+            found = line.record.get("pred_order", order)
+            if found != order:
+                what = f"expected a {order} judgement, found a {found} one"
+                raise InputError(f"{line.where}: {what} (are the files exchanged?)")
     samples = []
     for key, line in lines[first].items():
-        both = {
-            order: find_line(by_id, key, files[order], line, f"{order} judgement") for order, by_id in lines.items()
-        }
+        both = {each: find_line(by_id, key, files[each], line, f"{each} judgement") for each, by_id in lines.items()}
         source = line if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
         samples.append(join_lines(key, both, source, teacher is not None))
     return samples
@@ -130,10 +130,7 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
     )
 
 
-_Pair = tuple[str | None, str | None]
-
-
-def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], _Pair]:
+def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str | None, str | None]]:
     """Question, answers and models' names, in the file's order of answers. MM-Vet's rows have the right answer in
     `answer` and the graded one, which the judge saw second, in `answer1_body`.
     """
@@ -163,12 +160,24 @@ def model_name(given: object) -> str | None:
 
 
 def _reading(line: Line, exchanged: bool) -> Reading:
-    text, probabilities, expected = judgement_text(line), read_probabilities(line), read_expected(line)
-    if probabilities is not None and abs((total := sum(probabilities.values())) - 1) > _SURELY:
-        raise InputError(
-            f"{line.where}: expected 'pred_probabilities' of win, tie and lose that sum to 1, found {total:g}"
-        )
-    return Reading.of(Judgement.parse(text), probabilities, expected, exchanged)
+    """With what scoring `expected` wrote down."""
+    judgement = Judgement.parse(judgement_text(line))
+    probabilities: dict[Outcome, float] | None = None
+    expected: tuple[float, float] | None = None
+    if line.record.get("pred_probabilities") is not None:
+        given = require(line, "pred_probabilities", dict)
+        probabilities = {each: _number(line, "pred_probabilities", given.get(each.value), 1.0) for each in Outcome}
+        if abs((total := sum(probabilities.values())) - 1) > _SURELY:
+            raise InputError(
+                f"{line.where}: expected 'pred_probabilities' of win, tie and lose that sum to 1, found {total:g}"
+            )
+    if line.record.get("pred_expected_scores") is not None:
+        scores = require(line, "pred_expected_scores", list)
+        if len(scores) != 2:
+            raise InputError(f"{line.where}: field 'pred_expected_scores' must have two numbers, found {len(scores)}")
+        first, second = (_number(line, "pred_expected_scores", score, MAX_SCORE) for score in scores)
+        expected = first, second
+    return Reading.of(judgement, probabilities, expected, exchanged)
 
 
 def read_truth(line: Line, needed: bool = True) -> Truth | None:
@@ -202,7 +211,7 @@ def _published_truth(line: Line) -> int | None:
         return None if line.record["label"] is None else LABELS[line.record["label"]].sign
     text = line.record.get("text")
     scores = published_scores(text) if isinstance(text, str) else (-1.0, -1.0)
-    return None if -1 in scores else (scores[0] > scores[1]) - (scores[0] < scores[1])
+    return None if -1 in scores else Outcome.from_scores(*scores).sign
 
 
 def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, what: str) -> Line:
@@ -222,40 +231,9 @@ def judgement_text(line: Line) -> str:
     return (task.prefill + text).strip() if "pred_task" in line.record else text
 
 
-def read_probabilities(line: Line) -> dict[Outcome, float] | None:
-    """The probabilities that scoring `expected` wrote down."""
-    if line.record.get("pred_probabilities") is None:
-        return None
-    given = require(line, "pred_probabilities", dict)
-    return {outcome: _number(line, "pred_probabilities", given.get(outcome.value), 1.0) for outcome in Outcome}
-
-
-def read_expected(line: Line) -> tuple[float, float] | None:
-    """The expected scores of both answers that scoring `expected` wrote down."""
-    if line.record.get("pred_expected_scores") is None:
-        return None
-    scores = require(line, "pred_expected_scores", list)
-    if len(scores) != 2:
-        raise InputError(f"{line.where}: field 'pred_expected_scores' must have two numbers, found {len(scores)}")
-    first, second = (_number(line, "pred_expected_scores", score, MAX_SCORE) for score in scores)
-    return first, second
-
-
 def _number(line: Line, field: str, value: Any, most: float) -> float:
     """Raises InputError for anything but a number from 0 to `most`; sums of floats may be above it by their errors."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most * (1 + 1e-6):
         found = f"{value:g}" if isinstance(value, float) else one_line(repr(value))[:60]
         raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {found}")
     return float(value)
-
-
-def check_order(line: Line, order: str) -> None:
-    """Raises InputError where a judgement is of the other order."""
-    found = line.record.get("pred_order", order)
-    if found != order:
-        raise InputError(f"{line.where}: expected a {order} judgement, found a {found} one (are the files exchanged?)")
-
-
-def labelled(samples: Sequence[JudgedSample]) -> list[JudgedSample]:
-    """Those with a truth."""
-    return [sample for sample in samples if sample.truth is not None]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
@@ -10,9 +11,8 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from judgelm.documents import AnyText, Document, Section
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
 from judgelm.evaluation.metrics.calibration import reliability
-from judgelm.evaluation.metrics.groups import Groups, by_category, by_gap, by_group, by_length
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
-from judgelm.evaluation.rates import Rated
+from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample
 from judgelm.jsonl import Record
 
@@ -179,11 +179,10 @@ def summarize(samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLE
         found["alpha"] = Estimate(value, low, high, found["alpha"].count)
     found |= rated.correlations(resamples, seed)
     rates = {name: Rate.of(estimate) for name, estimate in found.items()}
-
-    def by(group: Callable[[Sequence[JudgedSample]], Groups]) -> list[Group] | None:
-        given = by_group(rated.right, group(rated.samples), rated.clusters, resamples, seed)
-        return [Group(label=label, agreement=Rate.of(each)) for label, each in given] or None
-
+    groups: dict[str, Any] = {}
+    for name, of in (("by_gap", by_gap), ("by_length", by_length), ("by_category", by_category)):
+        given = rated.agreement_by(of(rated.samples), resamples, seed)
+        groups[name] = [Group(label=label, agreement=Rate.of(each)) for label, each in given] or None
     return Summary(
         samples=len(rated.samples),
         labelled=int(rated.labelled.sum()),
@@ -192,9 +191,7 @@ def summarize(samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLE
         unparsed=_unparsed(rated, rates),
         confusion=_confusion(rated.cells),
         classes=_classes(rated.cells),
-        by_gap=by(by_gap),
-        by_length=by(by_length),
-        by_category=by(by_category),
+        **groups,
         reliability=[Bin(**each) for each in reliability(rated.confidences)] or None,
     )
 
@@ -208,10 +205,9 @@ def _unparsed(rated: Rated, rates: Mapping[str, Rate]) -> Unparsed | None:
 
 def _confusion(cells: Floats) -> dict[str, dict[str, int]] | None:
     table = as_table(cells.sum(axis=0)).astype(int)
-    columns = (*(outcome.value for outcome in OUTCOMES), "unparsed")
-    if not table.any():
-        return None
-    return {o.value: dict(zip(columns, row, strict=True)) for o, row in zip(OUTCOMES, table.tolist(), strict=True)}
+    names = [outcome.value for outcome in OUTCOMES]
+    rows = (dict(zip((*names, "unparsed"), row, strict=True)) for row in table.tolist())
+    return dict(zip(names, rows, strict=True)) if table.any() else None
 
 
 def _classes(cells: Floats) -> dict[str, ClassScores] | None:

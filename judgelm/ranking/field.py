@@ -43,6 +43,7 @@ class Field:
     num_questions: int
     outcomes: Floats
     """[n, 3], of the pair's first model"""
+    length_control: bool
 
     @classmethod
     def of(cls, matches: Sequence[Match], length_control: bool) -> Field:
@@ -71,13 +72,13 @@ class Field:
             question_of,
             num_questions,
             np.array([each.outcomes for each in matches], dtype=np.float64),
+            length_control,
         )
 
     @cached_property
     def points(self) -> Floats:
         """What each match gives its first model, a tie being one half [n]."""
-        points: Floats = self.outcomes[:, 0] + self.outcomes[:, 1] / 2
-        return points
+        return np.asarray(self.outcomes[:, 0] + self.outcomes[:, 1] / 2)
 
     @cached_property
     def incidence(self) -> Any:
@@ -135,8 +136,7 @@ def length_differences(lengths: Floats) -> Floats:
     difference = lengths[:, 0] - lengths[:, 1]
     # around 0, not around the mean: exchanging a pair's models must change the sign alone
     spread = float(np.sqrt(np.mean(difference**2)))
-    found: Floats = np.tanh(difference / spread) if spread else difference
-    return found
+    return np.asarray(np.tanh(difference / spread) if spread else difference)
 
 
 def connected(arrows: Ints, num_models: int, connection: str) -> Ints:
@@ -145,5 +145,4 @@ def connected(arrows: Ints, num_models: int, connection: str) -> Ints:
     from scipy.sparse.csgraph import connected_components
 
     matrix = csr_matrix((np.ones(len(arrows)), (arrows[:, 0], arrows[:, 1])), shape=(num_models, num_models))
-    groups: Ints = connected_components(matrix, directed=True, connection=connection)[1].astype(np.int64)
-    return groups
+    return np.asarray(connected_components(matrix, directed=True, connection=connection)[1].astype(np.int64))

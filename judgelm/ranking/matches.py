@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from judgelm.distribution import certain
 from judgelm.errors import InputError
-from judgelm.evaluation.results import JudgedSample, PathLike, read_files, read_folder
+from judgelm.evaluation.results import JudgedSample, read_files, read_folder
 from judgelm.judgement import Outcome
+from judgelm.samples import PathLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,12 @@ def make_matches(samples: Sequence[JudgedSample], outcomes: str) -> list[Match]:
 
 def _match(sample: JudgedSample, rule: str) -> Match | None:
     first, second = sample.models
-    chances = sample.probabilities if rule == "soft" else _certain(sample.outcome_by("agree"))
+    chances = sample.probabilities
+    if rule == "hard":
+        outcome = sample.outcome_by("agree")
+        chances = None if outcome is None else certain(outcome)
     if first is None or second is None or chances is None:
         return None
     lengths = (len(sample.answers[0]), len(sample.answers[1]))
     outcomes = (chances[Outcome.WIN], chances[Outcome.TIE], chances[Outcome.LOSE])
     return Match(first, second, outcomes, sample.cluster, lengths)
-
-
-def _certain(outcome: Outcome | None) -> Mapping[Outcome, float] | None:
-    return None if outcome is None else {each: float(each is outcome) for each in Outcome}

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from judgelm.errors import SettingError
-from judgelm.evaluation.results import JudgedSample, PathLike
+from judgelm.evaluation.results import JudgedSample
 from judgelm.ranking.matches import Match, make_matches, read_judged
+from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
     from judgelm.ranking.ranking import Ranking
-
-OUTCOMES = ("hard", "soft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class RankSettings:
     """drawings of the questions for the intervals"""
 
     def __post_init__(self) -> None:
-        if self.outcomes not in OUTCOMES:
+        if self.outcomes not in ("hard", "soft"):
             raise SettingError("outcomes", f"{self.outcomes!r}: expected hard or soft")
         if type(self.resamples) is not int or self.resamples < 1:
             raise SettingError("resamples", f"{self.resamples!r}: expected a whole number from 1 on")

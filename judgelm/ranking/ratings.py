@@ -6,9 +6,7 @@ Ratings have one scale: 400 points more are odds of ten to one, and the mean of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +29,7 @@ _POINTS = SCALE / math.log(10)
 """rating points for one unit of log odds"""
 
 
-@dataclass(frozen=True, slots=True)
-class Fits:
+class Fits(NamedTuple):
     """What each of R drawings of the questions says; NaN for rates of models and pairs that were not drawn."""
 
     log_odds: Floats
@@ -53,13 +50,8 @@ class Fits:
         """[R, M]"""
         return MEAN + _POINTS * self.log_odds
 
-    @classmethod
-    def joined(cls, parts: Sequence[Fits]) -> Fits:
-        columns = zip(*([getattr(part, each.name) for each in fields(cls)] for part in parts), strict=True)
-        return cls(*(np.concatenate(column) for column in columns))
 
-
-def fit(sums: Floats, field: Field, length_control: bool, near: Fits | None = None) -> Fits:
+def fit(sums: Floats, field: Field, near: Fits | None = None) -> Fits:
     """Ratings and win rates from points [R, 2 K]: counted win rates, or with length control those at equal length.
 
     `near` is a fit to begin at.
@@ -68,21 +60,19 @@ def fit(sums: Floats, field: Field, length_control: bool, near: Fits | None = No
     first, second = field.pairs.T
     pair_won, pair_lost = field.of_pairs(won), field.of_pairs(lost)
     met = pair_won + pair_lost
-    log_odds, effects = fit_ratings(won, lost, field, length_control, near)
+    log_odds, effects = fit_ratings(won, lost, field, near)
     with np.errstate(invalid="ignore"):
         counted_pairs = pair_won / met
         model_met = field.of_models(met, met)
         counted_models = field.of_models(pair_won, pair_lost) / model_met
-        if not length_control:
+        if not field.length_control:
             return Fits(log_odds, effects, counted_models, counted_pairs, counted_models, counted_pairs)
         chances = _logistic(log_odds[:, first] - log_odds[:, second])
         model_rates = field.of_models(met * chances, met * (1 - chances)) / model_met
     return Fits(log_odds, effects, model_rates, chances, counted_models, counted_pairs)
 
 
-def fit_ratings(
-    won: Floats, lost: Floats, field: Field, length_control: bool, near: Fits | None = None
-) -> tuple[Floats, Floats]:
+def fit_ratings(won: Floats, lost: Floats, field: Field, near: Fits | None = None) -> tuple[Floats, Floats]:
     """Bradley-Terry log odds [R, M], mean 0 in each group, and effects of length [R]: log odds for a difference of 1
     after tanh, 0 without length control.
 
@@ -97,7 +87,7 @@ def fit_ratings(
     if near is not None:
         found += np.append(near.log_odds[0], near.length_effects[0])
     for _ in range(_MOST_STEPS):
-        gradient, curvature = _slopes(found, won, lost, field, length_control)
+        gradient, curvature = _slopes(found, won, lost, field)
         step = np.asarray(np.linalg.solve(curvature, gradient[..., None])[..., 0], dtype=np.float64)
         reach = np.abs(_cell_odds(step, field)).max(axis=1, keepdims=True)
         found += step * np.where(reach > 0, np.log1p(reach) / np.where(reach > 0, reach, 1), 1)
@@ -113,7 +103,7 @@ def _cell_odds(strengths: Floats, field: Field) -> Floats:
     return np.asarray(between[:, field.cell_pairs] + strengths[:, -1:] * field.cell_lengths)
 
 
-def _slopes(found: Floats, won: Floats, lost: Floats, field: Field, length_control: bool) -> tuple[Floats, Floats]:
+def _slopes(found: Floats, won: Floats, lost: Floats, field: Field) -> tuple[Floats, Floats]:
     """The log likelihood's gradient [R, M + 1], and its curvature with the sign turned [R, M + 1, M + 1]."""
     first, second = field.pairs.T
     models = range(len(field.names))
@@ -128,7 +118,7 @@ def _slopes(found: Floats, won: Floats, lost: Floats, field: Field, length_contr
     curvature[:, models, models] = (abs(field.incidence) @ pair_weight.T).T
     # holds each group's mean at 0, which the data leave open
     curvature[:, :-1, :-1] += field.groups[:, None] == field.groups
-    if not length_control:
+    if not field.length_control:
         curvature[:, -1, -1] = 1
         return gradient, curvature
     gradient[:, -1] = missed @ field.cell_lengths - _LENGTH_PRIOR * found[:, -1]

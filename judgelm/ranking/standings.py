@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from judgelm.evaluation.metrics.intervals import (
+    DEVIATIONS,
     Floats,
     around,
     constant_interval,
@@ -32,7 +33,6 @@ class Fitted:
     """A field, what all its questions say, and what R drawings of them do."""
 
     field: Field
-    length_control: bool
     whole: Fits
     """[1, ..]"""
     drawn: Fits
@@ -46,37 +46,29 @@ class Fitted:
         """Of matches that are sorted, and each one's models too."""
         field = Field.of(matches, length_control)
         table = field.by_question()
-        whole = fit(np.asarray(table.sum(axis=0)).reshape(1, -1), field, length_control)
+        whole = fit(np.asarray(table.sum(axis=0)).reshape(1, -1), field)
         draws = [part.astype(np.uint8) for part in draw_counts(field.num_questions, resamples, seed)]
         at_once = max(1, _NUMBERS_AT_ONCE // max(table.shape[1], len(field.names) ** 2))
         parts = [part[start : start + at_once] for part in draws for start in range(0, len(part), at_once)]
-        drawn = [fit((table.T @ part.T.astype(np.float64)).T, field, length_control, whole) for part in parts]
+        drawn = [fit((table.T @ part.T.astype(np.float64)).T, field, whole) for part in parts]
         weights = np.concatenate([np.ones((1, field.num_questions), dtype=np.uint8), *draws]).T
         elos = fit_elo(field, field.points, weights, float(whole.length_effects[0]), seed)
-        return cls(field, length_control, whole, Fits.joined(drawn), elos, seed)
+        return cls(field, whole, Fits(*(np.concatenate(column) for column in zip(*drawn, strict=True))), elos, seed)
 
     @property
     def length_effect(self) -> float:
         return float(self.whole.length_effects[0])
 
 
-@dataclass(frozen=True, slots=True)
-class _Extremes:
+def _extremes(fitted: Fitted) -> Floats:
     """What a model would have at both ends of its win rate's interval, where all questions give it the same rate: a
-    bootstrap of nothing but wins knows nothing else. [2, M], NaN for all other models.
+    bootstrap of nothing but wins knows nothing else. Its rivals keep what they have of each other.
+
+    Win rates, ratings and Elo ratings [3, 2, M], NaN for all other models.
     """
-
-    win_rates: Floats
-    ratings: Floats
-    elos: Floats
-
-
-def _extremes(fitted: Fitted) -> _Extremes:
-    """Its rivals keep what they have of each other."""
     field, whole = fitted.field, fitted.whole
-    shape = 2, len(field.names)
-    found = _Extremes(*(np.full(shape, np.nan) for _ in range(3)))
-    alike = [place for place in range(shape[1]) if is_constant(fitted.drawn.counted_models[:, place])]
+    found = np.full((3, 2, len(field.names)), np.nan)
+    alike = [place for place in range(len(field.names)) if is_constant(fitted.drawn.counted_models[:, place])]
     if not alike:
         return found
     points = []
@@ -88,16 +80,13 @@ def _extremes(fitted: Fitted) -> _Extremes:
             gained = _moved(gained, rate, rate if end is None else end)
             points.append(np.where(first, gained, np.where(second, 1 - gained, field.points)))
     changed = np.stack(points)
-    sums = np.stack([field.sum_cells(each) for each in changed])
-    ends = fit(sums, field, fitted.length_control, whole)
+    ends = fit(np.stack([field.sum_cells(each) for each in changed]), field, whole)
     once = np.ones((field.num_questions, 1), dtype=np.uint8)
     elos = fit_elo(field, changed.T, once, fitted.length_effect, fitted.seed)
     for row, place in enumerate(np.repeat(alike, 2).tolist()):
-        found.win_rates[row % 2, place] = ends.model_rates[row, place]
-        if field.num_questions < 2:
-            continue
-        found.ratings[row % 2, place] = ends.ratings[row, place]
-        found.elos[row % 2, place] = elos[place, row]
+        found[0, row % 2, place] = ends.model_rates[row, place]
+        if field.num_questions > 1:
+            found[1:, row % 2, place] = ends.ratings[row, place], elos[place, row]
     return found
 
 
@@ -111,32 +100,30 @@ def _moved(points: Floats, rate: float, to: float) -> Floats:
 def rank_models(fitted: Fitted) -> list[RankedModel]:
     """Best first, by Bradley-Terry."""
     field, whole, drawn, elos = fitted.field, fitted.whole, fitted.drawn, fitted.elos
-    extremes = _extremes(fitted)
-    found = []
+    of_models = (
+        (whole.model_rates[0].tolist(), drawn.model_rates),
+        (whole.ratings[0].tolist(), drawn.ratings),
+        (elos[:, 0].tolist(), elos[:, 1:].T),
+    )
+    extremes, found = _extremes(fitted), []
     for place, name in enumerate(field.names):
         took_part = field.side(place, 0) | field.side(place, 1)
         judged, questions = int(took_part.sum()), field.count_questions(took_part)
+        counts = (questions, field.num_questions, field.num_questions)
         rate, rating, elo = (
-            _strength(float(value), _bounds(float(value), draws[:, place], ends[:, place], num), judged)
-            for value, draws, ends, num in (
-                (whole.model_rates[0, place], drawn.model_rates, extremes.win_rates, questions),
-                (whole.ratings[0, place], drawn.ratings, extremes.ratings, field.num_questions),
-                (elos[place, 0], elos[:, 1:].T, extremes.elos, field.num_questions),
-            )
+            _strength(values[place], draws[:, place], ends[:, place], num, judged)
+            for (values, draws), ends, num in zip(of_models, extremes, counts, strict=True)
         )
         found.append(RankedModel(name=name, judged=judged, win_rate=rate, bradley_terry=rating, elo=elo))
     return sorted(found, key=lambda model: (-model.bradley_terry.value, model.name))
 
 
-def _strength(value: float, bounds: tuple[float | None, float | None], count: int) -> Strength:
-    return Strength(value=value, low=bounds[0], high=bounds[1], count=count)
-
-
-def _bounds(value: float, draws: Floats, ends: Floats, questions: int) -> tuple[float | None, float | None]:
-    """Percentiles of draws [R], with the value and the extremes [2] in them, if there are any."""
+def _strength(value: float, draws: Floats, ends: Floats, questions: int, count: int) -> Strength:
+    """Its interval: percentiles of draws [R], with the value and the extremes [2] in them, if there are any."""
     found = [bound for bound in (*percentiles(draws, questions), *ends.tolist()) if bound is not None]
     known = [bound for bound in found if not math.isnan(bound)]
-    return (min(value, *known), max(value, *known)) if known else (None, None)
+    low, high = (min(value, *known), max(value, *known)) if known else (None, None)
+    return Strength(value=value, low=low, high=high, count=count)
 
 
 def rank_pairs(fitted: Fitted, best_first: Sequence[str]) -> list[RankedPair]:
@@ -152,7 +139,7 @@ def rank_pairs(fitted: Fitted, best_first: Sequence[str]) -> list[RankedPair]:
         if place_of[first] > place_of[second]:
             first, second, outcomes, column, rate = second, first, outcomes[::-1], 1 - column, 1 - rate
         questions = field.count_questions(there)
-        if fitted.length_control and not is_constant(fitted.drawn.counted_pairs[:, pair]):
+        if field.length_control and not is_constant(fitted.drawn.counted_pairs[:, pair]):
             low, high = around(rate, percentiles(column, questions))
         else:
             low, high = share_interval(rate, questions)
@@ -165,7 +152,7 @@ def rank_pairs(fitted: Fitted, best_first: Sequence[str]) -> list[RankedPair]:
                 wins=wins,
                 ties=ties,
                 losses=losses,
-                win_rate=_strength(rate, (low, high), int(there.sum())),
+                win_rate=Strength(value=rate, low=low, high=high, count=int(there.sum())),
                 told_apart=apart,
                 more_needed=0 if apart else more_needed(rate, questions),
             )
@@ -186,7 +173,7 @@ def more_needed(rate: float, questions: int) -> int | None:
     """
     if rate == 0.5:
         return None
-    enough = math.floor((1.959964 / (2 * rate - 1)) ** 2) + 1
+    enough = math.floor((DEVIATIONS / (2 * rate - 1)) ** 2) + 1
     return max(enough - questions, 1)
 
 
@@ -208,7 +195,7 @@ def find_notes(fitted: Fitted) -> list[str]:
         )
     if field.num_questions < _FEW_QUESTIONS:
         notes.append(f"there are {field.num_questions} questions only: too few for intervals to be relied on")
-    if fitted.length_control:
+    if field.length_control:
         odds = math.exp(fitted.length_effect * math.tanh(1))
         notes.append(f"an answer longer by one standard deviation has {odds:.2f} times the odds to win, all else equal")
     return notes

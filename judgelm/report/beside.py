@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from judgelm.errors import InputError
-from judgelm.evaluation.metrics.intervals import Estimate
 from judgelm.jsonl import Record, read_json
+from judgelm.judge.description import read_description
+from judgelm.ranking.ranking import Strength
 from judgelm.report import pictures
-from judgelm.report.words import SHARE, Row, in_unit, rating, row, settings
+from judgelm.report.words import SHARE, in_unit, rating, row, settings
 
 _FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "audit.json": {"checks": ("name", "verdict")},
@@ -38,9 +39,6 @@ class Beside(NamedTuple):
 
 def read_beside(folder: Path) -> Beside:
     """Raises InputError for a file that is not what it should be."""
-    # with pydantic
-    from judgelm.judge.description import read_description
-
     audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
     described = read_description(folder / "run.json")
     return Beside(audit, ranking, described.to_record() if described else None)
@@ -67,11 +65,10 @@ def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
 
 
 def _is_estimate(found: object) -> bool:
-    if found is None:
-        return True
-    if not isinstance(found, dict) or "value" not in found:
-        return False
-    return all(found.get(end) is None or _is_number(found[end]) for end in ("value", "low", "high"))
+    if not isinstance(found, dict):
+        return found is None
+    ends = (found.get(end) for end in ("value", "low", "high"))
+    return "value" in found and all(end is None or _is_number(end) for end in ends)
 
 
 def _is_number(found: object) -> bool:
@@ -79,101 +76,92 @@ def _is_number(found: object) -> bool:
     return isinstance(found, int | float) and -_LARGEST < found < _LARGEST
 
 
-def _estimate(given: Record | None) -> Estimate | None:
+def _estimate(record: Record, field: str) -> Strength | None:
     """None for what could not be measured."""
-    if given is None or given.get("value") is None:
+    given = record.get(field)
+    if given is None or given["value"] is None:
         return None
-    return Estimate(given["value"], given.get("low"), given.get("high"), given.get("count"))  # type: ignore[arg-type]
+    return Strength.model_construct(**{name: given.get(name) for name in ("value", "low", "high", "count")})
+
+
+def _text(record: Record, field: str, otherwise: object = "") -> str:
+    return str(record.get(field) or otherwise)
+
+
+def _list(record: Record, field: str) -> list[str]:
+    found = record.get(field)
+    return [str(each) for each in found] if isinstance(found, list) else []
 
 
 def describe_audit(audit: Record) -> dict[str, Any]:
     """The bias card."""
-    checks = []
-    for check in audit["checks"]:
-        unit = str(check.get("unit") or "")
-        effect = row("", _estimate(check.get("effect")), in_unit(unit))
-        checks.append(
-            {
-                "title": str(check.get("title") or check["name"]),
-                "what": str(check.get("what") or ""),
-                "effect": effect.value,
-                "interval": effect.interval,
-                "count": effect.count,
-                "threshold": _threshold(check, unit),
-                "verdict": str(check["verdict"]),
-                "note": str(check.get("note") or ""),
-                "examples": ", ".join(str(example) for example in _list(check.get("examples"))),
-            }
-        )
     order = ("pass", "fail", "unclear", "not measured")
-    counts = Counter(check["verdict"] for check in checks)
+    counts = Counter(str(check["verdict"]) for check in audit["checks"])
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in order if counts[verdict])
-    return {"judge": str(audit.get("judge") or ""), "checks": checks, "counts": said}
+    return {"judge": _text(audit, "judge"), "checks": [_check(check) for check in audit["checks"]], "counts": said}
 
 
-def _list(found: object) -> Sequence[object]:
-    """What a file holds where a list may stand."""
-    return found if isinstance(found, list) else ()
-
-
-def _threshold(check: Record, unit: str) -> str:
-    bound = check.get("threshold")
-    if bound is None:
-        return ""
-    said = in_unit(unit).number(bound) if isinstance(bound, int | float) else str(bound)
-    return f"±{said}" if check.get("two_sided") else said
+def _check(check: Record) -> dict[str, Any]:
+    form, bound = in_unit(_text(check, "unit")), check.get("threshold")
+    if isinstance(bound, int | float):
+        bound = form.number(bound)
+    return {
+        "title": _text(check, "title", check["name"]),
+        "what": _text(check, "what"),
+        "effect": row("", _estimate(check, "effect"), form),
+        "threshold": "" if bound is None else f"{'±' if check.get('two_sided') else ''}{bound}",
+        "verdict": str(check["verdict"]),
+        "note": _text(check, "note"),
+        "examples": ", ".join(_list(check, "examples")),
+    }
 
 
 def describe_ranking(ranking: Record) -> dict[str, Any]:
     """Models, pairs and pictures."""
-    models = [
-        {
-            "name": str(model["name"]),
-            "judged": model["judged"],
-            "win_rate": row("", _estimate(model["win_rate"])),
-            **{name: _strength(_estimate(model.get(name))) for name in ("bradley_terry", "elo")},
-        }
-        for model in ranking["models"]
-    ]
-    shown = ranking["models"][:_MOST_MODELS]
-    rates = [(str(model["name"]), _estimate(model["win_rate"])) for model in shown]
-    marks = [pictures.mark(name, rate) for name, rate in rates if rate is not None]
+    shown, pairs = ranking["models"][:_MOST_MODELS], ranking["pairs"]
+    names = [str(model["name"]) for model in shown]
+    rates = [(name, rate) for name, model in zip(names, shown, strict=True) if (rate := _estimate(model, "win_rate"))]
     return {
-        "rule": str(ranking.get("rule") or ""),
+        "rule": _text(ranking, "rule"),
         "length_controlled": bool(ranking.get("length_controlled")),
         "judgements": ranking.get("judgements"),
         "unread": ranking.get("unread"),
-        "notes": [str(note) for note in _list(ranking.get("notes"))],
-        "models": models,
-        "pairs": [_pair(pair) for pair in ranking["pairs"]],
+        "notes": _list(ranking, "notes"),
+        "models": [_model(model) for model in ranking["models"]],
+        "pairs": [_pair(pair) for pair in pairs],
         "pictured": len(shown),
-        "told_apart": sum(pair.get("told_apart") is True for pair in ranking["pairs"]),
-        "win_rates": pictures.dots(marks, "Win rates with their 95 % intervals") if marks else None,
-        "matrix": _matrix([name for name, _ in rates], ranking["pairs"]),
+        "told_apart": sum(pair.get("told_apart") is True for pair in pairs),
+        "win_rates": pictures.shares(rates, "Win rates with their 95 % intervals") if rates else None,
+        "matrix": _matrix(names, pairs) if len(names) > 1 else None,
     }
 
 
-def _strength(estimate: Estimate | None) -> Row:
-    return row("", estimate, rating(estimate.value) if estimate else SHARE)
+def _model(model: Record) -> dict[str, Any]:
+    ratings = {name: _estimate(model, name) for name in ("bradley_terry", "elo")}
+    return {
+        "name": str(model["name"]),
+        "judged": model["judged"],
+        "win_rate": row("", _estimate(model, "win_rate")),
+        **{name: row("", each, rating(each.value) if each else SHARE) for name, each in ratings.items()},
+    }
 
 
 def _pair(pair: Record) -> dict[str, Any]:
+    apart = pair.get("told_apart")
     return {
         **{name: str(pair[name]) for name in ("first", "second")},
-        **{name: f"{round(pair[name], 1):g}" for name in ("wins", "ties", "losses")},
-        "win_rate": row("", _estimate(pair.get("win_rate"))),
-        "told_apart": "yes" if pair.get("told_apart") is True else "no" if pair.get("told_apart") is False else "?",
+        **{name: f"{round(pair[name], 1):g}" for name in _NUMBERS},
+        "win_rate": row("", _estimate(pair, "win_rate")),
+        "told_apart": "yes" if apart is True else "no" if apart is False else "?",
         "more_needed": pair.get("more_needed"),
     }
 
 
-def _matrix(names: Sequence[str], pairs: Sequence[Record]) -> str | None:
+def _matrix(names: Sequence[str], pairs: Sequence[Record]) -> str:
     """How often the row's model beats the column's."""
-    if len(names) < 2:
-        return None
     rates: dict[tuple[str, str], float] = {}
     for pair in pairs:
-        if (rate := _estimate(pair.get("win_rate"))) is not None:
+        if (rate := _estimate(pair, "win_rate")) is not None:
             first, second = str(pair["first"]), str(pair["second"])
             rates[first, second], rates[second, first] = rate.value, 1 - rate.value
     cells = [[_beats(row, column, rates.get((row, column))) for column in names] for row in names]
@@ -202,7 +190,6 @@ def describe_run(run: Record) -> dict[str, Any]:
     words = [(title, settings(table)) for title, table in tables.items() if isinstance(table, dict) and table]
     started = sessions[0].get("started") if sessions else None
     return {
-        "model": str((run.get("settings") or {}).get("model_id") or ""),
         "date": "" if started is None else time.strftime("%Y-%m-%d", time.gmtime(started)),
         "seconds": round(sum(session.get("seconds", 0) for session in sessions)),
         "sessions": len(sessions),

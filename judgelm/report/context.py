@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,10 +14,15 @@ from judgelm.jsonl import Record
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
 from judgelm.report.beside import describe_audit, describe_ranking, describe_run
-from judgelm.report.disagreement import KINDS, MOST_SAMPLES, distance, kinds, largest, margin
-from judgelm.report.words import MOST_NAME, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
 from judgelm.verdict import Reading
 
+KINDS = {
+    "wrong": "another outcome than the truth",
+    "flipped": "outcome does not survive the swap",
+    "unread": "a judgement without scores",
+}
+"""what can be odd about a judged sample"""
 _MOST_BARS = 30
 _CARDS = ("agreement", "agreement_both", "agreement_probabilities", "consistency", "kappa", "human_agreement")
 _MISSING = {
@@ -71,8 +77,8 @@ def _rate(name: str, rate: Rate) -> Row:
 
 
 def _shares_picture(rates: Mapping[str, Rate]) -> str | None:
-    marks = [pictures.mark(RATE_LABELS[name], rate) for name, rate in rates.items() if name not in NO_SHARES]
-    return pictures.dots(marks, "Rates with their 95 % intervals") if marks else None
+    shares = [(RATE_LABELS[name], rate) for name, rate in rates.items() if name not in NO_SHARES]
+    return pictures.shares(shares, "Rates with their 95 % intervals") if shares else None
 
 
 def _unparsed(summary: Summary) -> dict[str, Any] | None:
@@ -89,23 +95,18 @@ def _confusion(summary: Summary) -> dict[str, Any] | None:
         return None
     columns = list(OUTCOMES.values())
     rows = {OUTCOMES[truth]: [said[name] for name in OUTCOMES] for truth, said in summary.confusion.items()}
-    cells = [
-        [
-            pictures.Cell(
-                count / max(1, sum(counts)), str(count), f"truth {truth}, judge {name}: {count} of {sum(counts)}"
-            )
-            for name, count in zip(columns, counts, strict=True)
-        ]
-        for truth, counts in rows.items()
-    ]
+    cells = []
+    for truth, counts in rows.items():
+        total = sum(counts)
+        said = [f"truth {truth}, judge {name}: {n} of {total}" for name, n in zip(columns, counts, strict=True)]
+        cells.append([pictures.Cell(n / max(1, total), str(n), t) for n, t in zip(counts, said, strict=True)])
     title = "Which outcome the judge finds for which truth"
-    classes = [
-        (OUTCOMES[truth], *(SHARE.number(share) for share in (one.precision, one.recall, one.f1)), one.support)
-        for truth, one in (summary.classes or {}).items()
-    ]
     return {
         "picture": pictures.heat_map(list(rows), columns, cells, title, "truth ↓  judge →"),
-        "classes": classes,
+        "classes": [
+            (OUTCOMES[truth], *map(SHARE.number, (one.precision, one.recall, one.f1)), one.support)
+            for truth, one in (summary.classes or {}).items()
+        ],
         "rows": [(truth, *counts) for truth, counts in rows.items()],
         "columns": columns,
     }
@@ -119,11 +120,12 @@ def _groups(summary: Summary) -> list[dict[str, Any]]:
     }
     found = []
     for title, groups in titles.items():
-        labelled = [(cut(each.label, MOST_NAME), each.agreement) for each in groups or ()]
-        if labelled:
-            marks = [pictures.mark(f"{label} (n = {rate.count})", rate) for label, rate in labelled[:_MOST_BARS]]
-            rows = [row(label, rate) for label, rate in labelled]
-            found.append({"title": title, "rows": rows, "picture": pictures.bars(marks, f"Agreement. {title}")})
+        if not groups:
+            continue
+        labelled = [(cut(each.label, MOST_NAME), each.agreement) for each in groups]
+        counted = [(f"{label} (n = {rate.count})", rate) for label, rate in labelled[:_MOST_BARS]]
+        picture = pictures.shares(counted, f"Agreement. {title}", bars=True)
+        found.append({"title": title, "rows": [row(*each) for each in labelled], "picture": picture})
     return found
 
 
@@ -145,20 +147,16 @@ def _half(value: float) -> float:
 
 def _position(samples: Iterable[JudgedSample], rates: Mapping[str, Rate]) -> dict[str, Any] | None:
     names = [name for name in ("consistency", "bias_first", "bias_second") if name in rates]
-    both = [
-        (margin(sample.forward), margin(sample.reversed))
-        for sample in samples
-        if sample.forward is not None and sample.reversed is not None
-    ]
+    both = [(margin(sample.forward), margin(sample.reversed)) for sample in samples]
     leads = [(_half(forward), _half(back)) for forward, back in both if forward is not None and back is not None]
     if not leads and not names:
         return None
     labels = ("lead of answer 1, shown first", "lead of answer 1, shown second")
     title = "By how many points answer 1 leads, in both orders"
-    marks = [pictures.mark(RATE_LABELS[name], rates[name]) for name in names]
+    shares = [(RATE_LABELS[name], rates[name]) for name in names]
     return {
         "rows": [_rate(name, rates[name]) for name in names],
-        "bars": pictures.bars(marks, "Under swap") if names else None,
+        "bars": pictures.shares(shares, "Under swap", bars=True) if names else None,
         "picture": pictures.bubbles(Counter(leads), (-9, 9), labels, title) if leads else None,
     }
 
@@ -168,15 +166,45 @@ def _reliability(summary: Summary) -> dict[str, Any] | None:
         return None
     points = [(one.confidence, one.right, one.count) for one in summary.reliability]
     rows = [
-        (
-            f"{100 * one.low:.0f} to {100 * one.high:.0f} %",
-            SHARE.number(one.confidence),
-            SHARE.number(one.right),
-            one.count,
-        )
+        (f"{100 * one.low:.0f} to {100 * one.high:.0f} %", *map(SHARE.number, (one.confidence, one.right)), one.count)
         for one in summary.reliability
     ]
     return {"picture": pictures.reliability(points, "How often the judge is right, by how sure it is"), "rows": rows}
+
+
+def margin(reading: Reading | None) -> float | None:
+    """Points by which answer 1 leads, by expected scores where there are some; None without scores."""
+    return None if reading is None or reading.points is None else reading.points[0] - reading.points[1]
+
+
+def distance(sample: JudgedSample) -> float:
+    """Points between the judge's lead, mean of its orders, and the truth's.
+
+    A truth without scores counts the points on the wrong side; without a truth it is the points between both orders.
+    A judgement without scores leads by 0.
+    """
+    leads = [margin(reading) or 0.0 for reading in sample.readings]
+    if sample.truth is None:
+        return max(leads) - min(leads)
+    lead = sum(leads) / len(leads)
+    if sample.truth.scores is not None:
+        return abs(lead - (sample.truth.scores[0] - sample.truth.scores[1]))
+    if sample.truth.outcome is Outcome.TIE:
+        return abs(lead)
+    return max(0.0, -sample.truth.outcome.sign * lead)
+
+
+def kinds(sample: JudgedSample) -> list[str]:
+    """Which of `KINDS` apply."""
+    read = all(reading.scores is not None for reading in sample.readings)
+    wrong = read and sample.truth is not None and sample.outcome_by("agree") is not sample.truth.outcome
+    found = {"wrong": wrong, "flipped": sample.consistent is False, "unread": not read}
+    return [name for name, applies in found.items() if applies]
+
+
+def largest(samples: Sequence[JudgedSample], most: int) -> list[JudgedSample]:
+    """The `most` samples with the largest distance, those that are odd first where it is the same."""
+    return heapq.nlargest(most, samples, key=lambda sample: (distance(sample), len(kinds(sample))))
 
 
 def _shown(sample: JudgedSample) -> dict[str, Any]:
@@ -188,7 +216,7 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
         "short": cut(one_line(sample.question), 120),
         "category": sample.category and cut(sample.category, MOST_NAME),
         "answers": [
-            (model and cut(str(model), MOST_NAME), cut(text))
+            (model and cut(model, MOST_NAME), cut(text))
             for model, text in zip(sample.models, sample.answers, strict=True)
         ],
         "known_answer": sample.known_answer,

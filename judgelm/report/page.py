@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.results import PathLike, read_folder
+from judgelm.evaluation.results import read_folder
 from judgelm.files import write_text
-from judgelm.report.disagreement import MOST_SAMPLES
+from judgelm.report.words import MOST_SAMPLES
+from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
     from jinja2 import Environment

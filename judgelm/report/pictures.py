@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from html import escape
 
 from judgelm.errors import one_line
-from judgelm.report.words import SHARE, Estimated, shorten
+from judgelm.evaluation.summary import Rate
+from judgelm.report.words import SHARE, shorten
 
 WIDTH = 440
 """of every picture, so that its text is readable on a phone"""
@@ -15,17 +16,9 @@ _MARGIN = 12
 _ROW = 42
 _WORDS = 158
 """room for a number and its interval"""
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One number with its interval and the words beside it."""
-
-    label: str
-    words: str
-    value: float
-    low: float | None = None
-    high: float | None = None
+_LEFT, _TOP, _SIZE = 62, 12, 340
+"""of the square with axes"""
+_FRAME_HEIGHT = _TOP + _SIZE + 52
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +33,29 @@ class Cell:
     """of the words: more names of styles, a space before each"""
 
 
-def mark(label: str, estimate: Estimated) -> Mark:
-    """A share that is defined."""
-    value = float("nan") if estimate.value is None else estimate.value
-    return Mark(label, SHARE.both(estimate), value, estimate.low, estimate.high)
+def shares(rates: Sequence[tuple[str, Rate]], title: str, bars: bool = False) -> str:
+    """Named ones: in each row a dot, or a bar from the left, and a line for the interval, on a track from 0 to 1."""
+    right = WIDTH - _MARGIN - _WORDS
 
+    def place(value: float | None) -> float:
+        return _MARGIN + (right - _MARGIN) * min(1, max(0, value or 0))
 
-def dots(marks: Sequence[Mark], title: str, low: float = 0, high: float = 1) -> str:
-    """A dot and a line for the interval in each row, on a track from `low` to `high`."""
-    return _rows(marks, title, low, high, bars=False)
-
-
-def bars(marks: Sequence[Mark], title: str, low: float = 0, high: float = 1) -> str:
-    """The same with a bar from the left to the value."""
-    return _rows(marks, title, low, high, bars=True)
+    parts = []
+    for row, (label, rate) in enumerate(rates):
+        y = row * _ROW + 31
+        parts.append(_text(_MARGIN, y - 13, shorten(label, 62), "", label))
+        parts.append(_text(WIDTH - _MARGIN, y + 4, SHARE.both(rate), "end soft"))
+        parts.append(_line(_MARGIN, y, right, y, "track"))
+        if bars:
+            parts.append(_line(_MARGIN, y, place(rate.value), y, "bar"))
+        if rate.low is not None and rate.high is not None:
+            parts.append(_line(place(rate.low), y, place(rate.high), y, "whisker" if bars else "interval"))
+        if not bars:
+            parts.append(f'<circle class="dot" cx="{place(rate.value):.1f}" cy="{y}" r="5"/>')
+    bottom = len(rates) * _ROW + 24
+    for value, style in ((0, " soft"), (0.5, "middle soft"), (1, "end soft")):
+        parts.append(_text(place(value), bottom, f"{100 * value:.0f} %", style))
+    return _svg(bottom + 8, title, parts)
 
 
 def heat_map(
@@ -103,102 +105,66 @@ def bubbles(
     """How often each (x, y) occurs, as areas of circles; the dashed line is where both are the same."""
     frame = _Frame(span[0], span[1], 1 if span[1] - span[0] <= 10 else 3)
     most = max(counts.values(), default=1)
-    room = frame.size / (span[1] - span[0] + 1) * 0.62
-    parts = [*frame.axes(labels), frame.diagonal()]
+    room = _SIZE / (span[1] - span[0] + 1) * 0.62
+    parts = frame.axes(labels)
     for (x, y), count in sorted(counts.items(), key=lambda item: -item[1]):
-        radius = max(2.5, room * (count / most) ** 0.5)
-        parts.append(
-            f'<circle class="bubble" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{radius:.1f}">'
-            f"<title>{_plain(f'{labels[0]} {x:g}, {labels[1]} {y:g}: {count}')}</title></circle>"
-        )
-    return _svg(frame.height, title, parts)
+        said = f"{labels[0]} {x:g}, {labels[1]} {y:g}: {count}"
+        parts.append(frame.circle(x, y, max(2.5, room * (count / most) ** 0.5), "bubble", said))
+    return _svg(_FRAME_HEIGHT, title, parts)
 
 
 def reliability(bins: Sequence[tuple[float, float, int]], title: str) -> str:
     """Mean confidence against the share of right verdicts, (x, y, count) a bin; areas are counts."""
     frame = _Frame(0, 1, 0.25)
-    labels = ("confidence", "share right")
     most = max((count for _, _, count in bins), default=1)
     line = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y, _ in bins)
-    parts = [*frame.axes(labels), frame.diagonal(), f'<polyline class="curve" points="{line}"/>']
+    parts = [*frame.axes(("confidence", "share right")), f'<polyline class="curve" points="{line}"/>']
     for x, y, count in bins:
         said = f"confidence {100 * x:.0f} %: {100 * y:.0f} % right, {count} samples"
-        parts.append(
-            f'<circle class="dot" cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="{3 + 9 * (count / most) ** 0.5:.1f}">'
-            f"<title>{_plain(said)}</title></circle>"
-        )
-    return _svg(frame.height, title, parts)
+        parts.append(frame.circle(x, y, 3 + 9 * (count / most) ** 0.5, "dot", said))
+    return _svg(_FRAME_HEIGHT, title, parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A square with the same axis on both sides."""
+    """A square with the same axis on both sides, from `low` to `high`."""
 
     low: float
     high: float
     step: float
-    left: int = 62
-    top: int = 12
-    size: int = 340
-
-    @property
-    def height(self) -> int:
-        return self.top + self.size + 52
 
     def x(self, value: float) -> float:
-        return self.left + self._share(value) * self.size
+        return _LEFT + self._share(value) * _SIZE
 
     def y(self, value: float) -> float:
-        return self.top + (1 - self._share(value)) * self.size
+        return _TOP + (1 - self._share(value)) * _SIZE
 
     def _share(self, value: float) -> float:
         # a twentieth of room on both sides, so that a circle on the border is whole
         return 0.05 + 0.9 * (value - self.low) / (self.high - self.low)
 
-    def diagonal(self) -> str:
-        low, high = self.low, self.high
-        return _line(self.x(low), self.y(low), self.x(high), self.y(high), "diagonal")
+    def circle(self, x: float, y: float, radius: float, style: str, said: str) -> str:
+        return (
+            f'<circle class="{style}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{radius:.1f}">'
+            f"<title>{_plain(said)}</title></circle>"
+        )
 
     def axes(self, labels: tuple[str, str]) -> list[str]:
-        bottom, right = self.top + self.size, self.left + self.size
-        parts = [f'<rect class="frame" x="{self.left}" y="{self.top}" width="{self.size}" height="{self.size}"/>']
+        """Grid, numbers and names of the axes, and the diagonal."""
+        bottom, right = _TOP + _SIZE, _LEFT + _SIZE
+        parts = [f'<rect class="frame" x="{_LEFT}" y="{_TOP}" width="{_SIZE}" height="{_SIZE}"/>']
         value = self.low
         while value <= self.high:
-            parts.append(_line(self.x(value), self.top, self.x(value), bottom, "grid"))
-            parts.append(_line(self.left, self.y(value), right, self.y(value), "grid"))
+            parts.append(_line(self.x(value), _TOP, self.x(value), bottom, "grid"))
+            parts.append(_line(_LEFT, self.y(value), right, self.y(value), "grid"))
             parts.append(_text(self.x(value), bottom + 18, f"{value:g}", "middle soft"))
-            parts.append(_text(self.left - 8, self.y(value) + 4, f"{value:g}", "end soft"))
+            parts.append(_text(_LEFT - 8, self.y(value) + 4, f"{value:g}", "end soft"))
             value += self.step
-        parts.append(_text(self.left + self.size / 2, bottom + 42, labels[0], "middle"))
-        middle = self.top + self.size / 2
+        middle = _TOP + _SIZE / 2
         turned = f'<g transform="rotate(-90 18 {middle})">{_text(18, middle, labels[1], "middle")}</g>'
-        return [*parts, turned]
-
-
-def _rows(marks: Sequence[Mark], title: str, low: float, high: float, bars: bool) -> str:
-    span, right = high - low, WIDTH - _MARGIN - _WORDS
-
-    def place(value: float) -> float:
-        return _MARGIN + (right - _MARGIN) * min(1, max(0, (value - low) / span))
-
-    parts = []
-    for row, mark in enumerate(marks):
-        y = row * _ROW + 31
-        parts.append(_text(_MARGIN, y - 13, shorten(mark.label, 62), "", mark.label))
-        parts.append(_text(WIDTH - _MARGIN, y + 4, mark.words, "end soft"))
-        parts.append(_line(_MARGIN, y, right, y, "track"))
-        if bars:
-            parts.append(_line(_MARGIN, y, place(mark.value), y, "bar"))
-        if mark.low is not None and mark.high is not None:
-            parts.append(_line(place(mark.low), y, place(mark.high), y, "whisker" if bars else "interval"))
-        if not bars:
-            parts.append(f'<circle class="dot" cx="{place(mark.value):.1f}" cy="{y}" r="5"/>')
-    bottom = len(marks) * _ROW + 24
-    for value in (low, (low + high) / 2, high):
-        end = {low: "", high: "end"}.get(value, "middle")
-        said = f"{100 * value:.0f} %" if (low, high) == (0, 1) else f"{value:g}"
-        parts.append(_text(place(value), bottom, said, f"{end} soft"))
-    return _svg(bottom + 8, title, parts)
+        low, high = self.low, self.high
+        diagonal = _line(self.x(low), self.y(low), self.x(high), self.y(high), "diagonal")
+        return [*parts, _text(_LEFT + _SIZE / 2, bottom + 42, labels[0], "middle"), turned, diagonal]
 
 
 def _svg(height: float, title: str, parts: Sequence[str], width: float = WIDTH, style: str = "") -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.errors import one_line
 from judgelm.report.pictures import Cell, heat_map
-from judgelm.report.table import render_table
+from judgelm.report.terminal import render_table
 from judgelm.report.words import RATING, SHARE, WIN_RATE, shorten
 
 if TYPE_CHECKING:
@@ -40,12 +40,8 @@ def describe(ranking: Ranking) -> str:
     """The ranking for a terminal: models, matrix, and the pairs that cannot be told apart yet."""
     rows = [
         (
-            str(place),
-            model.name,
-            str(model.judged),
-            WIN_RATE.both(model.win_rate),
-            RATING.both(model.bradley_terry),
-            RATING.both(model.elo),
+            *(str(place), model.name, str(model.judged), WIN_RATE.both(model.win_rate)),
+            *map(RATING.both, (model.bradley_terry, model.elo)),
         )
         for place, model in enumerate(ranking.models, start=1)
     ]
@@ -58,8 +54,7 @@ def describe(ranking: Ranking) -> str:
 
 def matrix_text(ranking: Ranking) -> str:
     """Who wins against whom, models best first."""
-    met = _met(ranking)
-    names = [model.name for model in ranking.models]
+    met, names = _met(ranking), [model.name for model in ranking.models]
     rows = [
         (str(place), name, *(_said(met.get((name, other)), "." if name != other else "") for other in names))
         for place, name in enumerate(names, start=1)
@@ -70,8 +65,7 @@ def matrix_text(ranking: Ranking) -> str:
 
 def matrix_svg(ranking: Ranking) -> str:
     """The same as a picture in a file of its own."""
-    met = _met(ranking)
-    names = [model.name for model in ranking.models]
+    met, names = _met(ranking), [model.name for model in ranking.models]
     rows = [f"{place} {shorten(name, _LONGEST_NAME)}" for place, name in enumerate(names, start=1)]
     return heat_map(
         rows,
@@ -86,11 +80,10 @@ def matrix_svg(ranking: Ranking) -> str:
 
 
 def _met(ranking: Ranking) -> dict[tuple[str, str], tuple[float, RankedPair]]:
-    found = {}
-    for pair in ranking.pairs:
-        found[pair.first, pair.second] = (pair.win_rate.value, pair)
-        found[pair.second, pair.first] = (1 - pair.win_rate.value, pair)
-    return found
+    """The win rate of the first against the second, and the pair."""
+    pairs = ranking.pairs
+    found = {(pair.first, pair.second): (pair.win_rate.value, pair) for pair in pairs}
+    return found | {(pair.second, pair.first): (1 - pair.win_rate.value, pair) for pair in pairs}
 
 
 def _cell(name: str, other: str, met: tuple[float, RankedPair] | None) -> Cell:
@@ -110,22 +103,13 @@ def _said(met: tuple[float, RankedPair] | None, otherwise: str) -> str:
 
 
 def _undecided(ranking: Ranking) -> str:
-    pairs = sorted(
-        (pair for pair in ranking.pairs if not pair.told_apart),
-        key=lambda pair: float("inf") if pair.more_needed is None else pair.more_needed,
-    )
+    pairs = [pair for pair in ranking.pairs if not pair.told_apart]
     if not pairs:
         return "all pairs that met can be told apart"
-    rows = [
-        (
-            pair.first,
-            pair.second,
-            str(pair.win_rate.count),
-            WIN_RATE.both(pair.win_rate),
-            "even: no number would do" if pair.more_needed is None else f"{pair.more_needed}",
-        )
-        for pair in pairs[:MAX_PAIRS]
-    ]
+    pairs.sort(key=lambda pair: float("inf") if pair.more_needed is None else pair.more_needed)
+    rows = []
+    for pair in pairs[:MAX_PAIRS]:
+        more = "even: no number would do" if pair.more_needed is None else f"{pair.more_needed}"
+        rows.append((pair.first, pair.second, str(pair.win_rate.count), WIN_RATE.both(pair.win_rate), more))
     table = render_table(("not told apart", "", "judged", "win rate %", "more needed at this rate"), rows)
-    rest = len(pairs) - len(rows)
-    return table + (f"\n({rest} more pairs)" if rest else "")
+    return table + (f"\n({len(pairs) - MAX_PAIRS} more pairs)" if len(pairs) > MAX_PAIRS else "")

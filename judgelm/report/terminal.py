@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
+from judgelm.errors import one_line
 from judgelm.evaluation.published import Metrics
+from judgelm.evaluation.summary import NO_SHARES, RATE_LABELS, ClassScores, Comparison, Group, Rate, Summary
 from judgelm.jsonl import Record, id_key
-from judgelm.judge.settings import Order
+from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome, ParseState
-from judgelm.report.table import render_table
-from judgelm.report.words import DIFFERENCE, EXACT_SHARE, shorten
+from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, GRADE, Form, shorten
 from judgelm.verdict import BothOrders, Reading
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from judgelm.audit.findings import Finding
 
 MAX_ROWS = 40
+_ESTIMATE = ("value", "95 % interval", "samples")
 _LABELS = {
     "agreement": "agreement with the teacher",
     "agreement_both_orders": "agreement, mean of both orders' probabilities",
@@ -46,53 +50,165 @@ _LABELS = {
     "total_num": "rows (published rule)",
     "total": "rows",
 }
+_GRADE_LABELS = {
+    "rows": "rows",
+    "unparsed": "unparsed",
+    "grade": "mean grade",
+    "grade_given": "mean grade that was given",
+    "difference": "mean absolute difference",
+    "correlation": "correlation (Pearson)",
+}
+
+
+def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned by their width on a terminal. Cells of any origin: control characters are left out."""
+    # one line each; spaces in front are kept
+    cells = [[" " * (len(cell) - len(cell.lstrip(" "))) + one_line(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    cells.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    )
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 
 def metrics_table(metrics: Metrics) -> str:
     """One metric a line, rates in per cent."""
-    rows = []
-    for name, label in _LABELS.items():
-        if name in metrics:
-            value = metrics[name]
-            rows.append((label, EXACT_SHARE.number(value) if isinstance(value, float) else f"{value}"))
+    known = [(label, metrics[name]) for name, label in _LABELS.items() if name in metrics]
+    rows = [(label, EXACT_SHARE.number(value) if isinstance(value, float) else f"{value}") for label, value in known]
     return render_table(("metric", "value"), rows)
+
+
+def summary_tables(summary: Summary) -> str:
+    """Rates with intervals, then agreement by rule for unread judgements, by class, gap, length and category."""
+    rates, unparsed = summary.rates, summary.unparsed
+    rows = [
+        (label, *_cells(rates[name], EXACT_NUMBER if name in NO_SHARES else EXACT_SHARE))
+        for name, label in RATE_LABELS.items()
+        if name in rates
+    ]
+    parts = [
+        f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth",
+        render_table(("metric", *_ESTIMATE), rows),
+    ]
+    if unparsed and unparsed.count:
+        rules = {"as ties": unparsed.as_tie, "as errors": unparsed.as_error, "left out": unparsed.excluded}
+        known = [(label, *_cells(rate)) for label, rate in rules.items() if rate]
+        parts.append(render_table((f"agreement, {unparsed.count} unparsed", *_ESTIMATE), known))
+    if summary.confusion:
+        parts.append(_class_table(summary.confusion, summary.classes or {}))
+    groups = {"score gap": summary.by_gap, "length of the answers": summary.by_length, "category": summary.by_category}
+    parts += [_group_table(label, found) for label, found in groups.items() if found]
+    return "\n\n".join(parts)
+
+
+def comparison_table(comparison: Comparison, names: tuple[str, str]) -> str:
+    """Both agreements, their difference, and on how many samples one is right alone."""
+    rows = [
+        (f"agreement of {names[0]}", *_cells(comparison.first)),
+        (f"agreement of {names[1]}", *_cells(comparison.second)),
+        ("difference (second - first)", *_cells(comparison.difference)),
+        ("both say the same", *_cells(comparison.same_outcome)),
+    ]
+    return (
+        f"{render_table(('comparison', *_ESTIMATE), rows)}\nright: both {comparison.both},"
+        f" only first {comparison.only_first}, only second {comparison.only_second}, neither {comparison.neither};"
+        f" McNemar's exact p = {comparison.p:.4g}"
+    )
+
+
+def _cells(rate: Rate, form: Form = EXACT_SHARE) -> tuple[str, str, str]:
+    """Value, interval and number of samples; "-" for what there is none of."""
+    return form.number(rate.value), form.interval(rate, "-"), str(rate.count)
+
+
+def _class_table(confusion: Mapping[str, Mapping[str, int]], classes: Mapping[str, ClassScores]) -> str:
+    rows = []
+    for outcome, said in confusion.items():
+        one = classes[outcome]
+        counts = (str(said[name]) for name in (*confusion, "unparsed"))
+        rows.append((outcome, *counts, *map(EXACT_SHARE.number, (one.precision, one.recall, one.f1))))
+    header = ("truth", *(f"said {name}" for name in confusion), "unparsed", "precision", "recall", "F1")
+    return render_table(header, rows)
+
+
+def _group_table(label: str, groups: Sequence[Group]) -> str:
+    rows = [(group.label, *_cells(group.agreement)) for group in groups[:MAX_ROWS]]
+    more = f"\n({len(groups) - MAX_ROWS} more)" if len(groups) > MAX_ROWS else ""
+    return render_table((f"agreement by {label}", *_ESTIMATE), rows) + more
+
+
+def grades_table(measured: Mapping[str, Any]) -> str:
+    """One number a line, grades in per cent; then the capabilities."""
+    rows = [(label, _grade(name, measured[name])) for name, label in _GRADE_LABELS.items() if name in measured]
+    for name, group in measured.get("by_category", {}).items():
+        rows.append((f"  {name}", f"{GRADE.number(group['value'])}  of {group['rows']}"))
+    return render_table(("metric", "value"), rows)
+
+
+def _grade(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        grade = Rate(**value)
+        interval = GRADE.interval(grade)
+        return GRADE.number(grade.value) + (f"  [{interval}]" if interval else "")
+    if isinstance(value, float):
+        return f"{value:.3f}" if name == "correlation" else GRADE.number(value)
+    return "-" if value is None else str(value)
+
+
+def published_table(measured: Mapping[str, Metrics], judge: str) -> str:
+    """The paper's table: this judge's published metrics beside those of the released judges, in per cent."""
+    rows = []
+    for part, metrics in measured.items():
+        ours = [f"{100 * metrics[key]:.2f}" if key in metrics else "-" for key in PUBLISHED_KEYS]
+        rows.append((judge, part.replace("_", " "), *ours, str(metrics["total_num"])))
+        for name, numbers in PUBLISHED[part].items():
+            rows.append((f"{name} (published)", part.replace("_", " "), *(f"{n:.2f}" for n in numbers), "5k"))
+    return render_table(("judge", "reference", "agreement", "precision", "recall", "F1", "consistency", "rows"), rows)
 
 
 def judgement_table(records: Mapping[Order, Sequence[Record]], total: int) -> str:
     """The first of `total` judgements of a run, one question a line; orders side by side where both were judged."""
-    reversed_ = {id_key(record["question_id"]): record for record in records.get("reversed", ())}
-    if not records.get("forward"):
-        return _one_order(records["reversed"], "reversed", total)
-    if not reversed_:
-        return _one_order(records["forward"], "forward", total)
-    rows = []
-    for forward in records["forward"]:
-        other = reversed_.get(id_key(forward["question_id"]))
-        both = BothOrders(_reading(forward), _reading(other, exchanged=True) if other else None)
-        verdict = {True: "yes", False: "NO", None: "?"}[both.consistent]
-        back = Outcome(other["pred_outcome"]).swapped().value if other and other["pred_outcome"] else "-"
-        rows.append(
-            (
-                str(forward["question_id"]),
-                _question(forward),
-                _scores(forward),
-                forward["pred_outcome"] or "-",
-                _scores(other) if other else "-",
-                back,
-                verdict,
-            )
-        )
-    header = ("id", "question", "forward", "outcome", "reversed", "swapped back", "consistent")
-    return render_table(header, rows) + _more(total, len(rows))
+    header: tuple[str, ...]
+    forward, back = (records.get(order, ()) for order in ORDERS["both"])
+    if forward and back:
+        header = ("id", "question", "forward", "outcome", "reversed", "swapped back", "consistent")
+        others = {id_key(record["question_id"]): record for record in back}
+        rows = [_both_orders(record, others.get(id_key(record["question_id"]))) for record in forward]
+    else:
+        header = ("id", "question", "forward" if forward else "reversed", "outcome")
+        rows = [_one_order(record) for record in forward or records["reversed"]]
+    more = f"\n({total - len(rows)} more rows in the files)" if total > len(rows) else ""
+    return render_table(header, rows) + more
 
 
-def _one_order(records: Sequence[Record], order: str, total: int) -> str:
-    rows = [(str(r["question_id"]), _question(r), _scores(r), r["pred_outcome"] or "-") for r in records]
-    return render_table(("id", "question", order, "outcome"), rows) + _more(total, len(rows))
+def _one_order(record: Record) -> tuple[str, ...]:
+    question = shorten(str(record.get("question_body", record.get("question", ""))), 44)
+    return str(record["question_id"]), question, _scores(record), record["pred_outcome"] or "-"
 
 
-def _more(total: int, shown: int) -> str:
-    return f"\n({total - shown} more rows in the files)" if total > shown else ""
+def _both_orders(forward: Record, other: Record | None) -> tuple[str, ...]:
+    if other is None:
+        return *_one_order(forward), "-", "-", "?"
+    consistent = BothOrders(_reading(forward), _reading(other, exchanged=True)).consistent
+    back = Outcome(other["pred_outcome"]).swapped().value if other["pred_outcome"] else "-"
+    return *_one_order(forward), _scores(other), back, {True: "yes", False: "NO", None: "?"}[consistent]
+
+
+def _scores(record: Record) -> str:
+    if "pred_expected_scores" in record:
+        return " ".join(f"{score:.2f}" for score in record["pred_expected_scores"])
+    return " ".join(f"{score:g}" for score in record["pred_scores"]) if record["pred_scores"] else "unparsed"
+
+
+def _reading(record: Record, exchanged: bool = False) -> Reading:
+    scores = tuple(record["pred_scores"]) if record["pred_scores"] else None
+    judgement = Judgement(record["pred_text"], len(scores or ()), scores, ParseState(record["pred_parse"]))
+    return Reading.of(judgement, exchanged=exchanged)
 
 
 def counts_line(order: str, counts: Mapping[str, int]) -> str:
@@ -117,22 +233,6 @@ def win_lines(counts: Mapping[str, int]) -> str:
     return f"{line.format(1, win, tie, lose)}\n{line.format(2, lose, tie, win)}"
 
 
-def _question(record: Record) -> str:
-    return shorten(str(record.get("question_body", record.get("question", ""))), 44)
-
-
-def _scores(record: Record) -> str:
-    if "pred_expected_scores" in record:
-        return " ".join(f"{score:.2f}" for score in record["pred_expected_scores"])
-    return " ".join(f"{score:g}" for score in record["pred_scores"]) if record["pred_scores"] else "unparsed"
-
-
-def _reading(record: Record, exchanged: bool = False) -> Reading:
-    scores = tuple(record["pred_scores"]) if record["pred_scores"] else None
-    judgement = Judgement(record["pred_text"], len(scores or ()), scores, ParseState(record["pred_parse"]))
-    return Reading.of(judgement, exchanged=exchanged)
-
-
 def checks_table() -> str:
     """All checks: names, thresholds, what is measured and what is changed."""
     from judgelm.audit import CHECKS
@@ -143,13 +243,14 @@ def checks_table() -> str:
 
 def findings_table(findings: Sequence[Finding]) -> str:
     """One check a line, in per cent, and the notes below."""
-    rows: list[tuple[str, ...]] = []
-    for finding in findings:
-        effect, verdict = finding.effect, finding.verdict.upper() if finding.verdict == "fail" else finding.verdict
-        said = ("-", "-", "0")
-        if effect.value is not None:
-            said = (DIFFERENCE.number(effect.value), DIFFERENCE.interval(effect, "-"), str(effect.count))
-        rows.append((finding.name, finding.title, *said, _bound(finding), verdict))
+    rows = [
+        (
+            *(finding.name, finding.title),
+            *_cells(finding.effect, DIFFERENCE),
+            *(_bound(finding), "FAIL" if finding.verdict == "fail" else finding.verdict),
+        )
+        for finding in findings
+    ]
     header = ("check", "bias", "effect", "95 % interval", "pairs", "threshold", "verdict")
     notes = [f"{finding.name}: {finding.note}" for finding in findings if finding.note]
     return "\n".join([render_table(header, rows), *notes])

@@ -5,27 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import one_line
 
+if TYPE_CHECKING:
+    from judgelm.evaluation.summary import Rate
+
 OUTCOMES = {"win": "answer 1", "tie": "tie", "lose": "answer 2", "unparsed": "unread"}
+MOST_SAMPLES = 200
+"""that the page shows to be read, where nothing else is asked for"""
 MOST_NAME = 200
 """characters of a name that the page shows"""
 _MOST_TEXT = 8000
-
-
-class Estimated(Protocol):
-    """A number and its 95 % interval; None, or NaN, where there is none."""
-
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-    @property
-    def count(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +35,13 @@ class Form:
     def number(self, value: float | None) -> str:
         return self.nothing if value is None or math.isnan(value) else f"{self._digits(value)}{self.unit}"
 
-    def interval(self, estimate: Estimated, nothing: str = "") -> str:
+    def interval(self, estimate: Rate, nothing: str = "") -> str:
         if estimate.low is None or estimate.high is None:
             return nothing
         bounds = f"{self._digits(estimate.low)}{self.between}{self._digits(estimate.high)}"
         return bounds + self.unit * self.unit_behind
 
-    def both(self, estimate: Estimated) -> str:
+    def both(self, estimate: Rate) -> str:
         """The number, and its interval in brackets."""
         interval = self.interval(estimate)
         return f"{self.number(estimate.value)} ({interval})" if interval else self.number(estimate.value)
@@ -64,6 +56,7 @@ EXACT_SHARE = Form(".2f", nothing="-", unit_behind=True)
 EXACT_NUMBER = Form(".3f", 1, "", "-")
 DIFFERENCE = Form("+.1f", nothing="-", between=" .. ", unit_behind=True)
 WIN_RATE, RATING = Form(unit=""), Form(".0f", 1, "")
+GRADE = Form(".2f", nothing="-", between=", ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +69,7 @@ class Row:
     count: int | None = None
 
 
-def row(label: str, estimate: Estimated | None, form: Form = SHARE) -> Row:
+def row(label: str, estimate: Rate | None, form: Form = SHARE) -> Row:
     """Empty without an estimate."""
     if estimate is None:
         return Row(label)

@@ -43,8 +43,7 @@ def kappa(cells: Floats) -> Floats:
     total = table.sum(axis=(-1, -2))
     observed = table[..., range(UNREAD), range(UNREAD)].sum(axis=-1) / total
     by_chance = (table.sum(axis=-1) * table.sum(axis=-2)[..., :UNREAD]).sum(axis=-1) / total**2
-    beyond: Floats = (observed - by_chance) / (1 - by_chance)
-    return beyond
+    return np.asarray((observed - by_chance) / (1 - by_chance))
 
 
 def class_scores(cells: Floats) -> tuple[Floats, Floats, Floats]:
@@ -67,8 +66,7 @@ def macro(cells: Floats, which: int) -> Floats:
     """
     scores = class_scores(cells)
     there = ~np.isnan(scores[2])
-    mean: Floats = np.nan_to_num(scores[which]).sum(axis=-1) / there.sum(axis=-1)
-    return mean
+    return np.asarray(np.nan_to_num(scores[which]).sum(axis=-1) / there.sum(axis=-1))
 
 
 def rarest_class(truth: Codes, judged: Codes) -> Mask:
@@ -98,8 +96,7 @@ def alpha(counts: Floats) -> Statistic:
         of_class = sums[..., 1:]
         total = of_class.sum(axis=-1)
         differing = total**2 - (of_class**2).sum(axis=-1)
-        agreed: Floats = 1 - (total - 1) * (total - sums[..., 0]) / differing
-        return agreed
+        return np.asarray(1 - (total - 1) * (total - sums[..., 0]) / differing)
 
     return Statistic(columns, formula, int((voters > 1).sum()))
 

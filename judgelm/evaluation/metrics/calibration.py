@@ -67,8 +67,7 @@ def calibration_error(given: Confidences) -> Statistic:
     gaps = given.bins * (given.confidence - given.right)[:, None]
 
     def formula(sums: Floats) -> Floats:
-        error: Floats = np.abs(sums[..., :BINS]).sum(axis=-1) / sums[..., BINS]
-        return error
+        return np.asarray(np.abs(sums[..., :BINS]).sum(axis=-1) / sums[..., BINS])
 
     columns = np.concatenate([gaps, given.known[:, None]], axis=1)
     return Statistic(columns, formula, int(given.known.sum()), biased=True)

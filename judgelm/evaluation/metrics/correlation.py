@@ -20,8 +20,7 @@ def spearman(table: Floats) -> float:
 
 def _centred_ranks(counts: Floats) -> Floats:
     """Mean rank of each score, less the mean of all."""
-    ranks: Floats = counts.cumsum() - counts / 2 - counts.sum() / 2
-    return ranks
+    return np.asarray(counts.cumsum() - counts / 2 - counts.sum() / 2)
 
 
 def kendall(table: Floats) -> float:

@@ -19,7 +19,7 @@ Span = tuple[float, float]
 SHARE: Span = (0.0, 1.0)
 LEVEL = 0.95
 RESAMPLES = 1000
-_DEVIATIONS = 1.959964
+DEVIATIONS = 1.959964
 """of a normal distribution, within which 95 % lie"""
 _DRAWN_AT_ONCE = 4_000_000
 """counts in memory at a time"""
@@ -31,17 +31,13 @@ _ROUNDING = 1e-9
 class Estimate:
     """A number, its 95 % interval, and how many samples it is of; no interval where nothing can be said of one.
 
-    The value is NaN, in JSON null, where the samples are there and the number is not, as a kappa of one class.
+    The value is NaN where the samples are there and the number is not, as a kappa of one class.
     """
 
     value: float
     low: float | None
     high: float | None
     count: int
-
-    def to_record(self) -> dict[str, float | int | None]:
-        value = None if np.isnan(self.value) else self.value
-        return {"value": value, "low": self.low, "high": self.high, "count": self.count}
 
 
 def share_interval(share: float, count: int) -> tuple[float | None, float | None]:
@@ -51,7 +47,7 @@ def share_interval(share: float, count: int) -> tuple[float | None, float | None
     """
     if not count:
         return None, None
-    square = _DEVIATIONS**2 / count
+    square = DEVIATIONS**2 / count
     middle = (share + square / 2) / (1 + square)
     half = (square * share * (1 - share) + square**2 / 4) ** 0.5 / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -66,8 +62,7 @@ def constant_interval(value: float, count: int, span: Span = SHARE) -> tuple[flo
     _, most = share_interval(0, count)
     if most is None:
         return None, None
-    low, high = (value + most * (end - value) for end in span)
-    return low, high
+    return value + most * (span[0] - value), value + most * (span[1] - value)
 
 
 def cluster_indices(clusters: Sequence[str]) -> tuple[NDArray[np.int64], int]:
