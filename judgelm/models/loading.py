@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.files import cache_folder, keep
 from judgelm.jsonl import read_json
-from judgelm.models.devices import check_gpus, choose_dtype, default_device, has_flash_attention, keep_freed_memory
+from judgelm.models.devices import (
+    FLASH,
+    check_gpus,
+    choose_dtype,
+    default_device,
+    keep_freed_memory,
+    why_no_flash_attention,
+)
 from judgelm.models.folder import ModelFolder
 from judgelm.models.tiny import quiet_progress
 from judgelm.prompt import RESPONSE
@@ -111,7 +118,8 @@ def load_model(
         settings["max_memory"] = dict.fromkeys(range(num_gpus), limit)
     elif device != "cpu":
         settings["device_map"] = {"": device}
-    flash = {"attn_implementation": "flash_attention_2"} if has_flash_attention(device, dtype) else {}
+    can_flash = settings["dtype"] != torch.float32 and why_no_flash_attention(device) is None
+    flash = {"attn_implementation": FLASH} if can_flash else {}
     load_config(base)
     tokenizer = load_tokenizer(folder)
     with in_one_line(f"model {folder.name}: cannot be loaded"):

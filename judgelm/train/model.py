@@ -13,12 +13,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import is_flash_attn_2_available
 
 from judgelm.engine.context import find_context_length
 from judgelm.errors import InputError
 from judgelm.files import write_text
 from judgelm.jsonl import dump_json, read_json
+from judgelm.models.devices import FLASH, why_no_flash_attention
 from judgelm.models.folder import ModelFolder
 from judgelm.models.loading import add_adapter, check_tokens, in_one_line, load_config, load_weights
 from judgelm.train import fsdp
@@ -28,29 +28,20 @@ from judgelm.train.attention import register_packed_attention
 if TYPE_CHECKING:
     from peft import PeftModel
 
-FLASH = "flash_attention_2"
-
 
 def choose_attention(settings: Settings, flash: bool | None) -> tuple[str | None, str | None]:
     """The attention implementation, and a line where flash attention was asked for and cannot be had.
 
     None is transformers' choice: PyTorch's where the model can use it.
     """
-    reason = _why_no_flash(settings)
+    args = settings.training
+    reason = why_no_flash_attention("cpu" if args.use_cpu else "cuda")
+    if reason is None and not (args.bf16 or args.fp16):
+        reason = "it needs --bf16 or --fp16"
     if flash is not False and reason is None:
         return FLASH, None
     attention = register_packed_attention() if settings.data.packing else None
     return attention, f"training without flash-attn 2 ({reason}), with PyTorch's attention" if flash else None
-
-
-def _why_no_flash(settings: Settings) -> str | None:
-    if not torch.cuda.is_available() or settings.training.use_cpu:
-        return "there is no GPU"
-    if not is_flash_attn_2_available():
-        return "it is not installed"
-    if torch.cuda.get_device_capability()[0] < 8:
-        return "this GPU is older than Ampere"
-    return None if settings.training.bf16 or settings.training.fp16 else "it needs --bf16 or --fp16"
 
 
 def configure(folder: ModelFolder, settings: Settings) -> tuple[Any, str | None]:
