@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from judgelm.prompt import RESPONSE, followup_parts, render_followup, render_prompt
+from judgelm.prompt import RESPONSE, Turns, followup_parts, render_followup, render_prompt
 from judgelm.sample import Sample
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def encode_followup(
     sample: Sample,
     task: str,
     judgement: str,
-    turns: Sequence[tuple[str, str]],
+    turns: Turns,
     question: str,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,

@@ -110,15 +110,19 @@ def _instruction(task: Task, count: int) -> str:
     return f"[System]\n{instruction}\n\n{RESPONSE}{task.prefill}"
 
 
-def render_followup(prompt: str, judgement: str, turns: Sequence[tuple[str, str]], question: str) -> str:
+Turns = Sequence[tuple[str, str]]
+"""earlier questions to the judge about its judgement, each with its reply"""
+
+
+def render_followup(prompt: str, judgement: str, turns: Turns, question: str) -> str:
     """The prompt for a further question to the judge about its judgement, as Vicuna v1.1 chats continue.
 
-    `judgement` is what the judge wrote after `prompt`; `turns` are earlier (question, reply) pairs.
+    `judgement` is what the judge wrote after `prompt`.
     """
     return EOS.join(followup_parts(prompt, judgement, turns, question))
 
 
-def followup_parts(prompt: str, judgement: str, turns: Sequence[tuple[str, str]], question: str) -> list[str]:
+def followup_parts(prompt: str, judgement: str, turns: Turns, question: str) -> list[str]:
     """The texts between which a follow-up's prompt has an end-of-text token."""
     parts = [f"USER: {asked} ASSISTANT: {reply}" for asked, reply in turns]
     parts.append(f"USER: {question} ASSISTANT:")

@@ -25,10 +25,9 @@ from judgelm.encoding import PromptTooLong, encode
 from judgelm.errors import InputError
 from judgelm.jsonl import Line, LineFile
 from judgelm.prompt import render_prompt
-from judgelm.train.augmentation import Augmentation
 from judgelm.train.collator import IGNORED, Collator
 from judgelm.train.encoder import ExampleEncoder
-from judgelm.train.examples import EpochSampler, JudgeDataset, pretokenize
+from judgelm.train.examples import Augmentation, EpochSampler, JudgeDataset, pretokenize
 from judgelm.train.rows import TrainingRows, scan
 from judgelm.train.sample import TrainingSample
 

@@ -7,8 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from judgelm.models.folder import ModelFolder, find_model
-from judgelm.models.loading import load_model
-from judgelm.models.merged import merged_folder
+from judgelm.models.loading import load_model, merged_folder
 
 
 def write_adapter(model_folder: Path, output: Path, seed: int) -> ModelFolder:

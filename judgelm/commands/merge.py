@@ -7,7 +7,7 @@ from pathlib import Path
 
 from judgelm.errors import InputError
 from judgelm.models.folder import find_model
-from judgelm.models.merged import write_merged
+from judgelm.models.loading import write_merged
 
 HELP = "merge a LoRA adapter into its base"
 DESCRIPTION = (

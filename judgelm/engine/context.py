@@ -12,6 +12,7 @@ from judgelm.engine.interface import Request, Sampling
 from judgelm.engine.row import Row
 from judgelm.engine.score_line import score_pieces
 from judgelm.errors import InputError
+from judgelm.prompt import Turns
 from judgelm.sample import Sample
 
 if TYPE_CHECKING:
@@ -22,11 +23,12 @@ _LONGEST = 1 << 30
 
 
 class ContextEngine:
-    """What the engines share that know a model's tokenizer and its context."""
+    """What the engines share that know a model's tokenizer, its context and the tokens that end a text."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context_length: int, eos: Sequence[int]) -> None:
         self.tokenizer = tokenizer
         self.context_length = context_length
+        self.eos = eos
         self.pieces: Callable[[], dict[int, str]] = functools.cache(functools.partial(score_pieces, tokenizer))
         """what a score line can be made of; see `score_pieces`"""
 
@@ -35,13 +37,7 @@ class ContextEngine:
         return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens))
 
     def fit_followup(
-        self,
-        sample: Sample,
-        task: str,
-        judgement: str,
-        turns: Sequence[tuple[str, str]],
-        question: str,
-        max_new_tokens: int,
+        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
     ) -> EncodedPrompt:
         """The prompt of a further question; see `encode_followup`."""
         most = self._most_prompt_tokens(max_new_tokens)

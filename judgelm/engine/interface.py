@@ -11,6 +11,7 @@ from judgelm.encoding import EncodedPrompt
 from judgelm.errors import SettingError
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
+from judgelm.prompt import Turns
 from judgelm.sample import Sample
 
 FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
@@ -119,7 +120,7 @@ def cut_at(text: str, stops: Sequence[str], begin: int | None = 0) -> str:
     return text[: min(ends)] if ends else text
 
 
-OnText = Callable[[str, str], None]
+OnText = Callable[[str, str], None] | None
 """called with a request's key and its text so far, for streaming"""
 
 
@@ -135,40 +136,25 @@ class Engine(Protocol):
 
         A dict; an engine that counts (tokens, cost) changes it as it goes.
         """
-        ...
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
         """The sample's prompt, its answers shortened where prompt and judgement would overflow the context.
 
         Raises PromptTooLong where that is not enough.
         """
-        ...
 
     def fit_followup(
-        self,
-        sample: Sample,
-        task: str,
-        judgement: str,
-        turns: Sequence[tuple[str, str]],
-        question: str,
-        max_new_tokens: int,
+        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
     ) -> EncodedPrompt:
         """The prompt of a further question about a judgement, made to fit in the same way."""
-        ...
 
     def generate(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        done: Collection[str] = (),
-        on_text: OnText | None = None,
+        self, requests: Sequence[Request], sampling: Sampling, *, done: Collection[str] = (), on_text: OnText = None
     ) -> Iterator[Generation]:
         """Yield a generation for each request whose key is not in `done`, in the order in which they finish.
 
         Requests in `done` may be run again so that the others meet the same batch as in an undisturbed run.
         """
-        ...
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
         """Yield, for each request, the probability of each line ("8 7\\n", its newline included) as its continuation.
@@ -176,4 +162,3 @@ class Engine(Protocol):
         A line is written in the tokens in which the tokenizer writes it after the prompt. Raises InputError for an
         engine that cannot say.
         """
-        ...

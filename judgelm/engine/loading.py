@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 
 from judgelm.engine.interface import Engine, LoadOptions
@@ -25,11 +25,9 @@ def _load_vllm(folder: ModelFolder, options: LoadOptions) -> Engine:
     return load_vllm(folder, options)
 
 
-LOADERS: Mapping[str, Callable[[ModelFolder, LoadOptions], Engine]] = {"hf": _load_hf, "vllm": _load_vllm}
-
-
 def find_loader(engine: str) -> Callable[[ModelFolder, LoadOptions], Engine]:
     """Raises SettingError for an engine that loads no models."""
-    if engine not in LOADERS:
-        raise SettingError("engine", f"{engine!r}: expected one of {', '.join(LOADERS)}")
-    return LOADERS[engine]
+    loaders = {"hf": _load_hf, "vllm": _load_vllm}
+    if engine not in loaders:
+        raise SettingError("engine", f"{engine!r}: expected one of {', '.join(loaders)}")
+    return loaders[engine]

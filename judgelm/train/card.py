@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import transformers
@@ -11,11 +11,9 @@ import transformers
 from judgelm import __version__
 from judgelm.errors import one_line
 from judgelm.files import write_text
-
-if TYPE_CHECKING:
-    from judgelm.models.folder import ModelFolder
-    from judgelm.train.arguments import LoraArguments, Settings
-    from judgelm.train.counts import RowCounts
+from judgelm.models.folder import ModelFolder
+from judgelm.train.arguments import LoraArguments, Settings
+from judgelm.train.rows import RowCounts
 
 _CARD = """---
 {library}tags:

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch.utils.data import Dataset, Sampler
 
 from judgelm.errors import InputError
 from judgelm.jsonl import Record
-from judgelm.train.augmentation import Augmentation
 from judgelm.train.encoder import EncodedExample, ExampleEncoder
 from judgelm.train.rows import TrainingRows
+from judgelm.train.sample import TrainingSample, Variant
 
 if TYPE_CHECKING:
     import datasets
 
 
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """Which variant of a row is shown: drawn afresh by (seed, epoch, row), both ratios being probabilities from 0 to 1.
+
+    So it depends neither on the number of processes nor on the order of reading.
+    """
+
+    swap: float = 0.0
+    reference: float = 0.0
+    seed: int = 0
+
+    def draw(self, epoch: int, row: int) -> tuple[bool, bool]:
+        """Whether this row's answers are exchanged and its reference is shown in this epoch."""
+        chance = random.Random(f"{self.seed}:{epoch}:{row}")
+        first, second = chance.random(), chance.random()
+        return first < self.swap, second < self.reference
+
+    def apply(self, sample: TrainingSample, epoch: int, row: int) -> Variant:
+        """The variant of `sample` for this epoch; the sample itself stays as it is."""
+        return sample.shown(*self.draw(epoch, row))
+
+
+@dataclass(eq=False)
 class JudgeDataset(Dataset[EncodedExample]):
     """Examples by (epoch, row): index `epoch * len(rows) + row`, as `EpochSampler` draws them.
 
@@ -28,18 +51,11 @@ class JudgeDataset(Dataset[EncodedExample]):
     told the epoch.
     """
 
-    def __init__(
-        self,
-        rows: TrainingRows,
-        encoder: ExampleEncoder,
-        augmentation: Augmentation,
-        variants: datasets.Dataset | None = None,
-    ) -> None:
-        self.rows = rows
-        self.encoder = encoder
-        self.augmentation = augmentation
-        self.variants = variants
-        """of `pretokenize`; None: every example is tokenized when it is asked for"""
+    rows: TrainingRows
+    encoder: ExampleEncoder
+    augmentation: Augmentation
+    variants: datasets.Dataset | None = None
+    """of `pretokenize`; None: every example is tokenized when it is asked for"""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -56,14 +72,14 @@ class JudgeDataset(Dataset[EncodedExample]):
         return EncodedExample(*(stored[name][variant] for name in EncodedExample._fields))
 
 
+@dataclass(eq=False)
 class EpochSampler(Sampler[int]):
     """Every row once an epoch, in an order drawn from (seed, epoch) or in the file's; the same on every process."""
 
-    def __init__(self, num_rows: int, seed: int, shuffle: bool = True) -> None:
-        self.num_rows = num_rows
-        self.seed = seed
-        self.shuffle = shuffle
-        self.epoch = 0
+    num_rows: int
+    seed: int
+    shuffle: bool = True
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -86,18 +102,21 @@ def pretokenize(rows: TrainingRows, encoder: ExampleEncoder, num_proc: int | Non
     """
     import datasets
 
-    with _quiet_datasets():
-        try:
-            return datasets.Dataset.from_generator(
-                functools.partial(_encode_variants, rows, encoder),
-                gen_kwargs={"numbers": list(range(len(rows)))},
-                num_proc=num_proc,
-                fingerprint=hashlib.sha256(f"{rows.fingerprint}:variants".encode()).hexdigest()[:32],
-            )
-        except datasets.exceptions.DatasetGenerationError as error:
-            if isinstance(error.__cause__, InputError):
-                raise error.__cause__ from None
-            raise
+    # the library's own bars, where it only copies
+    datasets.disable_progress_bars()
+    try:
+        return datasets.Dataset.from_generator(
+            functools.partial(_encode_variants, rows, encoder),
+            gen_kwargs={"numbers": list(range(len(rows)))},
+            num_proc=num_proc,
+            fingerprint=hashlib.sha256(f"{rows.fingerprint}:variants".encode()).hexdigest()[:32],
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None
+        raise
+    finally:
+        datasets.enable_progress_bars()
 
 
 def _encode_variants(rows: TrainingRows, encoder: ExampleEncoder, numbers: Sequence[int]) -> Iterator[Record]:
@@ -106,15 +125,3 @@ def _encode_variants(rows: TrainingRows, encoder: ExampleEncoder, numbers: Seque
             encoder.encode(*sample.shown(swapped, shown)) for shown in sample.references for swapped in (False, True)
         ]
         yield {name: [getattr(variant, name) for variant in variants] for name in EncodedExample._fields}
-
-
-@contextlib.contextmanager
-def _quiet_datasets() -> Iterator[None]:
-    """Without the library's own bars, where they only copy."""
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.enable_progress_bars()

@@ -6,31 +6,27 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.initialization import no_init_weights
 from transformers.pytorch_utils import Conv1D
-from transformers.utils import is_flash_attn_2_available
 
 from judgelm.engine.context import find_context_length
 from judgelm.errors import InputError
 from judgelm.files import write_text
 from judgelm.jsonl import dump_json, read_json
+from judgelm.models.devices import FLASH, why_no_flash_attention
 from judgelm.models.folder import ModelFolder
-from judgelm.models.loading import add_adapter, check_tokens, in_one_line, load_config
-from judgelm.models.tiny import quiet_progress
+from judgelm.models.loading import add_adapter, check_tokens, in_one_line, load_config, load_weights
 from judgelm.train import fsdp
+from judgelm.train.arguments import LoraArguments, Settings
 from judgelm.train.attention import register_packed_attention
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from judgelm.train.arguments import LoraArguments, Settings
-
-FLASH = "flash_attention_2"
+    from peft import PeftModel
 
 
 def choose_attention(settings: Settings, flash: bool | None) -> tuple[str | None, str | None]:
@@ -38,21 +34,14 @@ def choose_attention(settings: Settings, flash: bool | None) -> tuple[str | None
 
     None is transformers' choice: PyTorch's where the model can use it.
     """
-    reason = _why_no_flash(settings)
+    args = settings.training
+    reason = why_no_flash_attention("cpu" if args.use_cpu else "cuda")
+    if reason is None and not (args.bf16 or args.fp16):
+        reason = "it needs --bf16 or --fp16"
     if flash is not False and reason is None:
         return FLASH, None
     attention = register_packed_attention() if settings.data.packing else None
     return attention, f"training without flash-attn 2 ({reason}), with PyTorch's attention" if flash else None
-
-
-def _why_no_flash(settings: Settings) -> str | None:
-    if not torch.cuda.is_available() or settings.training.use_cpu:
-        return "there is no GPU"
-    if not is_flash_attn_2_available():
-        return "it is not installed"
-    if torch.cuda.get_device_capability()[0] < 8:
-        return "this GPU is older than Ampere"
-    return None if settings.training.bf16 or settings.training.fp16 else "it needs --bf16 or --fp16"
 
 
 def configure(folder: ModelFolder, settings: Settings) -> tuple[Any, str | None]:
@@ -114,7 +103,7 @@ def _largest_list(model: nn.Module) -> str:
     return type(largest[0]).__name__
 
 
-def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | None) -> nn.Module:
+def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | None) -> PreTrainedModel | PeftModel:
     """The model in the precision it is trained in: float32 under mixed precision, so that small steps are not lost.
 
     With LoRA the frozen weights lie in the precision of the computation, or in 4 bits; a folder that holds an adapter
@@ -126,7 +115,15 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | 
     if lora is not None:
         dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32
         if lora.q_lora:
-            options = _four_bits(dtype, args.local_process_index)
+            from transformers import BitsAndBytesConfig
+
+            options["device_map"] = {"": args.local_process_index}
+            options["quantization_config"] = BitsAndBytesConfig(
+                load_in_4bit=True,
+                bnb_4bit_quant_type="nf4",
+                bnb_4bit_use_double_quant=True,
+                bnb_4bit_compute_dtype=dtype,
+            )
     with in_one_line(f"model {base.name}: cannot be loaded"):
         try:
             model = _load(base, config, settings, attention, dtype=dtype, **options)
@@ -138,14 +135,13 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | 
     model.config.use_cache = False
     if lora is not None:
         return _with_lora(model, lora, settings, folder if folder.base is not None else None)
-    trained: nn.Module = model
-    return trained
+    return model
 
 
 def _load(
     folder: ModelFolder, config: Any, settings: Settings, attention: str | None, **options: Any
 ) -> PreTrainedModel:
-    options |= {"attn_implementation": attention, "trust_remote_code": False}
+    options |= {"attn_implementation": attention, "config": config}
     if settings.data.packing:
         with torch.device("meta"):
             kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
@@ -154,48 +150,30 @@ def _load(
     if not fsdp.loads_weights(settings.training):
         # the first process sends the weights; memory that is never written to takes no room
         with no_init_weights():
-            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **options)
+            model = AutoModelForCausalLM.from_config(trust_remote_code=False, **options)
         model.tie_weights()
         return model
-    with quiet_progress():
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder.path, config=config, output_loading_info=True, **options
-        )
-    if info["missing_keys"]:
-        raise InputError(f"model {folder.name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
-    return model
-
-
-def _four_bits(dtype: torch.dtype, gpu: int) -> dict[str, Any]:
-    from transformers import BitsAndBytesConfig
-
-    quantization = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
-    )
-    return {"quantization_config": quantization, "device_map": {"": gpu}}
+    return load_weights(folder.path, folder.name, **options)
 
 
 def _with_lora(
     model: PreTrainedModel, lora: LoraArguments, settings: Settings, adapter: ModelFolder | None
-) -> nn.Module:
+) -> PeftModel:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
+    checkpointing = settings.training.gradient_checkpointing
     if lora.q_lora:
-        model = prepare_model_for_kbit_training(
-            model, use_gradient_checkpointing=settings.training.gradient_checkpointing
-        )
-    elif settings.training.gradient_checkpointing:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=checkpointing)
+    elif checkpointing:
         model.enable_input_require_grads()
     if adapter is not None:
-        adapted: nn.Module = add_adapter(model, adapter, trainable=True)
-        return adapted
+        return add_adapter(model, adapter, trainable=True)
     targets = find_lora_targets(model, lora)
     peft_config = LoraConfig(
         task_type="CAUSAL_LM", r=lora.lora_r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout,
         target_modules=targets, fan_in_fan_out=any(isinstance(model.get_submodule(name), Conv1D) for name in targets),
     )  # fmt: skip
-    wrapped: nn.Module = get_peft_model(model, peft_config)
-    return wrapped
+    return get_peft_model(model, peft_config)
 
 
 def name_base(output: Path, folder: ModelFolder) -> None:
@@ -234,10 +212,10 @@ def find_experts(model: nn.Module) -> list[str]:
     ]
 
 
-def find_padding(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: ModelFolder) -> int:
+def find_padding(model: Any, tokenizer: PreTrainedTokenizerBase, folder: ModelFolder) -> int:
     """What fills up rows: the pad token, or EOS where that has no embedding. Raises InputError where EOS has none."""
     check_tokens(folder, model, tokenizer)
-    rows: int = cast(PreTrainedModel, model).get_input_embeddings().weight.shape[0]
+    rows: int = model.get_input_embeddings().weight.shape[0]
     pad: int | None = tokenizer.pad_token_id
     eos: int = tokenizer.eos_token_id
     if not 0 <= eos < rows:

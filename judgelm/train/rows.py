@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from judgelm.errors import InputError, one_line
 from judgelm.files import cache_folder, hash_file, write_text
-from judgelm.jsonl import Line, LineFile, Record, dump_json, read_json, write_lines
-from judgelm.train.counts import RowCounts
+from judgelm.jsonl import Line, LineFile, dump_json, read_json, write_lines
+from judgelm.judgement import Outcome
+from judgelm.sample import question_key
 from judgelm.train.encoder import ExampleEncoder
 from judgelm.train.sample import TrainingSample
 
@@ -47,26 +50,96 @@ class ScannedRow(NamedTuple):
     """of the longest variant as given, before shortening; 0 without a tokenizer"""
 
 
+@dataclass
+class RowCounts:
+    """Counts over the rows of a training file; texts are kept as short hashes, so that many rows need little memory."""
+
+    states: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    scores: Counter[str] = field(default_factory=Counter)
+    """of both answers"""
+    questions: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[str] = field(default_factory=Counter)
+    """how often each question with these two answers, in whatever order, stands in the file"""
+    with_reference: int = 0
+    repaired: int = 0
+    longest: int = 0
+    """tokens of a row's longest variant, before shortening"""
+    total_tokens: int = 0
+
+    def add(self, state: str, row: TrainingSample | None, num_tokens: int) -> None:
+        """Count a row; None is one that is skipped for its text, and 0 tokens stand for those not counted."""
+        self.states[state] += 1
+        if row is None:
+            return
+        sample, judgement = row.sample, row.judgement
+        self.questions[_short(question_key(sample.question))] += 1
+        self.pairs[_short(sample.question, *sorted(sample.answers))] += 1
+        self.longest = max(self.longest, num_tokens)
+        self.total_tokens += num_tokens
+        self.with_reference += row.judgement_with_reference is not None
+        self.repaired += judgement.state.value == "repaired"
+        if judgement.scores is not None and judgement.outcome is not None:
+            self.scores.update(f"{score:g}" for score in judgement.scores)
+            self.outcomes[judgement.outcome.value] += 1
+
+    @property
+    def rows(self) -> int:
+        return self.states.total()
+
+    @property
+    def trained(self) -> int:
+        return self.states["ok"] + self.states["shortened"]
+
+    @property
+    def double(self) -> int:
+        """Rows beyond the first of each question with the same two answers."""
+        return self.pairs.total() - len(self.pairs)
+
+    def overlap(self, other: RowCounts) -> int:
+        """How many questions stand in both files, whatever their case and white space."""
+        return len(self.questions.keys() & other.questions.keys())
+
+    def lines(self) -> list[str]:
+        """The report, a line for each thing worth knowing."""
+        judged = max(1, self.outcomes.total())
+        shares = {outcome: f"{100 * self.outcomes[outcome.value] / judged:.1f} %" for outcome in Outcome}
+        lines = [
+            f"rows {self.rows}, trained on {self.trained}; skipped: teacher error {self.states['error']}, no scores"
+            f" {self.states['unparsed']}, too long {self.states['too_long']}",
+            f"questions {len(self.questions)}, same question and answers again {self.double},"
+            f" with a reference {self.with_reference}, repaired score lines {self.repaired}",
+            f"teacher: first wins {shares[Outcome.WIN]}, ties {shares[Outcome.TIE]},"
+            f" second wins {shares[Outcome.LOSE]}",
+            "scores: " + " ".join(f"{score}:{self.scores[score]}" for score in sorted(self.scores, key=float)),
+        ]
+        if self.total_tokens:
+            mean = self.total_tokens / judged
+            lines.append(f"tokens: mean {mean:.0f}, longest {self.longest}; shortened {self.states['shortened']}")
+        return lines
+
+
+def _short(*texts: str) -> str:
+    """Two texts in a billion rows are hardly alike."""
+    digest = hashlib.blake2b(digest_size=12)
+    for text in texts:
+        digest.update(b"%d:" % len(text) + text.encode())
+    return digest.hexdigest()
+
+
 def count_rows(source: str, encoder: ExampleEncoder | None = None) -> RowCounts:
     """What a JSONL file or a hub data set's `train` split holds; tokens are counted where an encoder is given.
 
     Raises InputError for a missing file and for a row that is no training row.
     """
-    counts = RowCounts()
-    for row in scan(LineFile(find_rows(source)), encoder):
-        counts.add(*row)
-    return counts
+    return _scan_all(LineFile(find_rows(source)), encoder)[0]
 
 
 def scan(lines: Iterable[Line], encoder: ExampleEncoder | None) -> Iterator[ScannedRow]:
     """Type every row and say what becomes of it; raises InputError for a row that is no training row."""
-    chunk: list[ScannedRow] = []
-    for line in lines:
-        chunk.append(_read_row(line))
-        if len(chunk) == _SCANNED_TOGETHER:
-            yield from _measure(chunk, encoder)
-            chunk.clear()
-    yield from _measure(chunk, encoder)
+    rows = map(_read_row, lines)
+    while chunk := list(itertools.islice(rows, _SCANNED_TOGETHER)):
+        yield from _measure(chunk, encoder)
 
 
 def _read_row(line: Line) -> ScannedRow:
@@ -131,9 +204,11 @@ class TrainingRows:
         fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
         kept = cache_folder() / "training-rows" / f"{fingerprint}.json"
         if not kept.is_file():
-            write_text(kept, dump_json(_scan_all(lines, encoder)))
+            scanned, skipped = _scan_all(lines, encoder)
+            write_text(kept, dump_json({"skipped": skipped, "counts": vars(scanned)}))
         found = read_json(kept)
-        rows = cls(lines, fingerprint, found["skipped"], RowCounts.from_record(found["counts"]))
+        counts = {name: Counter(value) if isinstance(value, dict) else value for name, value in found["counts"].items()}
+        rows = cls(lines, fingerprint, found["skipped"], RowCounts(**counts))
         if not rows:
             states = ", ".join(f"{count} {state}" for state, count in rows.counts.states.items())
             raise InputError(f"{source}: no row can be trained on (found: {states})")
@@ -146,14 +221,15 @@ class TrainingRows:
         return _parse(self.lines[self.places[row]])
 
 
-def _scan_all(lines: LineFile, encoder: ExampleEncoder) -> Record:
+def _scan_all(lines: LineFile, encoder: ExampleEncoder | None) -> tuple[RowCounts, list[int]]:
+    """What the rows are, and the numbers of those that are skipped."""
     counts = RowCounts()
     skipped: list[int] = []
     for number, row in enumerate(scan(lines, encoder)):
         counts.add(*row)
         if row.state not in (RowState.OK, RowState.SHORTENED):
             skipped.append(number)
-    return {"skipped": skipped, "counts": vars(counts)}
+    return counts, skipped
 
 
 def find_rows(source: str) -> Path:

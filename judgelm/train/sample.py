@@ -41,12 +41,9 @@ class TrainingSample:
 
         Raises ValueError where a teacher judgement has no scores.
         """
-        with_reference = self.judgement_with_reference
+        other = self.judgement_with_reference
         return TrainingSample(
-            self.sample.swapped(),
-            self.judgement.swapped(),
-            self.reference,
-            with_reference.swapped() if with_reference else None,
+            self.sample.swapped(), self.judgement.swapped(), self.reference, other.swapped() if other else None
         )
 
     @property

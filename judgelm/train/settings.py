@@ -135,19 +135,15 @@ def _of_training(training: TrainingArguments) -> Checks:
     yield longest < 1, f"--model_max_length: expected a whole number from 1 on, found {longest}"
     yield (
         training.n_gpu > 1,
-        (
-            f"this process sees {training.n_gpu} GPUs: start one process for each with torchrun --nproc_per_node"
-            f" {training.n_gpu}, or show it one GPU with CUDA_VISIBLE_DEVICES"
-        ),
+        f"this process sees {training.n_gpu} GPUs: start one process for each with torchrun --nproc_per_node"
+        f" {training.n_gpu}, or show it one GPU with CUDA_VISIBLE_DEVICES",
     )
     smoothed = bool(training.label_smoothing_factor)
     yield smoothed, "--label_smoothing_factor: a judge is trained without label smoothing"
     yield (
         training.train_sampling_strategy not in ("random", "sequential"),
-        (
-            f"--train_sampling_strategy {training.train_sampling_strategy}: expected random (drawn by --seed) or"
-            " sequential (the order of the file); --packing has no padding in either"
-        ),
+        f"--train_sampling_strategy {training.train_sampling_strategy}: expected random (drawn by --seed) or"
+        " sequential (the order of the file); --packing has no padding in either",
     )
     for name, least in _LEAST.items():
         found = getattr(training, name)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import set_seed
 
 from judgelm.errors import InputError, one_line
@@ -19,12 +18,11 @@ from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.loading import load_tokenizer
 from judgelm.train import fsdp
 from judgelm.train.arguments import Settings
-from judgelm.train.augmentation import Augmentation
 from judgelm.train.card import write_card
 from judgelm.train.checkpoint import SETTINGS, check_same, find_checkpoint
 from judgelm.train.collator import Collator
 from judgelm.train.encoder import ExampleEncoder
-from judgelm.train.examples import JudgeDataset, pretokenize
+from judgelm.train.examples import Augmentation, JudgeDataset, pretokenize
 from judgelm.train.model import (
     choose_attention,
     configure,
@@ -132,18 +130,21 @@ def _read(source: str, settings: Settings, encoder: ExampleEncoder, augmentation
 
 
 def _make_trainer(
-    settings: Settings, folder: ModelFolder, model: nn.Module, train_set: JudgeDataset, eval_set: JudgeDataset | None
+    settings: Settings, folder: ModelFolder, model: Any, train_set: JudgeDataset, eval_set: JudgeDataset | None
 ) -> JudgeTrainer:
     args, tokenizer = settings.training, train_set.encoder.tokenizer
+    inner: Any = model if settings.lora is None else model.get_base_model()
+    narrow = "logits_to_keep" in inspect.signature(inner.forward).parameters
     # its loader processes are forked after the tokenizer has run
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
+        pad = find_padding(model, tokenizer, folder)
         trainer = JudgeTrainer(
             model=model,
             args=args,
             train_dataset=train_set,
             eval_dataset=eval_set,
-            data_collator=_make_collator(settings, model, tokenizer, folder),
+            data_collator=Collator(pad, settings.data.packing, narrow, settings.data.score_loss_weight),
             processing_class=tokenizer,
         )
         check_optimizer(args, model)
@@ -153,16 +154,6 @@ def _make_trainer(
         fsdp.check_not_needed(args)
         _say("note: --fsdp has no effect without a GPU: every process holds the whole model")
     return trainer
-
-
-def _make_collator(settings: Settings, model: Any, tokenizer: Any, folder: ModelFolder) -> Collator:
-    inner = model.get_base_model() if settings.lora is not None else model
-    return Collator(
-        pad=find_padding(model, tokenizer, folder),
-        packing=settings.data.packing,
-        narrow="logits_to_keep" in inspect.signature(inner.forward).parameters,
-        score_weight=settings.data.score_loss_weight,
-    )
 
 
 def _identify(settings: Settings, rows: str, model: str) -> Record:

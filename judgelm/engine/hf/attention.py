@@ -67,8 +67,6 @@ class KeyValues:
 
     def keep(self, slots: Sequence[int]) -> None:
         """Drop the other slots; those that are kept move together, in this order."""
-        if list(slots) == list(range(len(self.lengths))):
-            return
         moves = [(to, slot) for to, slot in enumerate(slots) if to != slot]
         self.lengths = [self.lengths[slot] for slot in slots]
         # memory that is there already is taken up again: to touch new memory takes longer than to fill it
@@ -104,7 +102,6 @@ class PromptPass(Pass):
             self.longest = max(lengths)
 
     def attend(self, layer: int, query: Queries, key: Keys, value: Values) -> Attended:
-        """See `Pass.attend`."""
         output = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
         for segment in self.tree.segments:
             own = slice(segment.begin, segment.end)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
+from judgelm.engine.context import ContextEngine
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.row import Row
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 class RunningBatch(ABC):
@@ -23,23 +24,14 @@ class RunningBatch(ABC):
     `join` is the prefill of new rows, `step` decodes a token of each. Rows that have finished are no longer in `rows`.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        eos: Sequence[int],
-        pieces: Callable[[], dict[int, str]],
-        rope: LengthRope,
-    ) -> None:
+    mixed = True
+
+    def __init__(self, model: PreTrainedModel, engine: ContextEngine, rope: LengthRope) -> None:
         self.model = model
-        self.tokenizer = tokenizer
-        self.eos = eos
-        self.pieces = pieces
+        self.engine = engine
         self.rope = rope
         self.rows: list[Row] = []
         self.device = model.get_input_embeddings().weight.device
-
-    mixed = True
 
     @torch.inference_mode()
     def join(self, rows: Sequence[Row]) -> None:
@@ -82,13 +74,13 @@ class RunningBatch(ABC):
 
     def _choose(self, logits: Float[Tensor, "B V"], rows: Sequence[Row]) -> None:
         for index, row in enumerate(rows):
-            allowed = row.allowed(self.pieces)
+            allowed = row.allowed(self.engine.pieces)
             if allowed is not None:
                 kept = logits[index, allowed]
                 logits[index] = float("-inf")
                 logits[index, allowed] = kept
         for row, token in zip(rows, choose_tokens(logits, rows), strict=True):
-            row.add(token, self.eos, self.tokenizer)
+            row.add(token, self.engine.eos, self.engine.tokenizer)
 
     def _keep(self, rows: Sequence[Row]) -> None:
         kept = [index for index, row in enumerate(rows) if row.generation is None]

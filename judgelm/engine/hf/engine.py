@@ -49,12 +49,10 @@ class HFEngine(ContextEngine):
     """
 
     def __init__(
-        self,
-        model: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        batch_tokens: int | None = None,
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
     ) -> None:
-        super().__init__(tokenizer, find_context_length(model.config))
+        eos = find_eos_ids(model.generation_config, tokenizer)
+        super().__init__(tokenizer, find_context_length(model.config), eos)
         self.model = model
         self.batch_tokens = batch_tokens
         self.packs = use_packed_attention(model, self.context_length)
@@ -73,22 +71,15 @@ class HFEngine(ContextEngine):
         self.rope = LengthRope(model)
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
-        self._eos = find_eos_ids(model.generation_config, tokenizer)
 
     def generate(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        done: Collection[str] = (),
-        on_text: OnText | None = None,
+        self, requests: Sequence[Request], sampling: Sampling, *, done: Collection[str] = (), on_text: OnText = None
     ) -> Iterator[Generation]:
         """See `Engine.generate`. Out of memory halves the batch and goes on, with a warning."""
         if all(request.key in done for request in requests):
             return
-        store, self._spare = self._spare, None
         room = self.room()
-        schedule = self.schedule(room, store=store)
+        schedule = self.schedule(room)
         schedule.waiting.extend(self.start(request, sampling) for request in self._in_order(requests))
         while schedule.waiting or schedule.batch.rows:
             for row in schedule.advance(schedule.admit()):
@@ -155,11 +146,10 @@ class HFEngine(ContextEngine):
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
             waiting.extendleft(reversed(chunk))
 
-    def schedule(self, room: Room, fair: bool = False, store: KeyValues | None = None) -> Schedule:
-        """An empty schedule; its first batch keeps keys and values in `store`, if one is given."""
+    def schedule(self, room: Room, fair: bool = False) -> Schedule:
+        """An empty schedule."""
         mixed = self.can_mix and (fair or self.packs)
-        stores = [] if store is None else [store]
-        return Schedule(lambda: self.open_batch(mixed, stores.pop() if stores else None), room, mixed, fair)
+        return Schedule(lambda: self.open_batch(mixed), room, fair)
 
     def room(self) -> Room:
         """How much this machine takes at once."""
@@ -171,9 +161,9 @@ class HFEngine(ContextEngine):
 
     def _tokens_in_memory(self) -> int:
         """How many tokens' keys and values there is memory for."""
-        config = self.model.config.get_text_config()
         if not self.packs:
             return _BATCH_TOKENS
+        config = self.model.config.get_text_config()
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         per_token: int = 2 * config.num_hidden_layers * heads * width * self.model.dtype.itemsize
@@ -185,9 +175,9 @@ class HFEngine(ContextEngine):
         free = int(total * 0.8 - self.model.get_memory_footprint())
         return max(self.context_length, free // 2 // per_token)
 
-    def open_batch(self, mixed: bool = False, store: KeyValues | None = None) -> RunningBatch:
+    def open_batch(self, mixed: bool = False) -> RunningBatch:
         """An empty batch; `mixed` where rows are to join while others run."""
-        parts = (self.model, self.tokenizer, self._eos, self.pieces, self.rope)
-        if self.packs:
-            return PackedBatch(*parts, store=store or KeyValues())
-        return PaddedBatch(*parts, mixed=mixed)
+        if not self.packs:
+            return PaddedBatch(self.model, self, self.rope, mixed=mixed)
+        store, self._spare = self._spare or KeyValues(), None
+        return PackedBatch(self.model, self, self.rope, store=store)

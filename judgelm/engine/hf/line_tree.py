@@ -27,7 +27,6 @@ class LineTree:
     """
 
     def __init__(self, lines: Sequence[tuple[int, ...]]) -> None:
-        self.lines = lines
         begun = {line[:length] for line in lines for length in range(1, len(line))}
         self.nodes = sorted(begun, key=lambda node: (len(node), node))
         """[N], the tokens that lead to each node, itself included; what leads to a node stands before it"""

@@ -164,21 +164,18 @@ class PackedBatch(RunningBatch):
 
     def _choose(self, logits: Float[Tensor, "B V"], rows: Sequence[Row]) -> None:
         super()._choose(logits, rows)
+        engine = self.engine
         for row in rows:
             # a token without an alternative need not be computed
-            while row.generation is None and (allowed := row.allowed(self.pieces)) is not None and len(allowed) == 1:
+            while row.generation is None and (allowed := row.allowed(engine.pieces)) is not None and len(allowed) == 1:
                 if row.sampling.temperature > 0:
                     row.random.random()
-                row.add(allowed[0], self.eos, self.tokenizer)
+                row.add(allowed[0], engine.eos, engine.tokenizer)
 
     def _drop(self, kept: Sequence[int]) -> list[int]:
         # the last ones fill the gaps, so that few move
-        order = list(kept)
-        last = [index for index in order if index >= len(order)]
-        stay = [index for index in order if index < len(order)]
-        gaps = sorted(set(range(len(order))) - set(stay))
-        placed = dict(zip(gaps, last, strict=True))
-        order = [placed.get(index, index) for index in range(len(order))]
+        last = (index for index in kept if index >= len(kept))
+        order = [index if index in kept else next(last) for index in range(len(kept))]
         self.store.keep(order)
         return order
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -43,8 +44,8 @@ class PaddedBatch(RunningBatch):
         length = max(map(len, prompts))
         # hidden by the mask, but read
         rows_of_embedding = self.model.get_input_embeddings().weight.shape[0]
-        pad = next((token for token in self.eos if token < rows_of_embedding), 0)
-        input_ids = torch.tensor([[pad] * (length - len(ids)) + ids for ids in prompts], device=self.device)
+        filler = next((token for token in self.engine.eos if token < rows_of_embedding), 0)
+        input_ids = torch.tensor([[filler] * (length - len(ids)) + ids for ids in prompts], device=self.device)
         mask = torch.tensor([[0] * (length - len(ids)) + [1] * len(ids) for ids in prompts], device=self.device)
         cache = DynamicCache() if self.mixed else DynamicCache(config=self.model.config)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -141,10 +142,5 @@ def _put_together(
 
 
 def _to_length(tensor: Tensor, length: int, dim: int) -> Tensor:
-    """Padding added or taken away on the left of `dim`."""
-    missing = length - tensor.shape[dim]
-    if missing <= 0:
-        return tensor.narrow(dim, -missing, length)
-    shape = list(tensor.shape)
-    shape[dim] = missing
-    return torch.cat([tensor.new_zeros(shape), tensor], dim=dim)
+    """Padding added or taken away on the left of `dim`, which counts from the last one, -1."""
+    return pad(tensor, (0, 0) * (-dim - 1) + (length - tensor.shape[dim], 0))

@@ -36,14 +36,12 @@ class Schedule:
     """Rows on their way through a model.
 
     Args:
-        can_mix: rows may join while others run.
         fair: rows that run get a token after each prefill; else all there is room for is read first.
     """
 
-    def __init__(self, open_batch: Callable[[], RunningBatch], room: Room, can_mix: bool, fair: bool = False) -> None:
+    def __init__(self, open_batch: Callable[[], RunningBatch], room: Room, fair: bool = False) -> None:
         self.open_batch = open_batch
         self.room = room
-        self.can_mix = can_mix
         self.fair = fair
         self.waiting: deque[Row] = deque()
         self.batch = open_batch()
@@ -51,12 +49,10 @@ class Schedule:
     def admit(self) -> list[Row]:
         """Take those at the head of the queue for whom there is room; one at least where nothing runs."""
         sizes = [_size(row) for row in self.batch.rows]
-        if sizes and not self.can_mix:
+        if sizes and not self.batch.mixed:
             return []
-        room = self.room
+        room, tokens, full = self.room, 0, False
         joining: list[Row] = []
-        tokens = 0
-        full = False
         while self.waiting and not full:
             row = self.waiting[0]
             tokens += len(row.input_ids)
@@ -114,12 +110,10 @@ class Schedule:
     def _start_again(self, rows: list[Row]) -> None:
         self.clear()
         if len(rows) == 1:
-            row = rows[0]
-            row.finish("", "out_of_memory")
-            length = len(row.request.input_ids)
-            warnings.warn(
-                f"out of memory with question_id {row.request.seed_key} alone ({length} tokens)", stacklevel=3
-            )
+            request = rows[0].request
+            rows[0].finish("", "out_of_memory")
+            message = f"out of memory with question_id {request.seed_key} alone ({len(request.input_ids)} tokens)"
+            warnings.warn(message, stacklevel=3)
             return
         most = max(1, len(rows) * max(_size(row) for row in rows) // 2)
         self.room = replace(self.room, tokens=most, prefill=min(self.room.prefill, most))

@@ -14,12 +14,11 @@ import httpx
 
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, cut_at
-from judgelm.engine.openai.replies import continue_prompt, score_end
 from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, in_background, way_out
-from judgelm.engine.openai.responses import Answer, Refusal
+from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, score_end
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, one_line
-from judgelm.prompt import render_followup, render_prompt
+from judgelm.prompt import Turns, render_followup, render_prompt
 from judgelm.sample import Sample
 from judgelm.score_lines import text_begin
 
@@ -57,7 +56,7 @@ class OpenAIEngine:
     def __init__(self, server: Server, retries: Retries = PATIENT) -> None:
         self.server = server
         self._sender = Sender(server, retries)
-        self.description: dict[str, str | int | float] = {
+        self.description: dict[str, Any] = {
             "engine": "openai",
             "base_url": server.base_url,
             "api": server.api,
@@ -77,13 +76,7 @@ class OpenAIEngine:
         return EncodedPrompt(render_prompt(sample, task), [], None)
 
     def fit_followup(
-        self,
-        sample: Sample,
-        task: str,
-        judgement: str,
-        turns: Sequence[tuple[str, str]],
-        question: str,
-        max_new_tokens: int,
+        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
     ) -> EncodedPrompt:
         """The prompt of a further question as it is; see `Engine.fit_followup`."""
         return EncodedPrompt(render_followup(render_prompt(sample, task), judgement, turns, question), [], None)
@@ -93,12 +86,7 @@ class OpenAIEngine:
         raise InputError("--scoring expected needs a model in this process: a server does not give all probabilities")
 
     def generate(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        done: Collection[str] = (),
-        on_text: OnText | None = None,
+        self, requests: Sequence[Request], sampling: Sampling, *, done: Collection[str] = (), on_text: OnText = None
     ) -> Iterator[Generation]:
         """See `Engine.generate`. Closing the iterator cancels what is under way.
 
@@ -127,7 +115,7 @@ class OpenAIEngine:
             raise InputError(self._explain_nothing(unsure))
         yield from self._release(unsure, sampling, on_text)
 
-    def _release(self, found: Sequence[Answered], sampling: Sampling, on_text: OnText | None) -> Iterator[Generation]:
+    def _release(self, found: Sequence[Answered], sampling: Sampling, on_text: OnText) -> Iterator[Generation]:
         for request, outcome in found:
             generation = self._finish(request, outcome, sampling)
             if on_text is not None:
@@ -231,14 +219,12 @@ class OpenAIEngine:
         return cut_at(text, sampling.stop, end)
 
     def _count(self, outcome: Answer | Refusal) -> None:
-        prompt_tokens = int(self.description["prompt_tokens"]) + outcome.num_prompt_tokens
-        generated_tokens = int(self.description["generated_tokens"]) + outcome.num_tokens
-        self.description |= {"prompt_tokens": prompt_tokens, "generated_tokens": generated_tokens}
-        self.description["thoughts_left_out"] = int(self.description["thoughts_left_out"]) + (
-            isinstance(outcome, Answer) and outcome.reasoned
-        )
+        counts = self.description
+        counts["prompt_tokens"] += outcome.num_prompt_tokens
+        counts["generated_tokens"] += outcome.num_tokens
+        counts["thoughts_left_out"] += isinstance(outcome, Answer) and outcome.reasoned
         if self.server.prices:
-            self.description["cost"] = cost(prompt_tokens, generated_tokens, self.server.prices)
+            counts["cost"] = cost(counts["prompt_tokens"], counts["generated_tokens"], self.server.prices)
 
     def _explain_nothing(self, found: Sequence[Answered]) -> str:
         url, (_, last) = self.server.base_url, found[-1]

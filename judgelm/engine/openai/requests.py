@@ -56,21 +56,6 @@ PATIENT = Retries()
 """about a minute in all, twice that at most"""
 
 
-class Pace:
-    """Spaces requests evenly, so that no minute sees more of them than is allowed."""
-
-    def __init__(self, per_minute: float | None) -> None:
-        self._interval_s = 60 / per_minute if per_minute else 0.0
-        self._next_s = 0.0
-
-    async def turn(self) -> None:
-        """Wait until the next request may leave."""
-        now = time.monotonic()
-        leaves = max(now, self._next_s)
-        self._next_s = leaves + self._interval_s
-        await asyncio.sleep(leaves - now)
-
-
 def in_background(produce: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[T, None, None]:
     """What a coroutine hands to its argument, as it comes. Closing the iterator cancels the coroutine.
 
@@ -111,7 +96,8 @@ class Sender:
         self.server = server
         self.retries = retries
         self.num_answers = 0
-        self._pace = Pace(server.requests_per_minute)
+        self._interval_s = 60 / server.requests_per_minute if server.requests_per_minute else 0.0
+        self._next_s = 0.0
         self._rng = random.Random()
         self._troubled = False
 
@@ -132,11 +118,18 @@ class Sender:
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise InputError(f"the proxy that the environment names cannot be used: {one_line(str(error))}") from None
 
+    async def _turn(self) -> None:
+        """Wait until the next request may leave: evenly, so that no minute sees more of them than is allowed."""
+        now = time.monotonic()
+        leaves = max(now, self._next_s)
+        self._next_s = leaves + self._interval_s
+        await asyncio.sleep(leaves - now)
+
     async def send(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Answer | Refusal:
         """Try until there is an answer. Raises InputError where none is to be had."""
         num_before, attempt = 0, 1
         while True:
-            await self._pace.turn()
+            await self._turn()
             outcome = await self._try(client, body)
             if isinstance(outcome, End):
                 raise InputError(self._explain(outcome))
@@ -148,8 +141,14 @@ class Sender:
             num_before = self.num_answers if attempt == 1 else num_before
             others = self.num_answers > num_before
             if attempt >= self._most_attempts(outcome, others):
-                return self._give_up(outcome, attempt, others)
-            self._warn(outcome)
+                if outcome.kind == "away" and not others:
+                    reason = f"no answer in {attempt} attempts ({outcome.reason}); {KEPT}"
+                    raise InputError(f"{self.server.base_url}: {reason}")
+                return Refusal(f"{outcome.reason}, {attempt} times", "prompt" if others else "failed")
+            if not self._troubled:
+                # once, not for each of the prompts that wait
+                log.warning("%s: %s; trying again", self.server.base_url, outcome.reason)
+            self._troubled = True
             await asyncio.sleep(self.retries.wait_s(attempt, outcome.retry_after_s, self._rng))
             attempt += 1
 
@@ -158,11 +157,6 @@ class Sender:
         if fault.kind == "unusable":
             return min(most, _UNUSABLE_ATTEMPTS)
         return most * _BUSY_ROUNDS if fault.kind == "away" and others else most
-
-    def _give_up(self, fault: Fault, times: int, others: bool) -> Refusal:
-        if fault.kind != "away" or others:
-            return Refusal(f"{fault.reason}, {times} times", "prompt" if others else "failed")
-        raise InputError(f"{self.server.base_url}: no answer in {times} attempts ({fault.reason}); {KEPT}")
 
     async def _try(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> Answer | Refusal | Fault | End:
         try:
@@ -191,12 +185,6 @@ class Sender:
                     return None
         headers = {name: value for name, value in response.headers.items() if name == "retry-after"}
         return httpx.Response(response.status_code, headers=headers, content=b"".join(parts))
-
-    def _warn(self, fault: Fault) -> None:
-        """Say it once, not for each of the prompts that wait."""
-        if not self._troubled:
-            log.warning("%s: %s; trying again", self.server.base_url, fault.reason)
-        self._troubled = True
 
     def _explain(self, end: End) -> str:
         url = self.server.base_url

@@ -1,4 +1,4 @@
-"""What a server of OpenAI's API says: an answer, a refusal, a fault that may pass, or the end."""
+"""What a server of OpenAI's API says: an answer, as what follows the prompt, a refusal, a passing fault, or the end."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any, Literal
 
 import httpx
 
-from judgelm.engine.interface import FinishReason
+from judgelm.engine.interface import FinishReason, Request
 from judgelm.engine.openai.server import Api
+from judgelm.judgement import Judgement
+from judgelm.score_lines import find_score_line, thoughts_end
 
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]+)?")
 _CONTEXT = re.compile(
@@ -181,8 +183,7 @@ def _read_text(content: Any) -> str | None:
     if isinstance(content, dict):
         content = [content]
     if isinstance(content, list):
-        parts = [part if isinstance(part, str) else _part_text(part) for part in content]
-        texts = [part for part in parts if part is not None]
+        texts = [text for part in content if (text := _part_text(part)) is not None]
         content = "".join(texts) if texts else None
     if not isinstance(content, str):
         return None
@@ -190,10 +191,9 @@ def _read_text(content: Any) -> str | None:
 
 
 def _part_text(part: Any) -> str | None:
-    if not isinstance(part, dict) or part.get("type", "text") not in ("text", "output_text"):
-        return None
-    text = part.get("text")
-    return text if isinstance(text, str) else None
+    if isinstance(part, dict) and part.get("type", "text") in ("text", "output_text"):
+        part = part.get("text")
+    return part if isinstance(part, str) else None
 
 
 def _has_part(content: Any, kind: str) -> bool:
@@ -220,10 +220,31 @@ def _read_error(body: Any, name: str | None = None) -> _Error | None:
         return None
     message = found.get("message") or found.get("detail") or "an error without a message"
     codes = [found.get(field) for field in ("code", "type")]
-    status = next((_status_of(code) for code in codes if _status_of(code) is not None), None)
+    status = next((number for number in map(_read_count, codes) if 400 <= number < 600), None)
     return _Error(str(message), " ".join(str(code) for code in codes if code is not None), status)
 
 
-def _status_of(code: Any) -> int | None:
-    found = _read_count(code)
-    return found if 400 <= found < 600 else None
+def continue_prompt(text: str, request: Request) -> str:
+    """A chat's answer as if it continued the prompt; see `OpenAIEngine`."""
+    prefill = request.prefill
+    begun = text.lstrip()
+    if not prefill or not begun:
+        return begun if prefill else text
+    whole = Judgement.parse(begun, request.num_answers)
+    if whole.scores is not None and begun.startswith(prefill):
+        return begun.removeprefix(prefill)
+    # servers strip the space in front of an answer
+    visible = begun[thoughts_end(begun) or 0 :].lstrip()
+    for more in (f" {begun}", f" {visible}", f"\n{visible}"):
+        read = Judgement.parse(prefill + more, request.num_answers).scores
+        if read is not None and read[0] == float(prefill):
+            return more
+    if whole.scores is not None and whole.scores[0] == float(prefill):
+        return ", ".join(["", *(f"{score:g}" for score in whole.scores[1:])]) + f"\n{whole.reasons}"
+    return f" {visible}"
+
+
+def score_end(text: str, request: Request) -> int | None:
+    """Where the scores end in what follows the prompt; None where there are none."""
+    line = find_score_line(request.prefill + text, request.num_answers)
+    return None if line is None else max(0, line.end - len(request.prefill))
