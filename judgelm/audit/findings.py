@@ -76,8 +76,8 @@ def measure(name: str, evidence: Evidence) -> Finding:
         verdict = "unclear"
     size = {sample.question_id: abs(value) if check.two_sided else value for sample, value in known}
     most = sorted((one for one in size if size[one] > check.threshold), key=lambda one: -size[one])
-    note = "; ".join(notes) or None
-    return finding(effect=Rate.of(effect), verdict=verdict, note=note, examples=most[:NUM_EXAMPLES])
+    told = "; ".join(notes) or None
+    return finding(effect=Rate.of(effect), verdict=verdict, note=told, examples=most[:NUM_EXAMPLES])
 
 
 def judge_effect(effect: Estimate, check: Check) -> CheckVerdict:

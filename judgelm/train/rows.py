@@ -207,7 +207,9 @@ class TrainingRows:
             scanned, skipped = _scan_all(lines, encoder)
             write_text(kept, dump_json({"skipped": skipped, "counts": vars(scanned)}))
         found = read_json(kept)
-        counts = {name: Counter(value) if isinstance(value, dict) else value for name, value in found["counts"].items()}
+        counts: dict[str, Any] = {
+            name: Counter(value) if isinstance(value, dict) else value for name, value in found["counts"].items()
+        }
         rows = cls(lines, fingerprint, found["skipped"], RowCounts(**counts))
         if not rows:
             states = ", ".join(f"{count} {state}" for state, count in rows.counts.states.items())
