@@ -33,15 +33,16 @@ install_import_hook(SHAPES_CHECKED, "beartype.beartype")
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
-LONGEST_FIRST = (
+MANY_PROCESSES = (
     "test_training.py",
     "test_cluster.py",
     "test_page.py",
-    "test_tiny.py",
-    "test_commands.py",
     "test_launch.py",
-    "test_docs.py",
+    "test_page_server.py",
+    "test_serve.py",
 )
+"""files whose tests start many processes: one after the other, as two at once take each other's memory and time"""
+LONGEST_FIRST = (*MANY_PROCESSES, "test_tiny.py", "test_commands.py", "test_audit.py", "test_run.py", "test_docs.py")
 """files of minutes: begun last, one process would be left with them alone"""
 SLOW = {
     "test_training.py": (
@@ -73,6 +74,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.name.partition("[")[0] in SLOW.get(item.path.name, ()):
             item.add_marker(pytest.mark.slow)
+        # what a process of the tests takes as one: tests of a file share its servers
+        name = "many processes" if item.path.name in MANY_PROCESSES else item.path.name
+        item.add_marker(pytest.mark.xdist_group(name))
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
