@@ -57,6 +57,8 @@ SLOW = {
         "test_two_replicas_of_the_published_script_give_the_bytes_of_one",
         "test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double",
         "test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on",
+        "test_a_model_that_no_replica_can_load_is_told_in_one_line",
+        "test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process",
         "test_replicas_that_are_lost_again_and_again_end_the_run",
     ),
     "test_commands.py": ("test_shell_scripts_run_with_their_paths_as_variables",),
@@ -65,11 +67,17 @@ SLOW = {
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
     ),
     "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
-    "test_tiny.py": ("test_two_processes_that_start_at_once_share_one_conversion",),
+    "test_run.py": ("test_runs_ended_at_random_points_resume_to_the_same_bytes",),
+    "test_tiny.py": (
+        "test_two_processes_that_start_at_once_share_one_conversion",
+        "test_batch_equals_one_by_one_with_the_real_model",
+    ),
 }
 """tests above 20 seconds, by `scripts/test --durations 40` on two cores"""
 
 
+# before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.name.partition("[")[0] in SLOW.get(item.path.name, ()):
