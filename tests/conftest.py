@@ -67,6 +67,7 @@ SLOW = {
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
     ),
     "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
+    "test_page.py": ("test_each_tab_judges_its_example",),
     "test_run.py": ("test_runs_ended_at_random_points_resume_to_the_same_bytes",),
     "test_tiny.py": (
         "test_two_processes_that_start_at_once_share_one_conversion",
