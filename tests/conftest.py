@@ -67,14 +67,20 @@ SLOW = {
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
     ),
     "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
-    "test_page.py": ("test_each_tab_judges_its_example",),
+    "test_page.py": (
+        "test_each_tab_judges_its_example",
+        "test_no_label_runs_under_its_copy_button",
+        "test_a_file_is_checked_judged_and_measured",
+        "test_a_file_that_is_stopped_gives_what_was_judged",
+        "test_the_page_fits_a_phone_and_a_dark_room",
+    ),
     "test_run.py": ("test_runs_ended_at_random_points_resume_to_the_same_bytes",),
     "test_tiny.py": (
         "test_two_processes_that_start_at_once_share_one_conversion",
         "test_batch_equals_one_by_one_with_the_real_model",
     ),
 }
-"""tests above 20 seconds, by `scripts/test --durations 40` on two cores"""
+"""tests above 20 seconds, by `scripts/test --durations 40` on two cores, or far above a minute where memory is slow"""
 
 
 # before xdist reads the groups

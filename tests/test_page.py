@@ -266,9 +266,9 @@ def test_a_judgement_streams_and_stop_ends_it(visit: Callable[..., Visitor], ser
     visitor.click("both")
     begin_a_long_one(visitor)
     first = visitor.value("judge-forward")
-    visitor.until(lambda: len(visitor.value("judge-forward")) > len(first), 10)
+    visitor.until(lambda: len(visitor.value("judge-forward")) > len(first))
     visitor.click("judge-stop")
-    visitor.until(lambda: queued(servers.random) == 0, 10)
+    visitor.until(lambda: queued(servers.random) == 0)
 
 
 def test_the_page_closed_ends_a_generation(visit: Callable[..., Visitor], servers: Stack) -> None:
