@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import PATIENCE_S, build_model, make_samples, train_byte_tokenizer
 from serving import HTTP, served
-from test_attacks import controller, said
+from test_strange_workers import controller, said
 
 from judgelm.encoding import encode, encode_prompt
 from judgelm.errors import InputError
