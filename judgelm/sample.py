@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def question_key(question: str) -> str:
     return " ".join(question.split()).casefold()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Sample:
     """One question and the answers to be judged; `answers[0]` is Assistant 1.
 
@@ -33,8 +33,22 @@ class Sample:
     reference: str | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "answers", tuple(self.answers))
+    def __init__(
+        self,
+        question_id: int | str,
+        question: str,
+        answers: Sequence[str],
+        reference: str | None = None,
+        record: Mapping[str, Any] | None = None,
+    ) -> None:
+        for name, value in (
+            ("question_id", question_id),
+            ("question", question),
+            ("answers", tuple(answers)),
+            ("reference", reference),
+            ("record", {} if record is None else record),
+        ):
+            object.__setattr__(self, name, value)
         if not 2 <= len(self.answers) <= MAX_ANSWERS:
             raise ValueError(f"a sample has 2 to {MAX_ANSWERS} answers, found {len(self.answers)}")
         texts = {"question": self.question, **{f"answer {k}": a for k, a in enumerate(self.answers, start=1)}}
