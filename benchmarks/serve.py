@@ -194,7 +194,8 @@ def load(prompts: list[str], requests: int, clients: int, folder: Path, dtype: s
             expected = {prompt: answer.text for prompt, answer in zip(prompts, alone, strict=True)}
             memory = []
             chosen = [prompts[k % len(prompts)] for k in range(requests)]
-            answers, seconds = [], 0.0
+            answers: list[Any] = []
+            seconds = 0.0
             for part in range(0, requests, 100):
                 some, took = asyncio.run(all_of(ask_api, api, chosen[part : part + 100], clients))
                 answers, seconds = answers + some, seconds + took

@@ -88,7 +88,7 @@ def worker(connection: Connection, way: str) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(**batch, use_cache=False).logits
         loss = judgement_loss(logits, labels)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
         seconds = time.perf_counter() - start

@@ -45,7 +45,7 @@ def published(model: str, dtype: str, mode: str) -> Way:
 
     loaded, tokenizer = load(model, dtype)
 
-    class Stop(StoppingCriteria):
+    class Stop(StoppingCriteria):  # type: ignore[misc]
         def __init__(self, start: int) -> None:
             self.start = start
 

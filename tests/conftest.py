@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
+from judgelm.encoding import EncodedPrompt
 from judgelm.prompt import render_prompt
 from judgelm.sample import Sample
 
@@ -114,6 +115,25 @@ def make_samples(count: int, words: int = 12) -> list[Sample]:
         )
         for k in range(count)
     ]
+
+
+class FakeEngine:
+    """What an engine has and a judge never calls in this test raises; the rest is written by who inherits."""
+
+    block = 2
+    description: Mapping[str, Any] = {"engine": "fake"}
+
+    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+        return EncodedPrompt(render_prompt(sample, task), [], None)
+
+    def fit_followup(self, *_: Any) -> EncodedPrompt:
+        raise NotImplementedError
+
+    def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Any:
+        raise NotImplementedError
+
+    def score(self, requests: Any, lines: Sequence[str]) -> Any:
+        raise NotImplementedError
 
 
 def write_jsonl(path: Path, records: Sequence[dict[str, Any]]) -> Path:

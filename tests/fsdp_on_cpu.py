@@ -54,7 +54,7 @@ def die_at(step: int) -> None:
         init(self, *args, **settings)
         self.add_callback(Die())
 
-    JudgeTrainer.__init__ = with_end
+    JudgeTrainer.__init__ = with_end  # type: ignore[method-assign]
 
 
 def report_on(folder: Path) -> None:

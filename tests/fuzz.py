@@ -38,7 +38,7 @@ from judgelm import cli
 from judgelm.answers import write_judgelm_samples, write_mmvet_samples
 from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES
-from judgelm.engine.openai.responses import read_response
+from judgelm.engine.openai.responses import Answer, read_response
 from judgelm.errors import InputError, one_line
 from judgelm.judgement import Judgement, ParseState, published_scores
 
@@ -170,9 +170,9 @@ def replies() -> Made:
         headers = {name: value for name, value in headers.items() if value.isprintable()}
         for api in ("completions", "chat"):
             response = httpx.Response(status, content=content, headers=headers)
-            found = read_response(response, api, one_line)  # type: ignore[arg-type]
+            found = read_response(response, api, one_line)
             assert found is not None
-            if hasattr(found, "text"):
+            if isinstance(found, Answer):
                 assert isinstance(found.text, str)
                 assert 0 <= found.num_tokens < 2**53
 
@@ -298,7 +298,7 @@ def readers() -> Made:
         (at / "teacher.jsonl").write_bytes(data.draw(files(teacher)))
         match data.draw(st.sampled_from(["evaluate", "evaluate", "rank", "report"])):
             case "evaluate":
-                told = data.draw(st.sampled_from([[], ["--teacher", at / "teacher.jsonl"]]))
+                told = data.draw(st.sampled_from([[], ["--teacher", str(at / "teacher.jsonl")]]))
                 code, said = command("evaluate", out, *told, "--output", at / "summary.json")
                 if code == 0:
                     strict_json(at / "summary.json")
@@ -329,12 +329,10 @@ def readers() -> Made:
             path.write_bytes(data.draw(files(answers)))
         (at / "truth.json").write_bytes(data.draw(broken_bytes(json.dumps(data.draw(damaged(truth))).encode())))
         (at / "said.json").write_bytes(data.draw(broken_bytes(json.dumps(data.draw(damaged({"v1_0": "a"}))).encode())))
-        for write in (
-            lambda: write_judgelm_samples([str(path) for path in paths]),
-            lambda: write_mmvet_samples(str(at / "truth.json"), str(at / "said.json")),
-        ):
-            with contextlib.suppress(InputError):
-                strict(Path(write()))
+        with contextlib.suppress(InputError):
+            strict(Path(write_judgelm_samples([str(path) for path in paths])))
+        with contextlib.suppress(InputError):
+            strict(Path(write_mmvet_samples(str(at / "truth.json"), str(at / "said.json"))))
 
     def rows(data: st.DataObject, at: Path) -> None:
         (at / "train.jsonl").write_bytes(data.draw(files([training_record(k) for k in range(3)])))

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from judgelm.encoding import EncodedPrompt
+from conftest import FakeEngine
+
 from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.files import hash_file
 from judgelm.judge.judge import Judge
@@ -31,15 +32,12 @@ from judgelm.samples import read_samples
 ORDERS = ("forward", "reversed")
 
 
-class Prompt:
+class Prompt(FakeEngine):
     """An engine that needs no model."""
 
     def __init__(self) -> None:
         self.description = {"engine": "prompt"}
         self.block = 4
-
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
-        return EncodedPrompt(render_prompt(sample, task), [], None)
 
     def generate(self, requests: Sequence[Request], sampling: Sampling, *, done: Any = (), on_text: Any = None) -> Any:
         return self._write(requests, done)

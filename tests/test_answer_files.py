@@ -30,8 +30,8 @@ def test_answers_as_alpaca_eval_writes_them_are_joined_by_their_questions(tmp_pa
     assert ids[2] == ids[0].replace("/", "-2/")
     turned = make_pairs([str(path) for path in paths[::-1]])
     assert {r["question_id"] for r in turned} == set(ids)
-    rows = [{"instruction": "Name a tree.", "output": True, "generator": 3}]
-    (tmp_path / "m3.json").write_text(json.dumps(rows))
+    odd = [{"instruction": "Name a tree.", "output": True, "generator": 3}]
+    (tmp_path / "m3.json").write_text(json.dumps(odd))
     with pytest.raises(InputError, match=r"m3.json has no answer for question_id [0-9a-f]{12} \(needed by .*m1.json:1"):
         make_pairs([str(paths[0]), str(tmp_path / "m3.json")])
 

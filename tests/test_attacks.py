@@ -119,7 +119,8 @@ def test_a_foreign_host_a_foreign_page_and_another_type_are_refused_before_the_a
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json"):
             assert code_of(post(url, kind=kind)) == (415, "not_json")
         assert app.seen == 0
-        for headers in ({}, {"origin": f"http://{host}", "sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}):
+        own: list[Any] = [{}, {"origin": f"http://{host}", "sec_fetch_site": "same-origin"}, {"sec_fetch_site": "none"}]
+        for headers in own:
             assert post(url, **headers).text == "2"
         assert post(url, kind="Application/JSON; charset=utf-8").text == "2"
         # links from other pages lead here, and a post without a body has no type

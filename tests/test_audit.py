@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_samples, write_jsonl
+from conftest import FakeEngine, make_samples, write_jsonl
 from test_run import judge
 
 from judgelm import Judge, Sample
@@ -100,7 +100,7 @@ JUDGES: dict[str, tuple[Callable[[Seen], Scores], set[str]]] = {
 }
 
 
-class Planted:
+class Planted(FakeEngine):
     """An engine whose judgements follow from what it reads."""
 
     def __init__(self, scores: Callable[[Seen], Scores]) -> None:
@@ -108,9 +108,6 @@ class Planted:
         self.description = {"engine": "planted"}
         self.block = 64
         self.asked = 0
-
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
-        return EncodedPrompt(render_prompt(sample, task), [], None)
 
     def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Any:
         for request in requests:
@@ -369,7 +366,12 @@ def test_the_command_audits_a_model_and_a_second_start_judges_nothing_again(
     questions = write_jsonl(tmp_path / "q.jsonl", [sample.to_record() for sample in make_samples(12)])
     loads = []
     load = Judge.load
-    monkeypatch.setattr(Judge, "load", lambda *args, **settings: loads.append(1) or load(*args, **settings))
+
+    def counted(*args: Any, **settings: Any) -> Judge:
+        loads.append(1)
+        return load(*args, **settings)
+
+    monkeypatch.setattr(Judge, "load", counted)
     skip = ("--skip", "bold", "code", "markers")
     arguments = audit_args(model_folder, questions, tmp_path / "out", "--constrained")
     assert judge([*arguments, *skip]) == 0

@@ -218,7 +218,7 @@ def test_a_vocabulary_that_has_none_of_a_files_words_is_refused_and_one_that_has
     assert read_predictions(path, "number").unparsed == 3
 
 
-VERDICTS = {
+VERDICTS: dict[str, tuple[list[Any], str]] = {
     "sign": ([1, "0", -1], "banana"),
     "number": (["1", "Tie", 2], "3"),
     "from-zero": ([0, 2, 1], "-1"),

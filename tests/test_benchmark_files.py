@@ -24,7 +24,7 @@ from test_run import judge as command
 
 from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark.files import find_files
-from judgelm.benchmark.sets import BENCHMARKS
+from judgelm.benchmark.sets import BENCHMARKS, SHA256
 from judgelm.errors import InputError
 
 
@@ -181,22 +181,22 @@ def test_a_known_file_is_the_one_with_its_digest(home: Any, tmp_path: Path, monk
     kept = tmp_path / "cache" / "benchmarks" / "pandalm" / "testset-v1.json"
     served = write_json(folder / "set.json", [pandalm_row(0, 1, 1, 2)])
     move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
-    monkeypatch.setitem(benchmark_files.SHA256, f"{url}/set.json", "0" * 64)
+    monkeypatch.setitem(SHA256, f"{url}/set.json", "0" * 64)
     with pytest.raises(InputError, match=f"it has sha256 [0-9a-f]{{64}}, expected {'0' * 64}"):
         find_files("pandalm", None)
     assert not kept.exists()
     # what an earlier version has kept is fetched anew where it is another file
     write_json(kept, ["an older one"])
     digest = hashlib.sha256(served.read_bytes()).hexdigest()
-    monkeypatch.setitem(benchmark_files.SHA256, f"{url}/set.json", digest)
+    monkeypatch.setitem(SHA256, f"{url}/set.json", digest)
     assert find_files("pandalm", None)["testset-v1.json"].read_bytes() == served.read_bytes()
 
 
 def test_public_files_are_those_of_a_commit_or_have_no_digest() -> None:
     addresses = [address for benchmark in BENCHMARKS.values() for address in benchmark.homes.values()]
-    assert set(benchmark_files.SHA256) <= set(addresses)
+    assert set(SHA256) <= set(addresses)
     for address in addresses:
-        assert (address in benchmark_files.SHA256) == bool(re.search("/[0-9a-f]{40}/", address))
+        assert (address in SHA256) == bool(re.search("/[0-9a-f]{40}/", address))
 
 
 def test_a_download_waits_for_one_that_runs_and_removes_the_folders_of_killed_ones(

@@ -369,7 +369,7 @@ def test_files_are_joined_by_question_id_and_a_missing_or_double_id_is_named(
     model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{"question_id": k, "reference": {"text": f"R{k}"}, "text": f"{k} 5"} for k in range(12)]
-    outputs = []
+    outputs: list[Any] = []
     for name, order in (("a", rows), ("b", rows[::-1])):
         references = write_jsonl(tmp_path / f"{name}.jsonl", order)
         base = as_published(model_folder, pairs_file, tmp_path / f"out-{name}")

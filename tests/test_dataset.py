@@ -80,7 +80,7 @@ def test_no_row_is_mismatched_over_three_epochs(
         indices = list(sampler)
         texts: list[str] = []
         for rank in range(ranks):
-            loader = DataLoader(data, batch_size=2, sampler=indices[rank::ranks], num_workers=workers, collate_fn=list)  # type: ignore[arg-type]
+            loader = DataLoader(data, batch_size=2, sampler=indices[rank::ranks], num_workers=workers, collate_fn=list)
             for batch in loader:
                 for example in batch:
                     prompt = encoder.tokenizer.decode(example.input_ids[1 : example.num_prompt])
@@ -300,7 +300,7 @@ def test_a_file_of_any_form_is_read_by_many_processes_and_may_be_replaced(
     rows = TrainingRows.load(str(file), encoder)
     data = JudgeDataset(rows, encoder, Augmentation(0.5, 0.5))
     expected = [data[index] for index in range(40)]
-    loader = DataLoader(data, batch_size=1, num_workers=2, collate_fn=list, sampler=range(40))  # type: ignore[arg-type]
+    loader = DataLoader(data, batch_size=1, num_workers=2, collate_fn=list, sampler=range(40))
     assert [example for batch in loader for example in batch] == expected
     assert [pickle.loads(pickle.dumps(data))[index] for index in range(40)] == expected
     os.replace(write_jsonl(tmp_path / "other", records[:1]), file)
@@ -350,7 +350,7 @@ def test_packed_examples_give_the_loss_of_single_ones(tmp_path: Path) -> None:
         for batch in batches:
             labels = batch.pop("labels")
             loss = judgement_loss(model(**batch, use_cache=False).logits, labels, targets)
-            loss.backward()
+            torch.autograd.backward(loss)
             total += loss.item()
         return total, {name: p.grad for name, p in model.named_parameters()}
 

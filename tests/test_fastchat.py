@@ -44,7 +44,8 @@ def test_fastchats_worker_serves_our_api(servers: Servers, tmp_path: Path, model
     controller, _, api = servers
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    flags = ("--host", "127.0.0.1", "--port", str(port), "--worker-address", url, "--model-names", "theirs")
+    flags: tuple[str, ...] = ("--host", "127.0.0.1", "--port", str(port), "--worker-address", url)
+    flags += ("--model-names", "theirs")
     flags += ("--controller-address", controller.url, "--model-path", str(model_folder), "--device", "cpu")
     worker = Process("fastchat-worker", tmp_path, port, str(ROOT / "tests" / "fastchat_worker.py"), *flags)
     with running(worker):

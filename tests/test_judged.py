@@ -109,7 +109,7 @@ def test_an_unread_order_leaves_no_outcome(tmp_path: Path) -> None:
     forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD])
     back = write_jsonl(tmp_path / "back.jsonl", [reversed_of(FORWARD, "none of them")])
     (sample,) = read_files(forward, back)
-    assert sample.outcome is sample.scores is sample.consistent is None
+    assert (sample.outcome, sample.scores, sample.consistent) == (None, None, None)
 
 
 @pytest.mark.parametrize(

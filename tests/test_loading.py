@@ -39,7 +39,18 @@ def cut(name: str, share: float) -> Callable[[Path], None]:
 
 
 def write(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(content) and None
+    def written(folder: Path) -> None:
+        (folder / name).write_bytes(content)
+
+    return written
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    def written(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return written
 
 
 def config(**changed: Any) -> Callable[[Path], None]:
@@ -104,9 +115,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "tokenizer empty": cut("tokenizer.json", 0),
     "tokenizer a number": write("tokenizer.json", b"7"),
     "tokenizer of nothing": write("tokenizer.json", b"{}"),
-    "tokenizer missing": lambda folder: (
-        [(folder / n).unlink() for n in ("tokenizer.json", "tokenizer_config.json")] and None
-    ),
+    "tokenizer missing": without("tokenizer.json", "tokenizer_config.json"),
     "tokenizer settings cut short": cut("tokenizer_config.json", 0.5),
     "tokenizer settings a list": write("tokenizer_config.json", b"[]"),
 }

@@ -45,7 +45,7 @@ class Engine(Scripted):
     """Fits its prompts as those of a model are fitted."""
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int) -> Any:
-        return encode_prompt(sample, task, Tokenizer(), 1 << 20)  # type: ignore[arg-type]
+        return encode_prompt(sample, task, Tokenizer(), 1 << 20)
 
 
 @pytest.fixture

@@ -30,12 +30,12 @@ def client(api: Address) -> Iterator[Any]:
         yield opened
 
 
-def chat(client: Any, messages: list[dict[str, Any]], **more: Any) -> Any:
+def chat(client: Any, messages: Sequence[Any], **more: Any) -> Any:
     settings = {"model": MODEL, "messages": messages, "max_tokens": 8, "temperature": 0}
     return client.chat.completions.create(**settings | more)
 
 
-def said(client: Any, messages: list[dict[str, Any]]) -> tuple[str, int]:
+def said(client: Any, messages: Sequence[Any]) -> tuple[str, int]:
     """The answer and the prompt's tokens: alike where the model saw the same prompt."""
     answer = chat(client, messages)
     return answer.choices[0].message.content, answer.usage.prompt_tokens
@@ -193,7 +193,7 @@ def test_the_texts_of_a_stream_are_written_at_once_not_one_after_the_other() -> 
 
     async def read() -> list[tuple[int, str | None]]:
         async with asyncio.timeout(10):
-            return [(index, chunk and chunk.text) async for index, chunk in _at_once([first(), second()])]
+            return [(index, chunk.text if chunk else None) async for index, chunk in _at_once([first(), second()])]
 
     order = asyncio.run(read())
     assert [text for index, text in order if index == 0] == ["a", "ab", None]

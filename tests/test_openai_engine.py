@@ -218,8 +218,13 @@ def test_faults_that_pass_are_tried_again() -> None:
     assert Counter(server.numbers()) == dict.fromkeys(range(len(faults)), 3)
 
 
+def later(seconds: float, answer: Any) -> Any:
+    time.sleep(seconds)
+    return answer
+
+
 def test_an_answer_that_takes_too_long_is_asked_for_again() -> None:
-    with Played(lambda _, before: wrote() if before else (time.sleep(0.5), wrote("late"))[1]) as server:
+    with Played(lambda _, before: wrote() if before else later(0.5, wrote("late"))) as server:
         assert ask(server, 1, timeout_s=0.2)["0"].text == "8 7\nreasons"
 
 
@@ -714,7 +719,7 @@ def test_a_run_ended_by_ctrl_c_asks_only_for_the_rest(pairs_file: Path, tmp_path
 def test_closing_early_cancels_what_is_under_way() -> None:
     with Played(lambda *_: wrote()) as server:
         generations = OpenAIEngine(Server(server.url, "m", max_concurrency=2)).generate(make_requests(9), Sampling())
-        server.play = lambda number, _: wrote() if number == 0 else (time.sleep(3), wrote())[1]
+        server.play = lambda number, _: wrote() if number == 0 else later(3, wrote())
         assert next(iter(generations)).key == "0"
         begun = time.monotonic()
         generations.close()  # type: ignore[attr-defined]

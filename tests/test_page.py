@@ -371,7 +371,10 @@ def test_moderation_refuses_what_it_flags(browser: Any, tmp_path: Path, servers:
     with ThreadingHTTPServer(("127.0.0.1", 0), Moderation) as service:
         threading.Thread(target=service.serve_forever, daemon=True).start()
         flags = ("--controller-url", servers.controller.url, "--moderate", "--log-dir", tmp_path)
-        env = {"OPENAI_API_KEY": "secret-key", "OPENAI_BASE_URL": f"http://127.0.0.1:{service.server_port}/v1"}
+        env: dict[str, Any] = {
+            "OPENAI_API_KEY": "secret-key",
+            "OPENAI_BASE_URL": f"http://127.0.0.1:{service.server_port}/v1",
+        }
         page = Server("gradio_web_server_judgelm", tmp_path, *flags, "--model-list-mode", "once", **env)
         with running(page):
             page.wait(lambda: page.get("/").status_code == 200)

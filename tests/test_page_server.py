@@ -52,7 +52,11 @@ class Page(Server):
         self.temporary = folder / "tmp"
         self.temporary.mkdir(exist_ok=True)
         flags = ("--host", "::1", "--controller-url", controller.url, "--log-dir", folder / "logs")
-        env = {"TMPDIR": str(self.temporary), "http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+        env: dict[str, Any] = {
+            "TMPDIR": str(self.temporary),
+            "http_proxy": "http://127.0.0.1:9",
+            "HTTP_PROXY": "http://127.0.0.1:9",
+        }
         super().__init__("gradio_web_server_judgelm", folder, *flags, **env)
         self.url = f"http://[::1]:{self.port}"
 

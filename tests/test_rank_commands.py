@@ -178,7 +178,15 @@ def test_an_arena_judges_ranks_and_goes_on(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "out"
-    arguments = ["arena", "--answers", *answer_files(tmp_path), "--output-dir", output, "--model", model_folder]
+    arguments: list[str | Path] = [
+        "arena",
+        "--answers",
+        *answer_files(tmp_path),
+        "--output-dir",
+        output,
+        "--model",
+        model_folder,
+    ]
     arguments += ["--scoring", "expected", "--outcomes", "soft", "--device", "cpu", "--length-control"]
     assert command(*arguments, "--limit", "5") == 0
     assert command(*arguments) == 0

@@ -68,7 +68,7 @@ def oracle(matches: list[Match], names: list[str]) -> np.ndarray[Any, Any]:
     pairs = [(i, j) for i in range(len(names)) for j in range(i) if wins[i, j] + wins[j, i]]
     design = np.array([[(k == i) - (k == j) for k in range(1, len(names))] for i, j in pairs], dtype=float)
     counts = np.array([[wins[i, j], wins[j, i]] for i, j in pairs]) + 0.25
-    strengths = np.append(0, sm.GLM(counts, design, family=sm.families.Binomial()).fit().params)
+    strengths: np.ndarray[Any, Any] = np.append(0, sm.GLM(counts, design, family=sm.families.Binomial()).fit().params)
     return strengths - strengths.mean()
 
 

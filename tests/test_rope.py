@@ -57,7 +57,7 @@ def config(kind: str) -> Any:
     if kind == "dynamic":
         rope = {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 1e4}
         return AutoConfig.for_model("llama", max_position_embeddings=border(), rope_parameters=rope, **sizes)
-    rope = {
+    rope: dict[str, Any] = {
         "rope_type": "longrope",
         "short_factor": [1 + number / 10 for number in range(8)],
         "long_factor": [2 + 1.5 * number for number in range(8)],

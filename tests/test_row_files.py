@@ -97,6 +97,8 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
         (b"[{},\n[NaN", "q.json:2: not JSON"),
         (b"<html>", "q.json:1: not JSON"),
     ],
+    # a packed file holds the second in which it was packed
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_a_file_without_rows_ends_in_one_line_that_names_its_place(
     tmp_path: Path, content: bytes, message: str

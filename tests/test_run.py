@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, make_samples, write_jsonl
+from conftest import ROOT, FakeEngine, make_samples, write_jsonl
 from filelock import FileLock
 
 from judgelm import Judge, Sample
@@ -281,16 +281,12 @@ def test_prompt_that_cannot_fit_is_recorded_and_counted(
     assert "1 shortened, 1 prompt too long" in out
 
 
-class Scripted:
+class Scripted(FakeEngine):
     """An engine that writes what it is told to: the interface an engine has to fill, and no more."""
 
     def __init__(self, texts: dict[str, str]) -> None:
         self.texts = texts
         self.description = {"engine": "scripted"}
-        self.block = 2
-
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
-        return EncodedPrompt(render_prompt(sample, task), [], None)
 
     def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Any:
         for request in reversed(requests):

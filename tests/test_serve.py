@@ -403,7 +403,7 @@ def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_
         body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
         assert controller.post("/register_worker", body).status_code == 200
         asking = {"model": "slow", "samples": asked(1), "stream": True, "orders": "forward"}
-        events = []
+        events: list[Any] = []
         with HTTP.stream("POST", api.url + "/v1/judgements", json=asking) as response:
             for line in response.iter_lines():
                 if not events:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_samples, write_jsonl
+from conftest import FakeEngine, make_samples, write_jsonl
 from test_openai_engine import Played, wrote
 
 from judgelm.cli import main
@@ -31,17 +31,13 @@ from judgelm.samples import Samples, read_samples
 Records = list[dict[str, Any]]
 
 
-class Engine:
+class Engine(FakeEngine):
     """Writes at once, and remembers for what it was asked."""
 
     def __init__(self, before_each: Callable[[int], None] = lambda count: None) -> None:
         self.description = {"engine": "at once"}
-        self.block = 2
         self.asked: list[str] = []
         self._before_each = before_each
-
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
-        return EncodedPrompt(render_prompt(sample, task), [], None)
 
     def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Iterator[Generation]:
         for request in requests:
@@ -581,7 +577,7 @@ def test_the_judge_command_says_and_takes_the_flag(
 ) -> None:
     with Played(lambda number, before: wrote()) as server:
         arguments = ["judge", "--engine", "openai", "--base-url", server.url, "--model", "m"]
-        arguments += ["--question-file", questions, "--output-dir", tmp_path / "out"]
+        arguments += ["--question-file", str(questions), "--output-dir", str(tmp_path / "out")]
         assert command(*arguments) == 0
         edit(questions)
         assert command(*arguments) == 2
@@ -603,7 +599,7 @@ def test_an_arena_with_another_model_judges_the_new_pairs_alone(
     ]
     with Played(lambda number, before: wrote()) as server:
         arguments = ["arena", "--engine", "openai", "--base-url", server.url, "--model", "m"]
-        arguments += ["--output-dir", tmp_path / "out", "--answers"]
+        arguments += ["--output-dir", str(tmp_path / "out"), "--answers"]
         assert command(*arguments, *files[:2]) == 0
         assert command(*arguments, *files) == 2
         said = capsys.readouterr().err.splitlines()[-1]

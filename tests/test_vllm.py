@@ -179,7 +179,7 @@ def test_text_grows_and_what_is_done_or_given_up_is_not_run(engine: VLLMEngine) 
         [*asked, Request("short", "", asked[0].input_ids)], Sampling(max_new_tokens=6, stop=("e",))
     )
     next(running)
-    running.close()
+    running.close()  # type: ignore[attr-defined]
     assert not engine.engine.has_unfinished_requests()
 
 

@@ -252,7 +252,10 @@ def test_a_body_that_the_api_takes_is_taken_by_its_workers(judge: Judge, worker:
     from judgelm.serve.worker import ModelWorker
 
     answers = ["4 " * 999_000, "5 " * 999_000]
-    body = {"samples": [{"question": "2 + 2?", "answers": answers, "reference": "4 " * 999_000}], "orders": "forward"}
+    body: dict[str, Any] = {
+        "samples": [{"question": "2 + 2?", "answers": answers, "reference": "4 " * 999_000}],
+        "orders": "forward",
+    }
     body |= {"max_new_tokens": 4, "temperature": 0}
     with controller() as url, served(create_api(url)) as api:
         ours = ModelWorker(judge, worker.batcher, url, "http://127.0.0.1:9", ["m"])

@@ -37,9 +37,7 @@ class RankSettings:
             raise SettingError("resamples", f"{self.resamples!r}: expected a whole number from 1 on")
 
 
-def rank(
-    judged: PathLike | Sequence[PathLike] | Sequence[JudgedSample], settings: RankSettings | None = None
-) -> Ranking:
+def rank(judged: PathLike | Sequence[PathLike | JudgedSample], settings: RankSettings | None = None) -> Ranking:
     """Rank the models whose answers were judged in pairs.
 
     Args:
