@@ -99,10 +99,10 @@ def worker(connection: Connection, way: str) -> None:
 def useful_flops(examples: list[Any], lora: bool) -> float:
     """What a step needs: forward once, backward once through activations, and for the whole model once for weights."""
     matrices = LAYERS * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * KV + 3 * HIDDEN * INNER)
-    tokens = sum(len(e.input_ids) for e in examples)
-    targets = sum(len(e.input_ids) - e.num_prompt for e in examples)
+    tokens: int = sum(len(e.input_ids) for e in examples)
+    targets: int = sum(len(e.input_ids) - e.num_prompt for e in examples)
     dense = 2 * matrices * tokens + 2 * HIDDEN * VOCABULARY * targets
-    attention = sum(LAYERS * 2 * HIDDEN * len(e.input_ids) ** 2 for e in examples)
+    attention: int = sum(LAYERS * 2 * HIDDEN * len(e.input_ids) ** 2 for e in examples)
     return dense * (2 if lora else 3) + attention * 3
 
 

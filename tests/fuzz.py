@@ -383,10 +383,11 @@ def state() -> Made:
             for name, rows in records.items():
                 cut = data.draw(st.integers(0, len(rows)))
                 for path, part in ((out / name, rows[:cut]), (out / f"{name}.partial", rows[cut:])):
-                    if part or data.draw(st.booleans()):
-                        hit = data.draw(st.booleans())
-                        plain = "".join(json.dumps(row) + "\n" for row in part).encode()
-                        path.write_bytes(data.draw(files(part)) if hit and part else plain)
+                    if part or bool(data.draw(st.booleans())):
+                        content = "".join(json.dumps(row) + "\n" for row in part).encode()
+                        if data.draw(st.booleans()) and part:
+                            content = data.draw(files(part))
+                        path.write_bytes(content)
             content = json.dumps(data.draw(damaged(run)) if data.draw(st.booleans()) else run).encode()
             (out / "run.json").write_bytes(data.draw(broken_bytes(content)))
             before = {path.name: path.read_bytes() for path in out.iterdir()}

@@ -26,7 +26,6 @@ from judgelm.judge.judge import Judge
 from judgelm.judge.run import RunFiles, run_judge
 from judgelm.judge.settings import JudgeSettings
 from judgelm.prompt import render_prompt
-from judgelm.sample import Sample
 from judgelm.samples import read_samples
 
 ORDERS = ("forward", "reversed")

@@ -15,12 +15,11 @@ from judgelm import Judge, Sample
 from judgelm.audit import CHECKS, AuditSettings, Check, run_audit
 from judgelm.audit.findings import Audit, judge_effect
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
-from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores
 from judgelm.errors import InputError
 from judgelm.evaluation.metrics.intervals import Estimate
 from judgelm.judge.choice import JudgeChoice
-from judgelm.prompt import count_markers, render_prompt
+from judgelm.prompt import count_markers
 
 Scores = tuple[int, int]
 OWN = "planted-judge"

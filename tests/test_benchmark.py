@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,7 @@ def judgebench_row(number: int) -> dict[str, Any]:
     return fields | {"pair_id": f"x{number}", "label": "B>A"}
 
 
-ODD = {
+ODD: dict[str, tuple[Callable[[int], dict[str, Any]], str]] = {
     "pandalm": (lambda k: pandalm_row(k, 1, 1, 2), "response1"),
     "judgebench": (judgebench_row, "response_A"),
     "llmbar": (lambda k: {"input": "Why?", "output_1": "a", "output_2": "b", "label": 1}, "output_2"),
@@ -543,14 +544,14 @@ def test_the_papers_four_runs_stand_beside_the_published_numbers(
     report = json.loads(out.splitlines()[-1])
     assert report["dropped"] == {"teacher unparsed, without_reference": 1, "teacher unparsed, with_reference": 0}
     assert len(report["files"]) == 4
-    for part, rows, labels in (("without_reference", 2, [1, 2, None]), ("with_reference", 3, [2, 0, 1])):
+    for part, count, labels in (("without_reference", 2, [1, 2, None]), ("with_reference", 3, [2, 0, 1])):
         judged = [json.loads(line) for line in (output / part / "forward.jsonl").read_text().splitlines()]
         assert [record["label"] for record in judged] == labels
         assert [record.get("reference") for record in judged] == [
             f"reference {k}" if part == "with_reference" else None for k in range(3)
         ]
         measured = report["metrics"][part]
-        assert measured["samples"] == measured["published"]["total_num"] == rows
+        assert measured["samples"] == measured["published"]["total_num"] == count
         assert measured["published"]["agreement"] == pytest.approx(measured["rates"]["agreement"]["value"])
         assert (output / part / "reversed.jsonl").exists()
 

@@ -68,8 +68,9 @@ def oracle(matches: list[Match], names: list[str]) -> np.ndarray[Any, Any]:
     pairs = [(i, j) for i in range(len(names)) for j in range(i) if wins[i, j] + wins[j, i]]
     design = np.array([[(k == i) - (k == j) for k in range(1, len(names))] for i, j in pairs], dtype=float)
     counts = np.array([[wins[i, j], wins[j, i]] for i, j in pairs]) + 0.25
-    strengths: np.ndarray[Any, Any] = np.append(0, sm.GLM(counts, design, family=sm.families.Binomial()).fit().params)
-    return strengths - strengths.mean()
+    fitted = sm.GLM(counts, design, family=sm.families.Binomial()).fit()
+    strengths = np.append(0, np.asarray(fitted.params, dtype=float))
+    return np.asarray(strengths - strengths.mean())
 
 
 def test_two_models_have_the_rating_that_their_odds_say() -> None:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -378,7 +378,8 @@ def test_fields_of_another_kind_that_only_help_to_read_are_passed_over(tmp_path:
     """Notes, examples, names and verdicts of files that somebody wrote by hand."""
     judged_folder(tmp_path)
     pair = {"first": ["a"], "second": {}, "wins": 1, "ties": 0, "losses": 0, "told_apart": [], "win_rate": estimate(1)}
-    models = [{"name": name, "judged": 1, "win_rate": estimate(1)} for name in cast("list[Any]", [["a"], {}])]
+    names: list[Any] = [["a"], {}]
+    models = [{"name": name, "judged": 1, "win_rate": estimate(1)} for name in names]
     (tmp_path / "ranking.json").write_text(json.dumps({"models": models, "pairs": [pair], "notes": 3}))
     checks = [{"name": 3, "verdict": [], "examples": 7, "threshold": "much", "unit": 2}]
     (tmp_path / "audit.json").write_text(json.dumps({"checks": checks}))

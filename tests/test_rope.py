@@ -42,7 +42,7 @@ def border() -> int:
 
 @cache
 def config(kind: str) -> Any:
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": len(tokenizer()),
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -54,10 +54,11 @@ def config(kind: str) -> Any:
         "eos_token_id": 1,
         "pad_token_id": 2,
     }
+    rope: dict[str, Any]
     if kind == "dynamic":
         rope = {"rope_type": "dynamic", "factor": 8.0, "rope_theta": 1e4}
         return AutoConfig.for_model("llama", max_position_embeddings=border(), rope_parameters=rope, **sizes)
-    rope: dict[str, Any] = {
+    rope = {
         "rope_type": "longrope",
         "short_factor": [1 + number / 10 for number in range(8)],
         "long_factor": [2 + 1.5 * number for number in range(8)],

@@ -13,13 +13,12 @@ from filelock import FileLock
 
 from judgelm import Judge, Sample
 from judgelm.cli import main
-from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
 from judgelm.judge.run import RunFiles, run_judge
 from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import Judgement, Outcome, ParseState
-from judgelm.prompt import TASKS, render_prompt
+from judgelm.prompt import TASKS
 
 VOLATILE = ("pred_id", "tstamp")
 

@@ -15,7 +15,6 @@ from conftest import FakeEngine, make_samples, write_jsonl
 from test_openai_engine import Played, wrote
 
 from judgelm.cli import main
-from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
 from judgelm.files import hash_file, write_text
@@ -24,7 +23,6 @@ from judgelm.judge import log
 from judgelm.judge.judge import Judge
 from judgelm.judge.run import RunFiles, run_judge
 from judgelm.judge.settings import JudgeSettings, Order
-from judgelm.prompt import render_prompt
 from judgelm.sample import Sample
 from judgelm.samples import Samples, read_samples
 
