@@ -10,16 +10,14 @@ from typing import Any
 
 import hypothesis
 import pytest
+from forked import PATIENCE_S, ROOT, run_forked
 from jaxtyping import install_import_hook
 
 from judgelm.encoding import EncodedPrompt
 from judgelm.prompt import render_prompt
 from judgelm.sample import Sample
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-PATIENCE_S = 1200
-"""what is waited for that may take long on a slow machine: against hanging alone, as no test is one of speed"""
 
 # the environment of every test is without a hub: what is not on disk cannot be had
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -279,9 +277,11 @@ Runner = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def run() -> Runner:
-    """Run a Python script or module of the project in a process of its own."""
+    """Run a Python script or module of the project in a process of its own; with -c or settings a fresh interpreter."""
 
     def run_python(*args: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
+        if args[0] != "-c" and not settings:
+            return run_forked(args, os.environ)
         command = [sys.executable, *map(str, args)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, **settings)
 

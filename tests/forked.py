@@ -1,7 +1,12 @@
-"""Scripts of the project as processes of their own, forked from one that has imported the heavy libraries once."""
+"""Scripts of the project as processes of their own, forked from one that has imported the heavy libraries once.
+
+What they do from then on is what `python SCRIPT` does: arguments, environment, output, signals and exit codes are
+their own. Imports are most of the time that a command takes in a test.
+"""
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import runpy
@@ -9,16 +14,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 1200
+"""what is waited for that may take long on a slow machine: against hanging alone, as no test is one of speed"""
+
 _CONTEXT = multiprocessing.get_context("forkserver")
+# none of these reads the environment when it is imported, or a child says so to it
 _CONTEXT.set_forkserver_preload([
     *("judgelm.train.settings", "judgelm.train.trainer", "judgelm.train.model", "judgelm.engine.hf.engine"),
-    *("datasets", "peft", "safetensors.torch", "torch.distributed.fsdp"),
+    *("datasets", "peft", "safetensors.torch", "torch.distributed.fsdp", "fastapi", "uvicorn", "httpx", "forked"),
 ])  # fmt: skip
 
 
@@ -28,52 +37,98 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Forked:
+    """`python COMMAND` in an environment and a folder, its output appended to files; used as a `subprocess.Popen`."""
+
+    def __init__(
+        self, command: Sequence[object], environment: Mapping[str, str], stdout: Path, stderr: Path, cwd: Path = ROOT
+    ) -> None:
+        self.args = [str(word) for word in command]
+        self.process = _CONTEXT.Process(target=_run, args=(self.args, dict(environment), (stdout, stderr), cwd))
+        self.process.start()
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self.process.exitcode
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def send_signal(self, kind: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, kind)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self.process.exitcode
+
+
 def run_forked(
-    command: Sequence[object], variables: Mapping[str, str], ranks: int = 1
+    command: Sequence[object], environment: Mapping[str, str], ranks: int = 1, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """`python COMMAND` with these variables; several ranks are told of one another, and ended together, as by torchrun.
+    """`python COMMAND` to its end; several ranks are told of one another, and ended together, as by torchrun.
 
     The exit code of several ranks is 1 where one of them failed.
     """
-    words = [str(word) for word in command]
-    common = {**variables, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    common = {**environment, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder) / name for name in ("stdout", "stderr")]
-        pending: dict[int, BaseProcess] = {}
+        stdout, stderr = (Path(folder) / name for name in ("stdout", "stderr"))
+        pending: dict[int, Forked] = {}
         for rank in range(ranks):
             number, count = str(rank), str(ranks)
             own = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-            process = _CONTEXT.Process(target=_run, args=(words, common | own if ranks > 1 else variables, files))
-            process.start()
-            pending[process.sentinel] = process
+            started = Forked(command, common | own if ranks > 1 else environment, stdout, stderr, cwd)
+            pending[started.process.sentinel] = started
         codes: list[int] = []
+        end = time.monotonic() + PATIENCE_S
         while pending:
-            ended = wait(list(pending), timeout=1200)
-            for sentinel in [sentinel for sentinel in pending if sentinel in ended]:
-                gone = pending.pop(sentinel)
-                gone.join()
-                codes.append(gone.exitcode or 0)
+            ended = wait(list(pending), timeout=max(0, end - time.monotonic()))
+            codes += [pending.pop(sentinel).wait() for sentinel in list(pending) if sentinel in ended]
             if not ended or any(codes):
                 for left in pending.values():
-                    left.terminate()
-            assert ended, f"{words} ran for more than 300 s"
-        stdout, stderr = (file.read_text(encoding="utf-8", errors="replace") for file in files)
-    return subprocess.CompletedProcess(words, codes[0] if ranks == 1 else int(any(codes)), stdout, stderr)
+                    left.process.terminate()
+            assert ended, f"{command} ran for more than {PATIENCE_S} s"
+        texts = [file.read_text(encoding="utf-8", errors="replace") for file in (stdout, stderr)]
+    return subprocess.CompletedProcess(command, codes[0] if ranks == 1 else int(any(codes)), *texts)
 
 
-def _run(words: list[str], variables: Mapping[str, str], files: Sequence[Path]) -> None:
+def _run(words: list[str], environment: Mapping[str, str], files: Sequence[Path], cwd: Path) -> None:
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    os.environ.update(variables)
-    os.chdir(ROOT)
-    if "HF_DATASETS_CACHE" in variables:
+    os.environ.clear()
+    os.environ.update(environment)
+    # found once, before the environment was this one
+    tempfile.tempdir = None
+    os.chdir(cwd)
+    try:
+        _execute(words, environment)
+    finally:
+        # of which a child that is forked runs none
+        atexit._run_exitfuncs()
+
+
+def _execute(words: list[str], environment: Mapping[str, str]) -> None:
+    if "HF_DATASETS_CACHE" in environment:
         import datasets
 
         # read when it was imported
-        datasets.config.HF_DATASETS_CACHE = Path(variables["HF_DATASETS_CACHE"])
+        datasets.config.HF_DATASETS_CACHE = Path(environment["HF_DATASETS_CACHE"])
     if words[0] == "-m":
         sys.argv = words[1:]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv = words
         runpy.run_path(words[0], run_name="__main__")

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ from typing import Any
 
 import httpx
 import uvicorn
-from conftest import PATIENCE_S, ROOT
+from conftest import PATIENCE_S
+from forked import Forked
 
 from judgelm.serve.servers import Protocol, address_of, listen
 
@@ -68,10 +68,7 @@ class Process(Address):
         beats = {"FASTCHAT_WORKER_HEART_BEAT_INTERVAL": "1", "FASTCHAT_CONTROLLER_HEART_BEAT_EXPIRATION": "4"}
         # FastChat's servers open log files where they are started, or here
         beats["LOGDIR"] = str(folder)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=os.environ | beats | env, stdout=log, stderr=subprocess.STDOUT
-            )
+        self.process = Forked(command, os.environ | beats | env, self.log, self.log)
 
     def check(self) -> None:
         if self.process.poll() is not None:
