@@ -51,7 +51,7 @@ def read_answers(path: PathLike) -> Iterator[Line]:
     for line in read_lines(path):
         record = line.record
         if "text" in record or "question_body" in record:
-            pass
+            require(line, "text")
         elif "instruction" in record and "output" in record:
             line = line._replace(record=_from_alpaca_eval(line, asked))
         elif "messages" in record:

@@ -17,7 +17,7 @@ _OTHER_FLAGS = {"num_gpus": ("--num-gpus-per-model", "--num-gpus-per-worker"), "
 """of settings that commands call otherwise"""
 
 
-class _Formatter(argparse.HelpFormatter):
+class Formatter(argparse.HelpFormatter):
     """Adds defaults where there is one to know and the text does not say it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
@@ -32,9 +32,19 @@ class Parser(argparse.ArgumentParser):
     """Answers a mistake with one line and exit code 2."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=_Formatter, allow_abbrev=False, **settings)
+        self._words: list[str] = []
+        super().__init__(formatter_class=Formatter, allow_abbrev=False, **settings)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
+        # a flag that is missing may be there in other letters
+        names = dict.fromkeys(word.partition("=")[0] for word in self._words if word.startswith("--"))
+        unknown = [name for name in names if name not in self._option_string_actions]
+        if message.startswith("the following arguments are required") and unknown:
+            message = f"{message}; unknown: {', '.join(unknown)}"
         self.exit(2, f"{self.prog}: error: {message} (--help lists the flags)\n")
 
 
@@ -72,6 +82,15 @@ def _with_flag(error: InputError, argv: Sequence[str]) -> str:
     given = {word.partition("=")[0].replace("_", "-") for word in argv}
     flags = (f"--{error.setting.replace('_', '-')}", *_OTHER_FLAGS.get(error.setting, ()))
     return f"{next((flag for flag in flags if flag in given), error.setting)} {error.problem}"
+
+
+def require_flags(words: Sequence[str], *needed: str) -> None:
+    """Raises InputError that names each flag that is missing, and those that there are."""
+    given = [word.partition("=")[0] for word in words if word.startswith("--")]
+    missing = [flag for flag in needed if flag not in {name.replace("-", "_").replace("__", "--", 1) for name in given}]
+    if missing:
+        verb, found = "are" if len(missing) > 1 else "is", ", ".join(given) or "no flags"
+        raise InputError(f"{' and '.join(missing)} {verb} missing (found: {found}; --help lists the flags)")
 
 
 def none_or_text(value: str) -> str | None:

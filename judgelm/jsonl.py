@@ -284,6 +284,15 @@ def read_text(line: Line, field: str) -> str:
     return text
 
 
+def read_reference(line: Line) -> str:
+    """The text of the row's `reference: {"text": ..}`; raises InputError where the row has none, or another form."""
+    reference = require(line, "reference")
+    if not isinstance(reference, dict):
+        kind = type(reference).__name__
+        raise InputError(f"{line.where}: field 'reference' must be {{\"text\": ..}}, found {kind}")
+    return read_text(line._replace(record=reference), "text")
+
+
 def encodable(text: str) -> bool:
     """Whether UTF-8 can hold it: half a surrogate pair is no text."""
     try:

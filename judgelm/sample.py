@@ -41,6 +41,8 @@ class Sample:
         reference: str | None = None,
         record: Mapping[str, Any] | None = None,
     ) -> None:
+        if isinstance(answers, str):
+            raise ValueError("answers must be a list of texts, found str")
         for name, value in (
             ("question_id", question_id),
             ("question", question),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import overload
 
 from judgelm.errors import InputError
-from judgelm.jsonl import Line, LineFile, check_ids, id_key, read_lines, read_text, require
+from judgelm.jsonl import Line, LineFile, check_ids, id_key, read_lines, read_reference
 from judgelm.prompt import TASKS, Task
 from judgelm.sample import MAX_ANSWERS, Sample
 
@@ -211,7 +211,6 @@ class _References:
 def _reference(line: Line) -> str | InputError:
     """Its text, or what is wrong with it, which matters only where a question needs it."""
     try:
-        reference = require(line, "reference", dict)
-        return read_text(line._replace(record=reference), "text")
+        return read_reference(line)
     except InputError as error:
         return error

@@ -1,7 +1,8 @@
 """The order of the package's files, scripts/layers.txt: a file imports only from files that stand above it.
 
 `python -m scripts.layers` says which files the list does not know, and prints the list as it could be: in the order
-that stands there, with new files as high as their imports let them, and those that import upwards moved down.
+that stands there, with new files as low as what imports them lets them, and those that import upwards moved down.
+`--write` puts it in place.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def propose(package: str, layers: Mapping[str, Sequence[str]]) -> Iterator[tuple
         if not free:
             print(f"{package}: a circle among {', '.join(sorted(left))}", file=sys.stderr)
             free = sorted(left, key=lambda name: (len(needs[name] - set(sorted_)), name))[:1]
-        # what the list does not know comes as soon as it can
-        sorted_.append(min(free, key=lambda name: (rank.get(name, -1), name)))
+        # what the list does not know comes when nothing else can
+        sorted_.append(min(free, key=lambda name: (rank.get(name, len(rank)), name)))
     yield package, sorted_
     for name in sorted_:
         if name.endswith("/"):

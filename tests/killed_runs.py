@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from conftest import FakeEngine
+from judging import FakeEngine
 
 from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.files import hash_file

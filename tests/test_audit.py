@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeEngine, make_samples, write_jsonl
-from test_run import judge
+from conftest import make_samples, write_jsonl
+from judging import FakeEngine, run_command
 
 from judgelm import Judge, Sample
 from judgelm.audit import CHECKS, AuditSettings, Check, run_audit
@@ -373,7 +373,7 @@ def test_the_command_audits_a_model_and_a_second_start_judges_nothing_again(
     monkeypatch.setattr(Judge, "load", counted)
     skip = ("--skip", "bold", "code", "markers")
     arguments = audit_args(model_folder, questions, tmp_path / "out", "--constrained")
-    assert judge([*arguments, *skip]) == 0
+    assert run_command([*arguments, *skip]) == 0
     assert len(loads) == 1
     out = capsys.readouterr().out
     assert re.search(r"^position .* 12 +±10 % +(pass|FAIL|unclear)$", out, re.MULTILINE)
@@ -389,11 +389,11 @@ def test_the_command_audits_a_model_and_a_second_start_judges_nothing_again(
     for check in first["checks"]:
         effect = check["effect"]
         assert check["verdict"] == "not measured" or effect["low"] <= effect["value"] <= effect["high"], check
-    assert judge([*arguments, *skip]) == 0
+    assert run_command([*arguments, *skip]) == 0
     assert len(loads) == 1
     assert json.loads((tmp_path / "out" / "audit.json").read_text()) == first
     # a check that comes later judges no more than it needs
-    assert judge([*arguments, "--only", "position", "markers"]) == 0
+    assert run_command([*arguments, "--only", "position", "markers"]) == 0
     assert len(loads) == 2
     sessions = {
         name: json.loads((tmp_path / "out" / name / "run.json").read_text())["sessions"] for name in ("both", "placed")
@@ -416,7 +416,7 @@ def test_answers_that_do_not_fit_are_warned_of(
 ) -> None:
     samples = [*make_samples(2), Sample(2, "Q", ["word " * 3000, "b"])]
     questions = write_jsonl(tmp_path / "q.jsonl", [sample.to_record() for sample in samples])
-    assert judge(audit_args(model_folder, questions, tmp_path / "out", "--only", "instruction")) == 0
+    assert run_command(audit_args(model_folder, questions, tmp_path / "out", "--only", "instruction")) == 0
     assert "warning: both: in 4 judgements the answers did not fit" in capsys.readouterr().err
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["settings"]["self_id"] == "random-llama"
 
@@ -449,7 +449,7 @@ def test_an_interrupted_audit_goes_on(tmp_path: Path) -> None:
 
 
 def test_the_list_names_every_check_and_needs_no_files(capsys: pytest.CaptureFixture[str]) -> None:
-    assert judge(["audit", "--list"]) == 0
+    assert run_command(["audit", "--list"]) == 0
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[2:]] == list(CHECKS)
     assert all(perturbation.what in out for perturbation in PERTURBATIONS.values())
@@ -468,7 +468,7 @@ def test_the_list_names_every_check_and_needs_no_files(capsys: pytest.CaptureFix
 def test_a_mistake_ends_in_one_line(
     more: list[str], said: str, model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert judge(audit_args(model_folder, pairs_file, tmp_path / "out", *more)) == 2
+    assert run_command(audit_args(model_folder, pairs_file, tmp_path / "out", *more)) == 2
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
@@ -478,7 +478,7 @@ def test_a_mistake_ends_in_one_line(
     ("field", "said"),
     [
         ({"label": 3}, "q.jsonl:2: expected label 1, 2 or 0 (tie), found 3"),
-        ({"reference": "R"}, "q.jsonl:2: expected reference"),
+        ({"reference": "R"}, "q.jsonl:2: field 'reference' must be {\"text\": ..}, found str"),
         ({"answer2_body": None}, "q.jsonl:2: "),
     ],
 )
@@ -487,5 +487,5 @@ def test_a_bad_row_is_named(
 ) -> None:
     records = make_records(3)
     questions = write_jsonl(tmp_path / "q.jsonl", [records[0], records[1] | field, records[2]])
-    assert judge(audit_args(model_folder, questions, tmp_path / "out")) == 2
+    assert run_command(audit_args(model_folder, questions, tmp_path / "out")) == 2
     assert said in capsys.readouterr().err

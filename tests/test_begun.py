@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from test_run import judge, lasting
+from judging import lasting, run_command
 
 from judgelm.judge.description import read_description
 from judgelm.judge.judge import plan_blocks
@@ -46,9 +46,9 @@ def test_a_run_begun_by_the_first_version_goes_on_behind_its_first_records(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = begun(tmp_path / "out", model_folder)
-    assert judge(arguments(model_folder, output)) == 0
+    assert run_command(arguments(model_folder, output)) == 0
     assert "25 of 140 judgements are there already and are skipped" in capsys.readouterr().err
-    assert judge(arguments(model_folder, tmp_path / "undisturbed")) == 0
+    assert run_command(arguments(model_folder, tmp_path / "undisturbed")) == 0
     for order in ORDERS:
         first = (BEGUN / f"{order}.jsonl.partial").read_bytes().splitlines(keepends=True)
         now = (output / f"{order}.jsonl").read_bytes().splitlines(keepends=True)
@@ -114,7 +114,7 @@ def test_a_file_of_a_later_format_is_not_read_as_this_one(
     output = begun(tmp_path / "out", model_folder)
     run = json.loads((output / "run.json").read_text())
     (output / "run.json").write_text(json.dumps({**run, "format": 2}))
-    assert judge(arguments(model_folder, output)) == 2
+    assert run_command(arguments(model_folder, output)) == 2
     assert "run.json: not the description of a run (format: Input should be 1, found 2)" in capsys.readouterr().err
 
 
@@ -123,5 +123,5 @@ def test_fields_that_this_version_does_not_know_stay_with_their_session(model_fo
     run = json.loads((output / "run.json").read_text())
     run["sessions"][0]["weather"] = "rain"
     (output / "run.json").write_text(json.dumps(run))
-    assert judge(arguments(model_folder, output, "--orders", "forward", "--limit", "3")) == 0
+    assert run_command(arguments(model_folder, output, "--orders", "forward", "--limit", "3")) == 0
     assert json.loads((output / "run.json").read_text())["sessions"][0] == run["sessions"][0]

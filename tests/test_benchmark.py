@@ -3,14 +3,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import write_jsonl
+from judging import run_command
 from snippets import run_snippet
 from test_audit import Planted, planted
-from test_run import judge as command
 
 from judgelm.benchmark import read_benchmark, run_benchmark
 from judgelm.benchmark.files import find_files
@@ -20,6 +21,8 @@ from judgelm.benchmark.report import BenchmarkReport, measure, measure_grades
 from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
+from judgelm.evaluation.results import Truth
+from judgelm.evaluation.summary import RATES
 from judgelm.jsonl import Line
 from judgelm.judgement import Outcome
 from judgelm.report.terminal import grades_table
@@ -65,7 +68,7 @@ def last_json(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 def fails(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """The one line on stderr of a command that ends with exit code 2."""
     capsys.readouterr()
-    assert command(arguments) == 2
+    assert run_command(arguments) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("judgelm: fetching")]
     return line
 
@@ -256,6 +259,16 @@ def test_accuracy_counts_an_unparsed_verdict_as_a_tie_and_agreement_as_wrong(tmp
     assert {each["label"]: each["agreement"]["value"] for each in measured["by_category"]} == {"easy": 1.0, "hard": 0.0}
 
 
+def test_of_verdicts_alone_nothing_is_said_that_needs_scores(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "v.jsonl", [{"question_id": k, "verdict": "ACB"[k % 3]} for k in range(12)])
+    samples = predicted_samples([pair(k, k % 3) for k in range(12)], read_predictions(path), path)
+    measured = measure(samples, scored=False)
+    assert [name for name in measured.rates if RATES[name].of_scores] == []
+    assert measured.by_gap is None
+    taught = [replace(each, truth=Truth(Outcome.WIN, (9.0, 4.0))) for each in samples]
+    assert [group.label for group in measure(taught, scored=False).by_gap or []] == ["teacher's gap more than 4"]
+
+
 def test_pandalm_predictions_are_scored_without_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [pandalm_row(0, 1, 1, 2), pandalm_row(1, 0, 0, 2), pandalm_row(2, 0, 1, 2), pandalm_row(3, 2, 2, 2)]
     data = write_json(tmp_path / "testset-v1.json", rows)
@@ -264,7 +277,7 @@ def test_pandalm_predictions_are_scored_without_a_model(tmp_path: Path, capsys: 
     predictions = write_json(tmp_path / "gpt.json", found)
     output = tmp_path / "out"
     arguments = ["benchmark", "pandalm", "--data", str(data), "--predictions", str(predictions)]
-    assert command([*arguments, "--output-dir", str(output)]) == 0
+    assert run_command([*arguments, "--output-dir", str(output)]) == 0
     report = last_json(capsys)
     assert report == json.loads((output / "benchmark.json").read_text())
     assert report["metrics"]["pandalm"]["rates"]["agreement"]["value"] == pytest.approx(2 / 3)
@@ -319,7 +332,7 @@ def test_rows_set_aside_are_counted_and_said(tmp_path: Path, capsys: pytest.Capt
     verdicts = write_json(tmp_path / "v.json", [*results, {"gpt_result": 2}, []])
     output = tmp_path / "out"
     arguments = ["benchmark", "pandalm", "--data", str(path), "--predictions", str(verdicts)]
-    assert command([*arguments, "--output-dir", str(output)]) == 0
+    assert run_command([*arguments, "--output-dir", str(output)]) == 0
     out = capsys.readouterr().out
     report = json.loads((output / "benchmark.json").read_text())
     assert report["rows"] == {"pandalm": 3}
@@ -359,7 +372,7 @@ def test_verdicts_without_ids_go_by_row(tmp_path: Path, capsys: pytest.CaptureFi
     verdicts = write_jsonl(tmp_path / "v.jsonl", [{"output": k} for k in (0, 1, 1, 2, 0)])
     arguments = ["benchmark", "autoj", "--data", str(data), "--predictions", str(verdicts)]
     for more in ([], ["--vocabulary", "from-zero"]):
-        assert command([*arguments, *more]) == 0
+        assert run_command([*arguments, *more]) == 0
         report = last_json(capsys)
         # the third row of the data cannot be read, and its verdict with it
         assert report["metrics"]["autoj"]["rates"]["agreement"]["value"] == 3 / 4
@@ -397,7 +410,7 @@ def test_judgebenchs_two_judgements_are_both_orders_and_the_second_saw_the_answe
         for row, decisions in zip(rows, given, strict=True)
     ]
     verdicts = write_jsonl(tmp_path / "judged.jsonl", judged[::-1])
-    assert command(["benchmark", "judgebench", "--data", str(data), "--predictions", str(verdicts)]) == 0
+    assert run_command(["benchmark", "judgebench", "--data", str(data), "--predictions", str(verdicts)]) == 0
     report = last_json(capsys)
     rates = report["metrics"]["judgebench"]["rates"]
     assert rates["agreement"]["value"] == pytest.approx(2 / 3)
@@ -455,7 +468,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["benchmark", "mm-vet", "--predictions", str(verdicts)], "mm-vet has no verdicts to score"),
     ):
         assert message in fails(arguments, capsys)
-    assert command([*pairs, "--predictions", str(verdicts), "--vocabulary", "from-zero"]) == 0
+    assert run_command([*pairs, "--predictions", str(verdicts), "--vocabulary", "from-zero"]) == 0
     assert last_json(capsys)["metrics"]["pairs"]["rates"]["agreement"]["value"] == 1.0
 
 
@@ -491,9 +504,9 @@ def test_a_judge_is_measured_and_the_same_command_goes_on(
     data = write_jsonl(tmp_path / "pairs.jsonl", rows)
     output = tmp_path / "out"
     arguments = ["benchmark", "pairs", "--data", str(data), *quick(model_folder, output)]
-    assert command([*arguments, "--limit", "2"]) == 0
+    assert run_command([*arguments, "--limit", "2"]) == 0
     assert last_json(capsys)["metrics"]["pairs"]["samples"] == 2
-    assert command(arguments) == 0
+    assert run_command(arguments) == 0
     captured = capsys.readouterr()
     assert "4 of 12 judgements are there already" in captured.err
     report = json.loads(captured.out.splitlines()[-1])
@@ -536,7 +549,7 @@ def test_the_papers_four_runs_stand_beside_the_published_numbers(
     references = [{"question_id": k, "reference": {"text": f"reference {k}"}} for k in range(3)]
     write_jsonl(folder / "judgelm_val_5k_references.jsonl", references)
     output = tmp_path / "out"
-    assert command(["benchmark", "judgelm-val", "--data", str(folder), *quick(model_folder, output)]) == 0
+    assert run_command(["benchmark", "judgelm-val", "--data", str(folder), *quick(model_folder, output)]) == 0
     out = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "JudgeLM-7B (published) with reference 84.08 75.92 82.55 78.28 84.46 5k" in lines
@@ -584,7 +597,7 @@ def test_mm_vet_grades_a_vision_models_answers_beside_given_grades(
 ) -> None:
     output = tmp_path / "out"
     arguments = ["benchmark", "mm-vet", *mmvet_files(tmp_path), *quick(model_folder, output)]
-    assert command(arguments) == 0
+    assert run_command(arguments) == 0
     measured = last_json(capsys)["metrics"]["mm-vet"]
     judged = [json.loads(line) for line in (output / "forward.jsonl").read_text().splitlines()]
     ours = [record["pred_scores"][1] / 10 for record in judged]

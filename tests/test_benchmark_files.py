@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from conftest import write_jsonl
 from filelock import FileLock
+from judging import run_command
 from test_benchmark import fails, last_json, pandalm_row, write_json
-from test_run import judge as command
 
 from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark.files import find_files
@@ -62,7 +62,7 @@ def test_a_benchmark_is_fetched_once_and_kept(
     move("pandalm", {"testset-v1.json": f"{url}/set.json"}, monkeypatch)
     verdicts = write_jsonl(tmp_path / "v.jsonl", [{"question_id": 0, "verdict": 1}])
     for _ in range(2):
-        assert command(["benchmark", "pandalm", "--predictions", str(verdicts)]) == 0
+        assert run_command(["benchmark", "pandalm", "--predictions", str(verdicts)]) == 0
     kept = tmp_path / "cache" / "judgelm" / "benchmarks" / "pandalm" / "testset-v1.json"
     assert kept.read_bytes() == served.read_bytes()
     assert len(asked) == 1

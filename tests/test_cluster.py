@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
+from judging import judge_args, lasting, run_command
 from test_commands import as_published, published
-from test_run import judge, judge_args, lasting
 
 from judgelm.errors import InputError
 from judgelm.judge import choice
@@ -45,7 +45,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(many: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one judge makes of them, without Ray."""
     output = tmp_path_factory.mktemp("alone")
-    assert judge(args_of(model_folder, many, output)) == 0
+    assert run_command(args_of(model_folder, many, output)) == 0
     assert "ray" not in sys.modules
     return output
 
@@ -142,7 +142,7 @@ def test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on(
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert 0 < judgements(tmp_path) < 600
-    assert judge(args_of(model_folder, many, tmp_path)) == 0
+    assert run_command(args_of(model_folder, many, tmp_path)) == 0
     assert_equal(tmp_path, alone)
 
 
@@ -153,7 +153,7 @@ def test_a_finished_run_starts_no_replica(
         raise AssertionError("replicas were made")
 
     monkeypatch.setattr(choice, "Replicas", refuse)
-    assert judge(args_of(model_folder, many, alone, *TWO)) == 0
+    assert run_command(args_of(model_folder, many, alone, *TWO)) == 0
 
 
 def test_a_model_that_no_replica_can_load_is_told_in_one_line(
@@ -201,14 +201,14 @@ def test_flags_that_no_replicas_can_be_made_of_are_told_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     fixed = ["--model", str(model_folder), "--question-file", str(pairs_file), "--output-dir", str(tmp_path / "o")]
-    assert judge(["judge", *fixed, *flags]) == 2
+    assert run_command(["judge", *fixed, *flags]) == 2
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
 
 
 def test_on_a_cpu_the_flags_for_gpus_say_nothing(model_folder: Path, pairs_file: Path, tmp_path: Path) -> None:
-    assert judge(judge_args(model_folder, pairs_file, tmp_path, "--num-gpus-total", "8", "--limit", "2")) == 0
+    assert run_command(judge_args(model_folder, pairs_file, tmp_path, "--num-gpus-total", "8", "--limit", "2")) == 0
     assert "ray" not in sys.modules
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
 from judged_texts import measured
-from test_run import Scripted, judge, lasting
+from judging import Scripted, lasting, run_command
 
 from judgelm import Judge, Sample
 from judgelm.cli import main
@@ -267,7 +267,7 @@ def test_bad_input_exits_2_with_one_line(
     assert sorted(cases) == sorted(NAMES)
     arguments, said = cases[name]
     write_jsonl(pairs_file, [{**s.to_record(), "pred_text": "8 7"} for s in make_samples(3)])
-    assert judge(arguments) == 2
+    assert run_command(arguments) == 2
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.err.count("\n") == 1, captured.err
@@ -295,8 +295,8 @@ def test_ids_and_errors_cannot_drive_the_terminal(
         "--output-dir",
         str(tmp_path / "o"),
     ]
-    assert judge(["judge", "--question-file", str(questions), *base]) == 0
-    assert judge(["judge", "--question-file", str(write_jsonl(questions, [sample, sample])), *base]) == 2
+    assert run_command(["judge", "--question-file", str(questions), *base]) == 0
+    assert run_command(["judge", "--question-file", str(write_jsonl(questions, [sample, sample])), *base]) == 2
     captured = capsys.readouterr()
     assert "[2Jid" in captured.out
     assert "[2Jid" in captured.err
@@ -307,7 +307,7 @@ def test_ids_and_errors_cannot_drive_the_terminal(
 def test_teacher_rows_without_a_judgement_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = write_jsonl(tmp_path / "t.jsonl", [{"question_id": k, "text": "8 7"} for k in range(5)])
     forward = write_jsonl(tmp_path / "f.jsonl", [{"question_id": k, "pred_text": "8 7"} for k in range(2)])
-    assert judge(["evaluate", "--teacher", str(teacher), "--forward", str(forward)]) == 0
+    assert run_command(["evaluate", "--teacher", str(teacher), "--forward", str(forward)]) == 0
     captured = capsys.readouterr()
     assert f"3 rows of {teacher} have no judgement" in captured.err
     assert json.loads(captured.out.splitlines()[-1])["not_judged"] == 3
@@ -381,5 +381,5 @@ def test_files_are_joined_by_question_id_and_a_missing_or_double_id_is_named(
         outputs.append(capsys.readouterr().out)
     assert outputs[:2] == outputs[2:]
     twice = write_jsonl(tmp_path / "twice.jsonl", [*rows, rows[0]])
-    assert judge(["evaluate", "--teacher", str(twice), "--forward", str(tmp_path / "out-a")]) == 2
+    assert run_command(["evaluate", "--teacher", str(twice), "--forward", str(tmp_path / "out-a")]) == 2
     assert "twice.jsonl:13: question_id 0 stands already in line 1" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from pathlib import Path
 from conftest import PATIENCE_S, ROOT, SLOW, Runner
 
 from judgelm import __version__
+from judgelm.evaluation.summary import RATES
 from scripts.layers import TOP, files
 
 DIFFERENCE = re.compile(r"^\| (D\d+) \|.*\| `(test_\w+)` \|$", re.MULTILINE)
@@ -96,6 +97,29 @@ def test_files_named_in_the_docs_exist() -> None:
             assert (ROOT / script).exists(), f"{page.name} names {script}"
         for named in set(re.findall(r"`([\w/-]+\.py)`", text)) - NOT_THERE:
             assert any(f"/{name}".endswith(f"/{named}") for name in there), f"{page.name} names {named}"
+
+
+def test_what_the_ways_of_a_row_name_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    ways = re.findall(r"^\| \d+ \w+ \|[^|]*\|([^|]*)\|", text.replace("\\|", ""), re.MULTILINE)
+    assert len(ways) == 12 + 9
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / TOP).rglob("*.py")}
+    for named in re.findall(r"`([^`]+)`", " ".join(ways)):
+        owner, _, member = named.rpartition(".")
+        files = [path for path in sources if path.with_suffix("").as_posix().endswith(f"/{owner or named}")]
+        folders = [path for path in (ROOT / TOP).rglob(named) if path.is_dir()] if not member else []
+        defined = re.compile(rf"^ *(?:class|def) {member}\b", re.MULTILINE)
+        classes = [path for path in sources if re.search(rf"^class {owner or member}\b", sources[path], re.MULTILINE)]
+        assert folders or classes or files, f"architecture.md names {named}"
+        if owner:
+            assert any(defined.search(sources[path]) for path in files + classes), f"architecture.md names {named}"
+
+
+def test_every_rate_has_its_row() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    table = text[text.index("### Rates") : text.index("### Tables")]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(RATES)
 
 
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:

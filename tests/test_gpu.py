@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_samples, write_jsonl
+from judging import run_command
 from test_engine import by_key, requests
 from test_packed import both_orders
-from test_run import judge
 
 from judgelm.distribution import line_text, score_lines
 from judgelm.engine.hf.engine import HFEngine
@@ -70,7 +70,7 @@ def test_the_embedded_judge_judges_on_the_gpu(tmp_path: Path) -> None:
     for scoring in ("greedy", "expected"):
         argv: list[Any] = ["judge", "--device", "cuda", "--question-file", questions, "--scores-only",
                            "--scoring", scoring, "--output-dir", tmp_path / scoring]  # fmt: skip
-        assert judge([str(word) for word in argv]) == 0
+        assert run_command([str(word) for word in argv]) == 0
         run = json.loads((tmp_path / scoring / "run.json").read_text())
         assert run["sessions"][0]["engine"]["device"].startswith("cuda")
         assert run["counts"]["forward"]["failed"] == 0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import make_samples, train_byte_tokenizer, write_jsonl
+from judging import run_command
 from test_merged import write_adapter
-from test_run import judge
 
 from judgelm import Judge
 from judgelm.errors import InputError
@@ -222,7 +222,7 @@ def test_the_command_line_is_told_which_flag_cannot_be(
 ) -> None:
     questions = write_jsonl(tmp_path / "q.jsonl", [sample.to_record() for sample in make_samples(2)])
     given = ["--model", str(model_folder), "--question-file", str(questions), "--output-dir", str(tmp_path / "out")]
-    assert judge(["judge", *given, *words]) == 2
+    assert run_command(["judge", *given, *words]) == 2
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1

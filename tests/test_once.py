@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import make_samples, write_jsonl
-from test_run import Scripted
+from judging import Scripted
 
 from judgelm import Judge, Sample, encoding, samples
 from judgelm.encoding import encode_prompt

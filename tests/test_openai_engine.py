@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
+from judging import judge_args, lasting, run_command
 from serving import Server as Process
 from serving import running, stack
-from test_run import judge, judge_args, lasting
 
 from judgelm import Judge
 from judgelm.engine.interface import Generation, Request, Sampling
@@ -167,7 +167,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterato
 def test_a_server_judges_as_its_model_does_in_this_process(
     more: list[str], api: Process, model_folder: Path, pairs_file: Path, tmp_path: Path, run: Any
 ) -> None:
-    assert judge([*judge_args(model_folder, pairs_file, tmp_path / "hf", *more), "--dtype", "float32"]) == 0
+    assert run_command([*judge_args(model_folder, pairs_file, tmp_path / "hf", *more), "--dtype", "float32"]) == 0
     shared = ["--question-file", pairs_file, "--output-dir", tmp_path / "out", "--max-new-token", "24"]
     command = ["judge", "--engine", "openai", "--model", "random-llama", "--base-url", f"{api.url}/v1", *shared]
     result = run("-m", "judgelm", *command, "--temperature", "0", *more)
@@ -187,7 +187,7 @@ def test_our_server_is_asked_by_chat_and_a_prompt_too_long_for_it_is_refused(api
     questions = write_jsonl(tmp_path / "q.jsonl", records)
     for kind in ("chat", "completions"):
         more = ("--model", "random-llama", "--api", kind, "--max-new-token", "8")
-        assert judge(arguments(f"{api.url}/v1", questions, tmp_path / kind, *more)) == 0
+        assert run_command(arguments(f"{api.url}/v1", questions, tmp_path / kind, *more)) == 0
         reasons = [r["pred_finish_reason"] for r in lasting(tmp_path / kind / "forward.jsonl")]
         assert [reason == "refused" for reason in reasons] == [False, True, False]
 
@@ -195,9 +195,9 @@ def test_our_server_is_asked_by_chat_and_a_prompt_too_long_for_it_is_refused(api
 def test_an_unknown_model_ends_the_run_in_one_line(
     api: Process, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert judge(arguments(f"{api.url}/v1", pairs_file, tmp_path)) == 2
+    assert run_command(arguments(f"{api.url}/v1", pairs_file, tmp_path)) == 2
     assert "does not know model some/judge" in capsys.readouterr().err
-    assert judge(arguments(api.url, pairs_file, tmp_path, "--model", "random-llama")) == 2
+    assert run_command(arguments(api.url, pairs_file, tmp_path, "--model", "random-llama")) == 2
     assert "the base URL of most servers ends in /v1" in capsys.readouterr().err
 
 
@@ -358,9 +358,9 @@ def test_one_prompt_without_a_usable_answer_is_refused_and_the_run_ends_well(
 ) -> None:
     with Played(lambda number, _: NO_ANSWER[kind] if number == 3 else wrote()) as server:
         command = arguments(server.url, pairs_file, tmp_path, "--api", api)
-        assert judge(command) == 0
+        assert run_command(command) == 0
         asked = len(server.asked)
-        assert judge(command) == 0
+        assert run_command(command) == 0
         assert len(server.asked) == asked
     records = lasting(tmp_path / "forward.jsonl")
     assert {r["question_id"]: r["pred_finish_reason"] for r in records} == {
@@ -380,9 +380,9 @@ def test_the_last_prompt_of_a_run_is_refused_though_nothing_else_is_answered_any
     pairs_file: Path, tmp_path: Path, quick: None
 ) -> None:
     with Played(lambda *_: wrote()) as server:
-        assert judge(arguments(server.url, pairs_file, tmp_path, "--limit", "11")) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path, "--limit", "11")) == 0
         server.play = lambda *_: failed(500, "oops")
-        assert judge(arguments(server.url, pairs_file, tmp_path)) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path)) == 0
     reasons = [r["pred_finish_reason"] for r in lasting(tmp_path / "forward.jsonl")]
     assert reasons == ["stop"] * 11 + ["refused"]
 
@@ -391,7 +391,7 @@ def test_a_server_that_never_gave_a_usable_answer_ends_the_run_in_one_line(
     pairs_file: Path, tmp_path: Path, quick: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Played(lambda *_: Reply(200, {"choices": []})) as server:
-        assert judge(arguments(server.url, pairs_file, tmp_path)) == 2
+        assert run_command(arguments(server.url, pairs_file, tmp_path)) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith(f"judgelm: error: {server.url} gives no usable answer (200, but there is no text")
     assert not (tmp_path / "forward.jsonl").exists()
@@ -414,7 +414,7 @@ def test_no_credit_left_ends_the_run_in_one_line_and_what_was_judged_is_kept(
     first = (0, 10, 11)
     quota = failed(429, "You exceeded your current quota", "insufficient_quota")
     with Played(lambda number, _: wrote() if number in first else quota) as server:
-        assert judge(arguments(server.url, pairs_file, tmp_path, "--max-concurrency", "1")) == 2
+        assert run_command(arguments(server.url, pairs_file, tmp_path, "--max-concurrency", "1")) == 2
         assert capsys.readouterr().err.strip().splitlines()[-1] == (
             f"judgelm: error: {server.url} refuses all requests (429 You exceeded your current quota); what was"
             " judged is kept, the same command goes on"
@@ -608,7 +608,7 @@ def test_a_refused_prompt_is_recorded_and_counted_and_the_run_goes_on(
     refusals = {3: TOO_LONG, 5: failed(400, "The prompt was flagged", "content_policy_violation")}
     refusals[7] = wrote("", "content_filter")
     with Played(lambda number, _: refusals.get(number) or wrote()) as server:
-        assert judge(arguments(server.url, pairs_file, tmp_path, "--max-new-token", "24")) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path, "--max-new-token", "24")) == 0
     records = lasting(tmp_path / "forward.jsonl")
     assert [r["question_id"] for r in records if r["pred_finish_reason"] == "refused"] == [3, 5, 7]
     assert [r["pred_scores"] for r in records] == [None if k in refusals else [8, 7] for k in range(12)]
@@ -631,14 +631,14 @@ def test_a_request_that_the_server_never_takes_is_no_refused_prompt(
     pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Played(lambda *_: failed(422, "seed: extra fields are not permitted")) as server:
-        assert judge(arguments(server.url, pairs_file, tmp_path)) == 2
+        assert run_command(arguments(server.url, pairs_file, tmp_path)) == 2
         assert "takes no request: 422 seed: extra fields are not permitted" in capsys.readouterr().err
         server.play = lambda *_: failed(400, "use max_completion_tokens", "unsupported_parameter")
-        assert judge(arguments(server.url, pairs_file, tmp_path)) == 2
+        assert run_command(arguments(server.url, pairs_file, tmp_path)) == 2
         assert "refuses all requests (400 use max_completion_tokens)" in capsys.readouterr().err
     with Played(lambda *_: wrote()) as server:
         fields = '{"max_tokens": null, "max_completion_tokens": 9, "seed": null}'
-        assert judge(arguments(server.url, pairs_file, tmp_path, "--request-fields", fields)) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path, "--request-fields", fields)) == 0
     assert {frozenset(body) for body in server.bodies} == {
         frozenset({"model", "prompt", "max_completion_tokens", "temperature"})
     }
@@ -652,20 +652,20 @@ def test_a_bad_key_ends_the_run_in_one_line_that_does_not_show_it(
     first = (0, 10, 11)
     with Played(lambda number, _: wrote() if number in first else failed(401, f"Incorrect API key: {KEY}")) as server:
         one_by_one = ("--max-concurrency", "1")
-        assert judge(arguments(server.url, pairs_file, tmp_path, *one_by_one)) == 2
+        assert run_command(arguments(server.url, pairs_file, tmp_path, *one_by_one)) == 2
         said = capsys.readouterr()
         last = said.err.strip().splitlines()[-1]
         assert last.startswith(f"judgelm: error: {server.url} refuses the API key (401 Unauthorized)")
         assert server.keys == {f"Bearer {KEY}"}
         server.play = lambda *_: failed(403, f"no access for {KEY}")
-        assert judge(arguments(server.url, pairs_file, tmp_path, *one_by_one)) == 2
+        assert run_command(arguments(server.url, pairs_file, tmp_path, *one_by_one)) == 2
         said2 = capsys.readouterr()
         assert "refuses all requests (403 no access for ***)" in said2.err
         kept = kept_in(tmp_path)
         assert kept == list(first)
         server.play, server.asked, server.keys = lambda *_: wrote(), [], set()
         monkeypatch.setenv("MY_KEY", "other")
-        assert judge(arguments(server.url, pairs_file, tmp_path, "--api-key-variable", "MY_KEY")) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path, "--api-key-variable", "MY_KEY")) == 0
     assert server.numbers() == list(range(1, 10))
     assert server.keys == {"Bearer other"}
     written = "".join(path.read_text() for path in tmp_path.iterdir() if path.is_file())
@@ -711,7 +711,7 @@ def test_a_run_ended_by_ctrl_c_asks_only_for_the_rest(pairs_file: Path, tmp_path
         assert 2 <= len(kept) < 12
         time.sleep(0.2)  # what was under way is heard of
         server.asked, server.pause_s = [], 0
-        assert judge(command) == 0
+        assert run_command(command) == 0
     assert server.numbers() == sorted(set(range(12)) - set(kept))
     assert [r["question_id"] for r in lasting(tmp_path / "forward.jsonl")] == list(range(12))
 
@@ -792,8 +792,8 @@ def test_tokens_are_recorded_and_the_cost_of_a_run_is_told_and_kept(
 ) -> None:
     prices = ("--price-per-million-tokens", "2.5", "10")
     with Played(lambda *_: wrote()) as server:
-        assert judge(arguments(server.url, pairs_file, tmp_path, *prices, "--limit", "5")) == 0
-        assert judge(arguments(server.url, pairs_file, tmp_path, *prices)) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path, *prices, "--limit", "5")) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path, *prices)) == 0
     # 12 x 100 tokens for 2.5 and 12 x 20 for 10
     assert "cost: 0.0054 (1200 prompt tokens, 240 generated tokens)" in capsys.readouterr().out
     records = lasting(tmp_path / "forward.jsonl")
@@ -807,16 +807,16 @@ def test_a_run_is_not_continued_with_another_server(
     pairs_file: Path, tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Played(lambda *_: wrote()) as server:
-        assert judge(arguments(server.url, pairs_file, tmp_path)) == 0
+        assert run_command(arguments(server.url, pairs_file, tmp_path)) == 0
     for url, more, said in (
         ("http://127.0.0.1:9/v1", (), "base_url was"),
         (server.url, ("--api", "chat"), "api was 'completions', now 'chat'"),
         (server.url, ("--model", "b"), "model was 'some/judge', now 'b'"),
         (server.url, ("--request-fields", '{"top_k": 1}'), "request_fields was {}, now {'top_k': 1}"),
     ):
-        assert judge(arguments(url, pairs_file, tmp_path, *more)) == 2
+        assert run_command(arguments(url, pairs_file, tmp_path, *more)) == 2
         assert said in capsys.readouterr().err
-    assert judge(judge_args(model_folder, pairs_file, tmp_path, "--orders", "forward")) == 2
+    assert run_command(judge_args(model_folder, pairs_file, tmp_path, "--orders", "forward")) == 2
     assert "engine was 'openai', now 'hf'" in capsys.readouterr().err
 
 
@@ -841,7 +841,7 @@ def test_a_run_is_not_continued_with_another_server(
 def test_flags_that_cannot_be_are_refused_before_anything_is_asked(
     more: list[str], said: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert judge(arguments("http://127.0.0.1:9/v1", pairs_file, tmp_path / "out", *more)) == 2
+    assert run_command(arguments("http://127.0.0.1:9/v1", pairs_file, tmp_path / "out", *more)) == 2
     err = capsys.readouterr().err
     assert said in err
     assert "me:secret" not in err
@@ -852,21 +852,21 @@ def test_url_and_key_come_from_the_environment(
     pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["judge", "--engine", "openai", "--model", "m", "--question-file", str(pairs_file), "--output-dir"]
-    assert judge([*command, str(tmp_path / "out")]) == 2
+    assert run_command([*command, str(tmp_path / "out")]) == 2
     assert "needs --base-url URL, or OPENAI_BASE_URL in the environment" in capsys.readouterr().err
     monkeypatch.setenv("OPENAI_BASE_URL", "ftp://h")
-    assert judge([*command, str(tmp_path / "out")]) == 2
+    assert run_command([*command, str(tmp_path / "out")]) == 2
     assert "OPENAI_BASE_URL 'ftp://h': expected a URL" in capsys.readouterr().err
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nHost: x")
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9")
-    assert judge([*command, str(tmp_path / "out")]) == 2
+    assert run_command([*command, str(tmp_path / "out")]) == 2
     err = capsys.readouterr().err
     assert "OPENAI_API_KEY holds characters that no API key has" in err
     assert KEY not in err
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     with Played(lambda *_: wrote()) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/")
-        assert judge([*command, str(tmp_path / "out")]) == 0
+        assert run_command([*command, str(tmp_path / "out")]) == 0
     assert server.keys == {f"Bearer {KEY}"}
     assert check_base_url("https://h/v1/", "--base-url") == "https://h/v1"
 

@@ -8,37 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, FakeEngine, make_samples, write_jsonl
+from conftest import ROOT, make_samples, write_jsonl
 from filelock import FileLock
+from judging import Scripted, judge_args, lasting, run_command
 
 from judgelm import Judge, Sample
-from judgelm.cli import main
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
 from judgelm.judge.run import RunFiles, run_judge
 from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import TASKS
-
-VOLATILE = ("pred_id", "tstamp")
-
-
-def judge_args(model: Path, questions: Path, output: Path, *more: str) -> list[str]:
-    fixed = ["--model", str(model), "--question-file", str(questions), "--output-dir", str(output)]
-    return ["judge", *fixed, "--device", "cpu", "--max-new-token", "24", "--temperature", "0", *more]
-
-
-def lasting(path: Path) -> list[dict[str, Any]]:
-    """Records without what differs from run to run."""
-    records = [json.loads(line) for line in path.read_bytes().decode().splitlines()]
-    assert all(set(VOLATILE) < set(record) for record in records)
-    return [{name: value for name, value in record.items() if name not in VOLATILE} for record in records]
-
-
-def judge(arguments: list[str]) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +30,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(many: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed")
-    assert judge(judge_args(model_folder, many, output)) == 0
+    assert run_command(judge_args(model_folder, many, output)) == 0
     return output
 
 
@@ -102,7 +82,7 @@ def test_runs_ended_at_random_points_resume_to_the_same_bytes(
         )
     assert 0 < ends[-1]["lines"] < 120, "the runs were to be ended in the middle"
     assert not (tmp_path / "reversed.jsonl").exists()
-    assert judge(arguments) == 0
+    assert run_command(arguments) == 0
     for order in ("forward", "reversed"):
         resumed, expected = (lasting(folder / f"{order}.jsonl") for folder in (tmp_path, undisturbed))
         assert [json.dumps(record) for record in resumed] == [json.dumps(record) for record in expected]
@@ -116,12 +96,12 @@ def test_half_a_line_is_judged_again_and_what_is_there_is_skipped(
     many: Path, model_folder: Path, undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = judge_args(model_folder, many, tmp_path)
-    assert judge(arguments) == 0
+    assert run_command(arguments) == 0
     lines = (tmp_path / "forward.jsonl").read_bytes().splitlines(keepends=True)
     (tmp_path / "forward.jsonl").unlink()
     (tmp_path / "forward.jsonl.partial").write_bytes(b"".join(lines[40:10:-1]) + lines[3][:70])
     capsys.readouterr()
-    assert judge(arguments) == 0
+    assert run_command(arguments) == 0
     assert "90 of 120 judgements are there already and are skipped" in capsys.readouterr().err
     assert lasting(tmp_path / "forward.jsonl") == lasting(undisturbed / "forward.jsonl")
     kept = {json.loads(line)["pred_id"] for line in lines[11:41]}
@@ -142,7 +122,7 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(
     assert ".jsonl.partial: cannot be written (File too large); what was judged is kept" in last
     partial = (tmp_path / "forward.jsonl.partial").read_bytes()
     assert 1 < partial.count(b"\n") < 60
-    assert judge(arguments) == 0
+    assert run_command(arguments) == 0
     assert lasting(tmp_path / "forward.jsonl") == lasting(undisturbed / "forward.jsonl")
 
 
@@ -150,12 +130,12 @@ def test_limit_takes_the_first_rows_and_a_later_run_goes_on(
     many: Path, model_folder: Path, tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forward = ("--orders", "forward")
-    assert judge(judge_args(model_folder, many, tmp_path, *forward, "--limit", "5")) == 0
+    assert run_command(judge_args(model_folder, many, tmp_path, *forward, "--limit", "5")) == 0
     assert [r["question_id"] for r in lasting(tmp_path / "forward.jsonl")] == [55, 56, 57, 58, 59]
-    assert judge(judge_args(model_folder, many, tmp_path, *forward)) == 0
+    assert run_command(judge_args(model_folder, many, tmp_path, *forward)) == 0
     assert "5 of 60 judgements are there already" in capsys.readouterr().err
     assert [r["question_id"] for r in lasting(tmp_path / "forward.jsonl")] == list(range(60))
-    assert judge(judge_args(model_folder, many, tmp_path)) == 0
+    assert run_command(judge_args(model_folder, many, tmp_path)) == 0
     assert lasting(tmp_path / "reversed.jsonl") == lasting(undisturbed / "reversed.jsonl")
     assert set(json.loads((tmp_path / "run.json").read_text())["counts"]) == {"forward", "reversed"}
 
@@ -168,7 +148,7 @@ def test_a_finished_run_loads_no_model(
 
     monkeypatch.setattr(Judge, "load", refuse)
     before = (undisturbed / "forward.jsonl").read_bytes()
-    assert judge(judge_args(model_folder, many, undisturbed)) == 0
+    assert run_command(judge_args(model_folder, many, undisturbed)) == 0
     assert (undisturbed / "forward.jsonl").read_bytes() == before
 
 
@@ -192,7 +172,7 @@ def test_a_run_with_other_settings_in_the_same_folder_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     before = {p.name: p.read_bytes() for p in undisturbed.iterdir()}
-    assert judge(judge_args(model_folder, many, undisturbed, *change)) == 2
+    assert run_command(judge_args(model_folder, many, undisturbed, *change)) == 2
     assert said in capsys.readouterr().err
     assert {p.name: p.read_bytes() for p in undisturbed.iterdir()} == before
 
@@ -201,7 +181,7 @@ def test_a_partial_file_without_its_description_is_not_taken_over(
     many: Path, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "reversed.jsonl.partial").write_text('{"question_id": 1}\n')
-    assert judge(judge_args(model_folder, many, tmp_path, "--orders", "forward")) == 2
+    assert run_command(judge_args(model_folder, many, tmp_path, "--orders", "forward")) == 2
     assert "reversed.jsonl.partial exists already without run.json" in capsys.readouterr().err
 
 
@@ -236,18 +216,18 @@ def test_a_run_that_ended_before_its_first_judgement_binds_nobody(
 
     with monkeypatch.context() as patched:
         patched.setattr(Judge, "load", fail)
-        assert judge(judge_args(model_folder, many, tmp_path, "--seed", "1")) == 130
+        assert run_command(judge_args(model_folder, many, tmp_path, "--seed", "1")) == 130
     assert (tmp_path / "run.json").exists()
-    assert judge(judge_args(model_folder, many, tmp_path, "--limit", "2")) == 0
+    assert run_command(judge_args(model_folder, many, tmp_path, "--limit", "2")) == 0
 
 
 def test_a_changed_question_file_is_refused(
     model_folder: Path, tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = judge_args(model_folder, pairs_file, tmp_path / "out")
-    assert judge(arguments) == 0
+    assert run_command(arguments) == 0
     pairs_file.write_text(pairs_file.read_text().replace("what is", "what was"))
-    assert judge(arguments) == 2
+    assert run_command(arguments) == 2
     assert "question_file_sha256 was" in capsys.readouterr().err
 
 
@@ -255,7 +235,7 @@ def test_two_runs_at_once_in_a_folder_are_refused(
     model_folder: Path, tmp_path: Path, pairs_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FileLock(tmp_path / ".run.json.lock"):
-        assert judge(judge_args(model_folder, pairs_file, tmp_path)) == 2
+        assert run_command(judge_args(model_folder, pairs_file, tmp_path)) == 2
     assert "another run is writing there" in capsys.readouterr().err
 
 
@@ -265,7 +245,7 @@ def test_prompt_that_cannot_fit_is_recorded_and_counted(
 ) -> None:
     samples = [*make_samples(2), Sample(2, "why? " * 3000, ["a", "b"]), Sample(3, "Q", ["word " * 3000, "b"])]
     questions = write_jsonl(tmp_path / "q.jsonl", [s.to_record() for s in samples])
-    assert judge(judge_args(model_folder, questions, tmp_path / "out", "--orders", "forward")) == 0
+    assert run_command(judge_args(model_folder, questions, tmp_path / "out", "--orders", "forward")) == 0
     records = lasting(tmp_path / "out" / "forward.jsonl")
     assert [r["pred_finish_reason"] == "prompt_too_long" for r in records] == [False, False, True, False]
     assert (records[2]["pred_text"], records[2]["pred_scores"], records[2]["pred_tokens"]) == ("", None, 0)
@@ -278,19 +258,6 @@ def test_prompt_that_cannot_fit_is_recorded_and_counted(
     assert (counts["prompt_too_long"], counts["shortened"], counts["total"]) == (1, 1, 4)
     out = capsys.readouterr().out
     assert "1 shortened, 1 prompt too long" in out
-
-
-class Scripted(FakeEngine):
-    """An engine that writes what it is told to: the interface an engine has to fill, and no more."""
-
-    def __init__(self, texts: dict[str, str]) -> None:
-        self.texts = texts
-        self.description = {"engine": "scripted"}
-
-    def generate(self, requests: Any, sampling: Any, *, done: Any = (), on_text: Any = None) -> Any:
-        for request in reversed(requests):
-            if request.key not in done:
-                yield Generation(request.key, self.texts[request.seed_key], len(request.input_ids), 3, "stop")
 
 
 def test_any_engine_behind_the_interface_can_judge() -> None:

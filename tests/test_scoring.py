@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_samples, write_jsonl
+from judging import run_command
 from test_engine import load_engine
-from test_run import judge
 
 from judgelm import Judge
 from judgelm.distribution import Distribution, likeliest, line_text, score_lines
@@ -87,7 +87,7 @@ def test_the_command_writes_probabilities_and_evaluate_reads_them(
     for scoring in ("expected", "greedy"):
         argv = ["judge", "--model", model_folder, "--question-file", questions, "--output-dir", tmp_path / scoring,
                 "--scoring", scoring, "--scores-only", "--constrained", "--dtype", "float32"]  # fmt: skip
-        assert judge([str(word) for word in argv]) == 0
+        assert run_command([str(word) for word in argv]) == 0
     records = {
         order: [json.loads(line) for line in (tmp_path / "expected" / f"{order}.jsonl").read_text().splitlines()]
         for order in ("forward", "reversed")
@@ -108,7 +108,7 @@ def test_the_command_writes_probabilities_and_evaluate_reads_them(
         agreed += verdict.outcome == Outcome.from_scores(forward["question_id"], 3)
     capsys.readouterr()
     files = [str(tmp_path / "expected" / f"{order}.jsonl") for order in ("forward", "reversed")]
-    assert judge(["evaluate", "--teacher", str(teacher), "--forward", files[0], "--reversed", files[1]]) == 0
+    assert run_command(["evaluate", "--teacher", str(teacher), "--forward", files[0], "--reversed", files[1]]) == 0
     said = capsys.readouterr().out
     assert "Brier score" in said
     metrics = json.loads(said.splitlines()[-1])
@@ -140,7 +140,7 @@ def test_where_probabilities_cannot_be_had_one_line_says_so(
     flags: list[str], said: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ["judge", "--question-file", str(pairs_file), "--output-dir", str(tmp_path / "o"), "--scoring", "expected"]
-    assert judge([*argv, *flags]) == 2
+    assert run_command([*argv, *flags]) == 2
     assert said in capsys.readouterr().err.strip().splitlines()[-1]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FakeEngine, make_samples, write_jsonl
+from conftest import make_samples, write_jsonl
+from judging import FakeEngine
 from test_openai_engine import Played, wrote
 
 from judgelm.cli import main

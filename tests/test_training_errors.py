@@ -130,7 +130,7 @@ def test_published_flags_are_translated() -> None:
 def test_no_output_folder_ends_in_one_line() -> None:
     from judgelm.train.settings import parse
 
-    with pytest.raises(InputError, match="--output_dir is missing"):
+    with pytest.raises(InputError, match=r"--output_dir is missing \(found: --data_path; "):
         parse(["--data_path", "rows.jsonl"], lora=False)
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.audit.perturbations import PERTURBATIONS, perturb, probe_id
-from judgelm.errors import InputError
 from judgelm.evaluation.results import Truth, find_line, model_name, read_truth
-from judgelm.jsonl import Line, index_by_id, read_lines
+from judgelm.jsonl import Line, index_by_id, read_lines, read_reference
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome
 from judgelm.sample import Sample, question_key
@@ -79,21 +78,10 @@ def read_sources(
         if teacher_lines is not None:
             given = find_line(teacher_lines, sample.key, teacher, line, "teacher judgement")
         truth = read_truth(given, needed=teacher is not None)
-        if sample.reference is None and (reference := _reference(line)) is not None:
-            sample = sample.with_reference(reference)
+        if sample.reference is None and line.record.get("reference") is not None:
+            sample = sample.with_reference(read_reference(line))
         sources.append(Source(sample, truth, _truth_with_reference(given) or truth, _own_place(sample, self_id)))
     return sources
-
-
-def _reference(line: Line) -> str | None:
-    """A training row's own."""
-    found = line.record.get("reference")
-    if found is None:
-        return None
-    text = found.get("text") if isinstance(found, dict) else None
-    if not isinstance(text, str):
-        raise InputError(f'{line.where}: expected reference {{"text": ".."}}, found {found!r}')
-    return text
 
 
 def _truth_with_reference(line: Line) -> Truth | None:

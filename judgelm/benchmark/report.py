@@ -13,7 +13,7 @@ from judgelm.documents import Document, Section
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.metrics.intervals import ratio
 from judgelm.evaluation.results import JudgedSample, judgement_text
-from judgelm.evaluation.summary import OF_SCORES, Rate, Summary, summarize
+from judgelm.evaluation.summary import Rate, Summary, summarize
 from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
 from judgelm.sample import question_key
@@ -125,10 +125,7 @@ def measure(samples: Sequence[JudgedSample], scored: bool = True, **more: Any) -
     kept = [sample for sample in samples if sample.truth is not None]
     if not kept:
         raise InputError("none of the rows judged has a label")
-    found = dict(summarize(kept))
-    if not scored:
-        found["rates"] = {name: rate for name, rate in found["rates"].items() if name not in OF_SCORES}
-    return Measured(**found, **more)
+    return Measured(**dict(summarize(kept, scored=scored)), **more)
 
 
 def measure_grades(lines: Sequence[Line]) -> Grades:

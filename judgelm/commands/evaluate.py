@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tuple[str, str] = ("", "")) -> None:
     """All numbers as tables, and as the last line the published ones and counts as one JSON object."""
     from judgelm.evaluation.published import PUBLISHED
-    from judgelm.evaluation.summary import RATE_LABELS
+    from judgelm.evaluation.summary import RATES
     from judgelm.report.terminal import comparison_table, metrics_table, summary_tables
 
     print(summary_tables(evaluation.summary))
@@ -64,6 +64,7 @@ def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tu
     metrics = evaluation.published
     if metrics.get("not_judged"):
         print(f"judgelm: {metrics['not_judged']} rows of {teacher} have no judgement and do not count", file=sys.stderr)
-    said_already = {*RATE_LABELS, "agreement_both_orders"} - set(PUBLISHED)
+    # said above, with an interval; the paper's own keys are said by its rules
+    said_already = {*RATES, "agreement_both_orders"} - set(PUBLISHED)
     print(f"\n{metrics_table({name: value for name, value in metrics.items() if name not in said_already})}\n")
     sys.stdout.write(dump_json(metrics) + "\n")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from judgelm.console import require_flags
 from judgelm.errors import InputError
 
 HELP = "fine-tune a judge on this machine"
@@ -27,11 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train in this process, or through torchrun where there are several GPUs or `--nproc` says so."""
+    asks_for_help = bool({"-h", "--help"} & set(args.flags))
+    if not asks_for_help:
+        # said before anything is loaded
+        require_flags(args.flags, "--data_path", "--output_dir")
     import torch
 
     from judgelm.train import settings
 
-    asks_for_help = bool({"-h", "--help"} & set(args.flags))
     if asks_for_help:
         args.parser.print_help()
         print("\nflags of the training script:\n")
@@ -40,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     count = args.nproc or max(1, torch.cuda.device_count())
     if count == 1 or "RANK" in os.environ or asks_for_help:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-        parsed = settings.parse(args.flags, args.lora)
+        parsed = settings.parse(args.flags, args.lora, "judgelm train")
         # loads most, and is needed for right flags only
         from judgelm.train.training import train
 

@@ -82,7 +82,7 @@ class Rated:
 
     @cached_property
     def statistics(self) -> dict[str, Statistic]:
-        """By the names of `summary.RATE_LABELS`, those without a sample too; and `as_tie` and `excluded`, which are
+        """By the names of `summary.RATES`, those without a sample too; and `as_tie` and `excluded`, which are
         agreement by other rules for unread judgements.
         """
         return {
@@ -128,9 +128,11 @@ class Rated:
         return found
 
 
-def by_gap(samples: Sequence[JudgedSample]) -> Groups:
-    """By the teacher's scores, or where it gave none, as people do, by the judge's own."""
+def by_gap(samples: Sequence[JudgedSample], scored: bool = True) -> Groups:
+    """By the teacher's scores, or where it gave none, as people do, by the judge's own, if it is `scored`."""
     taught = any(sample.truth and sample.truth.scores for sample in samples)
+    if not taught and not scored:
+        return [None] * len(samples)
     judges: list[Truth | Reading | None] = [sample.truth if taught else sample.forward for sample in samples]
     scores = [None if one is None else one.scores for one in judges]
     placed = [None if pair is None else _first_at_least(_GAPS, abs(pair[0] - pair[1])) for pair in scores]

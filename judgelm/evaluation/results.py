@@ -65,6 +65,8 @@ def read_folder(
     place = Path(folder).expanduser()
     paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
     forward, back = (path if path.exists() else None for path in paths)
+    if place.is_file():
+        raise InputError(f"{place} is a file: name its folder, or --forward FILE")
     if forward is None and back is None:
         raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
     return read_files(forward, back, teacher, only)
@@ -190,6 +192,8 @@ def read_truth(line: Line, needed: bool = True) -> Truth | None:
         return None if record["label"] is None else Truth(_labelled_outcome(line, record["label"]))
     if "text" not in record and not needed:
         return None
+    if "text" not in record:
+        raise InputError(f"{line.where}: field 'text' or 'label' is missing (found: {', '.join(list(record)[:8])})")
     scores: Any = Judgement.parse(require(line, "text", str)).scores
     return None if scores is None else Truth(Outcome.from_scores(*scores), scores)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
@@ -16,33 +17,41 @@ from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample
 from judgelm.jsonl import Record
 
-RATE_LABELS = {
-    "agreement": "agreement with the truth",
-    "agreement_reversed": "agreement, answers exchanged",
-    "agreement_both": "agreement of both orders, a contradiction being a tie",
-    "agreement_scores": "agreement of both orders' mean scores",
-    "agreement_probabilities": "agreement of both orders' mean probabilities",
-    "kappa": "Cohen's kappa with the truth",
-    "precision": "precision, mean of classes",
-    "recall": "recall, mean of classes",
-    "f1": "F1, mean of classes",
-    "human_agreement": "one annotator agrees with another",
-    "human_majority": "one annotator agrees with the others' majority",
-    "alpha": "Krippendorff's alpha of the annotators",
-    "mae": "mean absolute error of scores",
-    "spearman": "Spearman's rho of scores",
-    "kendall": "Kendall's tau-b of scores",
-    "brier": "Brier score (0 best, 2 worst)",
-    "calibration_error": "expected calibration error, 10 bins",
-    "consistency": "consistency under swap",
-    "bias_first": "swap shifts to the answer shown first",
-    "bias_second": "swap shifts to the answer shown second",
-    "unparsed": "judgements that could not be read",
+
+class Kind(NamedTuple):
+    """What a rate is, and how it is said."""
+
+    label: str
+    share: bool = True
+    """said in per cent"""
+    of_scores: bool = False
+    """it needs scores that mean something, not only a verdict"""
+
+
+RATES = {
+    "agreement": Kind("agreement with the truth"),
+    "agreement_reversed": Kind("agreement, answers exchanged"),
+    "agreement_both": Kind("agreement of both orders, a contradiction being a tie"),
+    "agreement_scores": Kind("agreement of both orders' mean scores", of_scores=True),
+    "agreement_probabilities": Kind("agreement of both orders' mean probabilities"),
+    "kappa": Kind("Cohen's kappa with the truth", share=False),
+    "precision": Kind("precision, mean of classes"),
+    "recall": Kind("recall, mean of classes"),
+    "f1": Kind("F1, mean of classes"),
+    "human_agreement": Kind("one annotator agrees with another"),
+    "human_majority": Kind("one annotator agrees with the others' majority"),
+    "alpha": Kind("Krippendorff's alpha of the annotators", share=False),
+    "mae": Kind("mean absolute error of scores", share=False, of_scores=True),
+    "spearman": Kind("Spearman's rho of scores", share=False, of_scores=True),
+    "kendall": Kind("Kendall's tau-b of scores", share=False, of_scores=True),
+    "brier": Kind("Brier score (0 best, 2 worst)", share=False),
+    "calibration_error": Kind("expected calibration error, 10 bins"),
+    "consistency": Kind("consistency under swap"),
+    "bias_first": Kind("swap shifts to the answer shown first"),
+    "bias_second": Kind("swap shifts to the answer shown second"),
+    "unparsed": Kind("judgements that could not be read"),
 }
-NO_SHARES = ("kappa", "alpha", "mae", "spearman", "kendall", "brier")
-"""rates that are not said in per cent"""
-OF_SCORES = ("mae", "spearman", "kendall", "agreement_scores")
-"""rates that need scores that mean something, not only a verdict"""
+"""by name, in the order in which they are said; their formulas are `rates.Rated.statistics`"""
 
 
 class Rate(Section):
@@ -111,7 +120,7 @@ class Summary(Section):
     questions: int = 0
     """different ones, which the intervals draw"""
     rates: dict[str, Rate]
-    """by the keys of `RATE_LABELS`, in their order"""
+    """by name: [the rates](evaluation.md#rates)"""
     unparsed: Unparsed | None = None
     """what unread judgements do to the agreement"""
     confusion: dict[str, dict[str, int]] | None = None
@@ -163,8 +172,12 @@ class SummaryFile(Summary, Document):
         return {name: value for name, value in record.items() if name != "against" or value is not None}
 
 
-def summarize(samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLES, seed: int = 0) -> Summary:
+def summarize(
+    samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLES, seed: int = 0, scored: bool = True
+) -> Summary:
     """All rates, tables and counts of samples with two answers, with bootstrapped intervals.
+
+    `scored` False says that the judge gave verdicts alone: what is said of its scores is left out.
 
     Raises ValueError for no sample.
     """
@@ -180,14 +193,15 @@ def summarize(samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLE
     found |= rated.correlations(resamples, seed)
     rates = {name: Rate.of(estimate) for name, estimate in found.items()}
     groups: dict[str, Any] = {}
-    for name, of in (("by_gap", by_gap), ("by_length", by_length), ("by_category", by_category)):
+    gaps = partial(by_gap, scored=scored)
+    for name, of in (("by_gap", gaps), ("by_length", by_length), ("by_category", by_category)):
         given = rated.agreement_by(of(rated.samples), resamples, seed)
         groups[name] = [Group(label=label, agreement=Rate.of(each)) for label, each in given] or None
     return Summary(
         samples=len(rated.samples),
         labelled=int(rated.labelled.sum()),
         questions=len(set(rated.clusters)),
-        rates={name: rates[name] for name in RATE_LABELS if name in rates},
+        rates={name: rates[name] for name, kind in RATES.items() if name in rates and (scored or not kind.of_scores)},
         unparsed=_unparsed(rated, rates),
         confusion=_confusion(rated.cells),
         classes=_classes(rated.cells),

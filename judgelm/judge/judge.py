@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -82,8 +83,12 @@ class Judge:
         task or order.
         """
         asked = check_orders(orders, task)
-        if len({sample.key for sample in samples}) < len(samples):
-            raise ValueError("question_id must be different for each sample")
+        for sample in samples:
+            if not isinstance(sample, Sample):
+                raise ValueError(f"expected a Sample, found {type(sample).__name__}")
+        for key, count in Counter(sample.key for sample in samples).items():
+            if count > 1:
+                raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
         settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring)
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
         return [Verdict(read.get(("forward", each.key)), read.get(("reversed", each.key)), each) for each in samples]

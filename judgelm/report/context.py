@@ -9,7 +9,7 @@ from typing import Any
 
 from judgelm.errors import one_line
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import NO_SHARES, RATE_LABELS, Rate, Summary
+from judgelm.evaluation.summary import RATES, Rate, Summary
 from judgelm.jsonl import Record
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
@@ -73,11 +73,11 @@ def build_context(
 
 
 def _rate(name: str, rate: Rate) -> Row:
-    return row(RATE_LABELS[name], rate, NUMBER if name in NO_SHARES else SHARE)
+    return row(RATES[name].label, rate, SHARE if RATES[name].share else NUMBER)
 
 
 def _shares_picture(rates: Mapping[str, Rate]) -> str | None:
-    shares = [(RATE_LABELS[name], rate) for name, rate in rates.items() if name not in NO_SHARES]
+    shares = [(RATES[name].label, rate) for name, rate in rates.items() if RATES[name].share]
     return pictures.shares(shares, "Rates with their 95 % intervals") if shares else None
 
 
@@ -153,7 +153,7 @@ def _position(samples: Iterable[JudgedSample], rates: Mapping[str, Rate]) -> dic
         return None
     labels = ("lead of answer 1, shown first", "lead of answer 1, shown second")
     title = "By how many points answer 1 leads, in both orders"
-    shares = [(RATE_LABELS[name], rates[name]) for name in names]
+    shares = [(RATES[name].label, rates[name]) for name in names]
     return {
         "rows": [_rate(name, rates[name]) for name in names],
         "bars": pictures.shares(shares, "Under swap", bars=True) if names else None,

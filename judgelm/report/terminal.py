@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
 from judgelm.errors import one_line
 from judgelm.evaluation.published import Metrics
-from judgelm.evaluation.summary import NO_SHARES, RATE_LABELS, ClassScores, Comparison, Group, Rate, Summary
+from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Rate, Summary
 from judgelm.jsonl import Record, id_key
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome, ParseState
@@ -25,8 +25,8 @@ _ESTIMATE = ("value", "95 % interval", "samples")
 _LABELS = {
     "agreement": "agreement with the teacher",
     "agreement_both_orders": "agreement, mean of both orders' probabilities",
-    "brier": "Brier score (0 best, 2 worst)",
-    "calibration_error": "expected calibration error, 10 bins",
+    "brier": RATES["brier"].label,
+    "calibration_error": RATES["calibration_error"].label,
     "accuracy": "accuracy (published rule: unparsed = tie)",
     "precision": "precision, macro (published rule)",
     "recall": "recall, macro (published rule)",
@@ -87,8 +87,8 @@ def summary_tables(summary: Summary) -> str:
     """Rates with intervals, then agreement by rule for unread judgements, by class, gap, length and category."""
     rates, unparsed = summary.rates, summary.unparsed
     rows = [
-        (label, *_cells(rates[name], EXACT_NUMBER if name in NO_SHARES else EXACT_SHARE))
-        for name, label in RATE_LABELS.items()
+        (kind.label, *_cells(rates[name], EXACT_SHARE if kind.share else EXACT_NUMBER))
+        for name, kind in RATES.items()
         if name in rates
     ]
     parts = [

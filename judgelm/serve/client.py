@@ -63,7 +63,7 @@ class Client:
             with httpx.Client(trust_env=not is_loopback(self._url), timeout=self._timeout_s) as http:
                 response = http.request(method, self._url + path, json=body, headers=self._headers)
         except httpx.HTTPError as error:
-            raise APIError(f"the API does not answer ({type(error).__name__})", 0, None) from error
+            raise APIError(f"the API at {self._url} does not answer ({type(error).__name__})", 0, None) from error
         if response.is_success:
             return response.json()
         try:

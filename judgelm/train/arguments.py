@@ -26,7 +26,7 @@ class ModelArguments:
 class DataArguments:
     """What is trained on, and in which variants."""
 
-    data_path: str = HfArg(help="training rows: a JSONL file, or a data set of the hub")
+    data_path: str = HfArg(help="needed: training rows, a JSONL file, or a data set of the hub")
     eval_data_path: str | None = HfArg(
         default=None, help="rows whose loss is measured as --eval_strategy says; never augmented"
     )
@@ -61,7 +61,7 @@ class TrainingArguments(transformers.TrainingArguments):  # type: ignore[misc]
     """Hugging Face's, with the defaults of the published commands where they differ."""
 
     output_dir: str | None = HfArg(
-        default=None, help="gets checkpoints, the final model and its card; a second start goes on there"
+        default=None, help="needed: gets checkpoints, the final model and its card; a second start goes on there"
     )
     cache_dir: str | None = HfArg(default=None, help="where the hub's model files are kept")
     optim: str = HfArg(default="adamw_torch", help="the optimizer, by its transformers name")

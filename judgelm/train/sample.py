@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from judgelm.jsonl import Line, Record, require
+from judgelm.jsonl import Line, Record, read_reference, require
 from judgelm.judgement import Judgement
 from judgelm.sample import Sample
 
@@ -31,8 +31,7 @@ class TrainingSample:
         """A training row in the published format; the reference fields may be missing."""
         reference, with_reference = None, None
         if line.record.get("reference") is not None and "text_w_reference" in line.record:
-            require(line, "reference", dict)
-            reference = require(Line(line.record["reference"], line.path, line.number), "text", str)
+            reference = read_reference(line)
             with_reference = Judgement.parse(require(line, "text_w_reference", str))
         return cls(Sample.from_line(line), Judgement.parse(require(line, "text", str)), reference, with_reference)
 

@@ -14,6 +14,7 @@ from transformers import HfArgumentParser
 from transformers.integrations import integration_utils
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from judgelm.console import Formatter, require_flags
 from judgelm.errors import InputError, one_line
 from judgelm.train.arguments import DataArguments, LoraArguments, ModelArguments, Settings, TrainingArguments
 from judgelm.train.published_flags import Flags, fit_to_machine, join_flags, read_object, split_flags, translate
@@ -41,8 +42,8 @@ class _Parser(HfArgumentParser):  # type: ignore[misc]
         raise InputError(f"{message} (--help lists the flags)")
 
 
-def parse(argv: Sequence[str], lora: bool) -> Settings:
-    """The settings of a command line. Raises InputError."""
+def parse(argv: Sequence[str], lora: bool, prog: str | None = None) -> Settings:
+    """The settings of a command line; `prog` is how the script was called. Raises InputError."""
     groups = (ModelArguments, DataArguments, TrainingArguments, *((LoraArguments,) if lora else ()))
     kind = "LoRA or QLoRA adapter" if lora else "judge"
     parser = _Parser(
@@ -51,14 +52,15 @@ def parse(argv: Sequence[str], lora: bool) -> Settings:
         " Face's TrainingArguments; start it with torchrun for several processes. A second start with the same flags"
         " goes on from the last checkpoint.",
         allow_abbrev=False,
+        formatter_class=Formatter,
+        prog=prog,
         usage="%(prog)s --data_path FILE --output_dir DIR [FLAG VALUE ..]",
     )
     if _HELP & set(argv):
         parser.parse_args(["--help"])
     flags = split_flags(argv)
-    if "output_dir" not in dict(flags):
-        # transformers would choose a folder of its own
-        raise InputError("--output_dir is missing: the folder for checkpoints and the final model")
+    # without an output_dir transformers would choose a folder of its own
+    require_flags(argv, "--data_path", "--output_dir")
     flags, translated = translate(flags)
     _check_json(flags)
     flags, left_out = fit_to_machine(flags)
