@@ -55,8 +55,7 @@ SLOW = {
         "test_killed_and_resumed_equals_undisturbed",
     ),
     "test_cluster.py": (
-        "test_two_replicas_of_the_published_script_give_the_bytes_of_one",
-        "test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double",
+        "test_two_replicas_of_the_published_script_one_killed_give_the_bytes_of_one",
         "test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on",
         "test_a_model_that_no_replica_can_load_is_told_in_one_line",
         "test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process",
@@ -79,6 +78,9 @@ SLOW = {
     "test_tiny.py": (
         "test_two_processes_that_start_at_once_share_one_conversion",
         "test_batch_equals_one_by_one_with_the_real_model",
+        "test_command_says_what_an_embedded_model_is_worth",
+        "test_tiny_prefers_an_answer_to_none_in_both_orders",
+        "test_real_rows_from_development_data_are_judged",
     ),
 }
 """tests above 20 seconds, by `scripts/test --durations 40` on two cores, or far above a minute where memory is slow"""
