@@ -31,8 +31,8 @@ from conftest import build_model, make_samples, train_byte_tokenizer, training_r
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
+from played import Played, wrote
 from serving import Server, running, stack
-from test_openai_engine import Played, wrote
 
 from judgelm import cli
 from judgelm.answers import write_judgelm_samples, write_mmvet_samples

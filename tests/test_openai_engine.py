@@ -8,18 +8,17 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import httpx
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
 from judging import judge_args, lasting, run_command
+from played import TOO_LONG, Handler, Played, Reply, failed, wrote
 from serving import Server as Process
 from serving import running, stack
 
@@ -36,91 +35,6 @@ from judgelm.prompt import render_prompt
 KEY = "sk-secret-0123456789"
 GREEDY = Sampling()
 QUICK = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=2)
-
-
-class Reply(NamedTuple):
-    """What the played server says; without a body the connection is closed in the middle of one."""
-
-    status: int
-    body: Any
-    headers: dict[str, str] = {}  # noqa: RUF012
-
-
-def wrote(text: str = "8 7\nreasons", finish_reason: str = "stop") -> Reply:
-    choice = {"index": 0, "text": text, "message": {"content": text}, "finish_reason": finish_reason}
-    return Reply(200, {"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 20}})
-
-
-def failed(status: int, message: str, code: str | None = None, **headers: str) -> Reply:
-    names = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Reply(status, {"error": {"message": message, "code": code}}, names)
-
-
-TOO_LONG = failed(400, "This model's maximum context length is 2048 tokens, you asked for more")
-
-
-class Played(ThreadingHTTPServer):
-    """A real server that plays faults: `play(number of the question, how often it was asked before)`."""
-
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(self, play: Callable[[int, int], Reply], pause_s: float = 0) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.play, self.pause_s = play, pause_s
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-        self.asked: list[tuple[int, float]] = []
-        self.bodies: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.now = self.most = 0
-        self.lock = threading.Lock()
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that went away is no news."""
-
-    def __enter__(self) -> Played:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def numbers(self) -> list[int]:
-        return sorted(number for number, _ in self.asked)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Played
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = body["prompt"] if self.path.endswith("/v1/completions") else body["messages"][0]["content"]
-        found = re.search(r"Question (\d+):", prompt)
-        assert found
-        number = int(found[1])
-        with self.server.lock:
-            before = self.server.numbers().count(number)
-            self.server.asked.append((number, time.monotonic()))
-            self.server.bodies.append(body)
-            self.server.keys.add(self.headers["Authorization"])
-            self.server.now += 1
-            self.server.most = max(self.server.most, self.server.now)
-        time.sleep(self.server.pause_s)
-        reply = self.server.play(number, before)
-        with self.server.lock:
-            self.server.now -= 1
-        content = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
-        self.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(content)), **reply.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if reply.body is None else content)
-        self.close_connection = reply.body is None
-
-    def log_message(self, *_: Any) -> None:
-        """Not on the terminal."""
 
 
 @pytest.fixture(autouse=True)
@@ -452,8 +366,8 @@ def test_a_field_that_the_server_does_not_take_is_told_with_the_flag_that_helps(
 
 
 def test_the_time_limit_holds_for_a_server_that_drips() -> None:
-    class Dripping(_Handler):
-        def do_POST(self) -> None:
+    class Dripping(Handler):
+        def do_POST(self) -> None:  # noqa: N802
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.send_header("Content-Length", "1000")

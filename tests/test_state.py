@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import make_samples, write_jsonl
 from judging import FakeEngine
-from test_openai_engine import Played, wrote
+from played import Played, wrote
 
 from judgelm.cli import main
 from judgelm.engine.interface import Generation
