@@ -24,13 +24,12 @@ NAMED_AND_NOT_IMPORTED = {
     "gguf": "transformers reads the embedded base with it",
     "sentencepiece": "tokenizers of the released judges",
     "protobuf": "the same",
-    "fschat": "imported by name in serve/protocol.py",
 }
 OPTIONAL = {"vllm": "vllm", "torchao": "quantization"}
 """what is imported where an extra was installed -> the extra"""
 NOT_THERE = {"commands/x.py", "judgelm/llm_judge/x.py", "judgelm/commands/NAME.py", "judgelm/data.py"}
 """files that pages speak of as examples"""
-CALLED_OTHERWISE = {"sklearn": "scikit-learn"}
+CALLED_OTHERWISE = {"sklearn": "scikit-learn", "fastchat": "fschat"}
 
 
 def test_what_is_written_from_the_code_is_not_stale(run: Runner) -> None:
