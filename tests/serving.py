@@ -144,13 +144,13 @@ def served(app: Any, protocol: type[Protocol] = Protocol, listening: socket.sock
 
 
 @contextlib.contextmanager
-def local_controller(token: str | None = None, port: int = 0) -> Iterator[Address]:
+def local_controller(token: str | None = None, port: int = 0, expiration_s: float = 90) -> Iterator[Address]:
     """A controller of this process."""
     from judgelm.serve.controller import create_app
     from judgelm.serve.hosts import read_hosts
     from judgelm.serve.registry import Controller
 
-    app = create_app(Controller("shortest_queue"), token, read_hosts([], "127.0.0.1"))
+    app = create_app(Controller("shortest_queue", expiration_s), token, read_hosts([], "127.0.0.1"))
     with served(app, listening=listen("127.0.0.1", port)) as url:
         yield Address(url)
 

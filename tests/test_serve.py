@@ -350,12 +350,11 @@ def test_a_controller_that_restarts_learns_its_workers_again(
                 assert api.post("/v1/judgements", {"samples": asked(1), "max_new_tokens": 4}).status_code == 200
 
 
-def test_a_worker_that_falls_silent_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("judgelm.serve.registry.HEART_BEAT_EXPIRATION_S", 1)
+def test_a_worker_that_falls_silent_is_dropped() -> None:
     status = {"model_names": ["ghost"], "speed": 1, "queue_length": 0}
     body = {"worker_name": "http://127.0.0.1:9", "check_heart_beat": True, "worker_status": status}
     beat = {"worker_name": "http://127.0.0.1:9", "queue_length": 3}
-    with local_controller() as controller:
+    with local_controller(expiration_s=1) as controller:
         assert controller.post("/register_worker", body).status_code == 200
         assert models_of(controller) == ["ghost"]
         assert controller.post("/receive_heart_beat", beat).json() == {"exist": True}

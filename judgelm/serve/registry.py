@@ -99,10 +99,12 @@ class Controller:
 
     Args:
         dispatch_method: "shortest_queue", or "lottery", which is at random, by speed.
+        expiration_s: a worker that says nothing for so long is dropped.
     """
 
-    def __init__(self, dispatch_method: str) -> None:
+    def __init__(self, dispatch_method: str, expiration_s: float = HEART_BEAT_EXPIRATION_S) -> None:
         self.lottery = dispatch_method == "lottery"
+        self.expiration_s = expiration_s
         self.closing = threading.Event()
         self._lock = threading.RLock()
         self._workers: dict[str, _Worker] = {}
@@ -111,12 +113,12 @@ class Controller:
 
     def watch(self) -> None:
         """Drop workers whose heart has stopped, until `closing` is set."""
-        while not self.closing.wait(max(0.1, HEART_BEAT_EXPIRATION_S / 10)):
-            silent_s, now = HEART_BEAT_EXPIRATION_S, time.monotonic()
+        while not self.closing.wait(max(0.1, self.expiration_s / 10)):
+            now = time.monotonic()
             with self._lock:
                 for name, worker in list(self._workers.items()):
-                    if worker.check_heart_beat and worker.heard < now - silent_s:
-                        log.warning("worker %s sent no heart beat for %d s and is dropped", name, silent_s)
+                    if worker.check_heart_beat and worker.heard < now - self.expiration_s:
+                        log.warning("worker %s sent no heart beat for %d s and is dropped", name, self.expiration_s)
                         self._lose(name)
 
     def register_worker(
