@@ -85,7 +85,7 @@ class Process(Address):
         if self.process.poll() is None:
             self.process.send_signal(kind)
         try:
-            return self.process.wait(20)
+            return self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -140,7 +140,7 @@ def served(app: Any, protocol: type[Protocol] = Protocol, listening: socket.sock
         yield address_of(listening)
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(PATIENCE_S)
 
 
 @contextlib.contextmanager
