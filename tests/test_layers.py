@@ -27,7 +27,6 @@ FLAGS = {
     "judgelm/console.py",
     "judgelm/flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
-    "judgelm/train/arguments.py",
     # servers' own mains
     *(f"judgelm/serve/{name}.py" for name in ("controller", "model_worker", "cli")),
     "judgelm/serve/gradio_web_server_judgelm.py",

@@ -65,7 +65,7 @@ def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     # which renders samples of its own, a fixed number a run
     monkeypatch.setattr(run, "prompt_fingerprint", lambda: "")
     counted(json.JSONDecoder, "raw_decode", "parses")
-    counted(Sample, "__post_init__", "samples")
+    counted(Sample, "__init__", "samples")
     counted(encoding, "render_prompt", "renders")
 
     def judge(rows: int) -> Spent:
