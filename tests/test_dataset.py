@@ -250,7 +250,7 @@ def test_long_rows_are_shortened_or_dropped_and_counted(tmp_path: Path) -> None:
         ({"question_id": 1, "question_body": "q", "answer1_body": "a", "answer2_body": "b"}, "field 'text' is missing"),
         (training_record(1) | {"answer2_body": [7]}, "field 'answer2_body' must be str"),
         (training_record(1) | {"text": "error"}, "no row can be trained on (found: 1 error)"),
-        (training_record(1) | {"reference": "a text"}, "field 'reference' must be dict"),
+        (training_record(1) | {"reference": "a text"}, "field 'reference' must be {.text.: .."),
     ],
 )
 def test_bad_files_end_in_one_line(

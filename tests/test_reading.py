@@ -47,7 +47,10 @@ def test_references_without_any_id_are_matched_by_line(tmp_path: Path) -> None:
         (references([0, 1, 2, 2]), r"r.jsonl:4: question_id 2 stands already in line 3"),
         ([*references([0, 1, 2]), {"reference": {"text": "x"}}], r"r.jsonl:4: field 'question_id' is missing"),
         ([{"reference": {"text": "x"}}] * 3, r"r.jsonl has no reference for question_id 3"),
-        ([*references([1, 2, 3]), {"question_id": 0, "reference": "x"}], r"r.jsonl:4: field 'reference' must be {.text.: ..}, found"),
+        (
+            [*references([1, 2, 3]), {"question_id": 0, "reference": "x"}],
+            r"r.jsonl:4: field 'reference' must be {.text.: ..}, found",
+        ),
         ([*references([1, 2, 3]), {"question_id": 0, "reference": {}}], r"r.jsonl:4: field 'text' is missing"),
     ],
 )
