@@ -65,6 +65,7 @@ SLOW = {
     "test_launch.py": (
         "test_one_command_serves_two_models_until_ctrl_c",
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
+        "test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_killed_one",
     ),
     "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
     "test_page.py": (
@@ -73,6 +74,9 @@ SLOW = {
         "test_a_file_is_checked_judged_and_measured",
         "test_a_file_that_is_stopped_gives_what_was_judged",
         "test_the_page_fits_a_phone_and_a_dark_room",
+        "test_a_lost_worker_is_told_and_the_page_recovers",
+        "test_visitors_log_in_where_the_page_asks_for_it",
+        "test_moderation_refuses_what_it_flags",
     ),
     "test_run.py": ("test_runs_ended_at_random_points_resume_to_the_same_bytes",),
     "test_tiny.py": (
@@ -82,6 +86,7 @@ SLOW = {
         "test_tiny_prefers_an_answer_to_none_in_both_orders",
         "test_real_rows_from_development_data_are_judged",
     ),
+    "test_worker.py": ("test_an_answer_far_too_long_is_shown_as_if_all_of_it_had_been_read",),
 }
 """tests above 20 seconds, by `scripts/test --durations 40` on two cores, or far above a minute where memory is slow"""
 

@@ -217,6 +217,9 @@ def test_each_tab_judges_its_example(slug: str, visit: Callable[..., Visitor]) -
         "multimodal": "Multimodal answers",
     }
     visitor = visit()
+    if not SCREENSHOTS:
+        # reasons are a test's own above, and half a minute of a judge
+        visitor.page.get_by_label("Scores only").check()
     visitor.choose(titles[slug])
     visitor.page.locator(f"#{slug}-examples tr.tr-body").first.click()
     visitor.until(lambda: visitor.value(f"{slug}-question") != "")
@@ -236,6 +239,7 @@ def test_each_tab_judges_its_example(slug: str, visit: Callable[..., Visitor]) -
 @pytest.mark.parametrize("width", [1280, 820, 390])
 def test_no_label_runs_under_its_copy_button(width: int, visit: Callable[..., Visitor]) -> None:
     visitor = visit(viewport={"width": width, "height": 900})
+    visitor.page.get_by_label("Scores only").check()
     for name in ("question", "answer1", "answer2"):
         visitor.fill(f"judge-{name}", name)
     visitor.click("judge-go")
