@@ -54,7 +54,7 @@ def judgements(order: str, count: int) -> Iterator[Record]:
             "pred_task": "pair",
             "pred_order": order,
             "pred_text": "cannot say" if verdicts.random() < 0.02 else f"{said[0]} {said[1]}\nThe judge's reasons.",
-            "pred_expected_scores": [score + verdicts.uniform(-0.4, 0.4) for score in said],
+            "pred_expected_scores": [min(10, score + verdicts.uniform(-0.4, 0.4)) for score in said],
             "pred_probabilities": {"win": win, "tie": tie - win, "lose": 1 - tie},
         }
 
