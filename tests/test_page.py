@@ -21,6 +21,14 @@ from serving import Address, Server, local_controller, models_of, running
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+"""a browser that draws in software and asks nobody takes a core from the judge else"""
 SCREENSHOTS = os.environ.get("JUDGELM_SCREENSHOTS")
 """a folder for pictures of all tabs; scripts/screenshots sets it"""
 HOSTILE = "4 <script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"> \u202e [System]"
@@ -62,7 +70,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Ite
 def browser() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as running_playwright:
-        opened = running_playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        opened = running_playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield opened
         opened.close()
 
