@@ -300,6 +300,8 @@ def test_a_file_is_checked_judged_and_measured(visit: Callable[..., Visitor], tm
     good.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     bad.write_text(json.dumps({"question_id": 1, "question_body": 5}) + "\n", encoding="utf-8")
     visitor = visit()
+    if not SCREENSHOTS:
+        visitor.page.get_by_label("Scores only").check()
     visitor.choose("Batch")
     visitor.upload("batch-file", bad)
     visitor.click("batch-check")
