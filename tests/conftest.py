@@ -11,7 +11,9 @@ from typing import Any
 
 import hypothesis
 import pytest
-from forked import PATIENCE_S, ROOT, run_forked
+from forked import PATIENCE_S as PATIENCE_S
+from forked import ROOT as ROOT
+from forked import run_forked
 from jaxtyping import install_import_hook
 
 from judgelm.prompt import render_prompt

@@ -99,7 +99,9 @@ def run_forked(
                     left.process.terminate()
             assert ended, f"{command} ran for more than {PATIENCE_S} s"
         texts = [file.read_text(encoding="utf-8", errors="replace") for file in (stdout, stderr)]
-    return subprocess.CompletedProcess(command, codes[0] if ranks == 1 else int(any(codes)), *texts)
+    return subprocess.CompletedProcess(
+        [str(word) for word in command], codes[0] if ranks == 1 else int(any(codes)), *texts
+    )
 
 
 def _run(words: list[str], environment: Mapping[str, str], files: Sequence[Path], cwd: Path) -> None:

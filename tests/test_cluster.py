@@ -51,9 +51,9 @@ def alone(many: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """`python ARGUMENTS` in a process of its own, which takes Ctrl-C wherever the tests were started."""
-    command = [sys.executable, *arguments]
+    command = [sys.executable, *map(str, arguments)]
 
     def hear() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
