@@ -35,7 +35,7 @@ from judgelm.verdict import Reading
 WIN, TIE, LOSE = Outcome
 
 
-def summarize(samples: Sequence[JudgedSample], **how: int) -> dict[str, Any]:
+def summarize(samples: Sequence[JudgedSample], **how: Any) -> dict[str, Any]:
     """As it is written."""
     return typed.summarize(samples, **how).to_record()
 
