@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +44,6 @@ MANY_PROCESSES = (
 """files whose tests start many processes: one after the other, as two at once take each other's memory and time"""
 LAST = ("test_docs.py", "test_audit.py", "test_run.py", "test_commands.py", "test_lora.py", "test_tiny.py")
 """of the others those of minutes, and with slow tests"""
-UNTIL = float(os.environ.get("JUDGELM_TESTS_UNTIL", "inf"))
-"""seconds since 1970 from which on no slow test begins, where CI has a limit and may meet a machine ten times slower"""
 SLOW = {
     "test_training.py": (
         "test_published_command_trains_with_fsdp_and_resumes_and_judges",
@@ -104,11 +101,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(name))
     place = {name: number for number, name in enumerate((*MANY_PROCESSES, "", *LAST))}
     items.sort(key=lambda item: (place.get(item.path.name, place[""]), item.get_closest_marker("slow") is not None))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("slow") and time.time() > UNTIL:
-        pytest.skip("slow, and the time that JUDGELM_TESTS_UNTIL leaves is over")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import uvicorn
 from conftest import PATIENCE_S
 from forked import Forked
 
+from judgelm.serve.protocol import HEART_BEAT_EXPIRATION_S
 from judgelm.serve.servers import Protocol, address_of, listen
 
 HTTP = httpx.Client(trust_env=False, timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
@@ -85,7 +86,7 @@ class Process(Address):
         if self.process.poll() is None:
             self.process.send_signal(kind)
         try:
-            return self.process.wait(120)
+            return self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -140,11 +141,11 @@ def served(app: Any, protocol: type[Protocol] = Protocol, listening: socket.sock
         yield address_of(listening)
     finally:
         server.should_exit = True
-        thread.join(PATIENCE_S)
+        thread.join(20)
 
 
 @contextlib.contextmanager
-def local_controller(token: str | None = None, port: int = 0, expiration_s: float = 90) -> Iterator[Address]:
+def local_controller(token: str | None = None, port: int = 0, expiration_s: float = HEART_BEAT_EXPIRATION_S) -> Iterator[Address]:
     """A controller of this process."""
     from judgelm.serve.controller import create_app
     from judgelm.serve.hosts import read_hosts

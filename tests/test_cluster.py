@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on(
     assert process.returncode == 130, error
     assert "what was judged is kept" in error
     assert "Traceback" not in error
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     assert 0 < sum(judgements(tmp_path / f"{order}.jsonl") for order in ORDERS) < 400
     assert run_command(args_of(model_folder, many, tmp_path)) == 0
@@ -260,5 +260,5 @@ def test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process(
         _, error = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, error
     assert "Traceback" not in error
-    _, alive = psutil.wait_procs(children, timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive

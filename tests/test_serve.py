@@ -254,7 +254,8 @@ def test_a_client_that_leaves_ends_its_generation(stream: bool, servers: Servers
     else:
         with pytest.raises(httpx.ReadTimeout):
             HTTP.post(api.url + "/v1/judgements", json=body, timeout=1)
-    worker.wait(lambda: queued() == 0)
+    # far less than their texts would take to end
+    worker.wait(lambda: queued() == 0, 10)
 
 
 def test_openais_own_client_is_served(servers: Servers) -> None:
@@ -346,7 +347,7 @@ def test_a_controller_that_restarts_learns_its_workers_again(
             first.close()
             assert api.get("/health").status_code == 503
             with local_controller(port=int(controller.url.rpartition(":")[2])) as again:
-                again.wait(lambda: bool(models_of(again)))
+                again.wait(lambda: bool(models_of(again)), 30)
                 assert api.post("/v1/judgements", {"samples": asked(1), "max_new_tokens": 4}).status_code == 200
 
 
@@ -358,7 +359,7 @@ def test_a_worker_that_falls_silent_is_dropped() -> None:
         assert controller.post("/register_worker", body).status_code == 200
         assert models_of(controller) == ["ghost"]
         assert controller.post("/receive_heart_beat", beat).json() == {"exist": True}
-        controller.wait(lambda: models_of(controller) == [])
+        controller.wait(lambda: models_of(controller) == [], 15)
 
 
 class SlowWorker(BaseHTTPRequestHandler):
