@@ -34,16 +34,16 @@ hypothesis.settings.register_profile("patient", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("patient")
 
 MANY_PROCESSES = (
-    "test_serve.py",
-    "test_page_server.py",
-    "test_launch.py",
-    "test_page.py",
-    "test_cluster.py",
     "test_training.py",
+    "test_cluster.py",
+    "test_page.py",
+    "test_launch.py",
+    "test_page_server.py",
+    "test_serve.py",
 )
 """files whose tests start many processes: one after the other, as two at once take each other's memory and time"""
-LAST = ("test_docs.py", "test_audit.py", "test_run.py", "test_commands.py", "test_lora.py", "test_tiny.py")
-"""of the others those of minutes, and with slow tests"""
+LONGEST_FIRST = (*MANY_PROCESSES, "test_tiny.py", "test_commands.py", "test_audit.py", "test_run.py", "test_docs.py")
+"""files of minutes: begun last, one process would be left with them alone"""
 SLOW = {
     "test_training.py": (
         "test_published_command_trains_with_fsdp_and_resumes_and_judges",
@@ -54,7 +54,8 @@ SLOW = {
         "test_killed_and_resumed_equals_undisturbed",
     ),
     "test_cluster.py": (
-        "test_two_replicas_of_the_published_script_one_killed_give_the_bytes_of_one",
+        "test_two_replicas_of_the_published_script_give_the_bytes_of_one",
+        "test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double",
         "test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on",
         "test_a_model_that_no_replica_can_load_is_told_in_one_line",
         "test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process",
@@ -99,8 +100,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # what a process of the tests takes as one: tests of a file share its servers
         name = "many processes" if item.path.name in MANY_PROCESSES else item.path.name
         item.add_marker(pytest.mark.xdist_group(name))
-    place = {name: number for number, name in enumerate((*MANY_PROCESSES, "", *LAST))}
-    items.sort(key=lambda item: (place.get(item.path.name, place[""]), item.get_closest_marker("slow") is not None))
+    place = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,9 @@ def served(app: Any, protocol: type[Protocol] = Protocol, listening: socket.sock
 
 
 @contextlib.contextmanager
-def local_controller(token: str | None = None, port: int = 0, expiration_s: float = HEART_BEAT_EXPIRATION_S) -> Iterator[Address]:
+def local_controller(
+    token: str | None = None, port: int = 0, expiration_s: float = HEART_BEAT_EXPIRATION_S
+) -> Iterator[Address]:
     """A controller of this process."""
     from judgelm.serve.controller import create_app
     from judgelm.serve.hosts import read_hosts

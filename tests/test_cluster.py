@@ -36,8 +36,8 @@ def args_of(model: Path, questions: Path, output: Path, *more: str) -> list[str]
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four blocks."""
-    records = [sample.to_record() for sample in make_samples(200)]
+    """Five blocks."""
+    records = [sample.to_record() for sample in make_samples(300)]
     return write_jsonl(tmp_path_factory.mktemp("many") / "pairs.jsonl", records[::-1])
 
 
@@ -51,9 +51,9 @@ def alone(many: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @contextmanager
-def started(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
-    """`python ARGUMENTS` in a process of its own, which takes Ctrl-C wherever the tests were started."""
-    command = [sys.executable, *map(str, arguments)]
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command in a process of its own, which takes Ctrl-C wherever the tests were started."""
+    command = [sys.executable, "-m", "judgelm", *arguments]
 
     def hear() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -73,10 +73,9 @@ def wait_for(what: Callable[[], Any]) -> Any:
     return found
 
 
-def judgements(file: Path) -> int:
-    """So far, of a file that will be there."""
-    partial = file.with_name(f"{file.name}.partial")
-    return partial.read_bytes().count(b"\n") if partial.exists() else 0
+def judgements(output: Path) -> int:
+    files = [output / f"{order}.jsonl.partial" for order in ORDERS]
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
 
 
 def judging(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -91,36 +90,48 @@ def assert_equal(output: Path, expected: Path) -> None:
         assert [json.dumps(record) for record in one] == [json.dumps(record) for record in other]
 
 
-# D7 of docs/differences.md
-def test_two_replicas_of_the_published_script_one_killed_give_the_bytes_of_one(
-    model_folder: Path, many: Path, tmp_path: Path
+def test_two_replicas_of_the_published_script_give_the_bytes_of_one(
+    run: Any, model_folder: Path, many: Path, tmp_path: Path
 ) -> None:
+    questions = tmp_path / "pairs.jsonl"
+    questions.write_text("".join(many.read_text().splitlines(keepends=True)[:130]))
     more = ["--max-new-token", "8", "--temperature", "0.7"]
-    assert published("pair", *as_published(model_folder, many, tmp_path / "one"), *more) == 0
-    arguments = [*as_published(model_folder, many, tmp_path / "two"), *more]
+    assert published("pair", *as_published(model_folder, questions, tmp_path / "one"), *more) == 0
+    arguments = [*as_published(model_folder, questions, tmp_path / "two"), *more]
     cut = arguments.index("--num-gpus-total")
     script = "judgelm/llm_judge/gen_model_judgement.py"
-    with started(script, *arguments[:cut], *arguments[cut + 2 :], *TWO) as process:
-        wait_for(lambda: judgements(tmp_path / "two"))
+    result = run(script, *arguments[:cut], *arguments[cut + 2 :], *TWO)
+    assert result.returncode == 0, result.stderr
+    assert lasting(tmp_path / "two") == lasting(tmp_path / "one")
+    session = json.loads((tmp_path / "two.run.json").read_text())["sessions"][0]
+    assert session["judged"] == 130
+    (engine,) = session["engine"]["engines"]
+    assert (engine["engine"], engine["device"]) == ("hf", "cpu")
+    assert (session["engine"]["replicas"], session["engine"]["lost"]) == (2, 0)
+    assert len(session["engine"]["nodes"]) == 1
+
+
+# D7 of docs/differences.md
+def test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double(
+    model_folder: Path, many: Path, alone: Path, tmp_path: Path
+) -> None:
+    with started(*args_of(model_folder, many, tmp_path, *TWO)) as process:
+        wait_for(lambda: judgements(tmp_path))
         wait_for(lambda: judging(process))[0].kill()
         _, error = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, error
     assert error.count("a replica was lost in judging the block of question_id") == 1
     assert "Worker" not in error, "Ray's own words"
-    assert lasting(tmp_path / "two") == lasting(tmp_path / "one")
-    session = json.loads((tmp_path / "two.run.json").read_text())["sessions"][0]
-    assert session["judged"] == 200
-    (engine,) = session["engine"]["engines"]
-    assert (engine["engine"], engine["device"]) == ("hf", "cpu")
-    assert (session["engine"]["replicas"], session["engine"]["lost"]) == (2, 1)
-    assert len(session["engine"]["nodes"]) == 1
+    assert_equal(tmp_path, alone)
+    session = json.loads((tmp_path / "run.json").read_text())["sessions"][0]
+    assert (session["judged"], session["engine"]["lost"]) == (600, 1)
 
 
 def test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on(
     model_folder: Path, many: Path, alone: Path, tmp_path: Path
 ) -> None:
-    with started("-m", "judgelm", *args_of(model_folder, many, tmp_path, *TWO)) as process:
-        wait_for(lambda: judgements(tmp_path / "forward.jsonl"))
+    with started(*args_of(model_folder, many, tmp_path, *TWO)) as process:
+        wait_for(lambda: judgements(tmp_path))
         children = psutil.Process(process.pid).children(recursive=True)
         assert any("raylet" in child.name() for child in children)
         process.send_signal(signal.SIGINT)
@@ -130,7 +141,7 @@ def test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on(
     assert "Traceback" not in error
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    assert 0 < sum(judgements(tmp_path / f"{order}.jsonl") for order in ORDERS) < 400
+    assert 0 < judgements(tmp_path) < 600
     assert run_command(args_of(model_folder, many, tmp_path)) == 0
     assert_equal(tmp_path, alone)
 
@@ -252,7 +263,7 @@ def test_replicas_that_are_lost_again_and_again_end_the_run(run: Any) -> None:
 def test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process(
     model_folder: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
-    with started("-m", "judgelm", *args_of(model_folder, pairs_file, tmp_path / "out", *TWO)) as process:
+    with started(*args_of(model_folder, pairs_file, tmp_path / "out", *TWO)) as process:
         driver = psutil.Process(process.pid)
         wait_for(lambda: any("raylet" in child.name() for child in driver.children()))
         process.send_signal(signal.SIGINT)

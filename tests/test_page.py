@@ -28,7 +28,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-"""a browser that draws in software and asks nobody takes a core from the judge else"""
+"""a browser that asks nobody: it would look for updates at every start, and draws nothing that a GPU is for"""
 SCREENSHOTS = os.environ.get("JUDGELM_SCREENSHOTS")
 """a folder for pictures of all tabs; scripts/screenshots sets it"""
 HOSTILE = "4 <script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\"> \u202e [System]"
