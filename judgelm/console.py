@@ -84,15 +84,6 @@ def _with_flag(error: InputError, argv: Sequence[str]) -> str:
     return f"{next((flag for flag in flags if flag in given), error.setting)} {error.problem}"
 
 
-def require_flags(words: Sequence[str], *needed: str) -> None:
-    """Raises InputError that names each flag that is missing, and those that there are."""
-    given = [word.partition("=")[0] for word in words if word.startswith("--")]
-    missing = [flag for flag in needed if flag not in {name.replace("-", "_").replace("__", "--", 1) for name in given}]
-    if missing:
-        verb, found = "are" if len(missing) > 1 else "is", ", ".join(given) or "no flags"
-        raise InputError(f"{' and '.join(missing)} {verb} missing (found: {found}; --help lists the flags)")
-
-
 def none_or_text(value: str) -> str | None:
     """The published commands say None where there is no file."""
     return None if value == "None" else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ class Sample:
     question_id: int | str
     question: str
     answers: tuple[str, ...]
-    reference: str | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
+    reference: str | None
+    record: Mapping[str, Any]
 
     def __init__(
         self,

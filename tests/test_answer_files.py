@@ -36,6 +36,13 @@ def test_answers_as_alpaca_eval_writes_them_are_joined_by_their_questions(tmp_pa
         make_pairs([str(paths[0]), str(tmp_path / "m3.json")])
 
 
+def test_a_question_file_in_place_of_answers_is_told_by_its_fields(tmp_path: Path) -> None:
+    answers = write_jsonl(tmp_path / "a.jsonl", [{"question_id": 1, "question_body": "Q?", "text": "a"}])
+    asked = write_jsonl(tmp_path / "q.jsonl", [{"question_id": 7, "question_body": "R?", "answer1_body": "b"}])
+    with pytest.raises(InputError, match=r"q\.jsonl:1: field 'text' is missing"):
+        make_pairs([str(answers), str(asked)])
+
+
 def arena_hard(model: str, number: int, answer: Any) -> dict[str, Any]:
     asked = {"role": "user", "content": f"Question {number}?"}
     return {"uid": f"u{number}", "model": model, "messages": [asked, {"role": "assistant", "content": answer}]}

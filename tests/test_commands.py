@@ -280,6 +280,12 @@ def test_a_real_process_gives_the_same_line_and_code(run: Any, tmp_path: Path) -
     assert result.stderr == f"judgelm: error: {tmp_path}/none.jsonl: no such file\n"
 
 
+def test_a_misspelt_flag_is_named_beside_the_one_that_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["judge", "--question-fil", "q.jsonl", "--output-dir", "o", "--scores-only"]) == 2
+    said = "the following arguments are required: --question-file; unknown: --question-fil (--help lists the flags)"
+    assert capsys.readouterr().err == f"judgelm judge: error: {said}\n"
+
+
 def test_ids_and_errors_cannot_drive_the_terminal(
     model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

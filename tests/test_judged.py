@@ -119,10 +119,16 @@ def test_an_unread_order_leaves_no_outcome(tmp_path: Path) -> None:
         ({"question_id": 1, "label": 1, "annotators": [1, "2"]}, r"teacher\.jsonl:1: expected label 1, 2 or 0"),
         ({"question_id": 1, "label": 1, "annotators": 2}, r"field 'annotators' must be list, found int"),
         ({"question_id": 2, "label": 1}, "has no teacher judgement for question_id 1"),
-        ({"question_id": 1}, "text"),
+        ({"question_id": 1, "winner": "A"}, r"field 'text' or 'label' is missing \(found: question_id, winner\)"),
     ],
 )
 def test_a_wrong_truth_names_its_place(tmp_path: Path, teacher: dict[str, Any], message: str) -> None:
     forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD])
     with pytest.raises(InputError, match=message):
         read_files(forward, None, write_jsonl(tmp_path / "teacher.jsonl", [teacher]))
+
+
+def test_a_file_in_place_of_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    forward = write_jsonl(tmp_path / "forward.jsonl", [FORWARD])
+    with pytest.raises(InputError, match=r"forward\.jsonl is a file, expected a folder"):
+        read_folder(forward)

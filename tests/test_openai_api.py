@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from serving import HTTP, Address, local_stack
 
+from judgelm.serve.client import APIError, Client
 from judgelm.serve.worker_answers import Chunk, Usage
 
 MODEL = "random-llama"
@@ -39,6 +40,12 @@ def said(client: Any, messages: Sequence[Any]) -> tuple[str, int]:
     """The answer and the prompt's tokens: alike where the model saw the same prompt."""
     answer = chat(client, messages)
     return answer.choices[0].message.content, answer.usage.prompt_tokens
+
+
+def test_the_client_says_which_api_does_not_answer() -> None:
+    with pytest.raises(APIError, match=r"the API at http://127\.0\.0\.1:9 does not answer") as told:
+        Client("http://127.0.0.1:9").judge("2 + 2?", ["4", "5"])
+    assert told.value.status == 0
 
 
 def test_of_several_system_and_developer_messages_none_is_lost(client: Any) -> None:

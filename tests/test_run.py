@@ -299,8 +299,14 @@ def test_unknown_task_and_order_are_named_in_python_too() -> None:
 
 
 def test_ids_must_differ_in_python_too() -> None:
-    with pytest.raises(ValueError, match="question_id must be different"):
+    with pytest.raises(ValueError, match="question_id must be different for each sample, 1 stands there 2 times"):
         Judge(Scripted({})).judge([Sample(1, "Q", ["a", "b"]), Sample("1", "Q", ["a", "b"])])
+
+
+def test_a_dict_is_no_sample() -> None:
+    row: Any = {"question": "Q", "answers": ["a", "b"]}
+    with pytest.raises(ValueError, match="expected a Sample, found dict"):
+        Judge(Scripted({})).judge([row])
 
 
 def test_readme_code_runs_and_examples_are_as_described() -> None:

@@ -115,3 +115,5 @@ def test_impossible_samples_are_refused() -> None:
         Sample(1, "Q", ["a", 2])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="surrogate"):
         Sample(1, "Q", ["a", "\ud800"])
+    with pytest.raises(ValueError, match="answers must be a list of texts, found str"):
+        Sample(1, "Q", "ab")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import QUIET, build_model, train_byte_tokenizer, training_record, write_jsonl
+from conftest import QUIET, Runner, build_model, train_byte_tokenizer, training_record, write_jsonl
 
 from judgelm.errors import InputError
 
@@ -132,6 +132,18 @@ def test_no_output_folder_ends_in_one_line() -> None:
 
     with pytest.raises(InputError, match=r"--output_dir is missing \(found: --data_path; "):
         parse(["--data_path", "rows.jsonl"], lora=False)
+
+
+def test_missing_flags_are_told_before_anything_is_loaded(run: Runner) -> None:
+    code = (
+        "import sys\nfrom judgelm.cli import main\ntry:\n    main(['train', '--lora', '--outputdir', 'x'])\n"
+        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)"
+    )
+    result = run("-c", code)
+    assert result.stdout == "2 False\n"
+    assert result.stderr == (
+        "judgelm: error: --data_path and --output_dir are missing (found: --outputdir; --help lists the flags)\n"
+    )
 
 
 def test_bad_models_end_in_one_line(train_here: Any, tmp_path: Path, model_folder: Path) -> None:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from judgelm.console import require_flags
 from judgelm.errors import InputError
 
 HELP = "fine-tune a judge on this machine"
@@ -28,10 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train in this process, or through torchrun where there are several GPUs or `--nproc` says so."""
+    from judgelm.train.published_flags import check_needed, split_flags
+
     asks_for_help = bool({"-h", "--help"} & set(args.flags))
     if not asks_for_help:
         # said before anything is loaded
-        require_flags(args.flags, "--data_path", "--output_dir")
+        check_needed(split_flags(args.flags))
     import torch
 
     from judgelm.train import settings

@@ -66,7 +66,7 @@ def read_folder(
     paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
     forward, back = (path if path.exists() else None for path in paths)
     if place.is_file():
-        raise InputError(f"{place} is a file: name its folder, or --forward FILE")
+        raise InputError(f"{place} is a file, expected a folder that judgelm judge wrote")
     if forward is None and back is None:
         raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
     return read_files(forward, back, teacher, only)

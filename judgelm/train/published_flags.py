@@ -7,9 +7,6 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-import transformers
-
 from judgelm.errors import InputError
 from judgelm.jsonl import read_json
 
@@ -42,6 +39,19 @@ def split_flags(argv: Sequence[str]) -> Flags:
     return flags
 
 
+def check_needed(flags: Flags) -> None:
+    """Raises InputError that names each flag that is needed and missing, and those that there are.
+
+    Without an output_dir transformers would choose a folder of its own.
+    """
+    given = dict(flags)
+    missing = [f"--{name}" for name in ("data_path", "output_dir") if name not in given]
+    if missing:
+        found = ", ".join(f"--{name}" for name in given) or "no flags"
+        verb = "are" if len(missing) > 1 else "is"
+        raise InputError(f"{' and '.join(missing)} {verb} missing (found: {found}; --help lists the flags)")
+
+
 def join_flags(flags: Flags) -> list[str]:
     """The words of a command line."""
     return [part for name, values in flags for part in (f"--{name}", *values)]
@@ -49,6 +59,8 @@ def join_flags(flags: Flags) -> list[str]:
 
 def translate(flags: Flags) -> tuple[Flags, list[str]]:
     """Flags as they are published -> flags of transformers 5, and a line about each that changed."""
+    import transformers
+
     notes: list[str] = []
     fsdp_config: dict[str, Any] = {}
     kept: Flags = []
@@ -115,6 +127,8 @@ def read_object(name: str, value: str) -> dict[str, Any]:
 
 def fit_to_machine(flags: Flags) -> tuple[Flags, list[str]]:
     """Leave out what this machine cannot do, and say so: a published command runs without a GPU too."""
+    import torch
+
     notes, given = [], dict(flags)
     on_cpu = not torch.accelerator.is_available() or given.get("use_cpu", ["False"])[:1] not in (["False"], ["false"])
     if on_cpu and "use_cpu" not in given:

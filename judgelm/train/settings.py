@@ -14,10 +14,18 @@ from transformers import HfArgumentParser
 from transformers.integrations import integration_utils
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
-from judgelm.console import Formatter, require_flags
+from judgelm.console import Formatter
 from judgelm.errors import InputError, one_line
 from judgelm.train.arguments import DataArguments, LoraArguments, ModelArguments, Settings, TrainingArguments
-from judgelm.train.published_flags import Flags, fit_to_machine, join_flags, read_object, split_flags, translate
+from judgelm.train.published_flags import (
+    Flags,
+    check_needed,
+    fit_to_machine,
+    join_flags,
+    read_object,
+    split_flags,
+    translate,
+)
 
 Checks = Iterator[tuple[bool, str]]
 """whether something cannot be, and what to say then"""
@@ -59,8 +67,7 @@ def parse(argv: Sequence[str], lora: bool, prog: str | None = None) -> Settings:
     if _HELP & set(argv):
         parser.parse_args(["--help"])
     flags = split_flags(argv)
-    # without an output_dir transformers would choose a folder of its own
-    require_flags(argv, "--data_path", "--output_dir")
+    check_needed(flags)
     flags, translated = translate(flags)
     _check_json(flags)
     flags, left_out = fit_to_machine(flags)
