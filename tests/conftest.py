@@ -276,3 +276,11 @@ def run() -> Runner:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, **settings)
 
     return run_python
+
+
+@pytest.fixture
+def without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No server of OpenAI's API that this machine knows is asked, nor a proxy."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -10,6 +10,14 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from conftest import make_samples
+
+from judgelm.engine.interface import Generation, Request, Sampling
+from judgelm.engine.openai.engine import OpenAIEngine
+from judgelm.engine.openai.requests import Retries
+from judgelm.engine.openai.server import Server
+from judgelm.prompt import render_prompt
+
 
 class Reply(NamedTuple):
     """What the played server says; without a body the connection is closed in the middle of one."""
@@ -94,3 +102,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Not on the terminal."""
+
+
+GREEDY = Sampling()
+QUICK = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=2)
+
+
+def make_requests(count: int, prefill: str = "") -> list[Request]:
+    task = "single" if prefill else "pair"
+    return [Request(sample.key, render_prompt(sample, task), [], prefill) for sample in make_samples(count)]
+
+
+def ask(server: Played, count: int, sampling: Sampling = GREEDY, **settings: Any) -> dict[str, Generation]:
+    engine = OpenAIEngine(Server(server.url, "m", **settings), QUICK)
+    return {generation.key: generation for generation in engine.generate(make_requests(count), sampling)}

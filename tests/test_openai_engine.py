@@ -10,54 +10,33 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
 from judging import judge_args, lasting, run_command
-from played import TOO_LONG, Handler, Played, Reply, failed, wrote
+from played import GREEDY, QUICK, TOO_LONG, Handler, Played, Reply, ask, failed, make_requests, wrote
 from serving import Server as Process
 from serving import running, stack
 
 from judgelm import Judge
-from judgelm.engine.interface import Generation, Request, Sampling
+from judgelm.engine.interface import Generation, Sampling
 from judgelm.engine.openai.engine import OpenAIEngine, seed_of
 from judgelm.engine.openai.requests import Retries
-from judgelm.engine.openai.responses import Answer, End, Fault, Refusal, read_response, retry_after_s
 from judgelm.engine.openai.server import Server, check_base_url
 from judgelm.errors import InputError
-from judgelm.judgement import Judgement
 from judgelm.prompt import render_prompt
 
+pytestmark = pytest.mark.usefixtures("without_a_key")
 KEY = "sk-secret-0123456789"
-GREEDY = Sampling()
-QUICK = Retries(attempts=4, first_wait_s=0.01, longest_wait_s=2)
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands wait for a server as little as `QUICK` does."""
     monkeypatch.setattr(OpenAIEngine.__init__, "__defaults__", (QUICK,))
-
-
-def make_requests(count: int, prefill: str = "") -> list[Request]:
-    task = "single" if prefill else "pair"
-    return [Request(sample.key, render_prompt(sample, task), [], prefill) for sample in make_samples(count)]
-
-
-def ask(server: Played, count: int, sampling: Sampling = GREEDY, **settings: Any) -> dict[str, Generation]:
-    engine = OpenAIEngine(Server(server.url, "m", **settings), QUICK)
-    return {generation.key: generation for generation in engine.generate(make_requests(count), sampling)}
 
 
 def arguments(url: str, questions: Path, output: Path, *more: str) -> list[str]:
@@ -140,116 +119,6 @@ def later(seconds: float, answer: Any) -> Any:
 def test_an_answer_that_takes_too_long_is_asked_for_again() -> None:
     with Played(lambda _, before: wrote() if before else later(0.5, wrote("late"))) as server:
         assert ask(server, 1, timeout_s=0.2)["0"].text == "8 7\nreasons"
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "kind"),
-    [
-        (200, wrote().body, Answer),
-        (200, {"choices": [{"text": 8}]}, Fault),
-        (200, {"choices": [{"text": "8 7"}], "usage": {"prompt_tokens": float("inf")}}, Answer),
-        (200, {"choices": [{"text": None, "finish_reason": "length"}]}, Answer),
-        (200, {"choices": [{"text": None, "finish_reason": "stop"}]}, Fault),
-        (200, {"choices": [{"text": "8", "finish_reason": "error"}]}, Fault),
-        (200, {"choices": {"0": 1}}, Fault),
-        (200, {"choices": [None]}, Fault),
-        (200, [], Fault),
-        (200, "<html>", Fault),
-        (200, {"error": {"message": "the model is loading"}}, Fault),
-        (200, {"error": "Provider returned error"}, Fault),
-        (200, {"error": {"message": "Provider returned error", "code": 502}}, Fault),
-        (200, {"error": {"message": "slow down", "code": "429"}}, Fault),
-        (200, {"choices": [{"error": {"message": "moderation", "code": 403}}]}, Refusal),
-        (200, {"error": {"message": "no credit left", "code": "insufficient_quota"}}, End),
-        (400, [{"error": {"message": "filtered by content management policy", "code": 400}}], Refusal),
-        (400, {"error": {"message": "no", "code": "content_filter"}}, Refusal),
-        (429, {"error": {"message": "Request too large: limit 10000, requested 12000", "type": "tokens"}}, Refusal),
-        (302, "", End),
-        (400, {"error": {"message": "no", "code": "unsupported_value"}}, End),
-        (400, {"object": "error", "message": "maximum context length is 9", "code": 400}, Refusal),
-        (400, {"detail": [{"msg": "no such field"}]}, Refusal),
-        (401, {"error": "who are you?"}, End),
-        (402, {"error": {"message": "no money"}}, End),
-        (403, {"error": {"message": "requires moderation, the input was flagged"}}, Refusal),
-        (403, "<html>", End),
-        (404, {"error": {"message": "no such model"}}, End),
-        (409, "", Fault),
-        (413, "", Refusal),
-        (429, {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}, Fault),
-        (429, {"error": {"message": "no credit left", "code": "insufficient_quota"}}, End),
-        (500, [[]], Fault),
-        (529, "overloaded", Fault),
-    ],
-)
-def test_each_response_is_an_answer_a_fault_a_refusal_or_the_end(status: int, body: Any, kind: type) -> None:
-    response = httpx.Response(status, content=body if isinstance(body, str) else json.dumps(body))
-    assert type(read_response(response, "completions", str)) is kind
-
-
-ODD: list[Any] = [None, True, -1, 8, 1e400, float("nan"), 10**30, "", "8", [], [[]], {}, {"a": 1}, "\ud83d", [None, {}]]
-
-
-@pytest.mark.parametrize(
-    "name", ["choices", "usage", "error", "message", "content", "text", "finish_reason", "refusal"]
-)
-@pytest.mark.parametrize("api", ["chat", "completions"])
-def test_whatever_kind_a_field_has_the_response_means_something(name: str, api: Any) -> None:
-    for odd in ODD:
-        for status in (200, 400, 429, 500):
-            body = json.loads(json.dumps(wrote().body))
-            found = {"message": body["choices"][0], "text": body["choices"][0], "finish_reason": body["choices"][0]}
-            found |= {"content": body["choices"][0]["message"], "refusal": body["choices"][0]["message"]}
-            found.get(name, body)[name] = odd
-            read = read_response(httpx.Response(status, content=json.dumps(body)), api, str)
-            assert isinstance(read, Answer | Fault | Refusal | End)
-            if isinstance(read, Answer):
-                read.text.encode()
-                assert read.num_prompt_tokens >= 0
-    for usage in ({"prompt_tokens": odd, "completion_tokens": odd} for odd in ODD):
-        body = wrote().body | {"usage": usage}
-        read = read_response(httpx.Response(200, content=json.dumps(body)), api, str)
-        assert isinstance(read, Answer)
-        assert read.num_prompt_tokens in (0, 8)
-
-
-@pytest.mark.parametrize(
-    ("content", "text"),
-    [
-        ([{"type": "text", "text": "8 7\nok"}], "8 7\nok"),
-        ([{"type": "thinking", "thinking": [{"type": "text", "text": "3 4"}]}, {"type": "text", "text": "8 7"}], "8 7"),
-        ([{"type": "reasoning", "text": "3 4"}, {"type": "output_text", "text": "8"}, {"text": " 7"}], "8 7"),
-        (["8 7", {"type": "image_url", "image_url": "x"}, None, 3], "8 7"),
-        ({"type": "text", "text": "8 7"}, "8 7"),
-        ("8 7 \ud83d", "8 7 \ufffd"),
-    ],
-)
-def test_text_parts_are_joined_and_thinking_parts_left_out(content: Any, text: str) -> None:
-    with Played(lambda *_: Reply(200, {"choices": [{"message": {"content": content}}]})) as server:
-        assert ask(server, 1, api="chat")["0"].text == text
-
-
-def test_a_part_with_a_refusal_and_thoughts_without_a_text_are_no_judgement() -> None:
-    parts = {
-        0: [{"type": "text", "text": "8 7"}, {"type": "refusal", "refusal": "I will not"}],
-        1: [{"type": "thinking", "thinking": "3 4"}],
-        2: "8 7",
-    }
-    with Played(lambda number, _: Reply(200, {"choices": [{"message": {"content": parts[number]}}]})) as server:
-        found = ask(server, 3, api="chat")
-    assert [found[key].finish_reason for key in "012"] == ["refused", "refused", "stop"]
-
-
-def test_thoughts_beside_the_text_are_left_out_and_counted() -> None:
-    def thought(number: int, _: int) -> Reply:
-        text, reason = (None, "length") if number else ("8 7\nok", "stop")
-        message = {"content": text, "reasoning_content": "maybe 3 4"}
-        return Reply(200, {"choices": [{"message": message, "finish_reason": reason}]})
-
-    with Played(thought) as server:
-        engine = OpenAIEngine(Server(server.url, "m", api="chat"), QUICK)
-        found = {generation.key: generation for generation in engine.generate(make_requests(2), GREEDY)}
-    assert [(found[key].text, found[key].finish_reason) for key in "01"] == [("8 7\nok", "stop"), ("", "length")]
-    assert engine.description["thoughts_left_out"] == 2
 
 
 NO_ANSWER: dict[str, Reply] = {
@@ -405,87 +274,11 @@ def test_a_server_on_this_machine_is_asked_without_the_proxy_of_the_environment(
         list(OpenAIEngine(Server("http://judge.example/v1", "m"), QUICK).generate(make_requests(1), GREEDY))
 
 
-SCORES_ONLY = Sampling(max_new_tokens=32, stop=("\n",), most_thoughts=2048)
-THOUGHTS = "<think>\nLet me see.\nMaybe 3 4?\n</think>\n\n"
-
-
-def played_model(text: str) -> Callable[[int, int], Reply]:
-    """A model that writes `text`, as far as room and stop strings let it."""
-
-    def play(_number: int, _before: int) -> Reply:
-        body = server_of[0].bodies[-1]
-        ends = [text.find(stop) for stop in body.get("stop") or [] if stop in text]
-        written = text[: min(ends)] if ends else text
-        short = body["max_tokens"] < 100
-        # a short room ends in the middle of thoughts and reasons
-        return wrote(written[:20], "length") if short and len(written) > 20 else wrote(written)
-
-    return play
-
-
-server_of: list[Played] = []
-
-
-@pytest.mark.parametrize("api", ["chat", "completions"])
-@pytest.mark.parametrize(
-    ("text", "kept"),
-    [
-        (f"{THOUGHTS}8 7\nFirst is fuller.", f"{THOUGHTS}8 7"),
-        ("8 7\nFirst is fuller, and by far.", "8 7"),
-    ],
-)
-def test_scores_only_reads_a_judge_that_thinks_first(text: str, kept: str, api: Any) -> None:
-    with Played(played_model(text)) as server:
-        server_of[:] = [server]
-        found = ask(server, 6, SCORES_ONLY, api=api, max_concurrency=1)
-    assert {(g.text, g.finish_reason) for g in found.values()} == {(kept, "stop")}
-    rooms = [body["max_tokens"] for body in server.bodies]
-    # once it is known, thoughts have their room from the start
-    assert rooms == ([32, *[2080] * 6] if text.startswith("<") else [32] * 6)
-    tokens = sorted(g.num_tokens for g in found.values())
-    assert tokens == ([20] * 5 + [40] if text.startswith("<") else [20] * 6)
-
-
-@pytest.mark.parametrize(
-    ("text", "kept", "scores"),
-    [
-        ("**Scores:**\n8 7\nFirst is fuller.", "**Scores:**\n8 7", (8, 7)),
-        ("Both are good, First is fuller.\n\n8 7", "Both are good, First is fuller.\n\n8 7", (8, 7)),
-        ("Maybe 3 4?\n</think>\n8 7\nwhy", "Maybe 3 4?\n</think>\n8 7", (8, 7)),
-        ("I cannot say which one\nis better.", "I cannot say which one\nis better.", None),
-    ],
-)
-def test_scores_only_over_chat_keeps_a_text_up_to_its_scores(
-    text: str, kept: str, scores: tuple[int, int] | None
-) -> None:
-    with Played(played_model(text)) as server:
-        server_of[:] = [server]
-        found = ask(server, 1, SCORES_ONLY, api="chat")["0"]
-    assert (found.text, Judgement.parse(found.text).scores) == (kept, scores)
-
-
-def test_thoughts_that_never_end_are_counted_as_length() -> None:
-    with Played(lambda *_: wrote("<think>\nMaybe\n8 7", "length")) as server:
-        found = ask(server, 1, SCORES_ONLY, api="chat")["0"]
-    assert (found.finish_reason, Judgement.parse(found.text).scores) == ("length", None)
-
-
 def test_retry_after_is_waited_for() -> None:
     with Played(lambda _, before: wrote() if before else failed(429, "slow down", Retry_After="1")) as server:
         ask(server, 1)
     (_, first), (_, second) = server.asked
     assert second - first >= 1
-
-
-def test_retry_after_is_a_number_or_a_date_and_bounded() -> None:
-    assert retry_after_s("7", 0) == 7
-    assert retry_after_s("1.5", 0) == 1.5
-    date = "Wed, 21 Oct 2015 07:28:00 GMT"
-    assert retry_after_s(date, 1445412480 - 30) == 30
-    assert retry_after_s(date, 1445412480 + 30) == 0
-    for nothing in (None, "", "soon", "-3", "nan", f"Wed, 21 Oct {'9' * 30} 07:28:00 GMT"):
-        assert retry_after_s(nothing, 0) is None
-    assert Retries().wait_s(1, 3600, random.Random(0)) == 60
 
 
 def test_waits_are_drawn_from_a_bound_that_doubles() -> None:
@@ -662,43 +455,6 @@ def test_what_is_sent_comes_from_the_settings_and_the_seed_from_the_id() -> None
     seeds = {seed_of(seed, key) for seed in range(3) for key in ("0", "1", "half \ud83d")}
     assert len(seeds) == 9
     assert max(seeds) < 2**31
-
-
-@pytest.mark.parametrize("text", ["8 7\nreasons", "\n\n8 7\nreasons", "8 7"])
-def test_a_chat_that_begins_with_a_newline_still_writes_its_scores(text: str) -> None:
-    with Played(lambda *_: wrote(text, "length")) as server:
-        found = ask(server, 1, Sampling(stop=("\n",)), api="chat")["0"]
-    assert (found.text, found.finish_reason) == ("8 7", "stop" if "reasons" in text else "length")
-
-
-@pytest.mark.parametrize(
-    ("text", "scores"),
-    [
-        (" 7\nreasons", (10, 7)),
-        ("7\nreasons", (10, 7)),
-        ("10 7\nreasons", (10, 7)),
-        ("\n10 7\nreasons", (10, 7)),
-        ("10, 7\nreasons", (10, 7)),
-        ("10\nas good", (10, 10)),
-        ("9 7\ngraded anew", None),
-        ("**10 7**\nreasons", (10, 7)),
-        ("**7**\nreasons", (10, 7)),
-        ("Score: 7\nreasons", (10, 7)),
-        ("Assistant 1: 10, Assistant 2: 7\nreasons", (10, 7)),
-        ("As good.\n\n[10, 7]", (10, 7)),
-        ("<think>\n3 4\n</think>\n\n10 7\nreasons", (10, 7)),
-        ("<think>\n3 4\n</think>\n\n7\nreasons", (10, 7)),
-        ("**9 7**\ngraded anew", None),
-        ("I cannot say", None),
-        ("", None),
-    ],
-)
-def test_a_chat_may_go_on_after_the_prefill_or_begin_anew(text: str, scores: tuple[int, ...] | None) -> None:
-    with Played(lambda *_: wrote(text)) as server:
-        engine = OpenAIEngine(Server(server.url, "m", api="chat"))
-        (found,) = engine.generate(make_requests(1, prefill="10"), Sampling())
-    assert server.bodies[0]["messages"][0]["content"].endswith("### Response:10")
-    assert Judgement.parse("10" + found.text).scores == scores
 
 
 def test_tokens_are_recorded_and_the_cost_of_a_run_is_told_and_kept(
