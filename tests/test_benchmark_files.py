@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_rows import fails, last_json, pandalm_row, write_json
 from conftest import write_jsonl
 from filelock import FileLock
 from judging import run_command
-from test_benchmark import fails, last_json, pandalm_row, write_json
 
 from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark.files import find_files

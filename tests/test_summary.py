@@ -9,16 +9,14 @@ from typing import Any
 import krippendorff
 import numpy as np
 import pytest
-from conftest import write_jsonl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judging import run_command
 from scipy.stats import kendalltau, spearmanr
 from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support
 from statsmodels.stats.contingency_tables import mcnemar
 
 from judgelm.errors import InputError
-from judgelm.evaluation import comparison, evaluate
+from judgelm.evaluation import comparison
 from judgelm.evaluation import summary as typed
 from judgelm.evaluation.evaluation import measure
 from judgelm.evaluation.metrics.agreement import alpha, annotator_with_another, annotator_with_the_majority, count_votes
@@ -28,7 +26,6 @@ from judgelm.evaluation.rates import Rated
 from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.evaluation.summary import RATES, Summary, SummaryFile
 from judgelm.judgement import Judgement, Outcome
-from judgelm.report import write_report
 from judgelm.report.terminal import summary_tables
 from judgelm.verdict import Reading
 
@@ -441,75 +438,6 @@ def test_without_truth_there_is_nothing_to_compare_by() -> None:
         compare([sample(1, reading((2, 1)))], [sample(1, reading((2, 1)))])
 
 
-def write_run(folder: Path, texts: Sequence[tuple[str, str]], labels: Sequence[int | None] | None) -> Path:
-    """As `judgelm judge` writes it; texts of the reversed order speak of the exchanged answers."""
-    for place, order in enumerate(("forward", "reversed")):
-        bodies = ["left", "right"][:: 1 if order == "forward" else -1]
-        records: list[dict[str, Any]] = [
-            {
-                "question_id": key,
-                "question_body": f"Question {key}?",
-                **{f"answer{side}_body": body for side, body in enumerate(bodies, start=1)},
-                "pred_text": text[place],
-                "pred_order": order,
-                "pred_task": "pair",
-            }
-            for key, text in enumerate(texts)
-        ]
-        for record, label in zip(records, labels or (), strict=False):
-            record["label"] = label
-        write_jsonl(folder / f"{order}.jsonl", records)
-    return folder
-
-
-def test_evaluate_reads_a_folder_with_labels_of_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    texts = [("9 1", "1 9"), ("2 8", "8 2"), ("5 5", "4 6"), ("7 3", "6 4")]
-    folder = write_run(tmp_path / "a", texts, [1, 2, 0, None])
-    output = tmp_path / "out" / "summary.json"
-    assert run_command(["evaluate", str(folder), "--output", str(output)]) == 0
-    printed = capsys.readouterr().out
-    last = json.loads(printed.splitlines()[-1])
-    # the row without a majority is dropped, as one whose teacher cannot be read
-    assert (last["accuracy"], last["total_num"], last["dropped_teacher"]) == (1.0, 3, 1)
-    assert "agreement with the truth" in printed
-    assert "agreement by length of the answers" in printed
-    summary = json.loads(output.read_text(encoding="utf-8"))
-    assert (summary["samples"], summary["labelled"]) == (4, 3)
-    assert summary["rates"]["consistency"]["value"] == 2 / 4
-
-    teacher = [{"question_id": key, "label": 2, "annotators": [2, 2, 1]} for key in range(5)]
-    labels = write_jsonl(tmp_path / "labels.jsonl", teacher)
-    assert run_command(["evaluate", str(folder), "--teacher", str(labels)]) == 0
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert (last["accuracy"], last["not_judged"]) == (1 / 4, 1)
-
-
-def test_evaluate_compares_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = write_run(tmp_path / "a", [("9 1", "1 9"), ("2 8", "8 2")], [1, 1])
-    second = write_run(tmp_path / "b", [("9 1", "1 9"), ("8 2", "2 8")], [1, 1])
-    output = tmp_path / "summary.json"
-    assert run_command(["evaluate", str(first), "--against", str(second), "--output", str(output)]) == 0
-    printed = capsys.readouterr().out
-    assert "difference (second - first)" in printed
-    assert "agreement" in json.loads(printed.splitlines()[-1])
-    against = json.loads(output.read_text(encoding="utf-8"))["against"]
-    assert (against["only_first"], against["only_second"], against["p"]) == (0, 1, 1.0)
-
-
-def test_evaluate_from_python_is_what_the_command_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = write_run(tmp_path / "a", [("9 1", "1 9"), ("2 8", "8 2")], [1, 1])
-    second = write_run(tmp_path / "b", [("9 1", "1 9"), ("8 2", "2 8")], [1, 1])
-    output = tmp_path / "summary.json"
-    assert run_command(["evaluate", str(first), "--against", str(second), "--output", str(output)]) == 0
-    found = evaluate(first, against=second)
-    assert found.published == json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found.to_record() == json.loads(output.read_text(encoding="utf-8"))
-    assert SummaryFile.read(output) == found.document
-    assert found.against is not None
-    assert (found.summary.rates["agreement"].value, found.against.only_second) == (0.5, 1)
-    assert "against" not in evaluate(first).to_record()
-
-
 def test_a_summary_of_version_0_1_is_read_and_a_damaged_one_named(tmp_path: Path) -> None:
     record = summarize([sample(1, reading((8, 2)), None, WIN)])
     path = tmp_path / "summary.json"
@@ -518,40 +446,3 @@ def test_a_summary_of_version_0_1_is_read_and_a_damaged_one_named(tmp_path: Path
     path.write_text(json.dumps(record | {"rates": {"agreement": {"value": "all"}}}))
     with pytest.raises(InputError, match=r"summary\.json: not a summary .*\(rates\.agreement\.value: .* found all\)"):
         SummaryFile.read(path)
-
-
-def test_a_folder_is_evaluated_and_reported_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("out", "other"):
-        write_run(tmp_path / name, [("9 1", "1 9"), ("2 8", "8 2")], [1, 1])
-    monkeypatch.chdir(tmp_path)
-    found = evaluate("out", against="other")
-    assert found.summary.rates["agreement"].count == 2
-    assert found.published["accuracy"] == 0.5
-    assert found.against is not None
-    assert found.against.p == 1
-    found.document.write("summary.json")
-    assert SummaryFile.read("summary.json").to_record() == found.to_record()
-    assert write_report("out", output="out/report.html", most_samples=50).markdown == Path("out/report.md")
-    assert (tmp_path / "out" / "report.html").exists()
-
-
-def test_mistakes_of_evaluate_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = write_run(tmp_path / "a", [("9 1", "1 9")], None)
-    other = write_run(tmp_path / "b", [("9 1", "1 9"), ("1 1", "1 1")], None)
-    (tmp_path / "c").mkdir()
-    (folder / "reversed.jsonl").rename(tmp_path / "c" / "reversed.jsonl")
-    wrong = write_jsonl(tmp_path / "wrong.jsonl", [{"question_id": 0, "label": "left"}])
-    for arguments, message in (
-        ([], "takes either a folder"),
-        ([str(folder), "--forward", str(wrong)], "takes either a folder"),
-        ([str(folder), "--reversed", str(wrong)], "--reversed goes with --forward"),
-        ([str(tmp_path)], "no forward.jsonl or reversed.jsonl there"),
-        ([str(tmp_path / "c")], "there is no forward judgement"),
-        ([str(folder), "--teacher", str(wrong)], "wrong.jsonl:1: expected label 1, 2 or 0 (tie), found 'left'"),
-        ([str(folder), "--against", str(other)], "has no judgement for question_id 1"),
-        ([str(folder), "--against", str(folder)], "there is no truth"),
-    ):
-        assert run_command(["evaluate", *arguments]) == 2, arguments
-        error = capsys.readouterr().err
-        assert message in error
-        assert error.count("\n") == 1
