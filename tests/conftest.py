@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,17 +93,35 @@ SLOW = {
 """tests above 20 seconds, by `scripts/test --durations 40` on two cores, or far above a minute where memory is slow"""
 
 
+SLOW_UNTIL = float(os.environ.get("JUDGELM_SLOW_TESTS_UNTIL", "inf"))
+"""seconds since 1970 after which no slow test begins: what CI has left on a slow machine (`.ci/run`)"""
+
+
 # before xdist reads the groups
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    slow = {item.nodeid: item.name.partition("[")[0] in SLOW.get(item.path.name, ()) for item in items}
     for item in items:
-        if item.name.partition("[")[0] in SLOW.get(item.path.name, ()):
-            item.add_marker(pytest.mark.slow)
         # what a process of the tests takes as one: tests of a file share its servers
         name = "many processes" if item.path.name in MANY_PROCESSES else item.path.name
+        if slow[item.nodeid]:
+            item.add_marker(pytest.mark.slow)
+            name = f"slow {name}"
         item.add_marker(pytest.mark.xdist_group(name))
     place = {name: number for number, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: place.get(item.path.name, len(place)))
+    items.sort(key=lambda item: (slow[item.nodeid], place.get(item.path.name, len(place))))
+
+
+# before anything of the test is set up
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slow") and time.time() > SLOW_UNTIL:
+        pytest.skip("NOT RUN: this machine is so slow that no time is left for slow tests (JUDGELM_SLOW_TESTS_UNTIL)")
+
+
+def pytest_collection_finish() -> None:
+    # a million objects of imported modules, which each full collection would visit
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

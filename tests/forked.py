@@ -7,6 +7,7 @@ their own. Imports are most of the time that a command takes in a test.
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import runpy
@@ -23,8 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_S = 1200
 """what is waited for that may take long on a slow machine: against hanging alone, as no test is one of speed"""
 
+# a collection in a child would write into half a million objects, and so copy the memory that it shares with its parent
+gc.freeze()
+
 _CONTEXT = multiprocessing.get_context("forkserver")
-# none of these reads the environment when it is imported, or a child says so to it
+# none of these reads the environment when it is imported, or a child says so to it; this file comes last, see above
 _CONTEXT.set_forkserver_preload([
     *("judgelm.train.settings", "judgelm.train.trainer", "judgelm.train.model", "judgelm.engine.hf.engine"),
     *("datasets", "peft", "safetensors.torch", "torch.distributed.fsdp", "fastapi", "uvicorn", "httpx", "forked"),

@@ -369,11 +369,11 @@ def test_several_processes_are_started_by_torchrun(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(subprocess, "call", call)
     with pytest.raises(SystemExit) as ended:
-        cli.main(["train", "--lora", "--nproc", "2", "--data_path", "rows.jsonl"])
+        cli.main(["train", "--lora", "--nproc", "2", "--data_path", "rows.jsonl", "--output_dir", "trained"])
     assert ended.value.code == 3
     script = str(ROOT / "judgelm" / "train" / "train_lora.py")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    assert started == [[*torchrun, script, "--data_path", "rows.jsonl"]]
+    assert started == [[*torchrun, script, "--data_path", "rows.jsonl", "--output_dir", "trained"]]
 
 
 def test_train_data_check(tmp_path: Path, environment: dict[str, str], model_folder: Path) -> None:
