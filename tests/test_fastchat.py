@@ -49,11 +49,14 @@ def test_fastchats_worker_serves_our_api(servers: Servers, tmp_path: Path, model
     flags += ("--controller-address", controller.url, "--model-path", str(model_folder), "--device", "cpu")
     worker = Process("fastchat-worker", tmp_path, port, str(ROOT / "tests" / "fastchat_worker.py"), *flags)
     with running(worker):
-        worker.wait(lambda: "theirs" in models_of(controller))
+        # it registers before it listens
+        worker.wait(lambda: "theirs" in models_of(controller) and worker.post("/worker_get_status").status_code == 200)
         sample = make_samples(1)[0]
         given = {"question": sample.question, "answers": list(sample.answers)}
         body = {"samples": [given], "temperature": 0, "max_new_tokens": 10, "orders": "both", "constrained": False}
-        theirs = api.post("/v1/judgements", body | {"model": "theirs"}).json()["data"][0]
+        reply = api.post("/v1/judgements", body | {"model": "theirs"})
+        assert reply.status_code == 200, reply.text
+        theirs = reply.json()["data"][0]
         ours = api.post("/v1/judgements", body | {"model": "random-llama"}).json()["data"][0]
         # FastChat strips what it streams
         assert [one["text"].strip() for one in theirs["judgements"]] == [
@@ -78,7 +81,8 @@ def test_no_request_from_the_schema_makes_the_api_fail(servers: Servers, tmp_pat
         *("--checks", ",".join(checks), "--max-examples", "20", "--phases", "examples,fuzzing"),
         *("--seed", "1", "--request-timeout", "120", "--no-color", "--max-failures", "5"),
     ]
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ, cwd=tmp_path)
+    hooks = {"SCHEMATHESIS_HOOKS": "schema_hooks", "PYTHONPATH": str(ROOT / "tests")}
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | hooks, cwd=tmp_path)
     assert result.returncode == 0, result.stdout[-6000:] + result.stderr[-2000:]
     assert servers[2].get("/health").status_code == 200
 

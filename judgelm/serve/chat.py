@@ -124,14 +124,16 @@ class TemplateFormat:
         thread = threading.Thread(target=run, name="chat template", daemon=True)
         thread.start()
         thread.join(_RENDER_S)
-        if thread.is_alive() and thread.ident is not None:
+        endless = "the model's chat template takes too long, or writes too much"
+        if thread.is_alive():
             # raised between two steps of the template, which cannot catch it
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+            raise ValueError(endless)
         if failed:
             raise ValueError(f"the model's chat template refuses these messages: {failed[0]}")
         most = _MOST_TEMPLATE + _MOST_RENDERED * sum(len(message["content"]) for message in messages)
-        if not found or len(found[0]) > most:
-            raise ValueError("the model's chat template takes too long, or writes too much")
+        if len(found[0]) > most:
+            raise ValueError(endless)
         return found[0]
 
 
