@@ -27,11 +27,10 @@ from judgelm.evaluation.results import JudgedSample, join_lines
 from judgelm.files import write_text
 from judgelm.jsonl import Line, Record, read_lines, write_lines
 from judgelm.judge.run import versions
-from judgelm.judgement import Judgement, Outcome
+from judgelm.judgement import LABELS, Judgement, Outcome
 from judgelm.sample import question_key
 
 TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
-LABELS = {1: Outcome.WIN, 0: Outcome.TIE, 2: Outcome.LOSE}
 SHOWN = ("agreement", "agreement_reversed", "precision", "recall", "f1", "consistency", "bias_first", "bias_second")
 ORDERS = ("forward", "reversed")
 CALIBRATED = ("agreement_both_orders", "brier", "calibration_error")

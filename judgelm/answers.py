@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from judgelm.errors import InputError
-from judgelm.jsonl import Line, Record, index_by_id, read_id, read_json, read_lines, read_text, require, write_lines
+from judgelm.files import PathLike
+from judgelm.forms import Columns, open_rows
+from judgelm.jsonl import Line, LineFile, Record, index_by_id, read_id, read_json, read_text, require, write_lines
 from judgelm.sample import MAX_ANSWERS
 
-PathLike = str | os.PathLike[str]
 JUDGELM_OUTPUT = "judgelm-val-5k-judge-samples.jsonl"
 MMVET_OUTPUT = "mm-vet-judge-samples.jsonl"
 
@@ -30,9 +30,9 @@ def combine_answers(answer_files: Sequence[PathLike]) -> list[Record]:
     return [combine_lines([index[key] for index in indexes]) for key in indexes[0]]
 
 
-def index_answers(answer_files: Sequence[PathLike]) -> list[dict[str, Line]]:
+def index_answers(answer_files: Sequence[PathLike], columns: Columns | None = None) -> list[dict[str, Line]]:
     """Each file's answers by id; raises InputError where a file lacks a question, or has one more than the first."""
-    indexes = [index_by_id(read_answers(path)) for path in answer_files]
+    indexes = [index_by_id(read_answers(path, columns)) for path in answer_files]
     first = indexes[0]
     for path, index in zip(answer_files[1:], indexes[1:], strict=True):
         for key in (key for key in first if key not in index):
@@ -42,13 +42,16 @@ def index_answers(answer_files: Sequence[PathLike]) -> list[dict[str, Line]]:
     return indexes
 
 
-def read_answers(path: PathLike) -> Iterator[Line]:
-    """The rows of an answer file (question_id, question_body, text), or of one as AlpacaEval or Arena-Hard write it.
+def read_answers(path: PathLike, columns: Columns | None = None) -> Iterator[Line]:
+    """The rows of an answer file (question_id, question_body, text), of one as AlpacaEval or Arena-Hard write it, or of
+    any other whose `columns` are named.
 
     Raises InputError for what is none of these.
     """
     asked: Counter[str] = Counter()
-    for line in read_lines(path):
+    if columns is not None:
+        columns.check(("question_id", "question", "answer", "model"), "an answer file")
+    for line in LineFile(path) if columns is None else open_rows(path, columns):
         record = line.record
         if "text" in record or "question_body" in record:
             require(line, "text")

@@ -18,6 +18,7 @@ from typing import IO
 
 from judgelm.errors import InputError
 
+PathLike = str | os.PathLike[str]
 _UNFINISHED = ".unfinished"
 """how the name of a file ends that is being written"""
 _ABANDONED_SECONDS = 3600

@@ -6,10 +6,13 @@ import argparse
 from typing import Any
 
 from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
+from judgelm.forms import KNOWN_FORMS, Columns
 from judgelm.judge.settings import SCORINGS
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
+
+FILE_KINDS = "JSON Lines, a JSON list, CSV, TSV or Parquet, packed with gzip or not, or a hub data set, org/set:split"
 
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,10 +32,34 @@ def add_file_arguments(
     parser: argparse.ArgumentParser, references: str = "reference answers shown to the judge"
 ) -> None:
     """Flags that name questions and references."""
-    parser.add_argument("--question-file", required=True, metavar="FILE", help="judge samples, JSON Lines")
+    known = "; or ".join(form.name for form in KNOWN_FORMS)
+    parser.add_argument(
+        "--question-file",
+        required=True,
+        metavar="FILE",
+        help=f"judge samples (question_id, question_body, answer1_body, answer2_body; or {known}): {FILE_KINDS}",
+    )
+    add_columns_argument(parser, "question=prompt,answer1=chosen,answer2=rejected,reference=gold,label=winner")
     parser.add_argument(
         "--reference-file", type=none_or_text, metavar="FILE", help=f"{references}, joined on question_id"
     )
+
+
+def add_columns_argument(parser: argparse.ArgumentParser, example: str) -> None:
+    """How a file names its columns."""
+    parser.add_argument(
+        "--columns",
+        type=_columns,
+        metavar="OURS=THEIRS,..",
+        help=f"names of the file's columns, ours on the left, such as {example}; without question_id rows are numbered",
+    )
+
+
+def _columns(value: str) -> Columns:
+    try:
+        return Columns.parse(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_keep_judged_argument(parser: argparse.ArgumentParser) -> None:

@@ -42,7 +42,7 @@ def read_document(content: bytes, path: Path, first: int, decoder: json.JSONDeco
     rows = _parse(
         content, lambda text: _decode_rows(text, path, decoder), at, lambda line: f"{path}:{first + line - 1}", "file"
     )
-    _check_depth(rows, at)
+    check_depth(rows, at)
     if not rows:
         raise InputError(f"{path}: the list is empty, expected JSON objects")
     return rows
@@ -86,7 +86,7 @@ def parse_object(raw: bytes, where: str, decoder: json.JSONDecoder, many_lines: 
     with_lines = many_lines and raw.strip()
     value = _parse(raw, decoder.decode, where, lambda line: f"{where}:{line}" if with_lines else where, "line")
     if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
-        _check_depth(value, where)
+        check_depth(value, where)
     return check_object(value, where)
 
 
@@ -108,7 +108,7 @@ def _parse(content: bytes, decode: Callable[[str], Value], where: str, line_at: 
         raise InputError(f"{where}: not JSON that can be read (nested too deeply)") from None
 
 
-def _check_depth(value: Any, where: str) -> None:
+def check_depth(value: Any, where: str) -> None:
     """Raises InputError for more than `_DEEPEST` lists and objects within one another."""
     depth, inside = 0, [value]
     while inside := [each for each in inside if isinstance(each, dict | list)]:

@@ -10,13 +10,15 @@ import math
 import os
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple, overload
 
 from judgelm.errors import InputError
 from judgelm.files import unpack, write_text
+from judgelm.hub import find_file
 from judgelm.json_text import FINITE, LENIENT, begins_document, check_object, parse_object, read_document, wrapped_rows
+from judgelm.tables import read_table
 
 Record = dict[str, Any]
 
@@ -33,24 +35,33 @@ class Line(NamedTuple):
         return f"{self.path}:{self.number}"
 
 
+Form = Callable[[Line, int], Record]
+"""a line and its index, 0 being the first row -> the row as it is read here"""
+
+
 def read_lines(path: str | os.PathLike[str], finite: bool = True) -> Iterator[Line]:
     """Yield each row of a file; see `LineFile`, whose errors come with the first row that is asked for."""
     yield from LineFile(path, finite)
 
 
 class LineFile(Sequence[Line]):
-    """The rows of a file of JSON objects: JSON Lines, or one JSON list, plain or packed with gzip.
+    """The rows of a file: JSON Lines, one JSON list, or a table (`read_table`), plain or packed with gzip; or of a data
+    set on the hub (`find_file`).
 
     JSON Lines are parsed anew each time one is asked for, so that a file of any size needs no memory; blank lines are
-    passed over. A list (also under one name, as in {"data": [..]}, or objects over several lines) is held, and its
-    rows are numbered. `finite` False reads NaN and infinite numbers, which are no JSON, as null; `ours` takes nothing
-    but plain JSON Lines, of which the last may be half.
+    passed over. All else is held: a list (also under one name, as in {"data": [..]}, or objects over several lines), of
+    which the rows are numbered, and a table, in which the cells of the columns `texts` stay text. `finite` False reads
+    NaN and infinite numbers, which are no JSON, as null; `ours` takes nothing but plain JSON Lines, of which the last
+    may be half. `form` makes our own row of each, told its index.
     Raises InputError on opening for a file that cannot be read or holds nothing, later for a row that is not a JSON
     object, and where JSON Lines have another content by then.
     """
 
-    def __init__(self, path: str | os.PathLike[str], finite: bool = True, ours: bool = False) -> None:
-        self.path = Path(path).expanduser()
+    def __init__(
+        self, path: str | os.PathLike[str], finite: bool = True, ours: bool = False, texts: Collection[str] = ()
+    ) -> None:
+        self.path = Path(path).expanduser() if ours else find_file(path)
+        self.form: Form | None = None
         self._finite = finite
         self.places = array("q")
         """the byte at which each line begins"""
@@ -61,14 +72,10 @@ class LineFile(Sequence[Line]):
             self.size = self._file.seek(0, os.SEEK_END)
             """bytes, unpacked"""
             self._file.seek(0)
-            self._find_rows(self._file, ours)
-
-    @classmethod
-    def holding(cls, path: Path, rows: Sequence[Any]) -> LineFile:
-        """Rows that something else has read from a file."""
-        lines = cls.__new__(cls)
-        lines.path, lines._held = path, list(rows)
-        return lines
+            if not ours and (table := read_table(self._file, self.path, texts)):
+                self._held, self._numbers = table
+            else:
+                self._find_rows(self._file, ours)
 
     def _find_rows(self, file: IO[bytes], ours: bool) -> None:
         content = hashlib.sha256()
@@ -77,7 +84,7 @@ class LineFile(Sequence[Line]):
             if _holds_something(raw):
                 if not ours and not self.places and begins_document(raw):
                     file.seek(begin)
-                    self._held = read_document(file.read(), self.path, number, self._decoder)
+                    self._hold(read_document(file.read(), self.path, number, self._decoder))
                     return
                 self.places.append(begin)
                 self._numbers.append(number)
@@ -90,7 +97,12 @@ class LineFile(Sequence[Line]):
             raise InputError(f"{self.path}: the file is empty, expected one JSON object a line")
         if len(self.places) == 1 and not ours:
             with contextlib.suppress(InputError):
-                self._held = wrapped_rows(self[0].record)
+                self._hold(wrapped_rows(self[0].record))
+
+    def _hold(self, rows: list[Any] | None) -> None:
+        """Keep the rows of a list, which are numbered."""
+        if rows is not None:
+            self._held, self._numbers = rows, array("q", range(1, len(rows) + 1))
 
     @property
     def _decoder(self) -> json.JSONDecoder:
@@ -141,12 +153,16 @@ class LineFile(Sequence[Line]):
 
     def _read_held(self, row: int) -> Line:
         assert self._held is not None
-        return Line(check_object(self._held[row], f"{self.path}:{row + 1}"), self.path, row + 1)
+        number = self._numbers[row]
+        return self._made(Line(check_object(self._held[row], f"{self.path}:{number}"), self.path, number), row)
+
+    def _made(self, line: Line, row: int) -> Line:
+        return line if self.form is None else line._replace(record=self.form(line, row))
 
     def parse(self, row: int, raw: bytes) -> Line:
         """A line of `select_raw`."""
         number = self._numbers[row]
-        return Line(parse_object(raw, f"{self.path}:{number}", self._decoder), self.path, number)
+        return self._made(Line(parse_object(raw, f"{self.path}:{number}", self._decoder), self.path, number), row)
 
     def select_raw(self, rows: Iterable[int]) -> Iterator[tuple[int, bytes]]:
         """Index and bytes of the lines with these indices, in this order."""

@@ -53,6 +53,11 @@ class Outcome(StrEnum):
         return cls.LOSE if first < second else cls.TIE
 
 
+LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
+"""the labels of people: which answer is better, 0 for neither"""
+LABEL_OF = {outcome: label for label, outcome in LABELS.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """What a judge wrote (prefill + generation), and the scores read from it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,15 @@ from pathlib import Path
 from typing import overload
 
 from judgelm.errors import InputError
-from judgelm.jsonl import Line, LineFile, check_ids, id_key, read_lines, read_reference
+from judgelm.files import PathLike as PathLike
+from judgelm.forms import Columns, KnownForm, open_rows
+from judgelm.jsonl import Line, LineFile, check_ids, id_key, read_reference
 from judgelm.prompt import TASKS, Task
 from judgelm.sample import MAX_ANSWERS, Sample
 
-PathLike = str | os.PathLike[str]
 _ANSWER_BODY = re.compile(r"answer([0-9]+)_body")
+_COLUMNS = ("question_id", "question", "answer", "model", "reference", "label", "category")
+"""what may be named in a question file; answer1, model1 .. by their beginning"""
 _HELD = 256 << 20
 """bytes of memory, about, for samples that are kept once they are read"""
 _HELD_EACH = 1 << 10
@@ -32,8 +34,12 @@ def read_samples(
     begin: int | None = None,
     end: int | None = None,
     seed: int = 0,
+    columns: Columns | None = None,
 ) -> Samples:
     """The samples of a question file, `begin` to `end` of its rows, with references attached where a file is given.
+
+    The file is any that `LineFile` reads, in our own fields, in a form of `judgelm.forms.KNOWN_FORMS`, or in `columns`
+    of other names, of which a reference is shown to the judge.
 
     `num_answers` counts for the task multi only; without it every record's own answers are used. `seed` picks among
     MM-Vet's alternatives. Raises InputError for anything that does not fit, naming file and line.
@@ -43,12 +49,14 @@ def read_samples(
         raise InputError(
             f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
         )
-    lines = LineFile(question_file)
+    if columns is not None:
+        columns.check(_COLUMNS, "a question file")
+    lines = open_rows(question_file, columns)
     references = _References(reference_file) if reference_file is not None else None
 
     def make(row: int, line: Line) -> Sample:
         try:
-            reference = references.find(line, row) if references else None
+            reference = references.find(line, row) if references else _own_reference(line, columns)
         except InputError:
             # what is wrong with the row itself is said first
             make_sample(line, task, num_answers, seed)
@@ -68,7 +76,8 @@ def read_samples(
                 held[row] = sample
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
-    files = SampleFiles(lines.path, references.path if references else None, num_answers)
+    form = lines.form if isinstance(lines.form, KnownForm) else None
+    files = SampleFiles(lines.path, references.path if references else None, num_answers, form)
     return Samples(_Rows(lines, keys, held, make), rows, files)
 
 
@@ -80,6 +89,8 @@ class SampleFiles:
     reference_file: Path | None = None
     num_answers: int | None = None
     """how many of each row's answers were asked for, task multi"""
+    form: KnownForm | None = None
+    """the form of other people's rows in the question file"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +127,11 @@ class Samples(Sequence[Sample]):
     def whole(self) -> Samples:
         """Those of all rows of the file, asked for or not."""
         return Samples(self._all, range(len(self._all.lines)), self.files)
+
+    @property
+    def lines(self) -> LineFile:
+        """The question file's rows."""
+        return self._all.lines
 
     @property
     def keys(self) -> Sequence[str]:
@@ -190,8 +206,8 @@ class _References:
     """Reference texts by question_id, or by row where an old file has no ids at all."""
 
     def __init__(self, path: PathLike) -> None:
-        self.path = Path(path).expanduser()
-        lines = list(read_lines(path))
+        rows = LineFile(path)
+        self.path, lines = rows.path, list(rows)
         self.texts = [_reference(line) for line in lines]
         self.by_row = not any("question_id" in line.record for line in lines)
         ids = [] if self.by_row else [id_key(line.record["question_id"]) for line in check_ids(lines)]
@@ -206,6 +222,12 @@ class _References:
         if isinstance(text, InputError):
             raise text
         return text
+
+
+def _own_reference(line: Line, columns: Columns | None) -> str | None:
+    if columns is None or "reference" not in columns.names or line.record["reference"] is None:
+        return None
+    return read_reference(line)
 
 
 def _reference(line: Line) -> str | InputError:

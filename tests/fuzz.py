@@ -37,10 +37,10 @@ from serving import Server, running, stack
 from judgelm import cli
 from judgelm.answers import write_judgelm_samples, write_mmvet_samples
 from judgelm.benchmark.sets import BENCHMARKS
-from judgelm.benchmark.vocabularies import VOCABULARIES
 from judgelm.engine.openai.responses import Answer, read_response
 from judgelm.errors import InputError, one_line
 from judgelm.judgement import Judgement, ParseState, published_scores
+from judgelm.vocabularies import VOCABULARIES
 
 Record = dict[str, Any]
 Made = tuple[st.SearchStrategy[tuple[Any, ...]], Callable[..., None]]

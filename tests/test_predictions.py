@@ -16,11 +16,11 @@ from judging import run_command
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.benchmark.report import measure
 from judgelm.benchmark.sets import BENCHMARKS
-from judgelm.benchmark.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 from judgelm.errors import InputError
 from judgelm.evaluation.results import Truth
 from judgelm.evaluation.summary import RATES
 from judgelm.judgement import Outcome
+from judgelm.vocabularies import VOCABULARIES, find_vocabulary, normal_form
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from conftest import make_samples, write_jsonl
 
-from judgelm.benchmark.rows import read_rows
 from judgelm.errors import InputError
 from judgelm.evaluation.results import read_files
 from judgelm.files import write_text
@@ -211,11 +210,11 @@ def test_parquet_is_read_by_its_content_and_as_json_knows_it(tmp_path: Path) -> 
 
     path = tmp_path / "table"
     parquet.write_table(Table.from_pylist([{"a": 1, "t": datetime(2026, 1, 2), "x": float("nan")}]), path)
-    (line,) = read_rows(path)
+    (line,) = LineFile(path)
     assert (line.record, line.where) == ({"a": 1, "t": "2026-01-02 00:00:00", "x": None}, f"{path}:1")
     path.write_bytes(b"PAR1 and nothing more")
     with pytest.raises(InputError, match="table: cannot be read as Parquet"):
-        read_rows(path)
+        LineFile(path)
 
 
 def test_a_sample_made_in_python_is_as_it_was() -> None:

@@ -16,6 +16,7 @@ from judgelm.audit.checks import CHECKS, Evidence, choose_checks
 from judgelm.audit.probes import AGAIN, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
 from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
+from judgelm.forms import Columns
 from judgelm.judge.settings import JudgeSettings
 from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples, read_samples
@@ -63,6 +64,7 @@ def run_audit(
     teacher: PathLike | None = None,
     limit: int | None = None,
     model_id: str | None = None,
+    columns: Columns | None = None,
 ) -> Audit:
     """Measure a judge's biases, and write what was found into audit.json.
 
@@ -74,6 +76,7 @@ def run_audit(
         teacher: the truth: rows of `question_id` with `text` or `label` (default: those of the samples).
         limit: measure on the first samples only.
         model_id: name of the judge (default: the model's).
+        columns: of a file whose fields have other names.
 
     Returns a `judgelm.audit.findings.Audit`; effects are shares from -1 to 1.
     Raises InputError for an unknown check, a file that does not fit, and as `judge_folder`.
@@ -87,12 +90,12 @@ def run_audit(
     likely = "greedy" if chosen.described.get("engine") == "openai" else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
-        questions = read_samples(questions, reference_file=reference_file)
+        questions = read_samples(questions, reference_file=reference_file, columns=columns)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
     described = _describe(settings, chosen, samples, teacher, digests)
     judge_round = partial(_judge_round, settings, chosen, name, folder, digests)
-    sources = read_sources(samples, described["question_file"], teacher, settings.self_id or name)
+    sources = read_sources(samples, teacher, settings.self_id or name)
     evidence = _judge_probes(sources, settings.checks, judge_round)
     found = Audit(judge=name, settings=described, checks=[measure(check, evidence) for check in settings.checks])
     found.write(folder / "audit.json", indent=2)

@@ -10,11 +10,11 @@ from typing import Any
 
 from judgelm.audit.perturbations import PERTURBATIONS, perturb, probe_id
 from judgelm.evaluation.results import Truth, find_line, model_name, read_truth
-from judgelm.jsonl import Line, index_by_id, read_lines, read_reference
+from judgelm.jsonl import Line, LineFile, index_by_id, read_reference
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome
 from judgelm.sample import Sample, question_key
-from judgelm.samples import PathLike
+from judgelm.samples import PathLike, Samples
 
 PLAIN = "plain"
 """the samples as they are, without a reference"""
@@ -57,20 +57,18 @@ class Source:
         return self.sample.key
 
 
-def read_sources(
-    samples: Sequence[Sample], question_file: PathLike | None, teacher: PathLike | None, self_id: str
-) -> list[Source]:
+def read_sources(samples: Sequence[Sample], teacher: PathLike | None, self_id: str) -> list[Source]:
     """The samples with what is known of each: truth, reference, the place of the judge's own answer.
 
     Samples that come from no file have it in their records. Raises InputError for a label, a judgement or a reference
     of the wrong kind, or a row that the teacher lacks.
     """
     lines: Mapping[str, Line]
-    if question_file is None:
-        lines = {each.key: Line(dict(each.record), Path("samples"), k) for k, each in enumerate(samples, start=1)}
+    if isinstance(samples, Samples):
+        lines = index_by_id(samples.lines)
     else:
-        lines = index_by_id(read_lines(question_file))
-    teacher_lines = index_by_id(read_lines(teacher)) if teacher is not None else None
+        lines = {each.key: Line(dict(each.record), Path("samples"), k) for k, each in enumerate(samples, start=1)}
+    teacher_lines = index_by_id(LineFile(teacher)) if teacher is not None else None
     sources = []
     for sample in samples:
         line = lines[sample.key]

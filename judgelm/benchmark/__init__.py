@@ -9,7 +9,7 @@ from judgelm.benchmark.benchmark import (
     score_predictions,
 )
 from judgelm.benchmark.sets import BENCHMARKS, Benchmark
-from judgelm.benchmark.vocabularies import VOCABULARIES
+from judgelm.vocabularies import VOCABULARIES
 
 __all__ = [
     "BENCHMARKS",

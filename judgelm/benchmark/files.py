@@ -10,10 +10,10 @@ import zlib
 from pathlib import Path
 
 from judgelm.benchmark.readers import Files
-from judgelm.benchmark.rows import read_rows
 from judgelm.benchmark.sets import HUB, SHA256, find_benchmark
 from judgelm.errors import InputError, one_line
 from judgelm.files import DownloadError, cache_folder, download, hash_file, keep
+from judgelm.jsonl import LineFile
 from judgelm.samples import PathLike
 
 MOST_BYTES = 1 << 30
@@ -102,7 +102,7 @@ def _check(path: Path, digest: str | None) -> None:
             raise DownloadError(f"it has sha256 {found}, expected {digest}")
         return
     try:
-        for _ in read_rows(path):
+        for _ in LineFile(path):
             pass
     except InputError as error:
         raise DownloadError(f"what came is no data: {str(error).replace(str(path), 'line', 1)}") from None

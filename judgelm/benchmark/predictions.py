@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.benchmark.rows import Rows
-from judgelm.benchmark.vocabularies import FROM_ZERO, VOCABULARIES, check_vocabulary, find_vocabulary, normal_form
 from judgelm.errors import InputError
 from judgelm.evaluation.results import JudgedSample, read_truth
 from judgelm.jsonl import Line, Record, id_key, read_id, require
 from judgelm.judgement import Outcome, ParseState
 from judgelm.verdict import Reading
+from judgelm.vocabularies import FROM_ZERO, VOCABULARIES, check_vocabulary, find_vocabulary, normal_form
 
 _SCORES = {Outcome.WIN: (1.0, 0.0), Outcome.TIE: (0.0, 0.0), Outcome.LOSE: (0.0, 1.0)}
 """a verdict has no scores: of these only the order means something"""

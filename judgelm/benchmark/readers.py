@@ -10,9 +10,8 @@ from typing import Any
 
 from judgelm.answers import mmvet_record
 from judgelm.benchmark.rows import Rows
-from judgelm.benchmark.vocabularies import FROM_ZERO, VOCABULARIES, normal_form
 from judgelm.errors import InputError
-from judgelm.evaluation.results import LABELS, find_line, read_truth
+from judgelm.evaluation.results import find_line, read_truth
 from judgelm.jsonl import (
     Line,
     Record,
@@ -25,8 +24,9 @@ from judgelm.jsonl import (
     read_text,
     require,
 )
+from judgelm.judgement import LABEL_OF
+from judgelm.vocabularies import FROM_ZERO, VOCABULARIES, normal_form
 
-LABEL_OF = {outcome: label for label, outcome in LABELS.items()}
 ANSWERS, GRADES = "answers", "grades"
 """files that the user gives beside MM-Vet's own"""
 Files = Mapping[str, Path]

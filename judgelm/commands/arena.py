@@ -8,7 +8,7 @@ from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_judgements
 from judgelm.commands.rank import add_ranking_arguments, choose_ranking, write_ranking
 from judgelm.console import at_least
-from judgelm.flags import add_model_arguments, add_run_arguments
+from judgelm.flags import FILE_KINDS, add_columns_argument, add_model_arguments, add_run_arguments
 
 HELP = "judge many models' answers in pairs and rank them"
 DESCRIPTION = (
@@ -25,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE",
         help="a file for each model: question_id, question_body, text, and maybe model (default: the file's name); or"
-        " as AlpacaEval and Arena-Hard write them",
+        f" as AlpacaEval and Arena-Hard write them; {FILE_KINDS}",
     )
+    add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
     parser.add_argument(
         "--pairs-per-question",
         type=at_least(1),
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
         limit=args.limit,
         model_id=args.model_id,
         keep_judged=args.keep_judged,
+        columns=args.columns,
     )
     print_judgements(arena.judged, arena.num_pairs, arena.judge)
     print(f"\n{describe(arena.ranking)}")

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> None:
         teacher=args.teacher,
         limit=args.limit,
         model_id=args.model_id,
+        columns=args.columns,
     )
     print(findings_table(found.checks))
     print(f"written to {Path(args.output_dir).expanduser() / AUDIT_FILE}")

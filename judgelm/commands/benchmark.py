@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.benchmark import BENCHMARKS, VOCABULARIES, check_benchmark, run_benchmark, score_predictions
-from judgelm.benchmark.vocabularies import MEANINGS
 from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_note
 from judgelm.errors import InputError
 from judgelm.flags import add_model_arguments, add_run_arguments
 from judgelm.jsonl import dump_line
+from judgelm.vocabularies import MEANINGS
 
 if TYPE_CHECKING:
     from judgelm.benchmark.report import BenchmarkReport, OddRows

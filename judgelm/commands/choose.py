@@ -1,13 +1,15 @@
-"""Flags -> which model judges, behind which engine."""
+"""Flags -> what is judged, and which model judges, behind which engine."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
 from judgelm.judge import JudgeSettings, ModelChoice, place
+from judgelm.samples import Samples, read_samples
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -18,6 +20,21 @@ _OF_REPLICAS = ("num_gpus_total", "num_replicas", "ray_address")
 _OF_A_MODEL = ("device", "batch_tokens", *_OF_REPLICAS, "max_gpu_memory", "quantization")
 _OF_A_SERVER = ("base_url", "api_key_variable", "requests_per_minute", "request_fields", "price_per_million_tokens")
 """flags that mean nothing to the other engine; None where they are not given"""
+
+
+def choose_samples(args: argparse.Namespace) -> Samples:
+    """The samples that a command was asked for; says so where the file is of a form of others."""
+    samples = read_samples(
+        args.question_file,
+        args.task,
+        reference_file=args.reference_file,
+        num_answers=args.answer_num,
+        seed=args.seed,
+        columns=args.columns,
+    )
+    if form := samples.files.form:
+        print(f"judgelm: {args.question_file}: read as rows of {form.name}: {form.meaning}", file=sys.stderr)
+    return samples
 
 
 def choose_judge(args: argparse.Namespace) -> ModelChoice | Server:

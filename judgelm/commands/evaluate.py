@@ -7,6 +7,7 @@ import sys
 
 from judgelm.errors import InputError
 from judgelm.evaluation import Evaluation, evaluate, evaluate_files
+from judgelm.flags import add_columns_argument
 from judgelm.jsonl import dump_json
 from judgelm.samples import PathLike
 
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " annotators: a list of labels): gives agreement, precision, recall, F1 (default: what the judged rows bring"
         " along)",
     )
+    add_columns_argument(parser, "question_id=id,label=winner")
     parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
     parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
 
@@ -43,10 +45,12 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
     if args.folder is not None and args.reversed is not None:
         raise InputError("--reversed goes with --forward; of a folder both orders are read")
+    if args.columns is not None and args.teacher is None:
+        raise InputError("--columns are those of the file that --teacher names")
     if args.folder is None:
-        evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against)
+        evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against, args.columns)
     else:
-        evaluation = evaluate(args.folder, args.teacher, args.against)
+        evaluation = evaluate(args.folder, args.teacher, args.against, args.columns)
     print_evaluation(evaluation, args.teacher, (str(args.folder or args.forward), str(args.against)))
     if args.output is not None:
         evaluation.document.write(args.output)

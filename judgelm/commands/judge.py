@@ -6,17 +6,16 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from judgelm.commands.choose import choose_judge, choose_settings
+from judgelm.commands.choose import choose_judge, choose_samples, choose_settings
 from judgelm.flags import add_input_arguments, add_model_arguments, add_run_arguments
 from judgelm.judge import JudgeChoice, Order, check_orders, judge_folder, prepare
-from judgelm.samples import read_samples
 
 if TYPE_CHECKING:
     from judgelm.judge.log import OrderFile
 
-HELP = "judge a JSONL file of answers into a folder"
+HELP = "judge a file of answers into a folder"
 DESCRIPTION = (
-    "Judge a JSONL file of answers. Writes forward.jsonl, reversed.jsonl and run.json; after any "
+    "Judge a file of answers. Writes forward.jsonl, reversed.jsonl and run.json; after any "
     "interruption the same command goes on where it stopped."
 )
 
@@ -34,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Judge a file into a folder, then say what came of it."""
     check_orders(args.orders or "forward", args.task)
-    samples = read_samples(
-        args.question_file, args.task, reference_file=args.reference_file, num_answers=args.answer_num, seed=args.seed
-    )[: args.limit]
+    samples = choose_samples(args)[: args.limit]
     judge = prepare(choose_judge(args))
     found = judge_folder(
         samples,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
+from judgelm.commands.choose import choose_samples
 from judgelm.flags import add_input_arguments
 from judgelm.jsonl import dump_line
 from judgelm.judge.settings import check_orders
 from judgelm.prompt import render_prompt
-from judgelm.samples import read_samples
 
 HELP = "print the prompts a judge would see"
 DESCRIPTION = "Print {question_id, prompt} as JSON Lines, for other engines and for a look. Loads no model."
@@ -25,9 +25,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print them."""
     check_orders("reversed" if args.reverse else "forward", args.task)
-    samples = read_samples(
-        args.question_file, args.task, reference_file=args.reference_file, num_answers=args.answer_num, seed=args.seed
-    )
-    for sample in samples:
+    for sample in choose_samples(args):
         shown = sample.swapped() if args.reverse else sample
         sys.stdout.write(dump_line({"question_id": sample.question_id, "prompt": render_prompt(shown, args.task)}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from judgelm.errors import InputError
 from judgelm.evaluation.published import Metrics, published_metrics
 from judgelm.evaluation.results import JudgedSample, read_files, read_folder
+from judgelm.forms import Columns
 from judgelm.jsonl import LineFile
 from judgelm.samples import PathLike
 
@@ -41,7 +42,12 @@ class Evaluation:
         return self.document.to_record()
 
 
-def evaluate(folder: PathLike, teacher: PathLike | None = None, against: PathLike | None = None) -> Evaluation:
+def evaluate(
+    folder: PathLike,
+    teacher: PathLike | None = None,
+    against: PathLike | None = None,
+    columns: Columns | None = None,
+) -> Evaluation:
     """All numbers of a folder that `judgelm judge` wrote.
 
     Args:
@@ -49,11 +55,12 @@ def evaluate(folder: PathLike, teacher: PathLike | None = None, against: PathLik
         teacher: rows of `question_id` with `text` ("s1 s2" and reasons) or `label` (1, 2, 0 for a tie, null) as the
             truth; without it what the judged rows bring along.
         against: a folder of another judge with the same samples and truths.
+        columns: of a teacher's file whose fields have other names.
 
     Raises InputError, in one line, for a file that is missing or damaged, an id that one file has and another lacks,
     and where there is nothing to evaluate.
     """
-    return _evaluate(read_folder(folder, teacher), folder, teacher, against)
+    return _evaluate(read_folder(folder, teacher, columns=columns), folder, teacher, against, columns)
 
 
 def evaluate_files(
@@ -61,9 +68,11 @@ def evaluate_files(
     reversed_: PathLike | None = None,
     teacher: PathLike | None = None,
     against: PathLike | None = None,
+    columns: Columns | None = None,
 ) -> Evaluation:
     """The same of judgement files, joined by question_id, as `evaluate` says it of a folder."""
-    return _evaluate(read_files(forward, reversed_, teacher), forward, teacher, against)
+    samples = read_files(forward, reversed_, teacher, columns=columns)
+    return _evaluate(samples, forward, teacher, against, columns)
 
 
 def measure_files(forward: PathLike, reversed_: PathLike | None = None, teacher: PathLike | None = None) -> Metrics:
@@ -85,7 +94,11 @@ def measure(rated: Rated, labelled: bool | None = None) -> Metrics:
 
 
 def _evaluate(
-    samples: Sequence[JudgedSample], place: PathLike, teacher: PathLike | None, against: PathLike | None
+    samples: Sequence[JudgedSample],
+    place: PathLike,
+    teacher: PathLike | None,
+    against: PathLike | None,
+    columns: Columns | None,
 ) -> Evaluation:
     from judgelm.evaluation.comparison import compare
     from judgelm.evaluation.rates import Rated
@@ -93,7 +106,7 @@ def _evaluate(
 
     rated = Rated.of(samples)
     published = _measure(rated, place, teacher)
-    other = None if against is None else read_folder(against, teacher)
+    other = None if against is None else read_folder(against, teacher, columns=columns)
     beside = None if other is None else compare(samples, other, (str(place), str(against)))
     return Evaluation(published, summarize(rated), beside)
 

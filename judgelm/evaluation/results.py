@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.errors import InputError, one_line
+from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, index_by_id, read_lines, require
-from judgelm.judgement import MAX_SCORE, Judgement, Outcome, published_scores
+from judgelm.judgement import LABELS, MAX_SCORE, Judgement, Outcome, published_scores
 from judgelm.prompt import TASKS
 from judgelm.sample import question_key
 from judgelm.samples import PathLike
 from judgelm.verdict import BothOrders, Reading
 
-LABELS = {1: Outcome.WIN, 2: Outcome.LOSE, 0: Outcome.TIE}
-"""the labels of people: which answer is better, 0 for neither"""
 _SURELY = 1e-3
 """how far probabilities that were rounded may be from 1"""
 _GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
@@ -56,7 +55,10 @@ class JudgedSample(BothOrders):
 
 
 def read_folder(
-    folder: PathLike, teacher: PathLike | None = None, only: Collection[str] | None = None
+    folder: PathLike,
+    teacher: PathLike | None = None,
+    only: Collection[str] | None = None,
+    columns: Columns | None = None,
 ) -> list[JudgedSample]:
     """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth.
 
@@ -69,7 +71,7 @@ def read_folder(
         raise InputError(f"{place} is a file, expected a folder that judgelm judge wrote")
     if forward is None and back is None:
         raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
-    return read_files(forward, back, teacher, only)
+    return read_files(forward, back, teacher, only, columns)
 
 
 def read_files(
@@ -77,12 +79,14 @@ def read_files(
     reversed_: PathLike | None = None,
     teacher: PathLike | None = None,
     only: Collection[str] | None = None,
+    columns: Columns | None = None,
 ) -> list[JudgedSample]:
     """Judgement files joined by question_id, in the order of the first one.
 
-    The truth comes from `teacher` (`text` "s1 s2\\n..", or `label` 1 first, 2 second, 0 tie, null none), else from
-    `label` or `text` in the judgements. Rows without a readable truth have None. Raises InputError for a double id, an
-    id that one file has and another lacks, and a file of the other order.
+    The truth comes from `teacher` (`text` "s1 s2\\n..", or `label` 1 first, 2 second, 0 tie, null none), a file whose
+    fields may have other names (`columns`), else from `label` or `text` in the judgements. Rows without a readable
+    truth have None. Raises InputError for a double id, an id that one file has and another lacks, and a file of the
+    other order.
     """
     files = {order: path for order, path in (("forward", forward), ("reversed", reversed_)) if path is not None}
     if not files:
@@ -91,7 +95,7 @@ def read_files(
     lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in files.items()}
     if only is not None:
         lines = {order: {key: by_id[key] for key in by_id if key in only} for order, by_id in lines.items()}
-    teacher_lines = index_by_id(read_lines(teacher, finite=False)) if teacher is not None else None
+    teacher_lines = index_by_id(open_rows(teacher, columns, finite=False)) if teacher is not None else None
     first = next(iter(lines))
     for order, by_id in lines.items():
         for key, line in by_id.items():

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from judgelm.answers import combine_lines, index_answers
 from judgelm.errors import InputError
 from judgelm.evaluation.results import read_folder
+from judgelm.forms import Columns
 from judgelm.jsonl import Line, Record, read_text
 from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.ranking.rank import RankSettings, rank
@@ -53,6 +54,7 @@ def run_arena(
     limit: int | None = None,
     model_id: str | None = None,
     keep_judged: bool = False,
+    columns: Columns | None = None,
 ) -> Arena:
     """Pair the models' answers, judge in both orders what is not judged yet, and rank the models.
 
@@ -65,6 +67,7 @@ def run_arena(
         limit: judge only the first pairs.
         model_id: name of the judge in the records (default: the model's).
         keep_judged: go on though pairs were removed, changed or added, as by a model that joins.
+        columns: of answer files whose fields have other names.
 
     Raises InputError for answer files that do not fit, for soft outcomes without scoring `expected`, and as
     `judge_folder`.
@@ -78,7 +81,7 @@ def run_arena(
         raise InputError("--outcomes soft needs --scoring expected, which gives probabilities")
     folder = Path(output_dir).expanduser()
     questions = folder / "questions.jsonl"
-    pairs = make_pairs(answer_files, pairs_per_question, settings.seed)
+    pairs = make_pairs(answer_files, pairs_per_question, settings.seed, columns)
     keep_questions(questions, pairs, keep_judged, "holds other pairs")
     samples = read_samples(questions, seed=settings.seed)[:limit]
     chosen = prepare(judge)
@@ -86,14 +89,19 @@ def run_arena(
     return Arena(folder, len(samples), judged, chosen, ranking)
 
 
-def make_pairs(answer_files: Sequence[PathLike], pairs_per_question: int | None = None, seed: int = 0) -> list[Record]:
+def make_pairs(
+    answer_files: Sequence[PathLike],
+    pairs_per_question: int | None = None,
+    seed: int = 0,
+    columns: Columns | None = None,
+) -> list[Record]:
     """A judge sample for each question and pair of models; the id 17/1-3 is question 17, files 1 and 3.
 
     Raises InputError where the files do not answer the same questions, or two are of one model.
     """
     if len(answer_files) < 2:
         raise InputError(f"an arena needs two or more answer files, found {len(answer_files)}")
-    indexes = index_answers(answer_files)
+    indexes = index_answers(answer_files, columns)
     names = [_model_name(path, index) for path, index in zip(answer_files, indexes, strict=True)]
     for one, other in combinations(range(len(names)), 2):
         if names[one] == names[other]:

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError
 from judgelm.files import cache_folder, hash_file, write_text
-from judgelm.jsonl import Line, LineFile, dump_json, read_json, write_lines
+from judgelm.hub import find_file
+from judgelm.jsonl import Line, LineFile, dump_json, read_json
 from judgelm.judgement import Outcome
 from judgelm.sample import question_key
 from judgelm.train.encoder import ExampleEncoder
@@ -23,7 +23,6 @@ from judgelm.train.sample import TrainingSample
 _LAYOUT = "2"
 """raise it when what is found about a row changes, so that older caches are left aside"""
 _SCANNED_TOGETHER = 256
-_FILES = (".jsonl", ".json", ".txt", ".gz")
 
 
 class RowState(StrEnum):
@@ -128,11 +127,11 @@ def _short(*texts: str) -> str:
 
 
 def count_rows(source: str, encoder: ExampleEncoder | None = None) -> RowCounts:
-    """What a JSONL file or a hub data set's `train` split holds; tokens are counted where an encoder is given.
+    """What a file, or a hub data set's `train` split, holds; tokens are counted where an encoder is given.
 
     Raises InputError for a missing file and for a row that is no training row.
     """
-    return _scan_all(LineFile(find_rows(source)), encoder)[0]
+    return _scan_all(LineFile(find_file(source, "train")), encoder)[0]
 
 
 def scan(lines: Iterable[Line], encoder: ExampleEncoder | None) -> Iterator[ScannedRow]:
@@ -194,12 +193,12 @@ class TrainingRows:
 
     @classmethod
     def load(cls, source: str, encoder: ExampleEncoder) -> TrainingRows:
-        """Rows of a local JSONL file or of a hub data set's `train` split.
+        """Rows of a file, or of a hub data set's `train` split.
 
         Raises InputError for a missing file, a row that is no training row, or a file in which nothing can be trained
         on.
         """
-        lines = LineFile(find_rows(source))
+        lines = LineFile(find_file(source, "train"))
         key = f"{_LAYOUT}:{hash_file(lines.path)}:{encoder.fingerprint}"
         fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
         kept = cache_folder() / "training-rows" / f"{fingerprint}.json"
@@ -232,40 +231,3 @@ def _scan_all(lines: LineFile, encoder: ExampleEncoder | None) -> tuple[RowCount
         if row.state not in (RowState.OK, RowState.SHORTENED):
             skipped.append(number)
     return counts, skipped
-
-
-def find_rows(source: str) -> Path:
-    """A JSONL file; a hub data set's train split is first written as one, into the cache. Raises InputError."""
-    path = Path(source).expanduser()
-    if path.is_file():
-        return path
-    if path.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1 or path.suffix in _FILES:
-        raise InputError(f"{source}: no such file")
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        files = _fetch_files(source)
-        if files:
-            return files[0]
-        fetched = datasets.load_dataset(source, split="train")
-    except (OSError, ValueError, HfHubHTTPError, datasets.exceptions.DatasetsError) as error:
-        reason = one_line(str(error)) or type(error).__name__
-        raise InputError(f"{source}: no such file, and the hub did not give such a data set ({reason})") from None
-    # a data set of another form, such as Parquet
-    kept = Path(datasets.config.HF_DATASETS_CACHE) / "judgelm" / f"{fetched._fingerprint}.jsonl"
-    if not kept.is_file():
-        write_lines(kept, fetched)
-    return kept
-
-
-def _fetch_files(source: str) -> list[Path]:
-    """The one JSONL file of a hub data set with "train" in its name: rows of mixed types stay as they are."""
-    from huggingface_hub import snapshot_download
-
-    folder = Path(snapshot_download(source, repo_type="dataset", allow_patterns=["*train*.jsonl"]))
-    files = sorted(folder.rglob("*train*.jsonl"))
-    if len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise InputError(f"{source}: several files could be meant ({names}): download one and name it")
-    return files

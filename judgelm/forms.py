@@ -1,0 +1,198 @@
+"""Rows of other people's files -> our own fields: columns that a user names, and forms known by their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from judgelm.errors import InputError
+from judgelm.files import PathLike
+from judgelm.jsonl import Line, LineFile, Record, read_text
+from judgelm.judgement import LABEL_OF
+from judgelm.sample import MAX_ANSWERS
+from judgelm.vocabularies import VOCABULARIES, normal_form
+
+_FIELDS = {
+    **{name: name for name in ("question_id", "label", "reference", "category", "model")},
+    "question": "question_body",
+    "answer": "text",
+    **{f"answer{k}": f"answer{k}_body" for k in range(1, MAX_ANSWERS + 1)},
+    **{f"model{k}": f"answer{k}_model_id" for k in range(1, MAX_ANSWERS + 1)},
+}
+"""our names for columns, as they are typed -> the fields of a row"""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Columns of a file by our names for them; without an id the rows are numbered, from 1.
+
+    As a `Form` it makes our own row of a file's: a reference's text is `{"text": ..}`, a label 1, 2 or 0.
+    """
+
+    names: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, text: str) -> Columns:
+        """`question=prompt,answer1=chosen`; raises ValueError for what is none of our names, or is said twice."""
+        names: dict[str, str] = {}
+        for part in text.split(","):
+            ours, equals, theirs = (word.strip() for word in part.partition("="))
+            if not equals or not theirs:
+                raise ValueError(f"expected OURS=THEIRS,.. such as question=prompt,answer1=chosen, found {part!r}")
+            if ours not in _FIELDS:
+                raise ValueError(f"{ours!r} is none of our names ({', '.join(_shown_names())})")
+            if ours in names:
+                raise ValueError(f"{ours} is named twice")
+            names[ours] = theirs
+        return cls(names)
+
+    def check(self, needed: tuple[str, ...], what: str) -> None:
+        """Raises InputError where one is named that `what` has not; `needed` are those it has, without a number."""
+        for ours in self.names:
+            if ours.rstrip("0123456789") not in needed:
+                raise InputError(f"--columns: {what} has no {ours} (it has {', '.join(needed)})")
+
+    def __call__(self, line: Line, row: int) -> Record:
+        for ours, theirs in self.names.items():
+            if theirs not in line.record:
+                found = ", ".join(list(line.record)[:8]) or "no fields"
+                raise InputError(f"{line.where}: column {theirs!r} is missing, meant as {ours} (found: {found})")
+        taken = set(self.names.values())
+        record = {name: value for name, value in line.record.items() if name not in taken}
+        record |= {_FIELDS[ours]: line.record[theirs] for ours, theirs in self.names.items()}
+        record.setdefault("question_id", row + 1)
+        if isinstance(reference := record.get("reference"), str) and "reference" in self.names:
+            record["reference"] = {"text": reference}
+        if "label" in self.names:
+            record["label"] = read_label(line._replace(record=record))
+        return record
+
+
+def _shown_names() -> list[str]:
+    return [name for name in _FIELDS if not name[-1].isdigit()] + [f"answer1 .. answer{MAX_ANSWERS}", "model1 .."]
+
+
+def read_label(line: Line) -> int | None:
+    """The row's `label` as 1, 2 or 0 for neither; None for null. Raises InputError for a word that is none of ours."""
+    value = line.record["label"]
+    if value is None:
+        return None
+    word = normal_form(value)
+    found = VOCABULARIES["number"].read(word) or VOCABULARIES["letter"].read(word)
+    if found is None:
+        raise InputError(f"{line.where}: expected label 1, 2, 0, A, B or tie, found {value!r}")
+    return LABEL_OF[found]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownForm:
+    """Rows as others publish them, known by their fields."""
+
+    name: str
+    fields: frozenset[str]
+    meaning: str
+    make: Callable[[Line], Record]
+
+    def __call__(self, line: Line, row: int) -> Record:
+        if not self.fields <= line.record.keys():
+            # an odd row, or one of our own: whoever reads it says what is wrong with it
+            return line.record
+        taken = {name: value for name, value in line.record.items() if name not in self.fields}
+        made = {**taken, **self.make(line)}
+        made.setdefault("question_id", row + 1)
+        return made
+
+
+def _from_preferences(line: Line) -> Record:
+    prompt = line.record["prompt"]
+    question = prompt if not isinstance(prompt, list) else _only_question(line, prompt)
+    texts = {"question": question, "chosen": _reply(line, "chosen"), "rejected": _reply(line, "rejected")}
+    read = line._replace(record=texts)
+    return {
+        "question_body": read_text(read, "question"),
+        "answer1_body": read_text(read, "chosen"),
+        "answer2_body": read_text(read, "rejected"),
+        "label": 1,
+    }
+
+
+def _reply(line: Line, field: str) -> Any:
+    """The text, or the last message's."""
+    value = line.record[field]
+    if not isinstance(value, list):
+        return value
+    last = value[-1] if value else None
+    if not isinstance(last, dict) or last.get("role") != "assistant":
+        raise InputError(f"{line.where}: expected {field} to end in a message of the assistant")
+    return last.get("content")
+
+
+def _only_question(line: Line, messages: list[Any]) -> Any:
+    asked = [each for each in messages if isinstance(each, dict) and each.get("role") == "user"]
+    if len(asked) != 1 or len(messages) != 1:
+        raise InputError(f"{line.where}: expected prompt to be one message of the user, found {len(messages)} messages")
+    return asked[0].get("content")
+
+
+def _from_annotations(line: Line) -> Record:
+    """AlpacaEval's: 1 to 2 says how surely the second is better."""
+    more = line.record.get("input")
+    question = read_text(line, "instruction")
+    record: Record = {
+        "question_body": f"{question}\n{more}" if more else question,
+        "answer1_body": read_text(line, "output_1"),
+        "answer2_body": read_text(line, "output_2"),
+    }
+    record |= {
+        f"answer{k}_model_id": line.record[f"generator_{k}"]
+        for k in (1, 2)
+        if line.record.get(f"generator_{k}") is not None
+    }
+    preference = line.record.get("preference")
+    if preference is None:
+        return record
+    if isinstance(preference, bool) or not isinstance(preference, int | float) or not (0 <= preference <= 2):
+        raise InputError(f"{line.where}: expected preference from 1, the first, to 2, the second, found {preference!r}")
+    return {**record, "label": 0 if preference in (0, 1.5) else 1 if preference < 1.5 else 2}
+
+
+KNOWN_FORMS = (
+    KnownForm(
+        "prompt, chosen, rejected",
+        frozenset(("prompt", "chosen", "rejected")),
+        "chosen is answer 1, rejected answer 2, and the label says that the first is better",
+        _from_preferences,
+    ),
+    KnownForm(
+        "instruction, output_1, output_2",
+        frozenset(("instruction", "output_1", "output_2")),
+        "as AlpacaEval writes them; the label is preference, where there is one",
+        _from_annotations,
+    ),
+)
+
+
+def open_rows(path: PathLike, columns: Columns | None = None, finite: bool = True) -> LineFile:
+    """A file's rows as our own: with the columns that were named, or of a form that is known by the first row's fields.
+
+    Raises InputError as `LineFile` does.
+    """
+    texts = () if columns is None else [theirs for ours, theirs in columns.names.items() if ours in _TEXTS]
+    lines = LineFile(path, finite, texts=texts)
+    lines.form = columns or _known_form(lines)
+    return lines
+
+
+_TEXTS = {"question", "answer", "reference", *(f"answer{k}" for k in range(1, MAX_ANSWERS + 1))}
+
+
+def _known_form(lines: LineFile) -> KnownForm | None:
+    try:
+        fields = lines[0].record.keys()
+    except InputError:
+        # whoever reads the row says what is wrong with it
+        return None
+    if "question_body" in fields:
+        return None
+    return next((form for form in KNOWN_FORMS if form.fields <= fields), None)

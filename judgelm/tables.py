@@ -1,0 +1,130 @@
+"""Tables -> rows as JSON knows them: Parquet, and CSV or TSV, whose cells are text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from array import array
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from judgelm.errors import InputError, one_line
+from judgelm.json_text import FINITE, LENIENT, check_depth
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_TEXT = re.compile(
+    r"(question|answer|response|output|completion)(_?\d+)?(_body)?|(question|answer)_?text|instruction|input|prompt|"
+    r"chosen|rejected|reference(_answer)?|gold|text(_w_reference)?|pred_text"
+)
+"""columns whose cells stay the text that they are: "007", "[1, 2]" and "true" may be somebody's answer"""
+_LONGEST_CELL = (1 << 31) - 1
+"""the module's own limit of 131,072 characters is less than a long answer has"""
+
+
+class Table(NamedTuple):
+    """The rows of a table, each with the number of its line, or of the row itself where there are no lines.
+
+    One that cannot be read is an InputError, for whoever asks for it.
+    """
+
+    rows: list[Any]
+    numbers: array[int]
+
+
+def read_table(file: IO[bytes], path: Path, texts: Collection[str] = ()) -> Table | None:
+    """What the table in a file holds; None for a file that is none, which is then as it was.
+
+    Parquet is known by its content; CSV and TSV by how the file's name ends, also before `.gz`. Of these the first line
+    names the columns. A cell is text; where its column is not one of question, answers or `texts`, a number, a list or
+    an object in it is what JSON says, and an empty cell is null.
+    Raises InputError for a table that cannot be read or is empty.
+    """
+    begin = file.read(4)
+    file.seek(0)
+    if begin == b"PAR1":
+        rows = _read_parquet(file, path)
+        table = Table(rows, array("q", range(1, len(rows) + 1)))
+    elif delimiter := _DELIMITERS.get(Path(path.name.casefold().removesuffix(".gz")).suffix):
+        table = _read_cells(file, path, delimiter, texts)
+    else:
+        return None
+    if not table.rows:
+        raise InputError(f"{path}: the table is empty")
+    return table
+
+
+def _read_parquet(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
+    """A date is text, a number that is not finite null, as tables write a missing one."""
+    from pyarrow import ArrowException, parquet
+
+    try:
+        rows = parquet.read_table(file).to_pylist()
+    except (ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as Parquet ({one_line(str(error))})") from None
+    return [LENIENT.decode(json.dumps(row, default=str)) for row in rows]
+
+
+def _read_cells(file: IO[bytes], path: Path, delimiter: str, texts: Collection[str]) -> Table:
+    csv.field_size_limit(_LONGEST_CELL)
+    lines = csv.reader(io.StringIO(_decode(file.read(), path), newline=""), delimiter=delimiter, strict=True)
+    table = Table([], array("q"))
+    try:
+        columns = _read_names(next(lines, []), path)
+        stay = {name for name in columns if name in texts or _TEXT.fullmatch(name)}
+        number = lines.line_num + 1
+        for cells in lines:
+            if cells:
+                table.rows.append(_read_row(columns, cells, stay, f"{path}:{number}"))
+                table.numbers.append(number)
+            number = lines.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}:{lines.line_num}: not a table that can be read ({error})") from None
+    return table
+
+
+def _decode(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}:{line}: not UTF-8 (byte {error.start + 1} of the file)") from None
+
+
+def _read_names(names: Sequence[str], path: Path) -> list[str]:
+    """The columns' names; raises InputError where there is none, or two have the same."""
+    found = [name.strip() for name in names]
+    twice = next((name for k, name in enumerate(found) if name in found[:k]), None)
+    if not any(found):
+        raise InputError(f"{path}: the file is empty, expected the names of columns in the first line")
+    if twice is not None:
+        raise InputError(f"{path}:1: two columns have the name {twice!r}")
+    return found
+
+
+def _read_row(columns: Sequence[str], cells: Sequence[str], stay: Collection[str], where: str) -> Any:
+    if len(cells) != len(columns):
+        return InputError(f"{where}: expected {len(columns)} cells, as the first line has, found {len(cells)}")
+    named = zip(columns, cells, strict=True)
+    try:
+        return {name: cell if name in stay else _read_cell(cell, where) for name, cell in named}
+    except InputError as error:
+        return error
+
+
+def _read_cell(cell: str, where: str) -> Any:
+    """A number as JSON writes it, a list or an object; all else is text: 007 and true are words here."""
+    if not cell:
+        return None
+    if cell[0] not in "[{-0123456789":
+        return cell
+    try:
+        value = FINITE.decode(cell)
+    except (ValueError, RecursionError):
+        return cell
+    if not isinstance(value, list | dict):
+        return value if json.dumps(value) == cell else cell
+    check_depth(value, where)
+    return value
