@@ -1,7 +1,7 @@
 """What schemathesis loads in test_fastchat.py: texts are kept short.
 
-A model that was never trained writes as much as it may, for minutes, where a body leaves that open or asks for much. What
-is no number of tokens stays as it is, a mistake of the client.
+A model that was never trained writes as much as it may, for minutes, where a body leaves that open or asks for much.
+What is no number of tokens stays as it is, a mistake of the client.
 """
 
 from __future__ import annotations
