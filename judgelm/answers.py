@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from judgelm.errors import InputError
 from judgelm.files import PathLike
 from judgelm.forms import Columns, open_rows
-from judgelm.jsonl import Line, LineFile, Record, index_by_id, read_id, read_json, read_text, require, write_lines
+from judgelm.jsonl import (
+    Line,
+    LineFile,
+    Record,
+    id_key,
+    index_by_id,
+    read_id,
+    read_json,
+    read_text,
+    require,
+    write_lines,
+)
 from judgelm.sample import MAX_ANSWERS
 
 JUDGELM_OUTPUT = "judgelm-val-5k-judge-samples.jsonl"
@@ -30,9 +41,12 @@ def combine_answers(answer_files: Sequence[PathLike]) -> list[Record]:
     return [combine_lines([index[key] for index in indexes]) for key in indexes[0]]
 
 
-def index_answers(answer_files: Sequence[PathLike], columns: Columns | None = None) -> list[dict[str, Line]]:
+def index_answers(
+    answer_files: Sequence[PathLike], columns: Columns | None = None, question_file: PathLike | None = None
+) -> list[dict[str, Line]]:
     """Each file's answers by id; raises InputError where a file lacks a question, or has one more than the first."""
-    indexes = [index_by_id(read_answers(path, columns)) for path in answer_files]
+    questions = None if question_file is None else index_by_id(LineFile(question_file))
+    indexes = [index_by_id(read_answers(path, columns, questions)) for path in answer_files]
     first = indexes[0]
     for path, index in zip(answer_files[1:], indexes[1:], strict=True):
         for key in (key for key in first if key not in index):
@@ -42,9 +56,14 @@ def index_answers(answer_files: Sequence[PathLike], columns: Columns | None = No
     return indexes
 
 
-def read_answers(path: PathLike, columns: Columns | None = None) -> Iterator[Line]:
-    """The rows of an answer file (question_id, question_body, text), of one as AlpacaEval or Arena-Hard write it, or of
-    any other whose `columns` are named.
+def read_answers(
+    path: PathLike, columns: Columns | None = None, questions: Mapping[str, Line] | None = None
+) -> Iterator[Line]:
+    """The rows of an answer file (question_id, question_body, text), of one as AlpacaEval, Arena-Hard or MT-bench write
+    it, or of any other whose `columns` are named.
+
+    MT-bench keeps the questions in a file of their own: `questions` are its rows by id. Of several turns the first
+    counts.
 
     Raises InputError for what is none of these.
     """
@@ -60,10 +79,7 @@ def read_answers(path: PathLike, columns: Columns | None = None) -> Iterator[Lin
         elif "messages" in record:
             line = line._replace(record=_from_arena_hard(line))
         elif "choices" in record:
-            raise InputError(
-                f"{line.where}: field 'question_body' is missing: MT-bench keeps the questions in a file of their own;"
-                " write question_id, question_body and text a line"
-            )
+            line = line._replace(record=_from_mt_bench(line, questions))
         yield line
 
 
@@ -99,6 +115,34 @@ def _from_arena_hard(line: Line) -> Record:
         "text": read_text(said, "answer"),
         "model": line.record.get("model"),
     }
+
+
+def _from_mt_bench(line: Line, questions: Mapping[str, Line] | None) -> Record:
+    """The first choice's first turn, and the first turn of its question."""
+    if questions is None:
+        raise InputError(
+            f"{line.where}: field 'question_body' is missing: MT-bench keeps the questions in a file of their own,"
+            " which --question-file names"
+        )
+    question_id = read_id(line)
+    if (asked := questions.get(id_key(question_id))) is None:
+        raise InputError(f"{line.where}: the file of questions has no question_id {question_id}")
+    choices = require(line, "choices", list)
+    if not choices or not isinstance(choices[0], dict):
+        raise InputError(f"{line.where}: expected choices to be a list of objects with turns")
+    return {
+        "question_id": question_id,
+        "question_body": _first_turn(asked),
+        "text": _first_turn(line._replace(record=choices[0])),
+        "model": line.record.get("model_id"),
+    }
+
+
+def _first_turn(line: Line) -> str:
+    """A text, or in older files of Arena-Hard a message."""
+    turns = require(line, "turns", list)
+    first = turns[0] if turns else None
+    return read_text(line._replace(record=first if isinstance(first, dict) else {"content": first}), "content")
 
 
 def combine_lines(lines: Sequence[Line]) -> Record:

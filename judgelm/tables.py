@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 from array import array
 from collections.abc import Collection, Sequence
@@ -20,6 +21,11 @@ _TEXT = re.compile(
     r"chosen|rejected|reference(_answer)?|gold|text(_w_reference)?|pred_text"
 )
 """columns whose cells stay the text that they are: "007", "[1, 2]" and "true" may be somebody's answer"""
+_MOST_HELD = 4 << 30
+"""bytes, about, of a table that is held: a few of Parquet's can stand for any number of them"""
+_OF_A_CELL = 64
+"""bytes for a cell beside its text"""
+_ROWS_AT_ONCE = 64
 _LONGEST_CELL = (1 << 31) - 1
 """the module's own limit of 131,072 characters is less than a long answer has"""
 
@@ -60,15 +66,31 @@ def _read_parquet(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
     """A date is text, a number that is not finite null, as tables write a missing one."""
     from pyarrow import ArrowException, parquet
 
+    rows, size = [], 0
     try:
-        rows = parquet.read_table(file).to_pylist()
+        for batch in parquet.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
+            _check_size(size + batch.nbytes, path)
+            for row in batch.to_pylist():
+                text = json.dumps(row, default=str)
+                size += len(text) + _OF_A_CELL * (1 + len(row))
+                _check_size(size, path)
+                rows.append(LENIENT.decode(text))
     except (ArrowException, OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({one_line(str(error))})") from None
-    return [LENIENT.decode(json.dumps(row, default=str)) for row in rows]
+    return rows
+
+
+def _check_size(size: int, path: Path) -> None:
+    if size > _MOST_HELD:
+        raise InputError(
+            f"{path}: the table takes more than {_MOST_HELD >> 20} MiB: JSON Lines of any size can be read"
+        )
 
 
 def _read_cells(file: IO[bytes], path: Path, delimiter: str, texts: Collection[str]) -> Table:
     csv.field_size_limit(_LONGEST_CELL)
+    _check_size(file.seek(0, os.SEEK_END), path)
+    file.seek(0)
     lines = csv.reader(io.StringIO(_decode(file.read(), path), newline=""), delimiter=delimiter, strict=True)
     table = Table([], array("q"))
     try:

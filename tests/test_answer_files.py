@@ -60,8 +60,35 @@ def test_answers_as_arena_hard_writes_them_are_read_and_mt_benchs_lack_the_quest
         with pytest.raises(InputError, match=r"2.jsonl:1: .*messages"):
             make_pairs([str(one), str(write_jsonl(other, [talk | {"messages": messages}]))])
     rows = [{"question_id": 81, "model_id": "m2", "choices": [{"index": 0, "turns": ["One.", "Two."]}]}]
-    with pytest.raises(InputError, match=r"2.jsonl:1: field 'question_body' is missing: MT-bench keeps the questions"):
+    with pytest.raises(InputError, match=r"2.jsonl:1: field 'question_body' is missing: MT-bench .* --question-file"):
         make_pairs([str(one), str(write_jsonl(other, rows))])
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["MT-bench", "Arena-Hard's older form"])
+def test_answers_as_mt_bench_writes_them_are_read_with_their_questions(tmp_path: Path, old: bool) -> None:
+    def turns(*texts: str) -> list[Any]:
+        return [{"content": text, "token_len": 2} for text in texts] if old else list(texts)
+
+    paths = []
+    for model in ("m1", "m2"):
+        rows = [
+            {"question_id": k, "model_id": model, "choices": [{"index": 0, "turns": turns(f"{model} {k}", "more")}]}
+            for k in (82, 81)
+        ]
+        paths.append(write_jsonl(tmp_path / f"{model}.jsonl", rows))
+    asked = [{"question_id": k, "category": "writing", "turns": turns(f"Question {k}?", "And?")} for k in (81, 82)]
+    questions = write_jsonl(tmp_path / "question.jsonl", asked)
+    records = make_pairs(paths, question_file=questions)
+    assert [(r["question_id"], r["question_body"], r["answer1_body"], r["answer2_body"]) for r in records] == [
+        (f"{k}/1-2", f"Question {k}?", f"m1 {k}", f"m2 {k}") for k in (82, 81)
+    ]
+    assert {(r["answer1_model_id"], r["answer2_model_id"]) for r in records} == {("m1", "m2")}
+    with pytest.raises(InputError, match=r"m1.jsonl:1: the file of questions has no question_id 82"):
+        make_pairs(paths, question_file=write_jsonl(questions, asked[:1]))
+    for wrong in ([], [7], [{"index": 0}], [{"turns": []}], [{"turns": [None]}]):
+        write_jsonl(paths[0], [{"question_id": 81, "model_id": "m1", "choices": wrong}])
+        with pytest.raises(InputError, match=r"m1.jsonl:1: .*(choices|turns|content)"):
+            make_pairs(paths, question_file=questions)
 
 
 def test_a_model_may_have_a_number_for_a_name_and_a_packed_file_its_own(tmp_path: Path) -> None:

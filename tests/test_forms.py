@@ -136,6 +136,24 @@ def test_parquet_is_judged_like_any_file(tmp_path: Path) -> None:
     assert [line.record for line in pickle.loads(pickle.dumps(samples.lines))] == rows
 
 
+@pytest.mark.parametrize("name", ["q.parquet", "q.csv.gz"])
+def test_a_table_that_would_take_all_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from pyarrow import Table, parquet
+
+    monkeypatch.setattr("judgelm.tables._MOST_HELD", 5 << 20)
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        # kilobytes that stand for 100 MB
+        parquet.write_table(Table.from_pydict({"question_body": ["word " * 2000] * 10_000}), path)
+    else:
+        write_csv(path, [("question_body",), *[("word " * 2000,)] * 1000])
+    assert path.stat().st_size < 1 << 20
+    with pytest.raises(InputError, match="the table takes more than 5 MiB: JSON Lines of any size can be read"):
+        LineFile(path)
+
+
 NAMED = Columns.parse("question_id=id,question=prompt,answer1=left,answer2=right,reference=gold,label=winner,model1=by")
 ROWS = [
     {"id": "x", "prompt": "Q", "left": "a", "right": "b", "gold": "G", "winner": "model_b", "by": "m", "more": 1},

@@ -25,7 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="FILE",
         help="a file for each model: question_id, question_body, text, and maybe model (default: the file's name); or"
-        f" as AlpacaEval and Arena-Hard write them; {FILE_KINDS}",
+        f" as AlpacaEval, Arena-Hard and, with --question-file, MT-bench write them; {FILE_KINDS}",
+    )
+    parser.add_argument(
+        "--question-file",
+        metavar="FILE",
+        help="the questions of answer files that have none, such as MT-bench's question.jsonl (question_id, turns); of"
+        " several turns the first is judged",
     )
     add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
     parser.add_argument(
@@ -61,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
         model_id=args.model_id,
         keep_judged=args.keep_judged,
         columns=args.columns,
+        question_file=args.question_file,
     )
     print_judgements(arena.judged, arena.num_pairs, arena.judge)
     print(f"\n{describe(arena.ranking)}")

@@ -55,6 +55,7 @@ def run_arena(
     model_id: str | None = None,
     keep_judged: bool = False,
     columns: Columns | None = None,
+    question_file: PathLike | None = None,
 ) -> Arena:
     """Pair the models' answers, judge in both orders what is not judged yet, and rank the models.
 
@@ -68,6 +69,7 @@ def run_arena(
         model_id: name of the judge in the records (default: the model's).
         keep_judged: go on though pairs were removed, changed or added, as by a model that joins.
         columns: of answer files whose fields have other names.
+        question_file: the questions of answer files that have none, MT-bench's.
 
     Raises InputError for answer files that do not fit, for soft outcomes without scoring `expected`, and as
     `judge_folder`.
@@ -81,7 +83,7 @@ def run_arena(
         raise InputError("--outcomes soft needs --scoring expected, which gives probabilities")
     folder = Path(output_dir).expanduser()
     questions = folder / "questions.jsonl"
-    pairs = make_pairs(answer_files, pairs_per_question, settings.seed, columns)
+    pairs = make_pairs(answer_files, pairs_per_question, settings.seed, columns, question_file)
     keep_questions(questions, pairs, keep_judged, "holds other pairs")
     samples = read_samples(questions, seed=settings.seed)[:limit]
     chosen = prepare(judge)
@@ -94,6 +96,7 @@ def make_pairs(
     pairs_per_question: int | None = None,
     seed: int = 0,
     columns: Columns | None = None,
+    question_file: PathLike | None = None,
 ) -> list[Record]:
     """A judge sample for each question and pair of models; the id 17/1-3 is question 17, files 1 and 3.
 
@@ -101,7 +104,7 @@ def make_pairs(
     """
     if len(answer_files) < 2:
         raise InputError(f"an arena needs two or more answer files, found {len(answer_files)}")
-    indexes = index_answers(answer_files, columns)
+    indexes = index_answers(answer_files, columns, question_file)
     names = [_model_name(path, index) for path, index in zip(answer_files, indexes, strict=True)]
     for one, other in combinations(range(len(names)), 2):
         if names[one] == names[other]:

@@ -90,7 +90,7 @@ def _add_batch_tab(page: Page, settings: list[Any]) -> None:
 
 
 def _upload(label: str, elem_id: str) -> gr.File:
-    return gr.File(label=label, file_types=[".jsonl", ".json"], elem_id=elem_id)
+    return gr.File(label=label, file_types=[".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz"], elem_id=elem_id)
 
 
 def _add_results() -> list[Any]:
