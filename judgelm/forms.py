@@ -13,6 +13,7 @@ from judgelm.judgement import LABEL_OF
 from judgelm.sample import MAX_ANSWERS
 from judgelm.vocabularies import VOCABULARIES, normal_form
 
+_TEXTS = {"question", "answer", "reference", *(f"answer{k}" for k in range(1, MAX_ANSWERS + 1))}
 _FIELDS = {
     **{name: name for name in ("question_id", "label", "reference", "category", "model")},
     "question": "question_body",
@@ -94,15 +95,6 @@ class KnownForm:
     meaning: str
     make: Callable[[Line], Record]
 
-    def __call__(self, line: Line, row: int) -> Record:
-        if not self.fields <= line.record.keys():
-            # an odd row, or one of our own: whoever reads it says what is wrong with it
-            return line.record
-        taken = {name: value for name, value in line.record.items() if name not in self.fields}
-        made = {**taken, **self.make(line)}
-        made.setdefault("question_id", row + 1)
-        return made
-
 
 def _from_preferences(line: Line) -> Record:
     prompt = line.record["prompt"]
@@ -173,26 +165,31 @@ KNOWN_FORMS = (
 )
 
 
+class AnyForm:
+    """As a `Form`: rows of any known form as ours, each told by its fields, and our own as they are."""
+
+    def __init__(self) -> None:
+        self.found: KnownForm | None = None
+        """the form of the first row that was of one"""
+
+    def __call__(self, line: Line, row: int) -> Record:
+        record = line.record
+        form = None if "question_body" in record else next((f for f in KNOWN_FORMS if f.fields <= record.keys()), None)
+        if form is None:
+            return record
+        self.found = self.found or form
+        rest = {name: value for name, value in record.items() if name not in form.fields}
+        made = {**rest, **form.make(line)}
+        made.setdefault("question_id", row + 1)
+        return made
+
+
 def open_rows(path: PathLike, columns: Columns | None = None, finite: bool = True) -> LineFile:
-    """A file's rows as our own: with the columns that were named, or of a form that is known by the first row's fields.
+    """A file's rows as our own: with the columns that were named, else those of a known form.
 
     Raises InputError as `LineFile` does.
     """
     texts = () if columns is None else [theirs for ours, theirs in columns.names.items() if ours in _TEXTS]
     lines = LineFile(path, finite, texts=texts)
-    lines.form = columns or _known_form(lines)
+    lines.form = columns or AnyForm()
     return lines
-
-
-_TEXTS = {"question", "answer", "reference", *(f"answer{k}" for k in range(1, MAX_ANSWERS + 1))}
-
-
-def _known_form(lines: LineFile) -> KnownForm | None:
-    try:
-        fields = lines[0].record.keys()
-    except InputError:
-        # whoever reads the row says what is wrong with it
-        return None
-    if "question_body" in fields:
-        return None
-    return next((form for form in KNOWN_FORMS if form.fields <= fields), None)

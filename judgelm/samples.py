@@ -11,8 +11,8 @@ from typing import overload
 
 from judgelm.errors import InputError
 from judgelm.files import PathLike as PathLike
-from judgelm.forms import Columns, KnownForm, open_rows
-from judgelm.jsonl import Line, LineFile, check_ids, id_key, read_reference
+from judgelm.forms import Columns, open_rows
+from judgelm.jsonl import Form, Line, LineFile, check_ids, id_key, read_reference
 from judgelm.prompt import TASKS, Task
 from judgelm.sample import MAX_ANSWERS, Sample
 
@@ -38,9 +38,8 @@ def read_samples(
 ) -> Samples:
     """The samples of a question file, `begin` to `end` of its rows, with references attached where a file is given.
 
-    The file is any that `LineFile` reads, in our own fields, in a form of `judgelm.forms.KNOWN_FORMS`, or in `columns`
-    of other names, of which a reference is shown to the judge.
-
+    The file is any that `LineFile` reads, in our fields, in a form of `judgelm.forms.KNOWN_FORMS`, or in `columns` of
+    other names, whose reference is shown.
     `num_answers` counts for the task multi only; without it every record's own answers are used. `seed` picks among
     MM-Vet's alternatives. Raises InputError for anything that does not fit, naming file and line.
     """
@@ -49,9 +48,7 @@ def read_samples(
         raise InputError(
             f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
         )
-    if columns is not None:
-        columns.check(_COLUMNS, "a question file")
-    lines = open_rows(question_file, columns)
+    lines = _open_questions(question_file, columns)
     references = _References(reference_file) if reference_file is not None else None
 
     def make(row: int, line: Line) -> Sample:
@@ -76,9 +73,14 @@ def read_samples(
                 held[row] = sample
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
-    form = lines.form if isinstance(lines.form, KnownForm) else None
-    files = SampleFiles(lines.path, references.path if references else None, num_answers, form)
+    files = SampleFiles(lines.path, references.path if references else None, num_answers, lines.form)
     return Samples(_Rows(lines, keys, held, make), rows, files)
+
+
+def _open_questions(path: PathLike, columns: Columns | None) -> LineFile:
+    if columns is not None:
+        columns.check(_COLUMNS, "a question file")
+    return open_rows(path, columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ class SampleFiles:
     reference_file: Path | None = None
     num_answers: int | None = None
     """how many of each row's answers were asked for, task multi"""
-    form: KnownForm | None = None
-    """the form of other people's rows in the question file"""
+    form: Form | None = None
+    """what made our own rows of the question file's"""
 
 
 @dataclass(frozen=True, slots=True)

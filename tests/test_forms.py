@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from judgelm.answers import read_answers
 from judgelm.errors import InputError
-from judgelm.forms import Columns
+from judgelm.forms import KNOWN_FORMS, AnyForm, Columns
 from judgelm.hub import find_file
 from judgelm.jsonl import LineFile
 from judgelm.ranking import make_pairs
@@ -240,7 +240,8 @@ def test_chosen_and_rejected_are_a_pair_with_a_label(tmp_path: Path) -> None:
         ("9", "Q2", ("good", "bad"), 1),
     ]
     assert samples[0].record["source"] == "s"
-    assert samples.files.form is not None
+    assert isinstance(samples.files.form, AnyForm)
+    assert samples.files.form.found is KNOWN_FORMS[0]
     # one that cannot be read as such is named
     rows[1]["chosen"] = said[:1]
     with pytest.raises(InputError, match=r"q.jsonl:2: expected chosen to end in a message of the assistant"):

@@ -47,7 +47,7 @@ def test_the_wheel_brings_the_command(installed: Path, tmp_path: Path) -> None:
     where = run(installed / "bin" / "python", "-c", "import judgelm; print(judgelm.__file__)", cwd=tmp_path)
     assert Path(where).is_relative_to(installed)
     said = run(installed / "bin" / "judgelm", "--help", cwd=tmp_path)
-    assert "judge a JSONL file of answers into a folder" in said
+    assert "judge a file of answers into a folder" in said
     names = [command.__name__.rpartition(".")[2].replace("_", "-") for command in COMMANDS]
     # of which --help is the training script's own, and imports it
     names.remove("train")

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
+from judgelm.forms import AnyForm
 from judgelm.judge import JudgeSettings, ModelChoice, place
 from judgelm.samples import Samples, read_samples
 
@@ -32,8 +33,10 @@ def choose_samples(args: argparse.Namespace) -> Samples:
         seed=args.seed,
         columns=args.columns,
     )
-    if form := samples.files.form:
-        print(f"judgelm: {args.question_file}: read as rows of {form.name}: {form.meaning}", file=sys.stderr)
+    form = samples.files.form
+    if isinstance(form, AnyForm) and form.found:
+        said = f"{args.question_file}: read as rows of {form.found.name}: {form.found.meaning}"
+        print(f"judgelm: {said}", file=sys.stderr)
     return samples
 
 
