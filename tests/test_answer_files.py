@@ -85,7 +85,8 @@ def test_answers_as_mt_bench_writes_them_are_read_with_their_questions(tmp_path:
     assert {(r["answer1_model_id"], r["answer2_model_id"]) for r in records} == {("m1", "m2")}
     with pytest.raises(InputError, match=r"m1.jsonl:1: the file of questions has no question_id 82"):
         make_pairs(paths, question_file=write_jsonl(questions, asked[:1]))
-    for wrong in ([], [7], [{"index": 0}], [{"turns": []}], [{"turns": [None]}]):
+    broken: list[list[Any]] = [[], [7], [{"index": 0}], [{"turns": []}], [{"turns": [None]}]]
+    for wrong in broken:
         write_jsonl(paths[0], [{"question_id": 81, "model_id": "m1", "choices": wrong}])
         with pytest.raises(InputError, match=r"m1.jsonl:1: .*(choices|turns|content)"):
             make_pairs(paths, question_file=questions)
