@@ -64,7 +64,8 @@ class Columns:
         record |= {_FIELDS[ours]: line.record[theirs] for ours, theirs in self.names.items()}
         record.setdefault("question_id", row + 1)
         if isinstance(reference := record.get("reference"), str) and "reference" in self.names:
-            record["reference"] = {"text": reference}
+            # an empty cell is no reference to show
+            record["reference"] = {"text": reference} if reference else None
         if "label" in self.names:
             record["label"] = read_label(line._replace(record=record))
         return record

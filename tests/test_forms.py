@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from judgelm.answers import read_answers
+from judgelm.audit.probes import read_sources
 from judgelm.errors import InputError
 from judgelm.forms import KNOWN_FORMS, AnyForm, Columns
 from judgelm.hub import find_file
 from judgelm.jsonl import LineFile
+from judgelm.judgement import Outcome
 from judgelm.ranking import make_pairs
 from judgelm.samples import read_samples
 from judgelm.tables import read_table
@@ -175,8 +177,13 @@ def test_columns_of_other_names_are_read_and_a_reference_is_shown(tmp_path: Path
     assert (first.record["answer1_model_id"], first.record["more"]) == ("m", 1)
     assert not {"id", "prompt", "left", "right", "gold", "winner", "by"} & first.record.keys()
     assert (second.key, second.record["label"]) == ("2", None)
-    # an empty cell of a text column is an empty text, as nothing tells it from one
-    assert second.reference == (None if name == "q.jsonl" else "")
+    assert second.reference is None
+    # an audit has the same label and reference of each
+    sources = read_sources(read_samples(path, columns=NAMED), None, "nobody")
+    assert [(each.truth and each.truth.outcome, each.sample.reference) for each in sources] == [
+        (Outcome.LOSE, "G"),
+        (None, None),
+    ]
 
 
 def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
