@@ -7,15 +7,19 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from judgelm.criteria import PUBLISHED, Scale
 from judgelm.judgement import Outcome
 
-SCORES = range(1, 11)
+MOST_LINES = 441
+"""that are read at once: those of two answers on a scale of 0 to 20"""
 
 
-def score_lines(prefill: str = "") -> list[tuple[int, ...]]:
-    """The scores of all lines that a judge of two answers can write: 100, or 10 where a prefill gives the first."""
+def score_lines(prefill: str = "", num_answers: int = 2, scale: Scale = PUBLISHED) -> list[tuple[int, ...]]:
+    """The scores of all lines that a judge of one or two answers can write: 100 as published, or 10 where a prefill
+    gives the first.
+    """
     given = tuple(int(score) for score in prefill.split())
-    return [given + rest for rest in itertools.product(SCORES, repeat=2 - len(given))]
+    return [given + rest for rest in itertools.product(scale.scores, repeat=num_answers - len(given))]
 
 
 def line_text(scores: Sequence[int], prefill: str = "") -> str:
@@ -28,7 +32,7 @@ class Distribution:
     """Probabilities of score lines, as shares of all the score lines there are."""
 
     lines: tuple[tuple[int, ...], ...]
-    """scores of each line, two a line"""
+    """scores of each line, one an answer"""
     probabilities: tuple[float, ...]
     """one a line, 1 in all"""
     mass: float
@@ -46,35 +50,36 @@ class Distribution:
         return cls(tuple(lines), tuple(weight / total for weight in weights), mass)
 
     @property
-    def expected(self) -> tuple[float, float]:
+    def expected(self) -> tuple[float, ...]:
         """Mean score of each answer."""
-        first, second = (
-            math.fsum(p * line[answer] for line, p in zip(self.lines, self.probabilities, strict=True))
-            for answer in (0, 1)
+        return tuple(
+            math.fsum(p * score for score, p in zip(scores, self.probabilities, strict=True))
+            for scores in zip(*self.lines, strict=True)
         )
-        return first, second
 
     @property
-    def outcomes(self) -> dict[Outcome, float]:
-        """P(win), P(tie) and P(lose) of Assistant 1."""
+    def outcomes(self) -> dict[Outcome, float] | None:
+        """P(win), P(tie) and P(lose) of Assistant 1; None where there are not two answers."""
+        if len(self.lines[0]) != 2:
+            return None
         found = dict.fromkeys(Outcome, 0.0)
         for line, probability in zip(self.lines, self.probabilities, strict=True):
             found[Outcome.from_scores(*line)] += probability
         return found
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> Outcome | None:
         """The likeliest one."""
-        return likeliest(self.outcomes)
+        return None if self.outcomes is None else likeliest(self.outcomes)
 
     @property
     def likeliest_line(self) -> tuple[int, ...]:
-        """The likeliest line of the likeliest outcome, so that line and outcome say the same."""
+        """The likeliest line; of two answers that of the likeliest outcome, so that line and outcome say the same."""
         outcome = self.outcome
         fitting = [
             (probability, line)
             for line, probability in zip(self.lines, self.probabilities, strict=True)
-            if Outcome.from_scores(*line) is outcome
+            if outcome is None or Outcome.from_scores(*line) is outcome
         ]
         return max(fitting)[1]
 

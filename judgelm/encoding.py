@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from judgelm.criteria import Aspect
 from judgelm.prompt import RESPONSE, Turns, followup_parts, render_followup, render_prompt
 from judgelm.sample import Sample
 
@@ -46,13 +47,15 @@ def num_appended(tokenizer: PreTrainedTokenizerBase) -> int:
     return next((len(whole) - s - len(bare) for s in starts if whole[s : s + len(bare)] == bare), 0)
 
 
-def encode_prompt(sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> EncodedPrompt:
+def encode_prompt(
+    sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, aspect: Aspect | None = None
+) -> EncodedPrompt:
     """Render and encode a sample in at most `max_tokens` tokens.
 
     Where it is too long the answers are shortened at their ends, all to the same number of tokens (a shorter answer
     stays whole); question, reference and instruction are never cut. Raises PromptTooLong where that is not enough.
     """
-    prompt = render_prompt(sample, task)
+    prompt = render_prompt(sample, task, aspect)
     input_ids = encode(prompt, tokenizer)
     if len(input_ids) <= max_tokens:
         return EncodedPrompt(prompt, input_ids, None)
@@ -64,7 +67,7 @@ def encode_prompt(sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase,
             answer if len(end) <= cap else answer[: end[cap - 1]] if cap else ""
             for answer, end in zip(sample.answers, ends, strict=True)
         ]
-        text = render_prompt(replace(sample, answers=tuple(answers)), task)
+        text = render_prompt(replace(sample, answers=tuple(answers)), task, aspect)
         return EncodedPrompt(text, encode(text, tokenizer), tuple(max(0, len(end) - cap) for end in ends))
 
     best = cut_to(0)

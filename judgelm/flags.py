@@ -28,6 +28,17 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_criteria_argument(parser: argparse.ArgumentParser) -> None:
+    """By what answers are judged."""
+    parser.add_argument(
+        "--criteria",
+        metavar="FILE",
+        help="YAML with a name, aspects (each a name and a text, and if you like a weight and anchors) and a scale such"
+        " as [1, 5]: answers are judged by one aspect after the other; tasks pair, multi and grade (default: the task's"
+        " own question; examples/criteria has six)",
+    )
+
+
 def add_file_arguments(
     parser: argparse.ArgumentParser, references: str = "reference answers shown to the judge"
 ) -> None:
@@ -118,6 +129,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
         "--limit", type=at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
     )
     add_generation_arguments(parser)
+    add_criteria_argument(parser)
     parser.add_argument(
         "--constrained",
         action=argparse.BooleanOptionalAction,

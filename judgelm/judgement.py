@@ -6,9 +6,12 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from judgelm.score_lines import MAX_SCORE, ScoreLine, find_score_line, thoughts_end
+from judgelm.criteria import READABLE, Scale
+from judgelm.score_lines import ScoreLine, find_score_line, thoughts_end
 
 __all__ = ["MAX_SCORE", "Judgement", "Outcome", "ParseState", "published_scores"]
+
+MAX_SCORE = float(READABLE.most)
 
 # "Assistant 1", "assistant 2's", "Assistants 1 and 2"; not "Assistant 12"
 _ASSISTANT = re.compile(
@@ -66,18 +69,19 @@ class Judgement:
     num_answers: int
     scores: tuple[float, ...] | None
     state: ParseState
+    scale: Scale = READABLE
 
     @classmethod
-    def parse(cls, text: str, num_answers: int = 2) -> Judgement:
+    def parse(cls, text: str, num_answers: int = 2, scale: Scale = READABLE) -> Judgement:
         """Read `num_answers` scores; anything but harmless variations of the score line gives none."""
-        line = find_score_line(text, num_answers)
+        line = find_score_line(text, num_answers, scale)
         if line is None:
-            return cls(text, num_answers, None, ParseState.FAILED)
-        return cls(text, num_answers, line.values, ParseState.OK if line.exact else ParseState.REPAIRED)
+            return cls(text, num_answers, None, ParseState.FAILED, scale)
+        return cls(text, num_answers, line.values, ParseState.OK if line.exact else ParseState.REPAIRED, scale)
 
     @property
     def outcome(self) -> Outcome | None:
-        """Assistant 1 against Assistant 2; `None` without scores and where there are more than two answers."""
+        """Assistant 1 against Assistant 2; `None` without scores and where there are not two answers."""
         if self.scores is None or self.num_answers != 2:
             return None
         return Outcome.from_scores(*self.scores)
@@ -85,7 +89,7 @@ class Judgement:
     @property
     def score_line(self) -> ScoreLine | None:
         """Where the scores stand in the text."""
-        return find_score_line(self.text, self.num_answers)
+        return find_score_line(self.text, self.num_answers, self.scale)
 
     @property
     def reasons(self) -> str:
@@ -114,7 +118,7 @@ class Judgement:
             _ASSISTANT.sub(_exchange_assistants, text[line.end :]),
         )
         scores = (self.scores[1], self.scores[0], *self.scores[2:])
-        return Judgement("".join(parts), self.num_answers, scores, self.state)
+        return Judgement("".join(parts), self.num_answers, scores, self.state, self.scale)
 
 
 def _exchange_assistants(match: re.Match[str]) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from judgelm.criteria import PUBLISHED, Aspect, Criteria
 from judgelm.sample import MAX_ANSWERS, Sample
 
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
@@ -40,9 +41,25 @@ _OUTPUT = (
     " explanation of your evaluation, avoiding any potential bias and ensuring that the order in which the responses"
     " were presented does not affect your judgment."
 )
-_COUNT_WORDS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_GRADE = (
+    "We would like to request your feedback on the performance of an AI assistant in response to the user question"
+    " displayed above.\nPlease rate its response by {what}. The assistant receives a score on a scale of {scale}, where"
+    " a higher score indicates better performance."
+)
+_GRADE_OUTPUT = (
+    "\nPlease first output a single line containing only one value indicating the score for Assistant 1. In the"
+    " subsequent line, please provide a comprehensive explanation of your evaluation."
+)
+_BY_CRITERION = (
+    "We would like to request your feedback on the performance of {count} AI assistants in response to the user"
+    " question displayed above.\nPlease rate their responses by {what}. Each assistant receives a score on a scale of"
+    " {scale}, where a higher score indicates better performance."
+)
+_OVERALL = "its overall quality"
+_BY_CRITERION_BELOW = "nothing but the criterion given below"
+_COUNT_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _MARKER = re.compile(
-    r"^\[(?:Question|Reference Answer|System|The (?:Start|End) of Assistant \d+'s Answer)\]|^### Response:",
+    r"^\[(?:Question|Reference Answer|System|Criterion|The (?:Start|End) of Assistant \d+'s Answer)\]|^### Response:",
     re.MULTILINE,
 )
 
@@ -57,39 +74,58 @@ class Task:
     max_answers: int
     needs_reference: bool
     help: str
+    min_answers: int = 2
+    takes_criteria: bool = False
 
 
 TASKS = {
     task.name: task
     for task in (
-        Task("pair", _JUDGE + _OUTPUT, "", 2, False, "two answers, each gets a score"),
+        Task("pair", _JUDGE + _OUTPUT, "", 2, False, "two answers, each gets a score", takes_criteria=True),
         Task("single", _JUDGE + _OUTPUT, "10", 2, False, "answer 1 is a reference answer worth 10, answer 2 is graded"),
-        Task("multi", _JUDGE + _OUTPUT, "", MAX_ANSWERS, False, f"2 to {MAX_ANSWERS} answers, each gets a score"),
+        Task(
+            "multi",
+            _JUDGE + _OUTPUT,
+            "",
+            MAX_ANSWERS,
+            False,
+            f"2 to {MAX_ANSWERS} answers, each gets a score",
+            takes_criteria=True,
+        ),
         Task("mmvet", _MATCH_REFERENCE + _OUTPUT, "10", 2, True, "an answer is matched with MM-Vet's ground truth"),
+        Task(
+            "grade", _GRADE + _GRADE_OUTPUT, "", 1, False, "one answer gets a score", min_answers=1, takes_criteria=True
+        ),
     )
 }
+PUBLISHED_TASKS = ("pair", "single", "multi", "mmvet")
+"""those of the paper, whose prompts are fixed"""
 
 
-def render_prompt(sample: Sample, task: str = "pair") -> str:
+def render_prompt(sample: Sample, task: str = "pair", aspect: Aspect | None = None) -> str:
     """The prompt for a sample, ending in `### Response:` and the task's prefill; the judgement follows directly.
 
-    Texts are inserted as they are. Raises ValueError for an unknown task, a wrong number of answers or a missing
-    reference.
+    With an `aspect` it asks for scores by that alone, which stands last, so that the prompts of all aspects of a sample
+    begin alike. Texts are inserted as they are. Raises ValueError for an unknown task, a wrong number of answers, a
+    missing reference, and for an aspect where the task takes none.
     """
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}")
     spec = TASKS[task]
     count = len(sample.answers)
-    if count > spec.max_answers:
-        raise ValueError(f"task {task} takes {spec.max_answers} answers, found {count}")
+    if not spec.min_answers <= count <= spec.max_answers:
+        least = "" if spec.min_answers == spec.max_answers else f"{spec.min_answers} to "
+        raise ValueError(f"task {task} takes {least}{spec.max_answers} answers, found {count}")
+    if aspect is not None and not spec.takes_criteria:
+        raise ValueError(f"task {task} takes no criteria")
     if spec.needs_reference and sample.reference is None:
         raise ValueError(f"task {task} needs a reference")
-    return f"{SYSTEM}\n{_blocks(sample)}{_instruction(spec, count)}"
+    return f"{SYSTEM}\n{_blocks(sample)}{_instruction(spec, count, aspect)}"
 
 
 def prompt_order(sample: Sample, task: str) -> str:
     """Sorts samples of a task as their prompts sort, whose beginning is the same for all; nothing is checked."""
-    return _blocks(sample) + _instruction(TASKS[task], len(sample.answers))
+    return _blocks(sample) + _instruction(TASKS[task], len(sample.answers), None)
 
 
 def _blocks(sample: Sample) -> str:
@@ -103,11 +139,20 @@ def _blocks(sample: Sample) -> str:
 
 
 @functools.cache
-def _instruction(task: Task, count: int) -> str:
+def _instruction(task: Task, count: int, aspect: Aspect | None) -> str:
     """How every prompt of the task ends that shows so many answers."""
+    template, scale, what, criterion = task.instruction, PUBLISHED, _OVERALL, ""
+    if aspect is not None:
+        template = template if count == 1 else _BY_CRITERION + _OUTPUT
+        scale, what, criterion = aspect.scale, _BY_CRITERION_BELOW, f"[Criterion]\n{_criterion(aspect)}\n\n"
     ids = ", ".join(str(k) for k in range(1, count)) + f" and {count}"
-    instruction = task.instruction.format(count=_COUNT_WORDS[count - 2], ids=ids)
-    return f"[System]\n{instruction}\n\n{RESPONSE}{task.prefill}"
+    instruction = template.format(count=_COUNT_WORDS[count - 1], ids=ids, scale=scale, what=what)
+    return f"[System]\n{instruction}\n\n{criterion}{RESPONSE}{task.prefill}"
+
+
+def _criterion(aspect: Aspect) -> str:
+    """The aspect, and below it what scores look like, one a line."""
+    return "\n".join([f"{aspect.name}: {aspect.text}", *(f"{score}: {text}" for score, text in aspect.anchors)])
 
 
 Turns = Sequence[tuple[str, str]]
@@ -135,12 +180,16 @@ def count_markers(sample: Sample) -> int:
     return sum(len(_MARKER.findall(text)) for text in texts)
 
 
-def prompt_fingerprint() -> str:
-    """sha256 over every task's prompt for every number of answers, with and without a reference."""
+def prompt_fingerprint(task: str = "pair", criteria: Criteria | None = None) -> str:
+    """sha256 over the prompts for every number of answers, with and without a reference: those of all the paper's
+    tasks, which are fixed together; with criteria, and for a task of ours, its own.
+    """
+    published = task in PUBLISHED_TASKS and criteria is None
     digest = hashlib.sha256()
-    for task in TASKS.values():
-        for count in range(2, task.max_answers + 1):
+    for spec in (TASKS[name] for name in (PUBLISHED_TASKS if published else (task,))):
+        for count in range(spec.min_answers, spec.max_answers + 1):
             plain = Sample(0, "question", tuple(f"answer {k}" for k in range(count)))
-            for sample in (plain, plain.with_reference("reference"))[task.needs_reference :]:
-                digest.update(render_prompt(sample, task.name).encode())
+            for sample in (plain, plain.with_reference("reference"))[spec.needs_reference :]:
+                for aspect in criteria.aspects if criteria else (None,):
+                    digest.update(render_prompt(sample, spec.name, aspect).encode())
     return digest.hexdigest()

@@ -22,7 +22,7 @@ def question_key(question: str) -> str:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Sample:
-    """One question and the answers to be judged; `answers[0]` is Assistant 1.
+    """One question and the answers to be judged, or the one to be graded; `answers[0]` is Assistant 1.
 
     `record` is the JSONL record it came from; what is not named here travels in it untouched.
     """
@@ -51,8 +51,8 @@ class Sample:
             ("record", {} if record is None else record),
         ):
             object.__setattr__(self, name, value)
-        if not 2 <= len(self.answers) <= MAX_ANSWERS:
-            raise ValueError(f"a sample has 2 to {MAX_ANSWERS} answers, found {len(self.answers)}")
+        if not 1 <= len(self.answers) <= MAX_ANSWERS:
+            raise ValueError(f"a sample has 1 to {MAX_ANSWERS} answers, found {len(self.answers)}")
         texts = {"question": self.question, **{f"answer {k}": a for k, a in enumerate(self.answers, start=1)}}
         if self.reference is not None:
             texts["reference"] = self.reference
@@ -81,6 +81,15 @@ class Sample:
         return cls(question_id, question, tuple(bodies.values()), reference, record)
 
     @classmethod
+    def from_graded_line(cls, line: Line, reference: str | None = None) -> Sample:
+        """A sample with one answer, from `question_id`, `question_body`, and `answer_body` or `answer1_body`."""
+        question_id, question = read_id(line), read_text(line, "question_body")
+        field = "answer_body" if "answer_body" in line.record else "answer1_body"
+        answer = read_text(line, field)
+        record = {**line.record, "question_id": question_id, "question_body": question, field: answer}
+        return cls(question_id, question, (answer,), reference, record)
+
+    @classmethod
     def from_mmvet_line(cls, line: Line, seed: int = 0, reference: str | None = None) -> Sample:
         """A sample from an MM-Vet record: the ground truth stands in Assistant 1's place and in the reference block.
 
@@ -105,7 +114,12 @@ class Sample:
         return replace(self, reference=None)
 
     def swapped(self) -> Sample:
-        """The same sample with answers 1 and 2 exchanged, and with them all that the record says of each."""
+        """The same sample with answers 1 and 2 exchanged, and with them all that the record says of each.
+
+        Raises ValueError for a single answer.
+        """
+        if len(self.answers) < 2:
+            raise ValueError("a single answer has none to be exchanged with")
         answers = (self.answers[1], self.answers[0], *self.answers[2:])
         return replace(self, answers=answers, record=swap_fields(self.record))
 

@@ -185,6 +185,8 @@ def make_sample(
     try:
         if task == "mmvet":
             return Sample.from_mmvet_line(line, seed, reference)
+        if task == "grade":
+            return Sample.from_graded_line(line, reference)
         return Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2, reference)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None

@@ -6,19 +6,18 @@ number within prose is never a score.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-MAX_SCORE = 10.0
+from judgelm.criteria import READABLE, Scale
+
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
-_SCORE = rf"{_NUMBER}(?:/10)?"
 _SEPARATOR = r"(?:[ \t]*,[ \t]*|[ \t]+)"
-_PLAIN_LINE = re.compile(rf"{_SCORE}(?:{_SEPARATOR}{_SCORE})*")
 _EXACT_LINE = re.compile(rf"{_NUMBER}(?: {_NUMBER})*")
-_PLAIN_SCORE = re.compile(_SCORE)
 _CONTENT = re.compile(r"\S[^\n]*")
 
 _TAG = r"(?:think|thinking|thought|reasoning)"
@@ -40,9 +39,6 @@ _EMPTY = re.compile(
 _MARKS = re.compile(r'[*_`"“”]+')
 _BULLET = re.compile(r"[#>\s]*(?:[-+*•]\s+)?")
 _GAP = re.compile(r"\s*[,;|]\s*|\s+")
-_ITEM = re.compile(
-    rf"\s*+(?P<open>[\[({{]*)\s*(?P<score>(?P<number>{_NUMBER})(?:\s*/\s*10(?![0-9]))?)\s*(?P<close>[\])}}]*)"
-)
 _CLOSING = str.maketrans("[({", "])}")
 
 _WORDS = (
@@ -51,13 +47,30 @@ _WORDS = (
     *("assistants?", "answers?", "responses?", "models?", "candidates?", "outputs?"),
 )
 _WORD = rf"(?i:{'|'.join(_WORDS)})(?![A-Za-z])|['’]s(?![A-Za-z])|最终|评分|分数|得分|助手|回答|答案|模型|的|和"
-_SCALE = r"\(?\s*(?:out\s+of\s+|[01]\s*[-–]\s*|/\s*)10(?![0-9])\s*\)?"
 _ANSWER = r"(?<![0-9.])(?:10|[1-9])(?![0-9.])|(?<![A-Za-z])[A-J](?![A-Za-z])"
-# atomic, so that a label that ends in nothing is given up at once
-_TOKENS = rf"(?>\s*(?:{_SCALE}|{_WORD}|{_ANSWER}|[(),&#]))+"
-_LABEL = re.compile(rf"{_TOKENS}(?:\s*(?:[:=]|[-–—](?=\s))|(?=[ \t]*\n))")
-_LABEL_LINE = re.compile(rf"(?=.*[^\W\d_]){_BULLET.pattern}{_TOKENS}\s*[:=]?")
-_NAMED = re.compile(rf"{_SCALE}|(?P<answer>{_ANSWER})")
+
+
+class _Patterns:
+    """What scores look like on a scale that ends at `most`: "8/10", "(out of 10)" """
+
+    def __init__(self, most: int) -> None:
+        score = rf"{_NUMBER}(?:/{most})?"
+        self.most = most
+        self.plain_line = re.compile(rf"{score}(?:{_SEPARATOR}{score})*")
+        self.plain_score = re.compile(score)
+        self.item = re.compile(
+            rf"\s*+(?P<open>[\[({{]*)\s*(?P<score>(?P<number>{_NUMBER})(?:\s*/\s*{most}(?![0-9]))?)"
+            rf"\s*(?P<close>[\])}}]*)"
+        )
+        scale = rf"\(?\s*(?:out\s+of\s+|[01]\s*[-–]\s*|/\s*){most}(?![0-9])\s*\)?"
+        # atomic, so that a label that ends in nothing is given up at once
+        tokens = rf"(?>\s*(?:{scale}|{_WORD}|{_ANSWER}|[(),&#]))+"
+        self.label = re.compile(rf"{tokens}(?:\s*(?:[:=]|[-–—](?=\s))|(?=[ \t]*\n))")
+        self.label_line = re.compile(rf"(?=.*[^\W\d_]){_BULLET.pattern}{tokens}\s*[:=]?")
+        self.named = re.compile(rf"{scale}|(?P<answer>{_ANSWER})")
+
+
+_patterns = functools.cache(_Patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +106,21 @@ class _Line:
     labelled: bool
 
 
-def find_score_line(text: str, num_answers: int) -> ScoreLine | None:
-    """The scores of so many answers, each from 0 to 10; None where they cannot be told without a guess.
+def find_score_line(text: str, num_answers: int, scale: Scale = READABLE) -> ScoreLine | None:
+    """The scores of so many answers, each on the scale; None where they cannot be told without a guess.
 
     What stands behind the last thought is looked at first; where there are no scores, the text's own beginning.
     """
     begin = thoughts_end(text)
     if begin is None:
         return None
-    found = _leading(text, begin, num_answers) or _closing(text, begin, num_answers)
-    return found or (_leading(text, 0, num_answers) if begin else None)
+    line = _find_line(text, begin, num_answers, _patterns(scale.most))
+    return None if line is None or min(line.values) < scale.least else line
+
+
+def _find_line(text: str, begin: int, num_answers: int, patterns: _Patterns) -> ScoreLine | None:
+    found = _leading(text, begin, num_answers, patterns) or _closing(text, begin, num_answers, patterns)
+    return found or (_leading(text, 0, num_answers, patterns) if begin else None)
 
 
 def thoughts_end(text: str) -> int | None:
@@ -123,33 +141,35 @@ def text_begin(text: str) -> int | None:
     return len(text) - len(text[end:].lstrip()) if end else end
 
 
-def _leading(text: str, begin: int, num_answers: int) -> ScoreLine | None:
+def _leading(text: str, begin: int, num_answers: int, patterns: _Patterns) -> ScoreLine | None:
     """Scores with which the text begins."""
     first = _CONTENT.search(text, begin)
     if first is None:
         return None
-    return _plain(text, first.start(), first[0].rstrip(), num_answers) or _dressed(text, first.start(), num_answers)
+    start = first.start()
+    plain = _plain(text, start, first[0].rstrip(), num_answers, patterns)
+    return plain or _dressed(text, start, num_answers, patterns)
 
 
-def _plain(text: str, begin: int, line: str, num_answers: int) -> ScoreLine | None:
-    found = list(itertools.islice(_PLAIN_SCORE.finditer(line), num_answers + 1))
-    if len(found) != num_answers or not _PLAIN_LINE.fullmatch(line):
+def _plain(text: str, begin: int, line: str, num_answers: int, patterns: _Patterns) -> ScoreLine | None:
+    found = list(itertools.islice(patterns.plain_score.finditer(line), num_answers + 1))
+    if len(found) != num_answers or not patterns.plain_line.fullmatch(line):
         return None
-    values = tuple(float(match[0].removesuffix("/10")) for match in found)
-    if max(values) > MAX_SCORE:
+    values = tuple(float(match[0].partition("/")[0]) for match in found)
+    if max(values) > patterns.most:
         return None
     end = begin + len(line)
     exact = begin == 0 and text[end : end + 1] in ("", "\n") and _EXACT_LINE.fullmatch(line) is not None
     return ScoreLine(begin, end, tuple((begin + match.start(), begin + match.end()) for match in found), values, exact)
 
 
-def _dressed(text: str, begin: int, num_answers: int) -> ScoreLine | None:
+def _dressed(text: str, begin: int, num_answers: int, patterns: _Patterns) -> ScoreLine | None:
     """All on one line, or each on its own; another line of numbers behind them makes it unclear which are meant."""
     window = text[begin : begin + _WINDOW]
     if len(text) > begin + _WINDOW:
         # not the line that is cut
         window = window[: window.rfind("\n") + 1]
-    lines = _read_lines(window, num_answers + 1)
+    lines = _read_lines(window, patterns, num_answers + 1)
     if not lines or lines[0].scores is None:
         return None
     used = 1 if len(lines[0].scores) == num_answers else num_answers
@@ -157,10 +177,10 @@ def _dressed(text: str, begin: int, num_answers: int) -> ScoreLine | None:
     if after is not None and after.scores is not None:
         return None
     end = len(window if after is None else window[: after.begin].rstrip())
-    return _together(lines[:used], num_answers, begin, (0, len(window[:end].rstrip())))
+    return _together(lines[:used], num_answers, begin, (0, len(window[:end].rstrip())), patterns.most)
 
 
-def _closing(text: str, begin: int, num_answers: int) -> ScoreLine | None:
+def _closing(text: str, begin: int, num_answers: int, patterns: _Patterns) -> ScoreLine | None:
     """Scores with which the text ends, reasons before them: on the last line, or each on its own with a label."""
     end = len(text.rstrip())
     if _THOUGHTS_BEGIN.search(text, begin, end):
@@ -171,7 +191,7 @@ def _closing(text: str, begin: int, num_answers: int) -> ScoreLine | None:
         if not begin:
             return None
     window = text[begin:end]
-    lines = _read_lines(window)
+    lines = _read_lines(window, patterns)
     if not lines or lines[-1].scores is None:
         return None
     used = 1 if len(lines[-1].scores) == num_answers else num_answers
@@ -180,14 +200,16 @@ def _closing(text: str, begin: int, num_answers: int) -> ScoreLine | None:
         return None
     start = 0 if before is None else before.end
     start += len(window[start:]) - len(window[start:].lstrip())
-    return _together(lines[-used:], num_answers, begin, (start, len(window)))
+    return _together(lines[-used:], num_answers, begin, (start, len(window)), patterns.most)
 
 
-def _together(lines: Sequence[_Line], num_answers: int, offset: int, span: tuple[int, int]) -> ScoreLine | None:
+def _together(
+    lines: Sequence[_Line], num_answers: int, offset: int, span: tuple[int, int], most: int
+) -> ScoreLine | None:
     scores = [score for line in lines for score in line.scores or ()]
     if len(lines) > 1 and any(line.scores is None or len(line.scores) != 1 for line in lines):
         return None
-    if len(scores) != num_answers or max(score.value for score in scores) > MAX_SCORE:
+    if len(scores) != num_answers or max(score.value for score in scores) > most:
         return None
     if any(score.answer is not None for score in scores):
         named = {score.answer: score for score in scores}
@@ -198,7 +220,7 @@ def _together(lines: Sequence[_Line], num_answers: int, offset: int, span: tuple
     return ScoreLine(span[0] + offset, span[1] + offset, places, tuple(score.value for score in scores))
 
 
-def _read_lines(window: str, most: int | None = None) -> list[_Line]:
+def _read_lines(window: str, patterns: _Patterns, most: int | None = None) -> list[_Line]:
     """The lines that are not blank, at most so many; a line that is a label is one with the line below it."""
     plain = _undress(window)
     lines: list[_Line] = []
@@ -207,11 +229,11 @@ def _read_lines(window: str, most: int | None = None) -> list[_Line]:
         begin, end = match.start(), match.start() + len(match[0].rstrip())
         start = begin if joined is None else joined
         short = end - start <= _LONGEST
-        if match.end() < len(plain) and short and _LABEL_LINE.fullmatch(plain, begin, end):
+        if match.end() < len(plain) and short and patterns.label_line.fullmatch(plain, begin, end):
             joined = start
             continue
         joined = None
-        scores = _read_scores(plain, start, end) if short else None
+        scores = _read_scores(plain, start, end, patterns) if short else None
         # marks in front of it belong to the line
         first = plain.rfind("\n", 0, start) + 1
         first += len(window[first:start]) - len(window[first:start].lstrip())
@@ -242,23 +264,23 @@ def _blank_mark(match: re.Match[str]) -> str:
     return match[0] if lonely and end - begin == 1 else _blank(match)
 
 
-def _read_scores(text: str, begin: int, end: int, depth: int = 0) -> list[_Found] | None:
+def _read_scores(text: str, begin: int, end: int, patterns: _Patterns, depth: int = 0) -> list[_Found] | None:
     """The scores of a line that holds nothing else; None for any other."""
     line = text[begin:end].rstrip()
     end = begin + len(line[:-1].rstrip() if line.endswith((".", ",", ";")) else line)
     named: list[int] = []
     while True:
         begin = _skip(_BULLET, text, begin, end)
-        label = _LABEL.match(text, begin, end)
-        answers = [] if label is None else _answers(label[0])
+        label = patterns.label.match(text, begin, end)
+        answers = [] if label is None else _answers(label[0], patterns)
         if label is None or len(answers) == 1:
             break
         if named:
             return None
         named, begin = answers, label.end()
-    scores = _read_items(text, begin, end)
+    scores = _read_items(text, begin, end, patterns)
     if scores is None and depth < 3 and end - begin > 1 and text[begin].translate(_CLOSING) == text[end - 1]:
-        scores = _read_scores(text, begin + 1, end - 1, depth + 1) if text[begin] in "[({" else None
+        scores = _read_scores(text, begin + 1, end - 1, patterns, depth + 1) if text[begin] in "[({" else None
     if scores is None or not named:
         return scores
     if len(named) != len(scores) or any(score.answer is not None for score in scores):
@@ -266,16 +288,16 @@ def _read_scores(text: str, begin: int, end: int, depth: int = 0) -> list[_Found
     return [replace(score, answer=answer) for score, answer in zip(scores, named, strict=True)]
 
 
-def _read_items(text: str, begin: int, end: int) -> list[_Found] | None:
+def _read_items(text: str, begin: int, end: int, patterns: _Patterns) -> list[_Found] | None:
     """Scores with gaps between them, all in the same brackets or none, each with a label or none."""
     scores: list[_Found] = []
     brackets: str | None = None
     while True:
-        label = _LABEL.match(text, begin, end)
-        answers = [None] if label is None else _answers(label[0])
+        label = patterns.label.match(text, begin, end)
+        answers = [None] if label is None else _answers(label[0], patterns)
         if len(answers) != 1:
             return None
-        item = _ITEM.match(text, begin if label is None else label.end(), end)
+        item = patterns.item.match(text, begin if label is None else label.end(), end)
         if item is None or item["close"] != item["open"].translate(_CLOSING)[::-1]:
             return None
         if brackets is not None and item["open"] != brackets:
@@ -294,7 +316,7 @@ def _skip(pattern: re.Pattern[str], text: str, begin: int, end: int) -> int:
     return begin if match is None else match.end()
 
 
-def _answers(label: str) -> list[int]:
+def _answers(label: str, patterns: _Patterns) -> list[int]:
     """The numbers of the answers that a label names; A is 1."""
-    named = [match["answer"] for match in _NAMED.finditer(label) if match["answer"]]
+    named = [match["answer"] for match in patterns.named.finditer(label) if match["answer"]]
     return [int(name) if name.isdigit() else ord(name) - ord("A") + 1 for name in named]

@@ -21,15 +21,18 @@ class Reading:
     """one an answer; those that were written, with scoring `expected` the likeliest line's"""
     probabilities: Mapping[Outcome, float] | None = None
     """P(win), P(tie), P(lose) of answer 1, with scoring `expected`"""
-    expected_scores: tuple[float, float] | None = None
+    expected_scores: tuple[float, ...] | None = None
+    aspects: tuple[AspectReading, ...] = ()
+    """with criteria: what was said by each; scores, probabilities and expected scores above are their weighted means"""
 
     @classmethod
     def of(
         cls,
         judgement: Judgement,
         probabilities: Mapping[Outcome, float] | None = None,
-        expected_scores: tuple[float, float] | None = None,
+        expected_scores: tuple[float, ...] | None = None,
         exchanged: bool = False,
+        aspects: tuple[AspectReading, ...] = (),
     ) -> Reading:
         """What a judge wrote, and what follows from its probabilities, of answers that it saw `exchanged` or not."""
         scores = judgement.scores
@@ -38,12 +41,12 @@ class Reading:
             if probabilities is not None:
                 probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
             if expected_scores is not None:
-                expected_scores = expected_scores[1], expected_scores[0]
-        return cls(judgement.text, judgement.state, scores, probabilities, expected_scores)
+                expected_scores = (expected_scores[1], expected_scores[0], *expected_scores[2:])
+        return cls(judgement.text, judgement.state, scores, probabilities, expected_scores, aspects)
 
     @property
     def outcome(self) -> Outcome | None:
-        """Answer 1 against answer 2; None without scores and where there are more than two answers."""
+        """Answer 1 against answer 2; None without scores and where there are not two answers."""
         return None if self.scores is None or len(self.scores) != 2 else Outcome.from_scores(*self.scores)
 
     @property
@@ -61,6 +64,15 @@ class Reading:
     def points(self) -> tuple[float, ...] | None:
         """The expected scores where there are, else those that were written."""
         return self.expected_scores or self.scores
+
+
+@dataclass(frozen=True, slots=True)
+class AspectReading:
+    """What was said by one aspect."""
+
+    name: str
+    weight: float
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +102,14 @@ class BothOrders:
         if not given or len(known) < len(given):
             return None
         return tuple(sum(column) / len(column) for column in zip(*known, strict=True))
+
+    @property
+    def aspects(self) -> dict[str, BothOrders]:
+        """With criteria, what both orders say by each aspect."""
+        sides = [
+            {each.name: each.reading for each in one.aspects} if one else {} for one in (self.forward, self.reversed)
+        ]
+        return {name: BothOrders(sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]}
 
     @property
     def consistent(self) -> bool | None:

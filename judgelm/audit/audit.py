@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from judgelm.audit import perturbations
 from judgelm.audit.checks import CHECKS, Evidence, choose_checks
 from judgelm.audit.probes import AGAIN, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
+from judgelm.criteria import Criteria
 from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
 from judgelm.forms import Columns
@@ -44,6 +45,8 @@ class AuditSettings:
     temperature: float = 0.2
     max_new_tokens: int = 2048
     seed: int = 0
+    criteria: Criteria | None = None
+    """by what pairs are judged; see `JudgeSettings`"""
 
     def __post_init__(self) -> None:
         choose_checks(self.only, self.skip)
@@ -124,6 +127,7 @@ def _describe(
         "temperature": settings.temperature,
         "seed": settings.seed,
         "constrained": chosen.constrained,
+        **({"criteria": settings.criteria.to_record()} if settings.criteria else {}),
         "versions": versions(),
     }
 
@@ -160,6 +164,7 @@ def _judge_round(
         seed=given.seed + in_round.seed,
         constrained=chosen.constrained,
         scoring=given.scoring or "expected" if drawn is None else "sample",
+        criteria=given.criteria,
     )
     described = {
         **chosen.described,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from judgelm.commands.choose import choose_judge
+from judgelm.commands.choose import choose_criteria, choose_judge
 from judgelm.commands.judge import print_note
 from judgelm.errors import InputError
 from judgelm.flags import add_file_arguments, add_judging_arguments, add_model_arguments
@@ -66,7 +66,14 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.report.terminal import findings_table
 
     settings = AuditSettings(
-        args.only, args.skip, args.self_id, args.scoring, args.temperature, args.max_new_token, args.seed
+        args.only,
+        args.skip,
+        args.self_id,
+        args.scoring,
+        args.temperature,
+        args.max_new_token,
+        args.seed,
+        choose_criteria(args),
     )
     if args.scoring == "expected" and args.engine == "openai":
         raise InputError("--scoring expected needs --engine hf or vllm")

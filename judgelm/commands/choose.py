@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
 from judgelm.judge import JudgeSettings, ModelChoice, place
@@ -84,6 +85,12 @@ def choose_server(args: argparse.Namespace) -> Server:
 
 def choose_settings(args: argparse.Namespace, task: str, scores_only: bool) -> JudgeSettings:
     """How samples are judged."""
+    constrained, criteria = bool(args.constrained), choose_criteria(args)
     return JudgeSettings(
-        task, scores_only, args.temperature, args.max_new_token, args.seed, bool(args.constrained), args.scoring
+        task, scores_only, args.temperature, args.max_new_token, args.seed, constrained, args.scoring, criteria
     )
+
+
+def choose_criteria(args: argparse.Namespace) -> Criteria | None:
+    """By what answers are judged."""
+    return None if args.criteria is None else read_criteria(args.criteria)

@@ -71,7 +71,7 @@ def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
 def published_parser(task: str) -> Parser:
     """Flags of the paper's gen_model_judgement scripts, as they are published."""
     parser = Parser(description=f"Judge a JSONL file; task {task}: {TASKS[task].help}.")
-    parser.set_defaults(engine="hf", reference_file=None, if_reverse_answers=0, answer_num=None)
+    parser.set_defaults(engine="hf", criteria=None, reference_file=None, if_reverse_answers=0, answer_num=None)
     parser.add_argument("--model-path", required=True, help="hub id, local folder, PEFT adapter folder, or tiny")
     parser.add_argument("--model-id", required=True, help="name of the judge in the records")
     parser.add_argument("--question-file", required=True, help="judge samples, JSON Lines")

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
 from judgelm.engine.interface import Request, Sampling
 from judgelm.engine.row import Row
@@ -32,9 +33,9 @@ class ContextEngine:
         self.pieces: Callable[[], dict[int, str]] = functools.cache(functools.partial(score_pieces, tokenizer))
         """what a score line can be made of; see `score_pieces`"""
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
         """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
-        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens))
+        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens), aspect)
 
     def fit_followup(
         self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int

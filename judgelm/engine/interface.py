@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from judgelm.criteria import READABLE, Aspect, Scale
 from judgelm.encoding import EncodedPrompt
 from judgelm.errors import SettingError
 from judgelm.models.devices import DTYPES
@@ -58,8 +59,15 @@ class Request:
     prefill: str = ""
     """the part of the judgement at the end of the prompt"""
     num_answers: int = 2
+    scale: Scale | None = None
+    """of the scores, where another was asked for than the published one"""
     question_id: str | None = None
     """of the sample, for messages; it seeds the sampling, together with the run's seed (None: `key` does both)"""
+
+    @property
+    def readable(self) -> Scale:
+        """The scores that are read."""
+        return self.scale or READABLE
 
     @property
     def seed_key(self) -> str:
@@ -137,8 +145,8 @@ class Engine(Protocol):
         A dict; an engine that counts (tokens, cost) changes it as it goes.
         """
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
-        """The sample's prompt, its answers shortened where prompt and judgement would overflow the context.
+    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+        """The sample's prompt, by an aspect alone where one is given, its answers shortened where prompt and judgement would overflow the context.
 
         Raises PromptTooLong where that is not enough.
         """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from judgelm.criteria import PUBLISHED
 from judgelm.encoding import decode_after
 from judgelm.engine.interface import FinishReason, Generation, Request, Sampling, cut_at
 from judgelm.engine.score_line import allowed_tokens
@@ -60,7 +61,8 @@ class Row:
         """The tokens that may come next; None where all may. `pieces` are those of a score line: see `score_pieces`."""
         if not self.sampling.constrained:
             return None
-        return allowed_tokens(self.tokens, pieces(), self.request.prefill, self.request.num_answers)
+        request = self.request
+        return allowed_tokens(self.tokens, pieces(), request.prefill, request.num_answers, request.scale or PUBLISHED)
 
     def show(self) -> str:
         """The text to be shown now: without half characters and half stop strings at its end.

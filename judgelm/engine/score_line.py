@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from judgelm.criteria import PUBLISHED, Scale
 from judgelm.encoding import decode_after, encode
 from judgelm.errors import SettingError
 from judgelm.prompt import RESPONSE
@@ -15,11 +16,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _PIECE = re.compile(r"[0-9]*[ \n]?[0-9]*\n?")
-_SCORES = tuple(str(score) for score in range(1, 11))
 
 
 def allowed_tokens(
-    generated: Sequence[int], pieces: dict[int, str], prefill: str, num_answers: int
+    generated: Sequence[int], pieces: dict[int, str], prefill: str, num_answers: int, scale: Scale = PUBLISHED
 ) -> list[int] | None:
     """The tokens that may follow `generated` in a score line; None where the line has ended and all are free."""
     line = prefill
@@ -27,22 +27,27 @@ def allowed_tokens(
         line += pieces[token]
         if "\n" in line:
             return None
-    return [token for token, piece in pieces.items() if _continues(line + piece, num_answers)]
+    return [token for token, piece in pieces.items() if _continues(line + piece, num_answers, scale)]
+
+
+@lru_cache(maxsize=64)
+def _score_texts(scale: Scale) -> tuple[str, ...]:
+    return tuple(str(score) for score in scale.scores)
 
 
 @lru_cache(maxsize=4096)
-def _continues(line: str, num_answers: int) -> bool:
+def _continues(line: str, num_answers: int, scale: Scale) -> bool:
     """Whether `line` is a score line, newline included, or can still become one."""
     body, newline, rest = line.partition("\n")
     if rest:
         return False
-    parts = body.split(" ")
-    if any(part not in _SCORES for part in parts[:-1]) or len(parts) > num_answers:
+    parts, scores = body.split(" "), _score_texts(scale)
+    if any(part not in scores for part in parts[:-1]) or len(parts) > num_answers:
         return False
     last = parts[-1]
     if newline:
-        return len(parts) == num_answers and last in _SCORES
-    return any(score.startswith(last) for score in _SCORES)
+        return len(parts) == num_answers and last in scores
+    return any(score.startswith(last) for score in scores)
 
 
 def score_pieces(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

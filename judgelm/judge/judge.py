@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from judgelm.criteria import Criteria
 from judgelm.distribution import Distribution, line_text, score_lines
 from judgelm.encoding import PromptTooLong
 from judgelm.engine.interface import Engine, FinishReason, Generation, LoadOptions, Request, Sampling
 from judgelm.engine.loading import find_loader
-from judgelm.judge.judged import Judged
+from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import Done, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
 from judgelm.models.folder import ModelFolder, find_model
@@ -24,6 +25,8 @@ from judgelm.verdict import Verdict
 
 _WINDOW = 2048
 """samples among which those that begin alike are brought together"""
+_Key = tuple[Order, str]
+"""of a sample in one order"""
 
 
 class Judge:
@@ -75,9 +78,10 @@ class Judge:
         max_new_tokens: int = 2048,
         seed: int = 0,
         scoring: str = "sample",
+        criteria: Criteria | None = None,
     ) -> list[Verdict]:
         """One verdict a sample, in the samples' order. `orders` is forward, reversed or both; `scoring` sample, greedy
-        or expected.
+        or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
@@ -89,7 +93,9 @@ class Judge:
         for key, count in Counter(sample.key for sample in samples).items():
             if count > 1:
                 raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
-        settings = JudgeSettings(task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring)
+        settings = JudgeSettings(
+            task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring, criteria
+        )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
         return [Verdict(read.get(("forward", each.key)), read.get(("reversed", each.key)), each) for each in samples]
 
@@ -111,51 +117,74 @@ class Judge:
         """Judge a block, orders together. What is `done` takes part if anything is left: the others so meet the same
         batches as in an undisturbed run, and get the same bits.
         """
-        task = TASKS[settings.task]
-        asked: dict[str, tuple[Sample, Order]] = {
-            f"{order} {sample.key}": (sample.swapped() if order == "reversed" else sample, order)
+        shown: dict[_Key, Sample] = {
+            (order, sample.key): sample.swapped() if order == "reversed" else sample
             for sample in block
             for order in orders
         }
-        known = {name for name, (sample, order) in asked.items() if (order, sample.key) in done}
-        if len(known) == len(asked):
+        known = {key for key in shown if key in done}
+        if len(known) == len(shown):
             return
-        scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
-        sampling = scores_only.sampling(max(len(sample.answers) for sample in block))
-        requests, cuts = [], {}
-        for key, (sample, order) in asked.items():
-            try:
-                prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens)
-            except PromptTooLong:
-                if key not in known:
-                    nothing = Judgement.parse("", len(sample.answers))
-                    yield Judged(sample, order, task.name, nothing, None, None)
+        criteria = settings.criteria
+        parts: dict[_Key, dict[int, Judged]] = defaultdict(dict)
+        for key, number, judged in self._judge_prompts(shown, settings, known, done):
+            if criteria is None:
+                yield judged
                 continue
-            cuts[key] = prompt.shortened
+            parts[key][number] = judged
+            if len(parts[key]) == len(criteria.aspects):
+                found = parts.pop(key)
+                yield Judged.by_criteria(criteria, [found[each] for each in sorted(found)])
+
+    def _judge_prompts(
+        self, shown: Mapping[_Key, Sample], settings: JudgeSettings, known: Collection[_Key], done: Done
+    ) -> Iterator[tuple[_Key, int, Judged]]:
+        """Each sample by each aspect, which is numbered; those `known` are not judged."""
+        task, scale = TASKS[settings.task], settings.readable
+        scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
+        sampling = scores_only.sampling(max(len(sample.answers) for sample in shown.values()))
+        requests, asked, before = [], {}, set()
+        for key, sample in shown.items():
             num_answers = len(sample.answers)
-            requests.append(Request(key, prompt.text, prompt.input_ids, task.prefill, num_answers, sample.key))
+            for number, aspect in enumerate(settings.aspects):
+                name = f"{key[0]} {number} {key[1]}"
+                if key in known:
+                    before.add(name)
+                try:
+                    prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens, aspect)
+                except PromptTooLong:
+                    if key not in known:
+                        nothing = Judgement.parse("", num_answers, scale)
+                        yield key, number, Judged(sample, key[0], task.name, nothing, None, None)
+                    continue
+                asked[name] = key, number, prompt.shortened
+                asks = settings.criteria and settings.scale
+                ids = prompt.input_ids
+                requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key))
         # an engine is to know that there are judgements already, though it were in other blocks
-        before = known.union(f"{order} {key}" for order, key in itertools.islice(done, 1))
-        for generation, distribution in self._results(requests, settings, sampling, before):
-            if generation.key not in known:
-                sample, order = asked[generation.key]
-                judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers))
-                yield Judged(sample, order, task.name, judgement, generation, cuts[generation.key], distribution)
+        before.update(f"{order} 0 {key}" for order, key in itertools.islice(done, 1))
+        for generation, likelihood in self._results(requests, settings, sampling, before):
+            if generation.key not in before:
+                key, number, cut = asked[generation.key]
+                sample = shown[key]
+                judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers), scale)
+                yield key, number, Judged(sample, key[0], task.name, judgement, generation, cut, likelihood)
 
     def _results(
         self, requests: Sequence[Request], settings: JudgeSettings, sampling: Sampling, known: Collection[str]
-    ) -> Iterator[tuple[Generation, Distribution | None]]:
+    ) -> Iterator[tuple[Generation, Likelihood | None]]:
         if settings.scoring != "expected":
             for generation in self.engine.generate(requests, sampling, done=known):
                 yield generation, None
             return
         prefill = TASKS[settings.task].prefill
-        lines = score_lines(prefill)
+        lines = score_lines(prefill, TASKS[settings.task].max_answers, settings.scale)
         for scores in self.engine.score(requests, [line_text(line, prefill) for line in lines]):
             distribution = Distribution.from_log_probs(lines, scores.log_probs) if scores.log_probs else None
             text = line_text(distribution.likeliest_line, prefill).rstrip("\n") if distribution else ""
             reason: FinishReason = "stop" if distribution else "out_of_memory"
-            yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), distribution
+            likelihood = Likelihood.of(distribution) if distribution else None
+            yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), likelihood
 
 
 class JudgeLike(Protocol):

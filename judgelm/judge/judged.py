@@ -2,19 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from judgelm.criteria import Aspect, Criteria
 from judgelm.distribution import Distribution
-from judgelm.engine.interface import Generation
+from judgelm.engine.interface import FinishReason, Generation
 from judgelm.jsonl import Record
 from judgelm.judge.settings import Order
-from judgelm.judgement import Judgement
+from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import count_markers
 from judgelm.sample import Sample
-from judgelm.verdict import Reading
+from judgelm.verdict import AspectReading, Reading
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """What follows from the probabilities of score lines, with scoring `expected`; of aspects, their weighted mean."""
+
+    expected: tuple[float, ...]
+    """score of each answer"""
+    outcomes: Mapping[Outcome, float] | None
+    """probabilities; None where there are not two answers"""
+    mass: float
+    """probability that the judge writes a score line at all; of aspects, the least"""
+
+    @classmethod
+    def of(cls, distribution: Distribution) -> Likelihood:
+        return cls(distribution.expected, distribution.outcomes, distribution.mass)
+
+    @classmethod
+    def mean(cls, criteria: Criteria, each: Sequence[Likelihood]) -> Likelihood:
+        """Of all aspects, in their order."""
+        outcomes = [one.outcomes for one in each if one.outcomes is not None]
+        mixed = criteria.mean([list(one.values()) for one in outcomes]) if outcomes else ()
+        return cls(
+            criteria.mean([one.expected for one in each]),
+            dict(zip(outcomes[0], mixed, strict=True)) if outcomes else None,
+            min(one.mass for one in each),
+        )
+
+    def to_record(self, prefix: str = "pred_") -> Record:
+        """The fields of a record."""
+        record: Record = {f"{prefix}expected_scores": list(self.expected)}
+        if self.outcomes is not None:
+            record[f"{prefix}probabilities"] = {outcome.value: p for outcome, p in self.outcomes.items()}
+        return {**record, f"{prefix}score_line_mass": self.mass}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +65,51 @@ class Judged:
     """None where the prompt did not fit"""
     shortened: tuple[int, ...] | None
     """tokens cut from each answer"""
-    distribution: Distribution | None = None
-    """of the score lines, with scoring `expected`"""
+    likelihood: Likelihood | None = None
+    """with scoring `expected`"""
+    criteria: Criteria | None = None
+    parts: tuple[Judged, ...] = ()
+    """with criteria: by each aspect, in their order"""
+
+    @classmethod
+    def by_criteria(cls, criteria: Criteria, parts: Sequence[Judged]) -> Judged:
+        """All aspects' judgements of a sample as one: scores are their weighted mean, where all have been read."""
+        first = parts[0]
+        read = [part.judgement.scores for part in parts if part.judgement.scores is not None]
+        # to the fourth decimal, as it stands in the text
+        mean = criteria.mean(read) if len(read) == len(parts) else None
+        scores = None if mean is None else tuple(round(score, 4) for score in mean)
+        states = {part.judgement.state for part in parts}
+        state = next(one for one in (ParseState.FAILED, ParseState.REPAIRED, ParseState.OK) if one in states)
+        said = [
+            f"[{aspect.name}]\n{part.judgement.text.strip()}"
+            for aspect, part in zip(criteria.aspects, parts, strict=True)
+        ]
+        line = [] if scores is None else [" ".join(f"{score:.10g}" for score in scores)]
+        text = "\n\n".join([*line, *said])
+        likely = [part.likelihood for part in parts if part.likelihood is not None]
+        return cls(
+            first.sample,
+            first.order,
+            first.task,
+            Judgement(text, first.judgement.num_answers, scores, state, criteria.scale),
+            _together([part.generation for part in parts], text),
+            _most_shortened([part.shortened for part in parts]),
+            Likelihood.mean(criteria, likely) if len(likely) == len(parts) else None,
+            criteria,
+            tuple(parts),
+        )
 
     @property
     def reading(self) -> Reading:
         """The same of the answers in the file's order."""
-        likely = self.distribution
+        likely = self.likelihood
         outcomes, expected = (likely.outcomes, likely.expected) if likely else (None, None)
-        return Reading.of(self.judgement, outcomes, expected, self.order == "reversed")
+        aspects = tuple(AspectReading(aspect.name, aspect.weight, part.reading) for aspect, part in self._by_aspect())
+        return Reading.of(self.judgement, outcomes, expected, self.order == "reversed", aspects)
+
+    def _by_aspect(self) -> list[tuple[Aspect, Judged]]:
+        return list(zip(self.criteria.aspects, self.parts, strict=True)) if self.criteria else []
 
     def to_record(self) -> Record:
         """The output record's own keys; `pred_text` is the generation as written, without the task's prefill."""
@@ -55,12 +127,40 @@ class Judged:
             "pred_shortened": list(self.shortened) if self.shortened else None,
             "pred_suspicious_markers": count_markers(self.sample),
         }
-        if self.distribution is not None:
-            record |= {
-                "pred_expected_scores": list(self.distribution.expected),
-                "pred_probabilities": {o.value: p for o, p in self.distribution.outcomes.items()},
-                "pred_score_line_mass": self.distribution.mass,
-            }
+        if self.likelihood is not None:
+            record |= self.likelihood.to_record()
+        if self.criteria is not None:
+            scale = self.criteria.scale
+            aspects = [_aspect_record(aspect, part) for aspect, part in self._by_aspect()]
+            record |= {"pred_scale": [scale.least, scale.most], "pred_aspects": aspects}
         if self.sample.reference is not None and self.task != "mmvet":
             record["reference"] = self.sample.reference
         return {**self.sample.to_record(), **record}
+
+
+def _aspect_record(aspect: Aspect, part: Judged) -> Record:
+    judgement = part.judgement
+    record: Record = {
+        "name": aspect.name,
+        "weight": aspect.weight,
+        "scores": list(judgement.scores) if judgement.scores else None,
+        "outcome": judgement.outcome.value if judgement.outcome else None,
+        "parse": judgement.state.value,
+    }
+    return record if part.likelihood is None else record | part.likelihood.to_record("")
+
+
+def _together(generations: Sequence[Generation | None], text: str) -> Generation | None:
+    """All that was read and written; of the reasons to end the first that is not the usual one."""
+    given = [each for each in generations if each is not None]
+    if len(given) < len(generations):
+        return None
+    reasons: list[FinishReason] = [each.finish_reason for each in given]
+    reason = next((each for each in reasons if each != "stop"), "stop")
+    prompts, new = sum(each.num_prompt_tokens for each in given), sum(each.num_tokens for each in given)
+    return replace(given[0], text=text, num_prompt_tokens=prompts, num_tokens=new, finish_reason=reason)
+
+
+def _most_shortened(each: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
+    cut = [one for one in each if one is not None]
+    return tuple(map(max, *cut)) if len(cut) > 1 else cut[0] if cut else None

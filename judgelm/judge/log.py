@@ -28,6 +28,21 @@ Check = Callable[[Line], None]
 """raises InputError for a line that is no judgement of this run"""
 
 
+class AspectRecord(BaseModel):
+    """What was judged by one aspect."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    name: str
+    weight: float
+    scores: Annotated[list[float], Field(min_length=1)] | None
+    outcome: Annotated[Outcome, Field(strict=False)] | None
+    parse: Annotated[ParseState, Field(strict=False)]
+    expected_scores: Annotated[list[float], Field(min_length=1, max_length=2)] | None = None
+    probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None
+    score_line_mass: float | None = None
+
+
 class JudgementRecord(BaseModel):
     """What a judge's record adds to the row it is of, whose fields stand before; in the reversed order those of answers
     1 and 2 are exchanged.
@@ -38,15 +53,16 @@ class JudgementRecord(BaseModel):
     question_id: int | float | str
     """of the row"""
     pred_text: str
-    """what the judge wrote, without the task's prefill"""
-    pred_scores: Annotated[list[float], Field(min_length=2)] | None
-    """a score an answer, in the order that was shown; null: the score line could not be read"""
+    """what the judge wrote, without the task's prefill; with criteria the mean scores, and below them what it wrote by each"""
+    pred_scores: Annotated[list[float], Field(min_length=1)] | None
+    """a score an answer, in the order that was shown, with criteria the weighted mean of its aspects'; null: a score line
+    could not be read"""
     pred_outcome: Annotated[Outcome, Field(strict=False)] | None
-    """of answer 1 as shown against answer 2: win, tie or lose; null without scores, or with more answers"""
+    """of answer 1 as shown against answer 2: win, tie or lose; null without scores, or where there are not two answers"""
     pred_parse: Annotated[ParseState, Field(strict=False)]
     """how the score line was read: ok; repaired, which is a harmless variation such as "8/10 9/10"; or failed"""
     pred_task: str
-    """pair, single, multi or mmvet"""
+    """pair, single, multi, mmvet or grade"""
     pred_order: str
     """forward or reversed"""
     pred_finish_reason: str
@@ -59,12 +75,17 @@ class JudgementRecord(BaseModel):
     """how many tokens each answer lost at its end, in the order that was shown; null: none"""
     pred_suspicious_markers: _Count
     """lines of question, reference and answers that imitate the prompt's own markers"""
-    pred_expected_scores: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    pred_expected_scores: Annotated[list[float], Field(min_length=1, max_length=2)] | None = None
     """with scoring expected: the mean of each answer's score over all score lines"""
     pred_probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None
     """with scoring expected: of win, tie and lose, 1 in all"""
     pred_score_line_mass: float | None = None
     """with scoring expected: the probability that the judge writes a score line at all"""
+    pred_scale: Annotated[list[_Count], Field(min_length=2, max_length=2)] | None = None
+    """with criteria: the lowest and the highest score"""
+    pred_aspects: list[AspectRecord] | None = None
+    """with criteria: by each aspect its `name`, `weight`, `scores`, `outcome`, `parse`, and with scoring expected
+    `expected_scores`, `probabilities` and `score_line_mass`, as the fields above"""
     pred_id: str | None = None
     """of this judgement, another each time"""
     pred_model_id: str | None = None

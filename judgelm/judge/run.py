@@ -107,7 +107,12 @@ def run_judge(
     called only if anything is left to do. Raises InputError where the files belong to another run, are damaged, or
     cannot be written.
     """
-    wanted = {**described, "model_id": model_id, "prompt_fingerprint": prompt_fingerprint(), **asdict(settings)}
+    wanted = {
+        **described,
+        "model_id": model_id,
+        "prompt_fingerprint": prompt_fingerprint(settings.task, settings.criteria),
+        **asdict(settings),
+    }
     with _locked(files.run):
         stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
         run = _RunFile(files.run, _check_settings(files.run, stored, wanted, keep_judged), wanted)

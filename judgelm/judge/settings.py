@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from judgelm.criteria import PUBLISHED, READABLE, Aspect, Criteria, Scale
+from judgelm.distribution import MOST_LINES
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError, SettingError
 from judgelm.prompt import STOP_SCORES_ONLY
@@ -32,7 +34,7 @@ class JudgeSettings:
     """How samples are judged; two runs with the same settings, model and seed give the same judgements."""
 
     task: str = "pair"
-    """pair, single, multi or mmvet"""
+    """pair, single, multi, mmvet or grade"""
     scores_only: bool = False
     """stop after the score line: no reasons"""
     temperature: float = 0.2
@@ -45,16 +47,37 @@ class JudgeSettings:
     """nothing but a score line is written first"""
     scoring: str = "sample"
     """sample; greedy, which is sample at temperature 0; or expected: probabilities of score lines, no text"""
+    criteria: Criteria | None = None
+    """aspects that are asked for one by one, tasks pair, multi and grade; None: the task's own question"""
 
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
             raise SettingError("scoring", f"{self.scoring!r}: expected one of {', '.join(SCORINGS)}")
         if self.scoring == "expected" and self.task == "multi":
             raise SettingError("scoring", "expected compares two answers: task multi cannot be judged so")
+        if self.criteria is not None and not (task := find_task(self.task)).takes_criteria:
+            raise SettingError("criteria", f"cannot be used with task {task.name}, whose question is fixed")
+        if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:
+            raise SettingError("scoring", f"expected reads {MOST_LINES} score lines at most: {self.scale} is too much")
         if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
             raise SettingError("temperature", f"{self.temperature!r}: expected a number from 0 on")
         if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
             raise SettingError("max_new_tokens", f"{self.max_new_tokens!r}: expected a whole number from 1 on")
+
+    @property
+    def aspects(self) -> tuple[Aspect | None, ...]:
+        """By what is asked, one prompt each; None: the task's own question."""
+        return self.criteria.aspects if self.criteria else (None,)
+
+    @property
+    def scale(self) -> Scale:
+        """Of the scores that are asked for."""
+        return self.criteria.scale if self.criteria else PUBLISHED
+
+    @property
+    def readable(self) -> Scale:
+        """Of the scores that are read."""
+        return self.criteria.scale if self.criteria else READABLE
 
     def sampling(self, num_answers: int) -> Sampling:
         temperature = self.temperature if self.scoring == "sample" else 0.0
@@ -67,14 +90,14 @@ class JudgeSettings:
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:
-    """The orders asked for; where Assistant 1 is a reference answer with its 10 given, that is forward only.
+    """The orders asked for; forward only, where Assistant 1 is a reference answer with its 10 given or has no other.
 
     Raises InputError for unknown ones, for others than a task allows, and for an unknown task.
     """
     if orders not in ORDERS:
         raise InputError(f"unknown orders {orders!r}, expected one of {', '.join(ORDERS)}")
-    if find_task(task).prefill and orders != "forward":
-        raise InputError(
-            f"task {task} is judged in forward order only: Assistant 1's place is that of the known answer"
-        )
+    spec = find_task(task)
+    if (spec.prefill or spec.max_answers == 1) and orders != "forward":
+        why = "Assistant 1's place is that of the known answer" if spec.prefill else "a single answer has one place"
+        raise InputError(f"task {task} is judged in forward order only: {why}")
     return ORDERS[orders]

@@ -126,7 +126,9 @@ class HFEngine(ContextEngine):
         while waiting:
             tree, chunk, tokens = trees[waiting[0].prefill], [waiting.popleft()], 0
             while waiting and trees[waiting[0].prefill] is tree:
-                tokens += len(waiting[0].input_ids) + len(tree.nodes)
+                # those that begin alike stand side by side, and that part is read once
+                shared = common_length(chunk[-1].input_ids, waiting[0].input_ids)
+                tokens += len(waiting[0].input_ids) - shared + len(tree.nodes)
                 if tokens > most - len(chunk[0].input_ids):
                     break
                 chunk.append(waiting.popleft())

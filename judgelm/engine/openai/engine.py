@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, cut_at
 from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, in_background, way_out
@@ -71,9 +72,9 @@ class OpenAIEngine:
         self.block = 1024
         self._num_short = self._num_cut = 0
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
         """The prompt as it is; see `Engine.fit`."""
-        return EncodedPrompt(render_prompt(sample, task), [], None)
+        return EncodedPrompt(render_prompt(sample, task, aspect), [], None)
 
     def fit_followup(
         self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int

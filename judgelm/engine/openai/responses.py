@@ -230,13 +230,13 @@ def continue_prompt(text: str, request: Request) -> str:
     begun = text.lstrip()
     if not prefill or not begun:
         return begun if prefill else text
-    whole = Judgement.parse(begun, request.num_answers)
+    whole = Judgement.parse(begun, request.num_answers, request.readable)
     if whole.scores is not None and begun.startswith(prefill):
         return begun.removeprefix(prefill)
     # servers strip the space in front of an answer
     visible = begun[thoughts_end(begun) or 0 :].lstrip()
     for more in (f" {begun}", f" {visible}", f"\n{visible}"):
-        read = Judgement.parse(prefill + more, request.num_answers).scores
+        read = Judgement.parse(prefill + more, request.num_answers, request.readable).scores
         if read is not None and read[0] == float(prefill):
             return more
     if whole.scores is not None and whole.scores[0] == float(prefill):
@@ -246,5 +246,5 @@ def continue_prompt(text: str, request: Request) -> str:
 
 def score_end(text: str, request: Request) -> int | None:
     """Where the scores end in what follows the prompt; None where there are none."""
-    line = find_score_line(request.prefill + text, request.num_answers)
+    line = find_score_line(request.prefill + text, request.num_answers, request.readable)
     return None if line is None else max(0, line.end - len(request.prefill))
