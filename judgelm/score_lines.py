@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from judgelm.criteria import READABLE, Scale
 
-
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SEPARATOR = r"(?:[ \t]*,[ \t]*|[ \t]+)"
 _EXACT_LINE = re.compile(rf"{_NUMBER}(?: {_NUMBER})*")
