@@ -29,9 +29,7 @@ class Scale:
     def __post_init__(self) -> None:
         for value in (self.least, self.most):
             if type(value) is not int or not 0 <= value <= LARGEST_SCORE:
-                raise ValueError(
-                    f"a scale goes from one whole number to another, 0 to {LARGEST_SCORE}, found {value!r}"
-                )
+                raise ValueError(f"a scale has whole numbers from 0 to {LARGEST_SCORE} for its ends, found {value!r}")
         if self.least >= self.most:
             raise ValueError(f"a scale begins with its lowest score, found {self.least} to {self.most}")
 
@@ -196,7 +194,7 @@ def _read_aspect(record: object, scale: Scale) -> Aspect:
     for score in scores:
         if type(score) is not int:
             raise ValueError(f"anchors: expected scores from {scale}, found {score!r}")
-    weight = fields.get("weight")
-    return Aspect(
-        fields["name"], fields["text"], 1.0 if weight is None else weight, tuple(sorted(scores.items())), scale
-    )
+    weight = fields.get("weight", 1.0)
+    if isinstance(weight, int) and not isinstance(weight, bool):
+        weight = float(weight)
+    return Aspect(fields["name"], fields["text"], weight, tuple(sorted(scores.items())), scale)

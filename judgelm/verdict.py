@@ -106,10 +106,10 @@ class BothOrders:
     @property
     def aspects(self) -> dict[str, BothOrders]:
         """With criteria, what both orders say by each aspect."""
-        sides = [
+        forward, back = (
             {each.name: each.reading for each in one.aspects} if one else {} for one in (self.forward, self.reversed)
-        ]
-        return {name: BothOrders(sides[0].get(name), sides[1].get(name)) for name in sides[0] | sides[1]}
+        )
+        return {name: BothOrders(forward.get(name), back.get(name)) for name in forward | back}
 
     @property
     def consistent(self) -> bool | None:

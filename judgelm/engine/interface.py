@@ -146,7 +146,8 @@ class Engine(Protocol):
         """
 
     def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
-        """The sample's prompt, by an aspect alone where one is given, its answers shortened where prompt and judgement would overflow the context.
+        """The sample's prompt, by an aspect where one is given, its answers shortened where prompt and judgement would
+        overflow the context.
 
         Raises PromptTooLong where that is not enough.
         """

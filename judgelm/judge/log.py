@@ -53,12 +53,12 @@ class JudgementRecord(BaseModel):
     question_id: int | float | str
     """of the row"""
     pred_text: str
-    """what the judge wrote, without the task's prefill; with criteria the mean scores, and below them what it wrote by each"""
+    """what the judge wrote, without the prefill of the task; with criteria the means, below them what it wrote by each"""
     pred_scores: Annotated[list[float], Field(min_length=1)] | None
-    """a score an answer, in the order that was shown, with criteria the weighted mean of its aspects'; null: a score line
-    could not be read"""
+    """a score an answer, in the order that was shown, with criteria the weighted mean; null: a score line could not be
+    read"""
     pred_outcome: Annotated[Outcome, Field(strict=False)] | None
-    """of answer 1 as shown against answer 2: win, tie or lose; null without scores, or where there are not two answers"""
+    """of answer 1 as shown against answer 2: win, tie or lose; null without scores, and for one answer or many"""
     pred_parse: Annotated[ParseState, Field(strict=False)]
     """how the score line was read: ok; repaired, which is a harmless variation such as "8/10 9/10"; or failed"""
     pred_task: str

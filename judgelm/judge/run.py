@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from judgelm.samples import sample_keys
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 _INPUTS = ("question_file_sha256", "reference_file_sha256")
 """settings that say which samples there are"""
-_DEFAULTS = {**asdict(JudgeSettings()), "engine": "hf"}
+_DEFAULTS = {**JudgeSettings().to_record(), "engine": "hf"}
 """what runs did before they could be told otherwise: an older run.json does not say it"""
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 100
@@ -111,7 +111,7 @@ def run_judge(
         **described,
         "model_id": model_id,
         "prompt_fingerprint": prompt_fingerprint(settings.task, settings.criteria),
-        **asdict(settings),
+        **settings.to_record(),
     }
     with _locked(files.run):
         stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from judgelm.criteria import PUBLISHED, READABLE, Aspect, Criteria, Scale
 from judgelm.distribution import MOST_LINES
@@ -63,6 +63,10 @@ class JudgeSettings:
             raise SettingError("temperature", f"{self.temperature!r}: expected a number from 0 on")
         if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
             raise SettingError("max_new_tokens", f"{self.max_new_tokens!r}: expected a whole number from 1 on")
+
+    def to_record(self) -> dict[str, Any]:
+        """As run.json holds them."""
+        return {**asdict(self), "criteria": None if self.criteria is None else self.criteria.to_record()}
 
     @property
     def aspects(self) -> tuple[Aspect | None, ...]:
