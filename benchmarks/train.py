@@ -50,7 +50,7 @@ def pick(path: str, count: int) -> list[Any]:
     for line in lines:
         variant = TrainingSample.from_line(line).shown()
         if encoder.count_tokens([variant])[0] <= encoder.max_tokens:
-            chosen.append(encoder.encode(*variant))
+            chosen.append(encoder.encode(variant))
         if len(chosen) == count:
             break
     return chosen

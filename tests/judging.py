@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from judgelm.cli import main
+from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation
 from judgelm.prompt import render_prompt
@@ -43,8 +44,8 @@ class FakeEngine:
     block = 2
     description: Mapping[str, Any] = {"engine": "fake"}
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
-        return EncodedPrompt(render_prompt(sample, task), [], None)
+    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+        return EncodedPrompt(render_prompt(sample, task, aspect), [], None)
 
     def fit_followup(self, *_: Any) -> EncodedPrompt:
         raise NotImplementedError

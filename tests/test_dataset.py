@@ -154,7 +154,7 @@ def test_labels_are_target_and_eos(name: str) -> None:
     tokenizer = TOKENIZERS[name]()
     encoder = ExampleEncoder(tokenizer, 2048)
     samples = [TrainingSample.from_line(Line(training_record(n, 1 + n * 5), Path("r"), 1)) for n in range(4)]
-    examples = [encoder.encode(*sample.shown(n % 2 == 1, n > 1)) for n, sample in enumerate(samples)]
+    examples = [encoder.encode(sample.shown(n % 2 == 1, n > 1)) for n, sample in enumerate(samples)]
     for packing in (False, True):
         for narrow in (False, True):
             batch = Collator(pad=0, packing=packing, narrow=narrow, score_weight=3.0)(examples)
@@ -177,7 +177,7 @@ def test_labels_are_target_and_eos(name: str) -> None:
                     len(targets) - example.num_score_line
                 )
     for n, example in enumerate(examples):
-        sample, text = samples[n].shown(n % 2 == 1, n > 1)
+        sample, text, _ = samples[n].shown(n % 2 == 1, n > 1)
         assert example.input_ids[: example.num_prompt] == encode(render_prompt(sample), tokenizer)
         score_line = example.input_ids[example.num_prompt :][: example.num_score_line]
         assert tokenizer.decode(score_line).strip() == text.split("\n")[0]
@@ -191,7 +191,7 @@ def test_a_token_that_is_also_padding_is_learnt() -> None:
     encoder = ExampleEncoder(tokenizer, 2048)
     records = [training_record(n, words=1 + 20 * n) | {"text": "8 9\nzzz"} for n in range(2)]
     samples = [TrainingSample.from_line(Line(record, Path("r"), 1)) for record in records]
-    examples = [encoder.encode(*sample.shown(False, False)) for sample in samples]
+    examples = [encoder.encode(sample.shown(False, False)) for sample in samples]
     pad = tokenizer("zzz", add_special_tokens=False).input_ids[0]
     batch = Collator(pad=pad)(examples)
     for row, example in enumerate(examples):
@@ -208,7 +208,7 @@ def test_labels_where_a_token_would_reach_over_the_border(encoder: ExampleEncode
     tokenizer.add_tokens([AddedToken(":8", normalized=False)])
     over = ExampleEncoder(tokenizer, 2048)
     sample = TrainingSample.from_line(Line(training_record(3) | {"text": "8 9\nGood."}, Path("r"), 1))
-    example = over.encode(*sample.shown(False, False))
+    example = over.encode(sample.shown(False, False))
     prompt = encode(render_prompt(sample.sample), tokenizer)
     assert example.input_ids[: example.num_prompt] == prompt
     assert tokenizer.decode(example.input_ids[example.num_prompt : -1]) == "8 9\nGood."
@@ -235,13 +235,13 @@ def test_long_rows_are_shortened_or_dropped_and_counted(tmp_path: Path) -> None:
     assert list(rows.places) == [0, 1, 5]
     for row in range(3):
         for swapped in (False, True):
-            example = short.encode(*rows[row].shown(swapped, True))
+            example = short.encode(rows[row].shown(swapped, True))
             assert len(example.input_ids) <= 600
             assert tokenizer.decode(example.input_ids[:-1]).count("### Response:") == 1
             assert "Assistant 1 said" in tokenizer.decode(example.input_ids[example.num_prompt :])
     assert rows[2].judgement_with_reference is None
     with pytest.raises(PromptTooLong):
-        short.encode(*TrainingSample.from_line(Line(records[2], Path("r"), 1)).shown())
+        short.encode(TrainingSample.from_line(Line(records[2], Path("r"), 1)).shown())
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_packed_examples_give_the_loss_of_single_ones(tmp_path: Path) -> None:
     folder = build_model(tmp_path / "m", tokenizer)
     encoder = ExampleEncoder(tokenizer, 2048)
     examples = [
-        encoder.encode(*TrainingSample.from_line(Line(training_record(n, 1 + 9 * n), Path("r"), 1)).shown())
+        encoder.encode(TrainingSample.from_line(Line(training_record(n, 1 + 9 * n), Path("r"), 1)).shown())
         for n in range(5)
     ]
 

@@ -10,6 +10,7 @@ from judgelm.engine.score_line import line_tokens, score_pieces
 from judgelm.prompt import RESPONSE, render_prompt
 from judgelm.sample import Sample
 from judgelm.train.encoder import ExampleEncoder
+from judgelm.train.sample import Variant
 
 LONG = Sample(1, "Which is longer? " * 3, ["alpha beta gamma. " * 80, "one two three. " * 30, "short"], "the reference")
 
@@ -113,7 +114,7 @@ def test_a_tokenizer_that_appends_eos_ends_a_training_example_once(template: str
         ExampleEncoder(each, 500)
         for each in (with_template(template), train_byte_tokenizer(template.startswith("<s>")))
     )
-    example = ours.encode(sample, "8 7\nGood.")
-    assert example == plain.encode(sample, "8 7\nGood.")
+    example = ours.encode(Variant(sample, "8 7\nGood."))
+    assert example == plain.encode(Variant(sample, "8 7\nGood."))
     assert example.input_ids.count(ours.eos) == 1
-    assert ours.count_tokens([(sample, "8 7\nGood.")]) == [len(example.input_ids)]
+    assert ours.count_tokens([Variant(sample, "8 7\nGood.")]) == [len(example.input_ids)]

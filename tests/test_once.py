@@ -14,6 +14,7 @@ from conftest import make_samples, write_jsonl
 from judging import Scripted
 
 from judgelm import Judge, Sample, encoding, samples
+from judgelm.criteria import Aspect
 from judgelm.encoding import encode_prompt
 from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder, run
 from judgelm.samples import read_samples
@@ -44,8 +45,8 @@ class Tokenizer:
 class Engine(Scripted):
     """Fits its prompts as those of a model are fitted."""
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int) -> Any:
-        return encode_prompt(sample, task, Tokenizer(), 1 << 20)
+    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> Any:
+        return encode_prompt(sample, task, Tokenizer(), 1 << 20, aspect)
 
 
 @pytest.fixture

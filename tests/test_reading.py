@@ -9,6 +9,7 @@ import pytest
 from conftest import make_samples, write_jsonl
 
 from judgelm import Judge
+from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
@@ -161,7 +162,7 @@ def test_a_large_file_is_read_and_written_without_holding_it(tmp_path: Path, mon
         def __init__(self) -> None:
             self.description, self.block = {"engine": "short"}, 64
 
-        def fit(self, sample: Sample, task: str, max_new_tokens: int) -> EncodedPrompt:
+        def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
             return EncodedPrompt(sample.question, [], None)
 
         def generate(self, requests: Any, sampling: Any, **_: Any) -> Any:

@@ -82,9 +82,9 @@ def test_training_row_swaps_answers_scores_and_reasons_together() -> None:
 
 def test_judgement_shown_belongs_to_the_prompt_shown() -> None:
     row = TrainingSample.from_line(line(ROW))
-    sample, text = row.shown(with_reference=True)
+    sample, text, _ = row.shown(with_reference=True)
     assert (sample.reference, text) == ("R", ROW["text_w_reference"])
-    sample, text = row.shown(with_reference=False)
+    sample, text, _ = row.shown(with_reference=False)
     assert (sample.reference, text) == (None, ROW["text"])
 
 
@@ -109,7 +109,7 @@ def test_mmvet_alternative_is_picked_by_id_and_parts_are_joined() -> None:
 
 
 def test_impossible_samples_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 to 10 answers"):
+    with pytest.raises(ValueError, match="1 to 10 answers"):
         Sample(1, "Q", ["only one"])
     with pytest.raises(ValueError, match="answer 2 must be str"):
         Sample(1, "Q", ["a", 2])  # type: ignore[list-item]

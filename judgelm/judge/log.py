@@ -53,7 +53,7 @@ class JudgementRecord(BaseModel):
     question_id: int | float | str
     """of the row"""
     pred_text: str
-    """what the judge wrote, without the prefill of the task; with criteria the means, below them what it wrote by each"""
+    """what the judge wrote, without the task's prefill; with criteria the means, below them what it wrote by each"""
     pred_scores: Annotated[list[float], Field(min_length=1)] | None
     """a score an answer, in the order that was shown, with criteria the weighted mean; null: a score line could not be
     read"""

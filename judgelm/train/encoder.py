@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from judgelm.criteria import READABLE
 from judgelm.encoding import encode, encode_prompt, num_appended
 from judgelm.errors import InputError
 from judgelm.prompt import render_prompt
-from judgelm.sample import Sample
 from judgelm.score_lines import find_score_line
+from judgelm.train.sample import Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,7 +31,7 @@ class EncodedExample(NamedTuple):
 
 
 class ExampleEncoder:
-    """Encodes training examples of task pair in at most `max_tokens` tokens."""
+    """Encodes training examples of the tasks pair and grade in at most `max_tokens` tokens."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> None:
         if tokenizer.eos_token_id is None:
@@ -48,35 +49,37 @@ class ExampleEncoder:
         appended = f"without {num_appended(self.tokenizer)}:" if num_appended(self.tokenizer) else ""
         return hashlib.sha256(f"{appended}{self.max_tokens}:{self.eos}:{rules}".encode()).hexdigest()
 
-    def count_tokens(self, examples: Sequence[tuple[Sample, str]]) -> list[int]:
-        """Tokens of each (sample, judgement), EOS included, before any shortening."""
+    def count_tokens(self, examples: Sequence[Variant]) -> list[int]:
+        """Tokens of each prompt and judgement, EOS included, before any shortening."""
         if not examples:
             return []
-        texts = [render_prompt(sample) + judgement for sample, judgement in examples]
+        texts = [render_prompt(each.sample, each.task, each.aspect) + each.text for each in examples]
         own = 1 - num_appended(self.tokenizer)
         return [len(ids) + own for ids in self.tokenizer(texts, split_special_tokens=True).input_ids]
 
-    def fits_without_answers(self, sample: Sample, judgement: str) -> bool:
+    def fits_without_answers(self, variant: Variant) -> bool:
         """Whether shortening the answers can make room, in any order of the answers."""
-        bare = replace(sample, answers=("",) * len(sample.answers))
+        bare = replace(variant.sample, answers=("",) * len(variant.sample.answers))
         # exchanging "Assistant 1" and "Assistant 2" in the reasons may change the count by a token
-        return self.count_tokens([(bare, judgement)])[0] + 8 <= self.max_tokens
+        return self.count_tokens([variant._replace(sample=bare)])[0] + 8 <= self.max_tokens
 
-    def encode(self, sample: Sample, judgement: str) -> EncodedExample:
+    def encode(self, variant: Variant) -> EncodedExample:
         """Prompt and judgement as the judge will read and write them; answers are shortened as in judging.
 
         Raises PromptTooLong where the judgement, question, reference and instruction alone do not fit.
         """
-        prompt = render_prompt(sample)
+        sample, _, aspect = variant
+        prompt = render_prompt(sample, variant.task, aspect)
         prompt_ids = encode(prompt, self.tokenizer)
-        target_ids, num_score_line = self._continue(prompt, prompt_ids, judgement)
+        target_ids, num_score_line = self._continue(prompt, prompt_ids, variant)
         room = self.max_tokens - len(target_ids) - 1
         if len(prompt_ids) > room:
-            prompt_ids = encode_prompt(sample, "pair", self.tokenizer, room).input_ids
+            prompt_ids = encode_prompt(sample, variant.task, self.tokenizer, room, aspect).input_ids
         return EncodedExample([*prompt_ids, *target_ids, self.eos], len(prompt_ids), num_score_line)
 
-    def _continue(self, prompt: str, prompt_ids: list[int], judgement: str) -> tuple[list[int], int]:
+    def _continue(self, prompt: str, prompt_ids: list[int], variant: Variant) -> tuple[list[int], int]:
         """The judgement's tokens as they follow the prompt's, and how many of them make the score line."""
+        judgement = variant.text
         encoded = self.tokenizer(prompt + judgement, split_special_tokens=True, return_offsets_mapping=True)
         num = len(encoded.input_ids) - num_appended(self.tokenizer)
         ids, ends, skipped = encoded.input_ids[:num], [end for _, end in encoded.offset_mapping[:num]], len(prompt)
@@ -88,13 +91,14 @@ class ExampleEncoder:
                 judgement, split_special_tokens=True, return_offsets_mapping=True, add_special_tokens=False
             )
             ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], 0
-        first_line = _score_line_end(judgement)
+        first_line = _score_line_end(variant)
         return ids, sum(end <= skipped + first_line for end in ends) if first_line else 0
 
 
-def _score_line_end(judgement: str) -> int:
+def _score_line_end(variant: Variant) -> int:
     """How many characters hold the scores, newline included, where a judgement begins with them; else 0."""
-    line = find_score_line(judgement, 2)
+    judgement, scale = variant.text, variant.aspect.scale if variant.aspect else READABLE
+    line = find_score_line(judgement, len(variant.sample.answers), scale)
     if line is None or judgement[: line.begin].strip():
         return 0
     newline = judgement.find("\n", line.end)

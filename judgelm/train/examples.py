@@ -63,7 +63,7 @@ class JudgeDataset(Dataset[EncodedExample]):
     def __getitem__(self, index: int) -> EncodedExample:
         epoch, row = divmod(index, len(self))
         if self.variants is None:
-            return self.encoder.encode(*self.augmentation.apply(self.rows[row], epoch, row))
+            return self.encoder.encode(self.augmentation.apply(self.rows[row], epoch, row))
         swapped, with_reference = self.augmentation.draw(epoch, row)
         stored = self.variants[row]
         variant = swapped + 2 * with_reference
@@ -122,6 +122,6 @@ def pretokenize(rows: TrainingRows, encoder: ExampleEncoder, num_proc: int | Non
 def _encode_variants(rows: TrainingRows, encoder: ExampleEncoder, numbers: Sequence[int]) -> Iterator[Record]:
     for sample in map(rows.__getitem__, numbers):
         variants = [
-            encoder.encode(*sample.shown(swapped, shown)) for shown in sample.references for swapped in (False, True)
+            encoder.encode(sample.shown(swapped, shown)) for shown in sample.references for swapped in (False, True)
         ]
         yield {name: [getattr(variant, name) for variant in variants] for name in EncodedExample._fields}

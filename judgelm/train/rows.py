@@ -20,7 +20,7 @@ from judgelm.sample import question_key
 from judgelm.train.encoder import ExampleEncoder
 from judgelm.train.sample import TrainingSample
 
-_LAYOUT = "2"
+_LAYOUT = "3"
 """raise it when what is found about a row changes, so that older caches are left aside"""
 _SCANNED_TOGETHER = 256
 
@@ -56,10 +56,12 @@ class RowCounts:
     states: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     scores: Counter[str] = field(default_factory=Counter)
-    """of both answers"""
+    """of all answers"""
     questions: Counter[str] = field(default_factory=Counter)
     pairs: Counter[str] = field(default_factory=Counter)
-    """how often each question with these two answers, in whatever order, stands in the file"""
+    """how often each question with these answers, in whatever order, and this aspect stands in the file"""
+    graded: int = 0
+    """rows with a single answer"""
     with_reference: int = 0
     repaired: int = 0
     longest: int = 0
@@ -73,13 +75,16 @@ class RowCounts:
             return
         sample, judgement = row.sample, row.judgement
         self.questions[_short(question_key(sample.question))] += 1
-        self.pairs[_short(sample.question, *sorted(sample.answers))] += 1
+        named = [row.aspect.name] if row.aspect else []
+        self.pairs[_short(sample.question, *sorted(sample.answers), *named)] += 1
         self.longest = max(self.longest, num_tokens)
         self.total_tokens += num_tokens
         self.with_reference += row.judgement_with_reference is not None
         self.repaired += judgement.state.value == "repaired"
-        if judgement.scores is not None and judgement.outcome is not None:
+        if judgement.scores is not None:
             self.scores.update(f"{score:g}" for score in judgement.scores)
+            self.graded += len(judgement.scores) == 1
+        if judgement.outcome is not None:
             self.outcomes[judgement.outcome.value] += 1
 
     @property
@@ -110,10 +115,11 @@ class RowCounts:
             f" with a reference {self.with_reference}, repaired score lines {self.repaired}",
             f"teacher: first wins {shares[Outcome.WIN]}, ties {shares[Outcome.TIE]},"
             f" second wins {shares[Outcome.LOSE]}",
+            *([f"single answers {self.graded}"] if self.graded else []),
             "scores: " + " ".join(f"{score}:{self.scores[score]}" for score in sorted(self.scores, key=float)),
         ]
         if self.total_tokens:
-            mean = self.total_tokens / judged
+            mean = self.total_tokens / max(1, self.outcomes.total() + self.graded)
             lines.append(f"tokens: mean {mean:.0f}, longest {self.longest}; shortened {self.states['shortened']}")
         return lines
 
@@ -170,7 +176,7 @@ def _measure(rows: Sequence[ScannedRow], encoder: ExampleEncoder | None) -> Iter
     for row, shown in zip(rows, variants, strict=True):
         state, num_tokens = row.state, max((next(lengths) for _ in shown), default=0)
         if num_tokens > encoder.max_tokens:
-            fits = all(encoder.fits_without_answers(*variant) for variant in shown)
+            fits = all(encoder.fits_without_answers(variant) for variant in shown)
             state = RowState.SHORTENED if fits else RowState.TOO_LONG
         yield ScannedRow(state, row.sample, num_tokens)
 

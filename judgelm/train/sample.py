@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from judgelm.criteria import READABLE, Aspect, Criteria
 from judgelm.jsonl import Line, Record, read_reference, require
 from judgelm.judgement import Judgement
 from judgelm.sample import Sample
@@ -15,34 +16,59 @@ class Variant(NamedTuple):
 
     sample: Sample
     text: str
+    aspect: Aspect | None = None
+    """by which it is judged"""
+
+    @property
+    def task(self) -> str:
+        """Of its prompt."""
+        return "grade" if len(self.sample.answers) == 1 else "pair"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
-    """A sample with the teacher's judgement of it, and where there is one the judgement given with the reference."""
+    """A sample with the teacher's judgement of it, and where there is one the judgement given with the reference.
+
+    Two answers are compared, one is graded; by the `aspect`, if there is one.
+    """
 
     sample: Sample
     judgement: Judgement
     reference: str | None = None
     judgement_with_reference: Judgement | None = None
+    aspect: Aspect | None = None
 
     @classmethod
     def from_line(cls, line: Line) -> TrainingSample:
-        """A training row in the published format; the reference fields may be missing."""
+        """A training row in the published format; `answer2_body` and the reference fields may be missing, `criteria`
+        may hold one aspect.
+        """
+        aspect = _read_aspect(line)
+        scale = READABLE if aspect is None else aspect.scale
+        graded = "answer2_body" not in line.record and ("answer_body" in line.record or aspect is not None)
+        sample = Sample.from_graded_line(line) if graded else Sample.from_line(line)
+        num_answers = len(sample.answers)
         reference, with_reference = None, None
         if line.record.get("reference") is not None and "text_w_reference" in line.record:
             reference = read_reference(line)
-            with_reference = Judgement.parse(require(line, "text_w_reference", str))
-        return cls(Sample.from_line(line), Judgement.parse(require(line, "text", str)), reference, with_reference)
+            with_reference = Judgement.parse(require(line, "text_w_reference", str), num_answers, scale)
+        judgement = Judgement.parse(require(line, "text", str), num_answers, scale)
+        return cls(sample, judgement, reference, with_reference, aspect)
 
     def swapped(self) -> TrainingSample:
-        """Answers, score lines and the assistants named in the reasons exchanged together.
+        """Answers, score lines and the assistants named in the reasons exchanged together; a single answer stays.
 
         Raises ValueError where a teacher judgement has no scores.
         """
+        if len(self.sample.answers) == 1:
+            return self
         other = self.judgement_with_reference
-        return TrainingSample(
-            self.sample.swapped(), self.judgement.swapped(), self.reference, other.swapped() if other else None
+        with_reference = other.swapped() if other else None
+        return replace(
+            self,
+            sample=self.sample.swapped(),
+            judgement=self.judgement.swapped(),
+            judgement_with_reference=with_reference,
         )
 
     @property
@@ -54,8 +80,8 @@ class TrainingSample:
         """One of a row's four variants; without reference fields there are two."""
         row = self.swapped() if swapped else self
         if with_reference and row.reference is not None and row.judgement_with_reference is not None:
-            return Variant(row.sample.with_reference(row.reference), row.judgement_with_reference.text)
-        return Variant(row.sample.without_reference(), row.judgement.text)
+            return Variant(row.sample.with_reference(row.reference), row.judgement_with_reference.text, row.aspect)
+        return Variant(row.sample.without_reference(), row.judgement.text, row.aspect)
 
     def to_record(self) -> Record:
         record = self.sample.to_record() | {"text": self.judgement.text}
@@ -68,3 +94,16 @@ class TrainingSample:
             if self.judgement_with_reference.scores is not None:
                 record["score_w_reference"] = list(self.judgement_with_reference.scores)
         return record
+
+
+def _read_aspect(line: Line) -> Aspect | None:
+    """The one that a row's `criteria` hold; raises ValueError for anything else that stands there."""
+    if line.record.get("criteria") is None:
+        return None
+    try:
+        criteria = Criteria.from_record(line.record["criteria"])
+    except ValueError as error:
+        raise ValueError(f"criteria: {error}") from None
+    if len(criteria.aspects) != 1:
+        raise ValueError(f"criteria: a training row has one aspect, found {len(criteria.aspects)} (a row for each)")
+    return criteria.aspects[0]
