@@ -43,6 +43,17 @@ DEEPSEEK = {
     "n_group": 1,
     "topk_group": 1,
 }
+QWEN_NEXT = {
+    "head_dim": 16,
+    "layer_types": ["linear_attention", "full_attention"],
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+}
 KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
     # keys of width 24, values of width 12
     "deepseek_v3": (True, DEEPSEEK),
@@ -52,6 +63,14 @@ KINDS: dict[str, tuple[bool, dict[str, Any]]] = {
     "diffllama": (False, {}),
     # two of three layers remember in another way
     "recurrent_gemma": (False, {"num_hidden_layers": 3, "attention_window_size": 200, "lru_width": 64}),
+    # layers with a window between others, scores that are capped
+    "gemma2": (False, {"head_dim": 16, "sliding_window": 200}),
+    "gemma3_text": (False, {"head_dim": 16, "sliding_window": 200, "num_hidden_layers": 6}),
+    "mistral": (False, {"head_dim": 16, "sliding_window": 200}),
+    "qwen3": (True, {"head_dim": 16}),
+    "phi3": (True, {}),
+    # a linear layer keeps a state, and its last tokens
+    "qwen3_next": (False, QWEN_NEXT),
 }
 
 
@@ -80,8 +99,6 @@ def test_a_base_gives_what_transformers_gives_each_prompt_alone(kind: str) -> No
         output = theirs.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=6)
         written = [token for token in output[0, ids.shape[1] :].tolist() if token != 1]
         assert found[request.key] == decode_after(request.input_ids[-4:], written, tokenizer)
-    if not packs:
-        return
     lines = [line_text(scores) for scores in score_lines()]
     line = line_tokens(lines, "", tokenizer)[47]
     for scores in engine.score(asked, lines):

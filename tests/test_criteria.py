@@ -406,3 +406,14 @@ def test_a_training_row_of_one_aspect_or_one_answer_is_learnt_as_it_is_asked(mod
     two = criteria | {"aspects": [*criteria["aspects"], {"name": "Truth", "text": "True."}]}  # type: ignore[misc]
     with pytest.raises(ValueError, match=r"criteria: a training row has one aspect, found 2"):
         TrainingSample.from_line(Line({**row, "criteria": two}, Path("r"), 1))
+
+
+def test_the_snippet_of_the_docs_runs(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tasks.md").read_text("utf-8"), re.DOTALL)
+    assert 'Judge.load("tiny")' in code
+    monkeypatch.chdir(ROOT)
+    names: dict[str, Any] = {"planted": Judge(load_engine(model_folder))}
+    exec(code.replace('Judge.load("tiny")', "planted"), names)
+    verdict = names["verdict"]
+    assert verdict.scores == pytest.approx(names["criteria"].mean([b.scores for b in verdict.aspects.values()]))
+    assert list(verdict.aspects) == [aspect.name for aspect in names["criteria"].aspects]

@@ -110,7 +110,7 @@ def test_mmvet_alternative_is_picked_by_id_and_parts_are_joined() -> None:
 
 def test_impossible_samples_are_refused() -> None:
     with pytest.raises(ValueError, match="1 to 10 answers"):
-        Sample(1, "Q", ["only one"])
+        Sample(1, "Q", [])
     with pytest.raises(ValueError, match="answer 2 must be str"):
         Sample(1, "Q", ["a", 2])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="surrogate"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -13,7 +14,8 @@ from conftest import make_samples, write_jsonl
 from judging import run_command
 from test_engine import load_engine
 
-from judgelm import Judge
+from judgelm import Judge, Sample
+from judgelm.criteria import Aspect, Criteria, Scale
 from judgelm.distribution import Distribution, likeliest, line_text, score_lines
 from judgelm.encoding import encode_prompt
 from judgelm.engine.hf.engine import HFEngine
@@ -132,7 +134,6 @@ def test_calibration_by_hand() -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--task", "multi"], "task multi cannot be judged so"),
         (["--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"], "a server does not give all probabilities"),
     ],
 )
@@ -142,6 +143,43 @@ def test_where_probabilities_cannot_be_had_one_line_says_so(
     argv = ["judge", "--question-file", str(pairs_file), "--output-dir", str(tmp_path / "o"), "--scoring", "expected"]
     assert run_command([*argv, *flags]) == 2
     assert said in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("num_answers", [3, 4])
+def test_expected_scores_of_many_answers_are_those_of_all_lines(num_answers: int, model_folder: Path) -> None:
+    """A scale of three scores has 27 or 81 lines, each of which is read by a forward pass of its own."""
+    engine = load_engine(model_folder)
+    criteria = Criteria("short", (Aspect("Any", "Anything.", scale=Scale(1, 3)),))
+    samples = [Sample(k, f"Question {k}?", [f"answer {k} {j}" for j in range(num_answers)]) for k in range(2)]
+    verdicts = Judge(engine).judge(samples, task="multi", criteria=criteria, scoring="expected")
+    lines = list(itertools.product(range(1, 4), repeat=num_answers))
+    for sample, verdict in zip(samples, verdicts, strict=True):
+        prompt = engine.fit(sample, "multi", 64, criteria.aspects[0]).input_ids
+        weights = []
+        for line in line_tokens([line_text(each) for each in lines], "", engine.tokenizer):
+            with torch.inference_mode():
+                logits = engine.model(torch.tensor([[*prompt, *line]])).logits[0, -len(line) - 1 : -1]
+            weights.append(logits.double().log_softmax(-1)[range(len(line)), list(line)].sum().exp().item())
+        columns = zip(*lines, strict=True)
+        expected = [sum(w * s for w, s in zip(weights, c, strict=True)) / sum(weights) for c in columns]
+        assert verdict.forward is not None
+        # beginnings of less than a thousandth are not followed
+        assert verdict.forward.expected_scores == pytest.approx(expected, abs=0.01)
+
+
+def test_many_answers_are_scored_by_the_command_and_the_mass_is_told(model_folder: Path, tmp_path: Path) -> None:
+    rows = [{"question_id": k, "question_body": "Q?", **{f"answer{j}_body": f"a{j}" for j in range(1, 3 + k)}}
+            for k in range(3)]  # fmt: skip
+    questions = write_jsonl(tmp_path / "q.jsonl", rows)
+    argv = ["judge", "--model", model_folder, "--question-file", questions, "--output-dir", tmp_path / "out",
+            "--task", "multi", "--scoring", "expected", "--dtype", "float32"]  # fmt: skip
+    assert run_command([str(word) for word in argv]) == 0
+    for row, line in zip(rows, (tmp_path / "out" / "forward.jsonl").read_text().splitlines(), strict=True):
+        record = json.loads(line)
+        assert len(record["pred_expected_scores"]) == len(record["pred_scores"]) == 2 + row["question_id"]  # type: ignore[operator]
+        assert 1 <= min(record["pred_expected_scores"]) <= max(record["pred_expected_scores"]) <= 10
+        assert 0 < record["pred_score_line_mass"] < 1
+        assert ("pred_probabilities" in record) == (row["question_id"] == 0)
 
 
 def test_a_distribution_says_what_follows_from_it() -> None:

@@ -10,10 +10,11 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from judgelm.criteria import Criteria
-from judgelm.distribution import Distribution, line_text, score_lines
+from judgelm.distribution import line_text
 from judgelm.encoding import PromptTooLong
 from judgelm.engine.interface import Engine, FinishReason, Generation, LoadOptions, Request, Sampling
 from judgelm.engine.loading import find_loader
+from judgelm.judge.expected import read_distributions
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import Done, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
@@ -178,9 +179,7 @@ class Judge:
                 yield generation, None
             return
         prefill = TASKS[settings.task].prefill
-        lines = score_lines(prefill, TASKS[settings.task].max_answers, settings.scale)
-        for scores in self.engine.score(requests, [line_text(line, prefill) for line in lines]):
-            distribution = Distribution.from_log_probs(lines, scores.log_probs) if scores.log_probs else None
+        for scores, distribution in read_distributions(self.engine, requests, settings.scale):
             text = line_text(distribution.likeliest_line, prefill).rstrip("\n") if distribution else ""
             reason: FinishReason = "stop" if distribution else "out_of_memory"
             likelihood = Likelihood.of(distribution) if distribution else None

@@ -19,6 +19,7 @@ from judgelm.files import write_text
 from judgelm.jsonl import Line, LineFile, Record, dump_line, holds_lines, id_key, id_order, reading
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome, ParseState
+from judgelm.sample import MAX_ANSWERS
 
 _BLOCK = 1 << 16
 """bytes read at once where a file is searched from its end"""
@@ -38,7 +39,7 @@ class AspectRecord(BaseModel):
     scores: Annotated[list[float], Field(min_length=1)] | None
     outcome: Annotated[Outcome, Field(strict=False)] | None
     parse: Annotated[ParseState, Field(strict=False)]
-    expected_scores: Annotated[list[float], Field(min_length=1, max_length=2)] | None = None
+    expected_scores: Annotated[list[float], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None
     probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None
     score_line_mass: float | None = None
 
@@ -75,12 +76,13 @@ class JudgementRecord(BaseModel):
     """how many tokens each answer lost at its end, in the order that was shown; null: none"""
     pred_suspicious_markers: _Count
     """lines of question, reference and answers that imitate the prompt's own markers"""
-    pred_expected_scores: Annotated[list[float], Field(min_length=1, max_length=2)] | None = None
+    pred_expected_scores: Annotated[list[float], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None
     """with scoring expected: the mean of each answer's score over all score lines"""
     pred_probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None
     """with scoring expected: of win, tie and lose, 1 in all"""
     pred_score_line_mass: float | None = None
-    """with scoring expected: the probability that the judge writes a score line at all"""
+    """with scoring expected: the probability that the judge writes a score line at all, of more than two answers one of
+    those that were read"""
     pred_scale: Annotated[list[_Count], Field(min_length=2, max_length=2)] | None = None
     """with criteria: the lowest and the highest score"""
     pred_aspects: list[AspectRecord] | None = None

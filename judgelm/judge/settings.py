@@ -53,8 +53,6 @@ class JudgeSettings:
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
             raise SettingError("scoring", f"{self.scoring!r}: expected one of {', '.join(SCORINGS)}")
-        if self.scoring == "expected" and self.task == "multi":
-            raise SettingError("scoring", "expected compares two answers: task multi cannot be judged so")
         if self.criteria is not None and not (task := find_task(self.task)).takes_criteria:
             raise SettingError("criteria", f"cannot be used with task {task.name}, whose question is fixed")
         if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:

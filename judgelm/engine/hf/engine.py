@@ -15,12 +15,12 @@ from judgelm.engine.hf.batch import RunningBatch
 from judgelm.engine.hf.line_tree import LineTree, score_prompts
 from judgelm.engine.hf.packed import PackedBatch, use_packed_attention
 from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
+from judgelm.engine.hf.padded_lines import score_prompt
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.score_line import line_tokens
-from judgelm.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -109,14 +109,11 @@ class HFEngine(ContextEngine):
         return [request for family in families for request in family]
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
-        """See `Engine.score`: one forward pass over a prompt and all that its lines can begin with.
+        """See `Engine.score`: one forward pass over a prompt and all that its lines can begin with; where attention
+        cannot be packed, one over the prompt and one for each further token of the lines.
 
         Where not even one prompt fits the memory, its `log_probs` are empty, with a warning.
         """
-        if not self.packs:
-            raise InputError(
-                "this model's attention cannot be packed, so the probabilities of score lines are not read"
-            )
         trees = {
             prefill: LineTree(line_tokens(lines, prefill, self.tokenizer))
             for prefill in {request.prefill for request in requests}
@@ -125,7 +122,7 @@ class HFEngine(ContextEngine):
         waiting = deque(self._in_order(requests))
         while waiting:
             tree, chunk, tokens = trees[waiting[0].prefill], [waiting.popleft()], 0
-            while waiting and trees[waiting[0].prefill] is tree:
+            while self.packs and waiting and trees[waiting[0].prefill] is tree:
                 # those that begin alike stand side by side, and that part is read once
                 shared = common_length(chunk[-1].input_ids, waiting[0].input_ids)
                 tokens += len(waiting[0].input_ids) - shared + len(tree.nodes)
@@ -133,18 +130,21 @@ class HFEngine(ContextEngine):
                     break
                 chunk.append(waiting.popleft())
             try:
-                yield from score_prompts(self.model, self.rope, chunk, tree)
+                if self.packs:
+                    yield from score_prompts(self.model, self.rope, chunk, tree)
+                else:
+                    yield score_prompt(self.model, self.rope, chunk[0], tree, most)
                 continue
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             # outside of the handler, so that the traceback's tensors are freed
             torch.cuda.empty_cache()
-            if len(chunk) == 1:
+            if len(chunk) == 1 and (self.packs or most <= len(chunk[0].input_ids)):
                 warnings.warn(f"out of memory with question_id {chunk[0].seed_key} alone", stacklevel=2)
                 yield LineScores(chunk[0].key, (), len(chunk[0].input_ids))
                 continue
-            most = max(1, sum(len(request.input_ids) for request in chunk) // 2)
+            most = max(1, (sum(len(request.input_ids) for request in chunk) if self.packs else most) // 2)
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
             waiting.extendleft(reversed(chunk))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from judgelm.engine.hf.batch import RunningBatch
+from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.row import Row
 from judgelm.errors import InputError, one_line
 
@@ -32,7 +34,6 @@ class PaddedBatch(RunningBatch):
     def __init__(self, *args: Any, mixed: bool) -> None:
         super().__init__(*args)
         self.mixed = mixed
-        self._takes = set(inspect.signature(self.model.forward).parameters)
         self._cache = DynamicCache()
         self._mask: Int[Tensor, "B T"] = torch.empty(0, 0, dtype=torch.long)
         """1 where the cache has a row's own keys"""
@@ -53,7 +54,7 @@ class PaddedBatch(RunningBatch):
         for row, prompt, places in zip(rows, prompts, positions.tolist(), strict=True):
             row.num_read = len(prompt)
             kinds.append(self.rope.kinds(len(row.request.input_ids), len(prompt), places))
-        logits = self._forward(input_ids, mask, positions, cache, kinds)
+        logits = forward_padded(self.model, self.rope, input_ids, mask, positions, cache, kinds)
         if self.rows:
             cache, mask = _put_together(self._cache, self._mask, cache, mask)
         self._cache, self._mask = cache, mask
@@ -67,28 +68,7 @@ class PaddedBatch(RunningBatch):
             kinds.append(self.rope.kinds(row.num_read, row.num_read + 1, [row.num_read]))
             row.num_read += 1
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(self.rows), 1)], dim=1)
-        return self._forward(input_ids, self._mask, positions, self._cache, kinds)
-
-    def _forward(
-        self,
-        input_ids: Int[Tensor, "B T"],
-        mask: Int[Tensor, "B L"],
-        positions: Int[Tensor, "B T"],
-        cache: DynamicCache,
-        kinds: Sequence[Sequence[int]],
-    ) -> Float32[Tensor, "B V"]:
-        """The logits of the last position."""
-        extra = {"position_ids": positions, "logits_to_keep": 1}
-        with self.rope.using(kinds):
-            output = self.model(
-                input_ids=input_ids,
-                attention_mask=mask,
-                past_key_values=cache,
-                use_cache=True,
-                **{name: value for name, value in extra.items() if name in self._takes},
-            )
-        logits: Tensor = output.logits[:, -1].float()
-        return logits
+        return forward_padded(self.model, self.rope, input_ids, self._mask, positions, self._cache, kinds)
 
     def _drop(self, kept: Sequence[int]) -> list[int]:
         if kept:
@@ -99,6 +79,35 @@ class PaddedBatch(RunningBatch):
         else:
             self._cache, self._mask = DynamicCache(), self._mask[:0, :0]
         return list(kept)
+
+
+def forward_padded(
+    model: PreTrainedModel,
+    rope: LengthRope,
+    input_ids: Int[Tensor, "B T"],
+    mask: Int[Tensor, "B L"],
+    positions: Int[Tensor, "B T"],
+    cache: DynamicCache,
+    kinds: Sequence[Sequence[int]],
+) -> Float32[Tensor, "B V"]:
+    """The logits of the last position."""
+    takes = _parameters(type(model))
+    extra = {"position_ids": positions, "logits_to_keep": 1}
+    with rope.using(kinds):
+        output = model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            **{name: value for name, value in extra.items() if name in takes},
+        )
+    logits: Tensor = output.logits[:, -1].float()
+    return logits
+
+
+@functools.cache
+def _parameters(kind: type[PreTrainedModel]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 @torch.inference_mode()

@@ -1,0 +1,59 @@
+"""How likely a judge finds score lines: all that two answers can have, and of more answers the likeliest."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from judgelm.criteria import Scale
+from judgelm.distribution import Distribution, line_text, score_lines
+from judgelm.engine.interface import Engine, LineScores, Request
+
+_MOST = 500
+"""lines read at once"""
+_ENOUGH = 0.999
+"""share of what was found so far that is followed"""
+
+
+def read_distributions(
+    engine: Engine, requests: Sequence[Request], scale: Scale
+) -> Iterator[tuple[LineScores, Distribution | None]]:
+    """How likely a judge finds the score lines after each prompt; None where not even one prompt fits the memory.
+
+    Of up to two answers all lines are read in one pass. Of more the beginnings with two scores are read first, then,
+    from the likeliest of them on, a score a pass; `Distribution.mass` is what the lines reached have together.
+    """
+    kinds: dict[tuple[str, int], list[Request]] = defaultdict(list)
+    for request in requests:
+        if request.num_answers > 2:
+            yield _follow(engine, request, scale)
+        else:
+            kinds[request.prefill, request.num_answers].append(request)
+    for (prefill, num_answers), alike in kinds.items():
+        lines = score_lines(prefill, num_answers, scale)
+        for scores in engine.score(alike, [line_text(line, prefill) for line in lines]):
+            yield scores, Distribution.from_log_probs(lines, scores.log_probs) if scores.log_probs else None
+
+
+def _follow(engine: Engine, request: Request, scale: Scale) -> tuple[LineScores, Distribution | None]:
+    begun = score_lines("", 2, scale)
+    while True:
+        whole = len(begun[0]) == request.num_answers
+        texts = [line_text(line) if whole else line_text(line).rstrip("\n") for line in begun]
+        (scores,) = engine.score([request], texts)
+        found = Distribution.from_log_probs(begun, scores.log_probs) if scores.log_probs else None
+        if whole or found is None:
+            return scores, found
+        begun = [(*line, score) for line in _likeliest(found, _MOST // len(scale.scores)) for score in scale.scores]
+
+
+def _likeliest(found: Distribution, most: int) -> list[tuple[int, ...]]:
+    """The fewest lines that together have enough of the probability, at most so many."""
+    ranked = sorted(zip(found.probabilities, found.lines, strict=True), reverse=True)
+    kept, share = [], 0.0
+    for probability, line in ranked[: max(1, most)]:
+        kept.append(line)
+        share += probability
+        if share >= _ENOUGH:
+            break
+    return kept
