@@ -7,7 +7,7 @@ from typing import Any
 
 from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
 from judgelm.forms import KNOWN_FORMS, Columns
-from judgelm.judge.settings import SCORINGS
+from judgelm.judge.settings import ORDERS, SCORINGS
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
@@ -106,8 +106,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> N
     if orders:
         parser.add_argument(
             "--orders",
-            choices=("forward", "reversed", "both"),
-            help="as given, answers 1 and 2 exchanged, or one after the other (default: both for task pair, else"
+            choices=tuple(ORDERS),
+            help="as given, answers 1 and 2 exchanged, or one after the other; all: task multi, as many rotations as a"
+            " sample has answers, each of which so stands once in each place (default: both for task pair, else"
             " forward)",
         )
     parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")

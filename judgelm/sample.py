@@ -13,6 +13,8 @@ from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text
 
 MAX_ANSWERS = 10
 _ANSWER_FIELD = re.compile(r"answer([12])_(.+)")
+_ANY_ANSWER_FIELD = re.compile(r"answer([1-9][0-9]?)_(.+)")
+_ROTATED = "rotated"
 
 
 def question_key(question: str) -> str:
@@ -123,12 +125,53 @@ class Sample:
         answers = (self.answers[1], self.answers[0], *self.answers[2:])
         return replace(self, answers=answers, record=swap_fields(self.record))
 
+    def rotated(self, steps: int) -> Sample:
+        """The same sample with the first `steps` answers behind the others, and with them all that is said of each."""
+        answers = (*self.answers[steps:], *self.answers[:steps])
+        return replace(self, answers=answers, record=rotate_fields(self.record, steps, len(answers)))
+
+    def shown(self, order: str) -> Sample:
+        """As a judge sees it in an order: forward, reversed, or rotated1, rotated2 .., rotated by so many answers."""
+        if order == "reversed":
+            return self.swapped()
+        return self.rotated(rotation(order)) if rotation(order) else self
+
     def to_record(self) -> Record:
         """The JSONL record: the fields it was read from, or the published names for a sample made in Python."""
         if self.record:
             return dict(self.record)
         bodies = {f"answer{k}_body": answer for k, answer in enumerate(self.answers, start=1)}
         return {"question_id": self.question_id, "question_body": self.question, **bodies}
+
+
+def rotation(order: str) -> int:
+    """By how many answers a sample is rotated in an order; 0 for forward and reversed."""
+    return int(order.removeprefix(_ROTATED)) if order.startswith(_ROTATED) else 0
+
+
+def unshow_fields(record: Mapping[str, Any], order: str, num_answers: int) -> Record:
+    """The fields of a record as they were before its sample was shown in an order."""
+    if order == "reversed":
+        return swap_fields(record)
+    steps = rotation(order)
+    return rotate_fields(record, num_answers - steps, num_answers) if steps else dict(record)
+
+
+def rotate_fields(record: Mapping[str, Any], steps: int, num_answers: int) -> Record:
+    """Give `answer{k}_*` of the first answers the places that they have once the first `steps` stand behind the others,
+    and their scores with them, but for those of a teacher's judgement, as in `swap_fields`.
+    """
+    rotated: Record = {}
+    for name, value in record.items():
+        match = _ANY_ANSWER_FIELD.fullmatch(name)
+        if match and int(match[1]) <= num_answers:
+            place = (int(match[1]) - 1 - steps) % num_answers + 1
+            rotated[f"answer{place}_{match[2]}"] = value
+        elif name == "score" and "text" not in record and isinstance(value, list) and len(value) >= num_answers:
+            rotated[name] = [*value[steps:num_answers], *value[:steps], *value[num_answers:]]
+        else:
+            rotated[name] = value
+    return rotated
 
 
 def swap_fields(record: Mapping[str, Any]) -> Record:

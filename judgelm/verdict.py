@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from judgelm.distribution import likeliest
 from judgelm.judgement import Judgement, Outcome, ParseState
@@ -33,9 +33,19 @@ class Reading:
         expected_scores: tuple[float, ...] | None = None,
         exchanged: bool = False,
         aspects: tuple[AspectReading, ...] = (),
+        rotation: int = 0,
     ) -> Reading:
-        """What a judge wrote, and what follows from its probabilities, of answers that it saw `exchanged` or not."""
+        """What a judge wrote, and what follows from its probabilities, of answers that it saw `exchanged`, rotated, or
+        neither.
+        """
         scores = judgement.scores
+        if rotation:
+            scores, expected_scores = (
+                each and (each[-rotation:] + each[:-rotation]) for each in (scores, expected_scores)
+            )
+        if rotation and probabilities is not None:
+            # of two answers, which a rotation exchanges
+            probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
         if exchanged:
             scores = None if scores is None else (scores[1], scores[0], *scores[2:])
             if probabilities is not None:
@@ -81,10 +91,12 @@ class BothOrders:
 
     forward: Reading | None
     reversed: Reading | None
+    rotations: tuple[Reading, ...] = field(default=(), kw_only=True)
+    """with orders `all`: of the answers rotated by one, by two .."""
 
     @property
     def readings(self) -> tuple[Reading, ...]:
-        return tuple(reading for reading in (self.forward, self.reversed) if reading is not None)
+        return tuple(each for each in (self.forward, self.reversed, *self.rotations) if each is not None)
 
     @property
     def probabilities(self) -> Mapping[Outcome, float] | None:
@@ -113,11 +125,11 @@ class BothOrders:
 
     @property
     def consistent(self) -> bool | None:
-        """Whether both orders find the same answers best; None with one order or without scores."""
-        forward, back = self.forward, self.reversed
-        if forward is None or back is None or forward.scores is None or back.scores is None:
+        """Whether all orders find the same answers best; None with one order or without scores."""
+        readings = self.readings
+        if len(readings) < 2 or any(reading.scores is None for reading in readings):
             return None
-        return forward.best == back.best
+        return len({reading.best for reading in readings}) == 1
 
     @property
     def outcome(self) -> Outcome | None:

@@ -64,7 +64,7 @@ def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
         monkeypatch.setattr(owner, name, call)
 
     # which renders samples of its own, a fixed number a run
-    monkeypatch.setattr(run, "prompt_fingerprint", lambda: "")
+    monkeypatch.setattr(run, "prompt_fingerprint", lambda *_: "")
     counted(json.JSONDecoder, "raw_decode", "parses")
     counted(Sample, "__init__", "samples")
     counted(encoding, "render_prompt", "renders")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from judgelm.files import hash_file
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
-from judgelm.judge.settings import JudgeSettings, Order, check_orders
-from judgelm.sample import Sample
+from judgelm.judge.settings import ORDERS, JudgeSettings, Order, check_orders
+from judgelm.sample import Sample, rotation
 from judgelm.samples import PathLike, Samples
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def judge_folder(
 
     Args:
         samples: of `read_samples`, or made by the caller; task `settings.task`.
-        folder: gets forward.jsonl, reversed.jsonl and run.json; a run that was ended goes on there.
+        folder: gets a file for each order, such as forward.jsonl, and run.json; a run that was ended goes on there.
         settings: how samples are judged (default: task pair, as published).
-        orders: forward, reversed or both (default: both for task pair, else forward).
+        orders: forward, reversed, both, or all for task multi (default: both for task pair, else forward).
         model_id: name of the judge in the records (default: the model's).
         keep_judged: go on though samples were removed, changed or added.
 
@@ -46,6 +46,9 @@ def judge_folder(
 
     settings = settings or JudgeSettings()
     asked = check_orders(orders or ("both" if settings.task == "pair" else "forward"), settings.task)
+    if len(asked) > len(ORDERS["both"]):
+        most = max((len(sample.answers) for sample in samples), default=0)
+        asked = tuple(order for order in asked if rotation(order) < most)
     files = RunFiles.in_folder(Path(folder).expanduser(), asked)
     return _judge(samples, files, judge, settings, {}, model_id, keep_judged)
 

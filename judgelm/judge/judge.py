@@ -16,12 +16,12 @@ from judgelm.engine.interface import Engine, FinishReason, Generation, LoadOptio
 from judgelm.engine.loading import find_loader
 from judgelm.judge.expected import read_distributions
 from judgelm.judge.judged import Judged, Likelihood
-from judgelm.judge.settings import Done, JudgeSettings, Order, check_orders
+from judgelm.judge.settings import ROTATIONS, Done, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
 from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
-from judgelm.sample import Sample
+from judgelm.sample import Sample, rotation
 from judgelm.verdict import Verdict
 
 _WINDOW = 2048
@@ -81,7 +81,8 @@ class Judge:
         scoring: str = "sample",
         criteria: Criteria | None = None,
     ) -> list[Verdict]:
-        """One verdict a sample, in the samples' order. `orders` is forward, reversed or both; `scoring` sample, greedy
+        """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or
+        all (task multi); `scoring` sample, greedy
         or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
@@ -98,7 +99,15 @@ class Judge:
             task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring, criteria
         )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
-        return [Verdict(read.get(("forward", each.key)), read.get(("reversed", each.key)), each) for each in samples]
+        return [
+            Verdict(
+                read.get(("forward", each.key)),
+                read.get(("reversed", each.key)),
+                each,
+                rotations=tuple(read[one, each.key] for one in ROTATIONS[1:] if (one, each.key) in read),
+            )
+            for each in samples
+        ]
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -119,9 +128,10 @@ class Judge:
         batches as in an undisturbed run, and get the same bits.
         """
         shown: dict[_Key, Sample] = {
-            (order, sample.key): sample.swapped() if order == "reversed" else sample
+            (order, sample.key): sample.shown(order)
             for sample in block
             for order in orders
+            if rotation(order) < len(sample.answers)
         }
         known = {key for key in shown if key in done}
         if len(known) == len(shown):

@@ -24,7 +24,7 @@ from judgelm.judge.log import (
     writing,
 )
 from judgelm.judge.settings import JudgeSettings, Order
-from judgelm.sample import Sample, swap_fields
+from judgelm.sample import Sample, unshow_fields
 from judgelm.samples import Samples, make_sample
 
 KEEP_FLAG = "--keep-judged"
@@ -36,6 +36,7 @@ class _Shown:
 
     row: int
     digest: bytes
+    num_answers: int
     has_reference: bool
     """whether its judgements name the reference"""
 
@@ -55,7 +56,9 @@ class Questions:
         """None for a row that is wrong, which does not matter as long as it is not asked for."""
         if sample is None:
             return None
-        return _Shown(row, _digest(sample), sample.reference is not None and self._how[0] != "mmvet")
+        return _Shown(
+            row, _digest(sample), len(sample.answers), sample.reference is not None and self._how[0] != "mmvet"
+        )
 
     def __contains__(self, key: str) -> bool:
         return key in self._shown
@@ -65,7 +68,7 @@ class Questions:
         shown = self._shown.get(id_key(line.record["question_id"]))
         if shown is None:
             return False
-        record = swap_fields(line.record) if order == "reversed" else line.record
+        record = unshow_fields(line.record, order, shown.num_answers)
         try:
             reference = record.get("reference") if shown.has_reference else None
             sample = make_sample(line._replace(record=record), *self._how, reference)
@@ -79,7 +82,7 @@ class Questions:
         assert shown is not None, "it matches"
         sample = self.samples[shown.row]
         reference = {"reference": sample.reference} if shown.has_reference else {}
-        carried = (sample.swapped() if order == "reversed" else sample).to_record()
+        carried = sample.shown(order).to_record()
         said = judgement_fields(record)
         stamp: Record = {name: said.pop(name) for name in ("pred_id", "pred_model_id", "tstamp") if name in said}
         return {**carried, **said, **reference, **stamp}

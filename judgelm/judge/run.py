@@ -8,7 +8,7 @@ import reprlib
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -26,9 +26,9 @@ from judgelm.judge.judge import JudgeLike
 from judgelm.judge.judged import Judged
 from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
 from judgelm.judge.log import Log, OrderFile, partial_of, writing
-from judgelm.judge.settings import ORDERS, JudgeSettings, Order
+from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
-from judgelm.sample import Sample
+from judgelm.sample import Sample, rotation
 from judgelm.samples import sample_keys
 
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
@@ -51,7 +51,7 @@ class RunFiles:
 
     @classmethod
     def in_folder(cls, folder: Path, orders: Sequence[Order]) -> RunFiles:
-        paths: dict[Order, Path] = {order: folder / f"{order}.jsonl" for order in ORDERS["both"]}
+        paths: dict[Order, Path] = {order: folder / f"{order}.jsonl" for order in ("reversed", *ROTATIONS)}
         return cls({order: paths[order] for order in orders}, folder / "run.json", paths)
 
     @classmethod
@@ -158,7 +158,7 @@ def _judge_rest(
 ) -> None:
     keys = set(sample_keys(samples))
     done = {(order, key) for order, log in logs.items() for key in log.keys & keys}
-    total = len(samples) * len(logs)
+    total = _count_judgements(samples, logs)
     if done:
         print(f"judgelm: {len(done)} of {total} judgements are there already and are skipped", file=sys.stderr)
     if len(done) == total:
@@ -176,8 +176,15 @@ def _judge_rest(
                 progress.update()
 
 
+def _count_judgements(samples: Sequence[Sample], orders: Iterable[Order]) -> int:
+    """A sample is rotated by less than its answers."""
+    rotated = [steps for order in orders if (steps := rotation(order))]
+    unrotated = len(samples) * (len(list(orders)) - len(rotated))
+    return unrotated + (sum(steps < len(each.answers) for each in samples for steps in rotated) if rotated else 0)
+
+
 def stamped(judged: Judged, model_id: str) -> Record:
-    """A record of `forward.jsonl` or `reversed.jsonl`: with an id of its own, the judge's name and the time."""
+    """A record of an order's file: with an id of its own, the judge's name and the time."""
     stamp = {"pred_id": uuid.uuid4().hex, "pred_model_id": model_id, "tstamp": time.time()}
     return {**judged.to_record(), **stamp}
 

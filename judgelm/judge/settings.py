@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from judgelm.criteria import PUBLISHED, READABLE, Aspect, Criteria, Scale
 from judgelm.distribution import MOST_LINES
@@ -14,11 +14,17 @@ from judgelm.errors import InputError, SettingError
 from judgelm.prompt import STOP_SCORES_ONLY
 from judgelm.samples import find_task
 
-Order = Literal["forward", "reversed"]
+_Rotated = Literal[
+    "rotated1", "rotated2", "rotated3", "rotated4", "rotated5", "rotated6", "rotated7", "rotated8", "rotated9"
+]
+Order = Literal["forward", "reversed"] | _Rotated
+ROTATIONS: tuple[Order, ...] = ("forward", *get_args(_Rotated))
+"""with these every one of up to 10 answers stands once in every place"""
 ORDERS: dict[str, tuple[Order, ...]] = {
     "forward": ("forward",),
     "reversed": ("reversed",),
     "both": ("forward", "reversed"),
+    "all": ROTATIONS,
 }
 SCORINGS = {
     "sample": "write the judgement at the given temperature, as published",
@@ -102,4 +108,6 @@ def check_orders(orders: str, task: str) -> tuple[Order, ...]:
     if (spec.prefill or spec.max_answers == 1) and orders != "forward":
         why = "Assistant 1's place is that of the known answer" if spec.prefill else "a single answer has one place"
         raise InputError(f"task {task} is judged in forward order only: {why}")
+    if orders == "all" and task != "multi":
+        raise InputError(f"orders all are those of task multi: task {task} has {', '.join(list(ORDERS)[:3])}")
     return ORDERS[orders]
