@@ -15,6 +15,7 @@ from judging import FakeEngine, lasting, run_command
 from judgelm import Judge, Sample
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
+from judgelm.evaluation.places import ManySummary, read_many, summarize_many
 from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder
 from judgelm.sample import rotate_fields, unshow_fields
 from judgelm.samples import read_samples
@@ -142,3 +143,74 @@ def test_what_a_rotation_does_to_a_record_can_be_undone(count: int, data: st.Dat
     rotated = rotate_fields(record, steps, count)
     assert rotated["answer1_body"] == f"a{steps + 1}"
     assert unshow_fields(rotated, f"rotated{steps}", count) == record
+
+
+def judged(folder: Path, orders: str = "all") -> Path:
+    samples = read_samples(write_jsonl(folder / "q.jsonl", rows()), "multi")
+    judge_folder(samples, folder / orders, choice(ByQuality()), JudgeSettings("multi"), orders=orders)
+    return folder / orders
+
+
+def test_what_a_place_is_worth_is_measured(tmp_path: Path) -> None:
+    summary = summarize_many(read_many(judged(tmp_path)))
+    assert (summary.samples, summary.orders) == (3, {"forward": 3, "rotated1": 3, "rotated2": 2, "rotated3": 1})
+    assert summary.consistency is not None
+    assert (summary.consistency.value, summary.unparsed.value) == (pytest.approx(2 / 3), 0)
+    assert summary.places is not None
+    # the first place is worth a point; of 2, 3 and 4 places the mean of all is above by a half, a third, a quarter
+    means = [1 / 2, 1 / 3, 1 / 4]
+    assert [each.bias.value for each in summary.places] == pytest.approx(
+        [1 - sum(means) / 3, -sum(means) / 3, -sum(means[1:]) / 2, -means[2]]
+    )
+    first = summary.places[0].bias
+    assert first.low is not None
+    assert first.low > 0
+    scores = {each.name: each.score.value for each in summary.answers}
+    assert scores == pytest.approx(
+        {
+            "m-best": 9 + (1 / 3 + 1 / 4) / 2,
+            "m-good": 8 + (1 / 2 + 1 / 4) / 2,
+            "m-fair": 5 + (1 / 3 + 1 / 4) / 2,
+            "m-bad": 2 + sum(means) / 3,
+        }
+    )
+    assert list(scores) == ["m-best", "m-good", "m-fair", "m-bad"]
+
+
+def test_without_rotations_places_say_nothing(tmp_path: Path) -> None:
+    summary = summarize_many(read_many(judged(tmp_path, "forward")))
+    assert (summary.places, summary.consistency) == (None, None)
+    both = summarize_many(read_many(judged(tmp_path, "both")))
+    assert both.places is None
+    assert both.consistency is not None
+
+
+def test_the_command_evaluates_many_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = judged(tmp_path)
+    assert run_command(["evaluate", str(folder), "--output", str(tmp_path / "summary.json")]) == 0
+    said = capsys.readouterr().out
+    assert "m-best" in said
+    assert "place 1" in said
+    last = json.loads(said.splitlines()[-1])
+    assert (last["total"], last["consistency"]) == (3, pytest.approx(2 / 3))
+    written = ManySummary.read(tmp_path / "summary.json")
+    assert written == summarize_many(read_many(folder))
+    assert run_command(["evaluate", str(folder), "--against", str(folder)]) == 2
+    assert "task multi" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"pred_scores": [1, 2, 3, 4]}, "expected scores of as many answers in each order"),
+        ({"pred_scores": [1, 11]}, "field 'pred_scores' must hold numbers from 0 to 10, found 11"),
+        ({"pred_order": "forward"}, "expected a rotated1 judgement, found a forward one"),
+        ({"pred_task": "pair"}, "expected a judgement of task multi"),
+    ],
+)
+def test_a_damaged_judgement_of_many_answers_is_named(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = judged(tmp_path) / "rotated1.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    write_jsonl(path, [records[0] | change, *records[1:]])
+    with pytest.raises(InputError, match=said):
+        read_many(path.parent)

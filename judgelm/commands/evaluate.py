@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from judgelm.errors import InputError
-from judgelm.evaluation import Evaluation, evaluate, evaluate_files
+from judgelm.evaluation import Evaluation, evaluate, evaluate_files, judged_task, read_many, summarize_many
 from judgelm.flags import add_columns_argument
 from judgelm.jsonl import dump_json
 from judgelm.samples import PathLike
@@ -45,6 +45,9 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
     if args.folder is not None and args.reversed is not None:
         raise InputError("--reversed goes with --forward; of a folder both orders are read")
+    if args.folder is not None and judged_task(args.folder) == "multi":
+        _evaluate_many(args)
+        return
     if args.columns is not None and args.teacher is None:
         raise InputError("--columns are those of the file that --teacher names")
     if args.folder is None:
@@ -54,6 +57,22 @@ def run(args: argparse.Namespace) -> None:
     print_evaluation(evaluation, args.teacher, (str(args.folder or args.forward), str(args.against)))
     if args.output is not None:
         evaluation.document.write(args.output)
+
+
+def _evaluate_many(args: argparse.Namespace) -> None:
+    """Task multi: mean scores, places, consistency."""
+    from judgelm.report.terminal import many_tables
+
+    for flag in ("teacher", "against"):
+        if getattr(args, flag) is not None:
+            raise InputError(f"--{flag} compares two answers: {args.folder} is of task multi")
+    summary = summarize_many(read_many(args.folder))
+    print(f"{many_tables(summary)}\n")
+    if args.output is not None:
+        summary.write(args.output)
+    consistency = summary.consistency and summary.consistency.value
+    counts = {"total": summary.samples, "unparsed": summary.unparsed.value, "consistency": consistency}
+    sys.stdout.write(dump_json(counts) + "\n")
 
 
 def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tuple[str, str] = ("", "")) -> None:

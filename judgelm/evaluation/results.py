@@ -54,6 +54,13 @@ class JudgedSample(BothOrders):
         return question_key(self.question) or self.key
 
 
+def judged_task(folder: PathLike) -> str | None:
+    """The task of a folder that `judgelm judge` wrote, by its first judgement; None where there is none."""
+    path = Path(folder).expanduser() / "forward.jsonl"
+    line = next(iter(read_lines(path, finite=False)), None) if path.is_file() else None
+    return None if line is None else str(_task(line))
+
+
 def read_folder(
     folder: PathLike,
     teacher: PathLike | None = None,

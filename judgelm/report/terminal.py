@@ -19,6 +19,7 @@ from judgelm.verdict import BothOrders, Reading
 if TYPE_CHECKING:
     from judgelm.audit.checks import Check
     from judgelm.audit.findings import Finding
+    from judgelm.evaluation.places import ManySummary
 
 MAX_ROWS = 40
 _ESTIMATE = ("value", "95 % interval", "samples")
@@ -104,6 +105,29 @@ def summary_tables(summary: Summary) -> str:
     groups = {"score gap": summary.by_gap, "length of the answers": summary.by_length, "category": summary.by_category}
     parts += [_group_table(label, found) for label, found in groups.items() if found]
     return "\n\n".join(parts)
+
+
+def many_tables(summary: ManySummary) -> str:
+    """Mean scores, and what places are worth, of judgements of many answers."""
+    rates = [("judgements that could not be read", summary.unparsed)]
+    if summary.consistency is not None:
+        rates.append(("orders that find the same answers best", summary.consistency))
+    tables = [
+        f"{summary.samples} samples, {summary.questions} questions; "
+        + ", ".join(f"{order} {count}" for order, count in summary.orders.items()),
+        render_table(("rate", "", "95 % interval", "samples"), [(name, *_cells(rate)) for name, rate in rates]),
+        render_table(
+            ("answers of", "mean score", "95 % interval", "samples"),
+            [(one_line(each.name), *_cells(each.score, EXACT_NUMBER)) for each in summary.answers],
+        ),
+    ]
+    if summary.places:
+        header = ("shown in", "mean score", "above all places", "95 % interval", "samples")
+        rows = [
+            (f"place {e.place}", EXACT_NUMBER.number(e.score), *_cells(e.bias, EXACT_NUMBER)) for e in summary.places
+        ]
+        tables.append(render_table(header, rows))
+    return "\n\n".join(tables)
 
 
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> str:
