@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from judgelm.errors import InputError
-from judgelm.evaluation import Evaluation, evaluate, evaluate_files, judged_task, read_many, summarize_many
+from judgelm.evaluation import Evaluation, evaluate, evaluate_files, judged_task
 from judgelm.flags import add_columns_argument
 from judgelm.jsonl import dump_json
 from judgelm.samples import PathLike
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _evaluate_many(args: argparse.Namespace) -> None:
     """Task multi: mean scores, places, consistency."""
+    from judgelm.evaluation.places import read_many, summarize_many
     from judgelm.report.terminal import many_tables
 
     for flag in ("teacher", "against"):

@@ -85,7 +85,7 @@ class ManySummary(Document):
 
 
 def read_many(folder: PathLike) -> list[ManyAnswers]:
-    """What `judgelm judge --task multi` wrote into a folder, joined by question_id; raises InputError for other files."""
+    """What `judgelm judge --task multi` wrote, joined by question_id. Raises InputError for other files."""
     paths = {order: Path(folder).expanduser() / f"{order}.jsonl" for order in ORDERS}
     lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in paths.items() if path.exists()}
     keys = dict.fromkeys(key for by_id in lines.values() for key in by_id)
