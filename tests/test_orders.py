@@ -47,7 +47,7 @@ def rows() -> list[dict[str, Any]]:
     return [
         {
             "question_id": k,
-            "question_body": "Q?",
+            "question_body": f"Question {k}?",
             **{f"answer{j}_body": f"{word} {j}" for j, word in enumerate(words, start=1)},
             **{f"answer{j}_model_id": f"m-{word}" for j, word in enumerate(words, start=1)},
         }

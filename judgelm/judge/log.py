@@ -32,11 +32,14 @@ Check = Callable[[Line], None]
 class AspectRecord(BaseModel):
     """What was judged by one aspect."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     name: str
+    """of the aspect"""
     weight: float
+    """in the mean of all"""
     scores: Annotated[list[float], Field(min_length=1)] | None
+    """this and what follows: as the fields of the record whose names begin with `pred_`, by this aspect alone"""
     outcome: Annotated[Outcome, Field(strict=False)] | None
     parse: Annotated[ParseState, Field(strict=False)]
     expected_scores: Annotated[list[float], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None
@@ -65,7 +68,7 @@ class JudgementRecord(BaseModel):
     pred_task: str
     """pair, single, multi, mmvet or grade"""
     pred_order: str
-    """forward or reversed"""
+    """forward, reversed, or rotated1, rotated2 .. by so many answers"""
     pred_finish_reason: str
     """stop; length: no room for more tokens; out_of_memory; refused: by a server; prompt_too_long: never generated"""
     pred_prompt_tokens: _Count | None
@@ -86,8 +89,7 @@ class JudgementRecord(BaseModel):
     pred_scale: Annotated[list[_Count], Field(min_length=2, max_length=2)] | None = None
     """with criteria: the lowest and the highest score"""
     pred_aspects: list[AspectRecord] | None = None
-    """with criteria: by each aspect its `name`, `weight`, `scores`, `outcome`, `parse`, and with scoring expected
-    `expected_scores`, `probabilities` and `score_line_mass`, as the fields above"""
+    """with criteria: by each aspect"""
     pred_id: str | None = None
     """of this judgement, another each time"""
     pred_model_id: str | None = None
