@@ -117,6 +117,14 @@ class Sample:
         return {"question_id": self.question_id, "question_body": self.question, **bodies}
 
 
+def empty_answers(record: Mapping[str, Any]) -> list[int]:
+    """Numbers of the answers in a judge's record in which nothing stands, or nothing but white space."""
+    scores = record.get("pred_scores")
+    shown = (len(scores) if scores else MAX_ANSWERS) if record.get("pred_task") == "multi" else 2
+    texts = {k: record.get(f"answer{k}_body") for k in range(1, shown + 1)}
+    return [k for k, text in texts.items() if isinstance(text, str) and not text.strip()]
+
+
 def swap_fields(record: Mapping[str, Any]) -> Record:
     """Exchange `answer1_*` with `answer2_*` and their scores; all else stays in place.
 

@@ -13,7 +13,7 @@ from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, index_by_id, read_lines, require
 from judgelm.judgement import LABELS, MAX_SCORE, Judgement, Outcome, published_scores
 from judgelm.prompt import TASKS
-from judgelm.sample import question_key
+from judgelm.sample import empty_answers, question_key
 from judgelm.samples import PathLike
 from judgelm.verdict import BothOrders, Reading
 
@@ -45,6 +45,8 @@ class JudgedSample(BothOrders):
     """the truth's sign, 1, 0 or -1, as the paper's script reads it; None where it cannot"""
     votes: tuple[Outcome, ...] = ()
     """of single annotators, also where they have no majority and so no truth"""
+    empty: tuple[str, ...] = ()
+    """whose answers are empty: the model's name, else "answer 1" or "answer 2" as a name"""
     known_answer: bool = False
     """answer 1 is the right one, worth 10, and answer 2 is graded beside it, as in the tasks single and mmvet"""
 
@@ -132,6 +134,7 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
         truth=read_truth(source, needed),
         published_truth=_published_truth(source),
         votes=_read_votes(source),
+        empty=_empty(line, order, models),
         known_answer=_task(line) in _GRADING,
     )
 
@@ -149,6 +152,13 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
     if _task(line) == "mmvet":
         question, first, second, models = record.get("question", ""), record.get("answer", ""), first, [None, models[0]]
     return str(question), (str(first), str(second)), (models[0], models[1])
+
+
+def _empty(line: Line, order: str, models: tuple[str | None, str | None]) -> tuple[str, ...]:
+    """Names of the empty answers; MM-Vet's only answer stands in the second place."""
+    graded = _task(line) == "mmvet"
+    places = (place if order == "forward" else 3 - place for place in empty_answers(line.record))
+    return tuple(sorted(models[1 if graded else place - 1] or f"answer {place}" for place in places))
 
 
 def _task(line: Line) -> object:

@@ -19,6 +19,7 @@ from judgelm.files import write_text
 from judgelm.jsonl import Line, LineFile, Record, dump_line, holds_lines, id_key, id_order, reading
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome, ParseState
+from judgelm.sample import empty_answers
 
 _BLOCK = 1 << 16
 """bytes read at once where a file is searched from its end"""
@@ -275,7 +276,7 @@ _REASONS = {"length": "length_limit", **{name: name for name in (PROMPT_TOO_LONG
 def count_records(records: Iterable[Record], counts: dict[str, int] | None = None) -> dict[str, int]:
     """How the judgements of one order came out, added to `counts`, where these are given."""
     if counts is None:
-        names = ("total", *ParseState, "shortened", *_REASONS.values(), *Outcome, "suspicious_markers")
+        names = ("total", *ParseState, "shortened", *_REASONS.values(), *Outcome, "suspicious_markers", "empty_answers")
         counts = {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
     for record in records:
         counts["total"] += 1
@@ -286,6 +287,7 @@ def count_records(records: Iterable[Record], counts: dict[str, int] | None = Non
         if record["pred_outcome"] is not None:
             counts[record["pred_outcome"]] += 1
         counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
+        counts["empty_answers"] += len(empty_answers(record))
         counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
         counts["generated_tokens"] += record["pred_tokens"]
     return counts

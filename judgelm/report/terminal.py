@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from judgelm.audit.findings import Finding
 
 MAX_ROWS = 40
+_MOST_NAMED = 10
 _ESTIMATE = ("value", "95 % interval", "samples")
 _LABELS = {
     "agreement": "agreement with the teacher",
@@ -92,7 +93,8 @@ def summary_tables(summary: Summary) -> str:
         if name in rates
     ]
     parts = [
-        f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth",
+        f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth"
+        + _empty_line(summary.empty_answers),
         render_table(("metric", *_ESTIMATE), rows),
     ]
     if unparsed and unparsed.count:
@@ -104,6 +106,15 @@ def summary_tables(summary: Summary) -> str:
     groups = {"score gap": summary.by_gap, "length of the answers": summary.by_length, "category": summary.by_category}
     parts += [_group_table(label, found) for label, found in groups.items() if found]
     return "\n\n".join(parts)
+
+
+def _empty_line(empty: Mapping[str, int] | None) -> str:
+    """Whose answers are empty, those with most first; nothing where there are none."""
+    if not empty:
+        return ""
+    named = sorted(empty.items(), key=lambda each: -each[1])
+    shown = [f"{shorten(name, 40)} {count}" for name, count in named[:_MOST_NAMED]]
+    return f"\n{sum(empty.values())} empty answers: {', '.join(shown)}{' ..' if len(named) > _MOST_NAMED else ''}"
 
 
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> str:
@@ -215,7 +226,8 @@ def counts_line(order: str, counts: Mapping[str, int]) -> str:
     """What became of one order's judgements, bad data included."""
     odd = ("repaired", "shortened", "prompt_too_long", "out_of_memory", "refused", "length_limit", "suspicious_markers")
     parts = [f"{counts['total']} judged", f"{counts[ParseState.FAILED]} unparsed"]
-    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in odd if counts[name]]
+    # an older run.json does not say all of them
+    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in (*odd, "empty_answers") if counts.get(name)]
     return f"{order}: {', '.join(parts)}"
 
 
