@@ -10,10 +10,10 @@ from typing import Any
 
 from judgelm.errors import InputError, one_line
 from judgelm.forms import Columns, open_rows
-from judgelm.jsonl import Line, index_by_id, read_lines, require
+from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
 from judgelm.judgement import LABELS, MAX_SCORE, Judgement, Outcome, published_scores
 from judgelm.prompt import TASKS
-from judgelm.sample import empty_answers, question_key
+from judgelm.sample import empty_answers, question_key, shown_answer
 from judgelm.samples import PathLike
 from judgelm.verdict import BothOrders, Reading
 
@@ -146,12 +146,18 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
     record = line.record
     # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
     sides = (1, 2) if order == "forward" else (2, 1)
-    first, second = (record.get(f"answer{side}_body", "") for side in sides)
+    first, second = (_answer(record, side) for side in sides)
     models = [model_name(record.get(f"answer{side}_model_id")) for side in sides]
     question = record.get("question_body", "")
     if _task(line) == "mmvet":
         question, first, second, models = record.get("question", ""), record.get("answer", ""), first, [None, models[0]]
     return str(question), (str(first), str(second)), (models[0], models[1])
+
+
+def _answer(record: Record, side: int) -> Any:
+    """As the judge was shown it."""
+    shown = shown_answer(record, side)
+    return record.get(f"answer{side}_body", "") if shown is None else shown
 
 
 def _empty(line: Line, order: str, models: tuple[str | None, str | None]) -> tuple[str, ...]:

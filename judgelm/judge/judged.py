@@ -55,6 +55,8 @@ class Judged:
             "pred_shortened": list(self.shortened) if self.shortened else None,
             "pred_suspicious_markers": count_markers(self.sample),
         }
+        if thoughts := self.sample.thoughts:
+            record["pred_thoughts"] = thoughts
         if self.distribution is not None:
             record |= {
                 "pred_expected_scores": list(self.distribution.expected),

@@ -68,7 +68,9 @@ class Questions:
         record = swap_fields(line.record) if order == "reversed" else line.record
         try:
             reference = record.get("reference") if shown.has_reference else None
-            sample = make_sample(line._replace(record=record), *self._how, reference)
+            # a judgement says itself whether thoughts were shown
+            shows_all = record.get("pred_thoughts") is None
+            sample = make_sample(line._replace(record=record), *self._how, reference, keep_thinking=shows_all)
         except InputError:
             return False
         return _digest(sample) == shown.digest

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 40
 _MOST_NAMED = 10
+_NEW = ("empty_answers", "thoughts_left_out")
 _ESTIMATE = ("value", "95 % interval", "samples")
 _LABELS = {
     "agreement": "agreement with the teacher",
@@ -226,8 +227,7 @@ def counts_line(order: str, counts: Mapping[str, int]) -> str:
     """What became of one order's judgements, bad data included."""
     odd = ("repaired", "shortened", "prompt_too_long", "out_of_memory", "refused", "length_limit", "suspicious_markers")
     parts = [f"{counts['total']} judged", f"{counts[ParseState.FAILED]} unparsed"]
-    # an older run.json does not say all of them
-    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in (*odd, "empty_answers") if counts.get(name)]
+    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in (*odd, *_NEW) if counts.get(name)]
     return f"{order}: {', '.join(parts)}"
 
 
