@@ -51,8 +51,19 @@ def add_file_arguments(
         help=f"judge samples (question_id, question_body, answer1_body, answer2_body; or {known}): {FILE_KINDS}",
     )
     add_columns_argument(parser, "question=prompt,answer1=chosen,answer2=rejected,reference=gold,label=winner")
+    add_thinking_argument(parser)
     parser.add_argument(
         "--reference-file", type=none_or_text, metavar="FILE", help=f"{references}, joined on question_id"
+    )
+
+
+def add_thinking_argument(parser: argparse.ArgumentParser) -> None:
+    """Whether the judge sees what models thought."""
+    parser.add_argument(
+        "--keep-thinking",
+        action="store_true",
+        help="show the judge an answer's thoughts too: what stands at its beginning in tags such as <think> ..</think>"
+        " (default: they are left out of the prompt, and counted)",
     )
 
 

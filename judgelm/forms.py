@@ -8,7 +8,7 @@ from typing import Any
 
 from judgelm.errors import InputError
 from judgelm.files import PathLike
-from judgelm.jsonl import Line, LineFile, Record, read_text
+from judgelm.jsonl import Line, LineFile, Record, read_text, require
 from judgelm.judgement import LABEL_OF
 from judgelm.sample import MAX_ANSWERS
 from judgelm.vocabularies import VOCABULARIES, normal_form
@@ -22,6 +22,13 @@ _FIELDS = {
     **{f"model{k}": f"answer{k}_model_id" for k in range(1, MAX_ANSWERS + 1)},
 }
 """our names for columns, as they are typed -> the fields of a row"""
+
+
+_VOTES = {"model_a": 1, "model_b": 2, "tie": 0, "tie (bothbad)": 0}
+
+
+class DialogueError(InputError):
+    """A row of several turns, which is whole but cannot be judged yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +131,9 @@ def _reply(line: Line, field: str) -> Any:
 def _only_question(line: Line, messages: list[Any]) -> Any:
     asked = [each for each in messages if isinstance(each, dict) and each.get("role") == "user"]
     if len(asked) != 1 or len(messages) != 1:
-        raise InputError(f"{line.where}: expected prompt to be one message of the user, found {len(messages)} messages")
+        raise DialogueError(
+            f"{line.where}: expected prompt to be one message of the user, found {len(messages)} messages"
+        )
     return asked[0].get("content")
 
 
@@ -150,6 +159,35 @@ def _from_annotations(line: Line) -> Record:
     return {**record, "label": 0 if preference in (0, 1.5) else 1 if preference < 1.5 else 2}
 
 
+def _from_votes(line: Line) -> Record:
+    """LMArena's: conversations of one turn, and whom a visitor preferred."""
+    (asked, first), (asked_again, second) = (_only_turn(line, f"conversation_{side}") for side in "ab")
+    if asked != asked_again:
+        raise InputError(f"{line.where}: expected both conversations to begin with the same question")
+    record: Record = {"question_body": asked, "answer1_body": first, "answer2_body": second}
+    record |= {f"answer{k}_model_id": line.record[f"model_{side}"] for k, side in enumerate("ab", start=1)}
+    winner = line.record["winner"]
+    label = None if winner is None else _VOTES.get(winner) if isinstance(winner, str) else None
+    if label is None and winner is not None:
+        raise InputError(f"{line.where}: expected winner {', '.join(_VOTES)} or null, found {winner!r}")
+    return {**record, "label": label}
+
+
+def _only_turn(line: Line, field: str) -> tuple[str, str]:
+    """Question and answer. Raises DialogueError where there is more."""
+    messages = require(line, field, list)
+    roles = [each.get("role") if isinstance(each, dict) else None for each in messages]
+    if roles[:2] == ["user", "assistant"] and len(roles) > 2:
+        raise DialogueError(
+            f"{line.where}: {field} is a dialogue of {len(roles)} messages, expected one question and one answer:"
+            " dialogues cannot be judged yet"
+        )
+    if roles != ["user", "assistant"]:
+        raise InputError(f"{line.where}: expected {field} to be a message of the user and one of the assistant")
+    question, answer = (read_text(line._replace(record=each), "content") for each in messages)
+    return question, answer
+
+
 KNOWN_FORMS = (
     KnownForm(
         "prompt, chosen, rejected",
@@ -162,6 +200,12 @@ KNOWN_FORMS = (
         frozenset(("instruction", "output_1", "output_2")),
         "as AlpacaEval writes them; the label is preference, where there is one",
         _from_annotations,
+    ),
+    KnownForm(
+        "model_a, model_b, winner, conversation_a, conversation_b",
+        frozenset(("model_a", "model_b", "winner", "conversation_a", "conversation_b")),
+        "votes as LMArena publishes them, of one turn; the label is the winner, and both bad is a tie",
+        _from_votes,
     ),
 )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text
+from judgelm.score_lines import leading_thoughts
 
 MAX_ANSWERS = 10
 _ANSWER_FIELD = re.compile(r"answer([12])_(.+)")
@@ -115,6 +116,26 @@ class Sample:
     def without_reference(self) -> Sample:
         return replace(self, reference=None)
 
+    def without_thoughts(self) -> Sample:
+        """The same without the thoughts at the beginning of its answers; its record keeps them."""
+        ends = [leading_thoughts(answer) for answer in self.answers]
+        if not any(ends):
+            return self
+        return replace(self, answers=[answer[end:] for answer, end in zip(self.answers, ends, strict=True)])
+
+    @property
+    def thoughts(self) -> dict[str, int]:
+        """How many characters of thoughts in the record's answers are not shown, by field; only those with any."""
+        fields = [name for name in answer_fields(self.record, len(self.answers)) if name in self.record]
+        hidden = {}
+        # MM-Vet's only answer stands in the last place
+        for name, answer in zip(fields, self.answers[len(self.answers) - len(fields) :], strict=True):
+            text = self.record[name]
+            size = len(text) - len(answer) if isinstance(text, str) else 0
+            if size and size == leading_thoughts(text):
+                hidden[name] = size
+        return hidden
+
     def swapped(self) -> Sample:
         """The same sample with answers 1 and 2 exchanged, and with them all that the record says of each.
 
@@ -172,6 +193,31 @@ def rotate_fields(record: Mapping[str, Any], steps: int, num_answers: int) -> Re
         else:
             rotated[name] = value
     return rotated
+
+
+def answer_fields(record: Mapping[str, Any], num_answers: int) -> list[str]:
+    """The fields in which a record's answers stand; that of a single one has two names."""
+    if num_answers == 1 and "answer_body" in record:
+        return ["answer_body"]
+    return [f"answer{k}_body" for k in range(1, num_answers + 1)]
+
+
+def shown_answer(record: Mapping[str, Any], name: str) -> str | None:
+    """The answer in this field as the judge of a record was shown it: without thoughts that were left out.
+
+    None where the record has none that is text.
+    """
+    text, hidden = record.get(name), record.get("pred_thoughts")
+    size = hidden.get(name) if isinstance(hidden, dict) else None
+    return (text[size:] if isinstance(size, int) else text) if isinstance(text, str) else None
+
+
+def empty_answers(record: Mapping[str, Any]) -> list[int]:
+    """Numbers of the answers in a judge's record of which nothing was shown, or nothing but white space."""
+    scores = record.get("pred_scores")
+    shown = {"grade": 1, "multi": len(scores) if scores else MAX_ANSWERS}.get(str(record.get("pred_task")), 2)
+    texts = [shown_answer(record, name) for name in answer_fields(record, shown)]
+    return [k for k, text in enumerate(texts, start=1) if text is not None and not text.strip()]
 
 
 def swap_fields(record: Mapping[str, Any]) -> Record:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,16 @@ def read_samples(
     end: int | None = None,
     seed: int = 0,
     columns: Columns | None = None,
+    keep_thinking: bool = False,
 ) -> Samples:
     """The samples of a question file, `begin` to `end` of its rows, with references attached where a file is given.
 
     The file is any that `LineFile` reads, in our fields, in a form of `judgelm.forms.KNOWN_FORMS`, or in `columns` of
     other names, whose reference is shown.
     `num_answers` counts for the task multi only; without it every record's own answers are used. `seed` picks among
-    MM-Vet's alternatives. Raises InputError for anything that does not fit, naming file and line.
+    MM-Vet's alternatives. Thoughts in tags such as <think> at the beginning of an answer are not shown to the judge,
+    unless `keep_thinking` says so; the sample's record keeps them.
+    Raises InputError for anything that does not fit, naming file and line.
     """
     find_task(task)
     if num_answers is not None and task != "multi":
@@ -50,30 +54,23 @@ def read_samples(
         )
     lines = _open_questions(question_file, columns)
     references = _References(reference_file) if reference_file is not None else None
-
-    def make(row: int, line: Line) -> Sample:
-        try:
-            reference = references.find(line, row) if references else _own_reference(line, columns)
-        except InputError:
-            # what is wrong with the row itself is said first
-            make_sample(line, task, num_answers, seed)
-            raise
-        return make_sample(line, task, num_answers, seed, reference)
-
+    make = functools.partial(_make_sample, references, columns, (task, num_answers, seed), keep_thinking)
     rows = range(len(lines))[begin:end]
     holds = lines.size + len(lines) * _HELD_EACH <= _HELD
     keys: list[str] = []
+    thoughts = 0
     held: dict[int, Sample] = {}
     # all ids must differ; what is wrong with a row that is not asked for does not matter
     for row, line in enumerate(check_ids(lines)):
         keys.append(id_key(line.record["question_id"]))
         if row in rows:
             sample = make(row, line)
+            thoughts += len(sample.thoughts)
             if holds:
                 held[row] = sample
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
-    files = SampleFiles(lines.path, references.path if references else None, num_answers, lines.form)
+    files = SampleFiles(lines.path, references.path if references else None, num_answers, lines.form, thoughts)
     return Samples(_Rows(lines, keys, held, make), rows, files)
 
 
@@ -93,6 +90,8 @@ class SampleFiles:
     """how many of each row's answers were asked for, task multi"""
     form: Form | None = None
     """what made our own rows of the question file's"""
+    thoughts: int = 0
+    """of how many answers thoughts are left out"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +165,13 @@ class Samples(Sequence[Sample]):
         return (sample() for sample in self._all.read(self._rows))
 
 
+def say_thoughts(samples: Samples) -> None:
+    """Says on stderr of how many answers thoughts are left out, if of any."""
+    if count := samples.files.thoughts:
+        said = f"thoughts at the beginning of {count} answers are not shown to the judge (--keep-thinking shows them)"
+        print(f"judgelm: {samples.files.question_file}: {said}", file=sys.stderr)
+
+
 def sample_keys(samples: Sequence[Sample]) -> Sequence[str]:
     """The key of each."""
     return samples.keys if isinstance(samples, Samples) else [sample.key for sample in samples]
@@ -179,17 +185,42 @@ def find_task(name: str) -> Task:
 
 
 def make_sample(
-    line: Line, task: str, num_answers: int | None = None, seed: int = 0, reference: str | None = None
+    line: Line,
+    task: str,
+    num_answers: int | None = None,
+    seed: int = 0,
+    reference: str | None = None,
+    keep_thinking: bool = False,
 ) -> Sample:
     """The sample of one row, with the `reference` of another file, if there is one; see `read_samples`."""
     try:
         if task == "mmvet":
-            return Sample.from_mmvet_line(line, seed, reference)
-        if task == "grade":
-            return Sample.from_graded_line(line, reference)
-        return Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2, reference)
+            sample = Sample.from_mmvet_line(line, seed, reference)
+        elif task == "grade":
+            sample = Sample.from_graded_line(line, reference)
+        else:
+            sample = Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2, reference)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
+    return sample if keep_thinking else sample.without_thoughts()
+
+
+def _make_sample(
+    references: _References | None,
+    columns: Columns | None,
+    how: tuple[str, int | None, int],
+    keep_thinking: bool,
+    row: int,
+    line: Line,
+) -> Sample:
+    """With the reference of its own row; `how` are task, number of answers and seed."""
+    try:
+        reference = references.find(line, row) if references else _own_reference(line, columns)
+    except InputError:
+        # what is wrong with the row itself is said first
+        make_sample(line, *how)
+        raise
+    return make_sample(line, *how, reference, keep_thinking)
 
 
 def _count_answers(line: Line, asked: int | None) -> int:

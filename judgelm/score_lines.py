@@ -21,6 +21,7 @@ _CONTENT = re.compile(r"\S[^\n]*")
 
 _TAG = r"(?:think|thinking|thought|reasoning)"
 _THOUGHTS_BEGIN = re.compile(rf"<{_TAG}>|\[THINK\]", re.IGNORECASE)
+_SPACE = re.compile(r"\s*")
 _THOUGHTS_END = re.compile(rf"</{_TAG}>|\[/THINK\]", re.IGNORECASE)
 
 _WINDOW = 4096
@@ -132,6 +133,20 @@ def thoughts_end(text: str) -> int | None:
         for match in _THOUGHTS_END.finditer(text):
             end = match.end()
     return None if not end and _THOUGHTS_BEGIN.match(text.lstrip()) else end
+
+
+def leading_thoughts(text: str) -> int:
+    """How many characters at a text's beginning are whole thoughts between tags, and the white space around them.
+
+    0 where there are none. Thoughts that do not end, or whose opening tag is missing, are none: what is thought and
+    what is said could only be guessed.
+    """
+    end = 0
+    while (begin := _SPACE.match(text, end)) and (opened := _THOUGHTS_BEGIN.match(text, begin.end())):
+        if not (closed := _THOUGHTS_END.search(text, opened.end())):
+            break
+        end = closed.end()
+    return len(text) - len(text[end:].lstrip()) if end else 0
 
 
 def text_begin(text: str) -> int | None:

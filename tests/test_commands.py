@@ -18,6 +18,7 @@ from judgelm.cli import main
 from judgelm.commands.published import published_main
 from judgelm.engine.interface import Sampling
 from judgelm.judge.log import count_records
+from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import ParseState
 from judgelm.report.terminal import counts_line, win_lines
 
@@ -326,8 +327,6 @@ def test_closed_output_is_no_traceback(run: Any, pairs_file: Path) -> None:
 
 
 def records_of(texts: dict[str, str]) -> list[dict[str, Any]]:
-    from judgelm.judge.settings import JudgeSettings
-
     judge_ = Judge(Scripted(texts))
     samples = [Sample(key, "Q", ["a", "b"]) for key in texts]
     return [judged.to_record() for judged in judge_.run(samples, ["forward"], JudgeSettings())]
@@ -343,6 +342,17 @@ def test_harmless_score_line_variations_are_repaired_and_counted() -> None:
     assert counts_line("forward", counts) == "forward: 5 judged, 0 unparsed, 4 repaired"
     found = measured(*((text, None, "1 2") for text in texts.values()))
     assert (found["repaired_forward"], found["agreement"], found["accuracy"]) == (4, 1.0, 0.2)
+
+
+def test_empty_answers_are_counted_and_said() -> None:
+    samples = [Sample(1, "Q", ["", "b"]), Sample(2, "Q", [" \n", "\t"]), Sample(3, "Q", ["a", "b"])]
+    judge_ = Judge(Scripted({str(key): "5 5" for key in (1, 2, 3)}))
+    records = [judged.to_record() for judged in judge_.run(samples, ["forward"], JudgeSettings())]
+    counts = count_records(records)
+    assert counts_line("forward", counts) == "forward: 3 judged, 0 unparsed, 3 empty answers"
+    # of an older version's run.json
+    del counts["empty_answers"]
+    assert counts_line("forward", counts) == "forward: 3 judged, 0 unparsed"
 
 
 # D4 of docs/differences.md

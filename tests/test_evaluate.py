@@ -12,6 +12,7 @@ from conftest import write_jsonl
 from judging import run_command
 
 from judgelm.evaluation import evaluate
+from judgelm.evaluation.results import read_files
 from judgelm.evaluation.summary import SummaryFile
 from judgelm.judgement import Outcome
 from judgelm.report import write_report
@@ -19,15 +20,20 @@ from judgelm.report import write_report
 WIN, TIE, LOSE = Outcome
 
 
-def write_run(folder: Path, texts: Sequence[tuple[str, str]], labels: Sequence[int | None] | None) -> Path:
+def write_run(
+    folder: Path,
+    texts: Sequence[tuple[str, str]],
+    labels: Sequence[int | None] | None = None,
+    bodies: Sequence[str] = ("left", "right"),
+) -> Path:
     """As `judgelm judge` writes it; texts of the reversed order speak of the exchanged answers."""
     for place, order in enumerate(("forward", "reversed")):
-        bodies = ["left", "right"][:: 1 if order == "forward" else -1]
+        shown = bodies[:: 1 if order == "forward" else -1]
         records: list[dict[str, Any]] = [
             {
                 "question_id": key,
                 "question_body": f"Question {key}?",
-                **{f"answer{side}_body": body for side, body in enumerate(bodies, start=1)},
+                **{f"answer{side}_body": body for side, body in enumerate(shown, start=1)},
                 "pred_text": text[place],
                 "pred_order": order,
                 "pred_task": "pair",
@@ -86,6 +92,27 @@ def test_evaluate_from_python_is_what_the_command_writes(tmp_path: Path, capsys:
     assert found.against is not None
     assert (found.summary.rates["agreement"].value, found.against.only_second) == (0.5, 1)
     assert "against" not in evaluate(first).to_record()
+
+
+def test_empty_answers_are_counted_and_their_models_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path / "a", [("9 1", "1 9"), ("2 8", "8 2"), ("5 5", "4 6")])
+    bodies = [("a", ""), (" \n", "b"), ("a", "\t")]
+    models = {"forward": ("x", "y"), "reversed": ("y", "x")}
+    for order, names in models.items():
+        records = [json.loads(line) for line in (folder / f"{order}.jsonl").read_text().splitlines()]
+        for record, texts in zip(records, bodies, strict=True):
+            first, second = texts if order == "forward" else texts[::-1]
+            record |= {"answer1_body": first, "answer2_body": second}
+            record |= {f"answer{side}_model_id": name for side, name in enumerate(names, start=1)}
+        write_jsonl(folder / f"{order}.jsonl", records)
+    assert run_command(["evaluate", str(folder)]) == 0
+    assert "with a truth\n3 empty answers: y 2, x 1\n" in capsys.readouterr().out
+    # in the file's order of answers, whichever order is read
+    for files in ((folder / "forward.jsonl", None), (None, folder / "reversed.jsonl")):
+        samples = read_files(*files)
+        assert [each.empty for each in samples] == [("y",), ("x",), ("y",)]
+    unnamed = write_run(tmp_path / "b", [("9 1", "1 9")], bodies=("a", ""))
+    assert evaluate(unnamed).summary.empty_answers == {"answer 2": 1}
 
 
 def test_a_folder_is_evaluated_and_reported_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,6 +279,62 @@ def test_annotations_as_alpaca_eval_writes_them_are_pairs(tmp_path: Path, prefer
         read_samples(write_jsonl(tmp_path / "q.jsonl", [{**row, "preference": "3"}]))
 
 
+def vote(winner: Any, *more: str, **fields: Any) -> dict[str, Any]:
+    def said(answer: str) -> list[dict[str, str]]:
+        texts = ("Q", answer, *more)
+        return [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(texts)]
+
+    conversations = {"conversation_a": said("a"), "conversation_b": said("b")}
+    return {"question_id": "58210e", "model_a": "x", "model_b": "y", "winner": winner, **conversations} | fields
+
+
+@pytest.mark.parametrize(
+    ("winner", "label"), [("model_a", 1), ("model_b", 2), ("tie", 0), ("tie (bothbad)", 0), (None, None)]
+)
+@pytest.mark.parametrize("name", ["q.jsonl", "q.csv", "q.parquet"])
+def test_votes_of_one_turn_are_pairs(tmp_path: Path, winner: Any, label: int | None, name: str) -> None:
+    from pyarrow import Table, parquet
+
+    row, path = vote(winner, judge="arena_user_9", turn=1), tmp_path / name
+    if name == "q.csv":
+        cells = [json.dumps(value) if isinstance(value, list) else value for value in row.values()]
+        write_csv(path, [list(row), cells])
+    elif name == "q.parquet":
+        parquet.write_table(Table.from_pylist([row]), path)
+    else:
+        write_jsonl(path, [row])
+    (sample,) = read_samples(path)
+    assert (sample.key, sample.question, sample.answers) == ("58210e", "Q", ("a", "b"))
+    record = sample.record
+    assert (record["answer1_model_id"], record["answer2_model_id"], record["label"]) == ("x", "y", label)
+    assert "conversation_a" not in record
+    assert record["judge"] == "arena_user_9"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (vote("tie", "and?", "c"), "conversation_a is a dialogue of 4 messages, expected one question and one an"),
+        (vote("me"), r"expected winner model_a, model_b, tie, tie \(bothbad\) or null, found 'me'"),
+        (vote([1]), r"expected winner .* found \[1\]"),
+        (vote("tie", conversation_b=[]), "expected conversation_b to be a message of the user and one of the assist"),
+        (vote("tie", conversation_a="Q"), "field 'conversation_a' must be list, found str"),
+        (
+            vote("tie", conversation_b=[{"role": "user", "content": "R"}, {"role": "assistant", "content": "b"}]),
+            "expected both conversations to begin with the same question",
+        ),
+        (
+            vote("tie", conversation_b=[{"role": "user", "content": "Q"}, {"role": "assistant"}]),
+            "field 'content' is missing",
+        ),
+    ],
+)
+def test_votes_that_are_none_end_in_one_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=rf"q.jsonl:1: {message}") as error:
+        read_samples(write_jsonl(tmp_path / "q.jsonl", [row]))
+    assert "\n" not in str(error.value)
+
+
 def test_our_own_rows_stay_as_they_are_whatever_fields_they_bring(tmp_path: Path) -> None:
     row = {
         **{"question_id": 1, "question_body": "Q", "answer1_body": "a", "answer2_body": "b"},

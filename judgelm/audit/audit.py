@@ -20,7 +20,7 @@ from judgelm.files import hash_file
 from judgelm.forms import Columns
 from judgelm.judge.settings import JudgeSettings
 from judgelm.sample import Sample
-from judgelm.samples import PathLike, Samples, read_samples
+from judgelm.samples import PathLike, Samples, read_samples, say_thoughts
 
 if TYPE_CHECKING:
     from judgelm.audit.findings import Audit
@@ -68,6 +68,7 @@ def run_audit(
     limit: int | None = None,
     model_id: str | None = None,
     columns: Columns | None = None,
+    keep_thinking: bool = False,
 ) -> Audit:
     """Measure a judge's biases, and write what was found into audit.json.
 
@@ -80,6 +81,7 @@ def run_audit(
         limit: measure on the first samples only.
         model_id: name of the judge (default: the model's).
         columns: of a file whose fields have other names.
+        keep_thinking: show the judge thoughts at the beginning of a file's answers; see `read_samples`.
 
     Returns a `judgelm.audit.findings.Audit`; effects are shares from -1 to 1.
     Raises InputError for an unknown check, a file that does not fit, and as `judge_folder`.
@@ -93,7 +95,8 @@ def run_audit(
     likely = "greedy" if chosen.described.get("engine") == "openai" else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
-        questions = read_samples(questions, reference_file=reference_file, columns=columns)
+        questions = read_samples(questions, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
+        say_thoughts(questions)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
     described = _describe(settings, chosen, samples, teacher, digests)
@@ -120,6 +123,7 @@ def _describe(
         "question_file": str(files.question_file) if files else None,
         "reference_file": str(files.reference_file) if files and files.reference_file else None,
         "question_file_sha256": digests["question_file_sha256"],
+        "thoughts_left_out": digests["thoughts_left_out"],
         "teacher": None if teacher is None else os.fspath(teacher),
         "self_id": settings.self_id,
         "samples": len(samples),
@@ -168,7 +172,7 @@ def _judge_round(
     )
     described = {
         **chosen.described,
-        **{name: digests[name] for name in ("question_file_sha256", "reference_file_sha256")},
+        **{name: digests[name] for name in ("question_file_sha256", "reference_file_sha256", "thoughts_left_out")},
         "perturbations_sha256": hash_file(perturbations.__file__),
     }
     found = run_judge(chosen.load, samples, settings, RunFiles.in_folder(folder, in_round.orders), described, name)

@@ -14,7 +14,7 @@ from judgelm.errors import InputError
 from judgelm.files import hash_file
 from judgelm.jsonl import LineFile
 from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, Order, judge_folder, prepare
-from judgelm.samples import PathLike, read_samples
+from judgelm.samples import PathLike, Samples, read_samples
 
 if TYPE_CHECKING:
     from judgelm.benchmark.report import BenchmarkReport, Grades, Measured
@@ -122,7 +122,7 @@ def run_benchmark(
         folder = place / split.name
         questions = folder / "questions.jsonl"
         keep_questions(questions, split.records, keep_judged, "is of other data")
-        samples = read_samples(questions, settings.task, reference_file=split.reference, seed=settings.seed)[:limit]
+        samples = _read_samples(questions, split, settings)[:limit]
         judged[split.name] = judge_folder(
             samples, folder, chosen, settings, orders=orders, model_id=model_id, keep_judged=keep_judged
         )
@@ -130,6 +130,13 @@ def run_benchmark(
     report = BenchmarkReport(**_describe(found), judge=model_id or chosen.name, metrics=metrics)
     report.write(place / REPORT_FILE, indent=2)
     return BenchmarkRun(report, judged, chosen)
+
+
+def _read_samples(questions: Path, split: Split, settings: JudgeSettings) -> Samples:
+    """Answers are judged as the benchmark has them, thoughts included."""
+    return read_samples(
+        questions, settings.task, reference_file=split.reference, seed=settings.seed, keep_thinking=True
+    )
 
 
 def _measure(benchmark: Benchmark, split: Split, folder: Path) -> Measured | Grades:

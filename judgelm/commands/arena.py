@@ -8,7 +8,13 @@ from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_judgements
 from judgelm.commands.rank import add_ranking_arguments, choose_ranking, write_ranking
 from judgelm.console import at_least
-from judgelm.flags import FILE_KINDS, add_columns_argument, add_model_arguments, add_run_arguments
+from judgelm.flags import (
+    FILE_KINDS,
+    add_columns_argument,
+    add_model_arguments,
+    add_run_arguments,
+    add_thinking_argument,
+)
 
 HELP = "judge many models' answers in pairs and rank them"
 DESCRIPTION = (
@@ -34,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " several turns the first is judged",
     )
     add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
+    add_thinking_argument(parser)
     parser.add_argument(
         "--pairs-per-question",
         type=at_least(1),
@@ -68,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
         keep_judged=args.keep_judged,
         columns=args.columns,
         question_file=args.question_file,
+        keep_thinking=args.keep_thinking,
     )
     print_judgements(arena.judged, arena.num_pairs, arena.judge)
     print(f"\n{describe(arena.ranking)}")

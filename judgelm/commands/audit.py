@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> None:
         limit=args.limit,
         model_id=args.model_id,
         columns=args.columns,
+        keep_thinking=args.keep_thinking,
     )
     print(findings_table(found.checks))
     print(f"written to {Path(args.output_dir).expanduser() / AUDIT_FILE}")

@@ -11,7 +11,7 @@ from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
 from judgelm.judge import JudgeSettings, ModelChoice, place
-from judgelm.samples import Samples, read_samples
+from judgelm.samples import Samples, read_samples, say_thoughts
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -33,7 +33,9 @@ def choose_samples(args: argparse.Namespace) -> Samples:
         num_answers=args.answer_num,
         seed=args.seed,
         columns=args.columns,
+        keep_thinking=args.keep_thinking,
     )
+    say_thoughts(samples)
     form = samples.files.form
     if isinstance(form, AnyForm) and form.found:
         said = f"{args.question_file}: read as rows of {form.found.name}: {form.found.meaning}"

@@ -33,6 +33,8 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
             begin=args.question_begin,
             end=args.question_end,
             seed=args.seed,
+            # as published
+            keep_thinking=True,
         )
         judge = prepare(choose_model(args, args.model_path))
         if order == "reversed" and TASKS[task].prefill:

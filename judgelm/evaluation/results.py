@@ -10,10 +10,10 @@ from typing import Any
 
 from judgelm.errors import InputError, one_line
 from judgelm.forms import Columns, open_rows
-from judgelm.jsonl import Line, index_by_id, read_lines, require
+from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
 from judgelm.judgement import LABELS, MAX_SCORE, Judgement, Outcome, published_scores
 from judgelm.prompt import TASKS
-from judgelm.sample import question_key
+from judgelm.sample import empty_answers, question_key, shown_answer
 from judgelm.samples import PathLike
 from judgelm.verdict import BothOrders, Reading
 
@@ -45,6 +45,8 @@ class JudgedSample(BothOrders):
     """the truth's sign, 1, 0 or -1, as the paper's script reads it; None where it cannot"""
     votes: tuple[Outcome, ...] = ()
     """of single annotators, also where they have no majority and so no truth"""
+    empty: tuple[str, ...] = ()
+    """whose answers are empty: the model's name, else "answer 1" or "answer 2" as a name"""
     known_answer: bool = False
     """answer 1 is the right one, worth 10, and answer 2 is graded beside it, as in the tasks single and mmvet"""
 
@@ -139,6 +141,7 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
         truth=read_truth(source, needed),
         published_truth=_published_truth(source),
         votes=_read_votes(source),
+        empty=_empty(line, order, models),
         known_answer=_task(line) in _GRADING,
     )
 
@@ -150,12 +153,25 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
     record = line.record
     # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
     sides = (1, 2) if order == "forward" else (2, 1)
-    first, second = (record.get(f"answer{side}_body", "") for side in sides)
+    first, second = (_answer(record, side) for side in sides)
     models = [model_name(record.get(f"answer{side}_model_id")) for side in sides]
     question = record.get("question_body", "")
     if _task(line) == "mmvet":
         question, first, second, models = record.get("question", ""), record.get("answer", ""), first, [None, models[0]]
     return str(question), (str(first), str(second)), (models[0], models[1])
+
+
+def _answer(record: Record, side: int) -> Any:
+    """As the judge was shown it."""
+    shown = shown_answer(record, f"answer{side}_body")
+    return record.get(f"answer{side}_body", "") if shown is None else shown
+
+
+def _empty(line: Line, order: str, models: tuple[str | None, str | None]) -> tuple[str, ...]:
+    """Names of the empty answers; MM-Vet's only answer stands in the second place."""
+    graded = _task(line) == "mmvet"
+    places = (place if order == "forward" else 3 - place for place in empty_answers(line.record))
+    return tuple(sorted(models[1 if graded else place - 1] or f"answer {place}" for place in places))
 
 
 def _task(line: Line) -> object:

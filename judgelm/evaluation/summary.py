@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,6 +121,8 @@ class Summary(Section):
     """samples with a truth"""
     questions: int = 0
     """different ones, which the intervals draw"""
+    empty_answers: dict[AnyText, int] | None = None
+    """how many of a model's answers are empty, by its name, or by "answer 1" and "answer 2"; null: none are"""
     rates: dict[str, Rate]
     """by name: [the rates](evaluation.md#rates)"""
     unparsed: Unparsed | None = None
@@ -201,6 +205,7 @@ def summarize(
         samples=len(rated.samples),
         labelled=int(rated.labelled.sum()),
         questions=len(set(rated.clusters)),
+        empty_answers=dict(Counter(chain.from_iterable(sample.empty for sample in rated.samples))) or None,
         rates={name: rates[name] for name, kind in RATES.items() if name in rates and (scored or not kind.of_scores)},
         unparsed=_unparsed(rated, rates),
         confusion=_confusion(rated.cells),

@@ -67,7 +67,8 @@ class RunDescription(Document):
     finished: bool = False
     """whether all that was asked for is judged and in place"""
     counts: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """how the judgements of each order came out, once it is finished: total, ok, repaired, failed, win, tie, lose .."""
+    """how the judgements of each order came out, once it is finished: total, ok, repaired, failed, win, tie, lose,
+    empty_answers .."""
     sessions: list[Session] = Field(default_factory=list)
     """in the order of their starts"""
     machine: Machine | None = None

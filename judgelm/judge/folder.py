@@ -90,10 +90,12 @@ def _judge(
 def describe_files(samples: Sequence[Sample]) -> dict[str, Any]:
     """What run.json says of where samples come from; made by a caller, they come from no file."""
     if not isinstance(samples, Samples):
-        return {"question_file_sha256": None, "reference_file_sha256": None, "answer_num": None}
+        nothing = {"question_file_sha256": None, "reference_file_sha256": None, "answer_num": None}
+        return {**nothing, "thoughts_left_out": False}
     files = samples.files
     return {
         "question_file_sha256": hash_file(files.question_file),
         "reference_file_sha256": hash_file(files.reference_file) if files.reference_file else None,
         "answer_num": files.num_answers,
+        "thoughts_left_out": files.thoughts > 0,
     }

@@ -127,6 +127,8 @@ class Judged:
             "pred_shortened": list(self.shortened) if self.shortened else None,
             "pred_suspicious_markers": count_markers(self.sample),
         }
+        if thoughts := self.sample.thoughts:
+            record["pred_thoughts"] = thoughts
         if self.likelihood is not None:
             record |= self.likelihood.to_record()
         if self.criteria is not None:

@@ -71,7 +71,9 @@ class Questions:
         record = unshow_fields(line.record, order, shown.num_answers)
         try:
             reference = record.get("reference") if shown.has_reference else None
-            sample = make_sample(line._replace(record=record), *self._how, reference)
+            # a judgement says itself whether thoughts were shown
+            shows_all = record.get("pred_thoughts") is None
+            sample = make_sample(line._replace(record=record), *self._how, reference, keep_thinking=shows_all)
         except InputError:
             return False
         return _digest(sample) == shown.digest

@@ -19,7 +19,7 @@ from judgelm.files import write_text
 from judgelm.jsonl import Line, LineFile, Record, dump_line, holds_lines, id_key, id_order, reading
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome, ParseState
-from judgelm.sample import MAX_ANSWERS
+from judgelm.sample import MAX_ANSWERS, empty_answers
 
 _BLOCK = 1 << 16
 """bytes read at once where a file is searched from its end"""
@@ -79,6 +79,8 @@ class JudgementRecord(BaseModel):
     """how many tokens each answer lost at its end, in the order that was shown; null: none"""
     pred_suspicious_markers: _Count
     """lines of question, reference and answers that imitate the prompt's own markers"""
+    pred_thoughts: dict[str, _Count] | None = None
+    """characters of thoughts at the beginning of answers that the judge was not shown, by field, where there are any"""
     pred_expected_scores: Annotated[list[float], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None
     """with scoring expected: the mean of each answer's score over all score lines"""
     pred_probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None
@@ -301,7 +303,8 @@ def count_records(records: Iterable[Record], counts: dict[str, int] | None = Non
     """How the judgements of one order came out, added to `counts`, where these are given."""
     if counts is None:
         names = ("total", *ParseState, "shortened", *_REASONS.values(), *Outcome, "suspicious_markers")
-        counts = {str(name): 0 for name in (*names, "prompt_tokens", "generated_tokens")}
+        more = ("empty_answers", "thoughts_left_out", "prompt_tokens", "generated_tokens")
+        counts = {str(name): 0 for name in (*names, *more)}
     for record in records:
         counts["total"] += 1
         counts[record["pred_parse"]] += 1
@@ -311,6 +314,8 @@ def count_records(records: Iterable[Record], counts: dict[str, int] | None = Non
         if record["pred_outcome"] is not None:
             counts[record["pred_outcome"]] += 1
         counts["suspicious_markers"] += record["pred_suspicious_markers"] > 0
+        counts["empty_answers"] += len(empty_answers(record))
+        counts["thoughts_left_out"] += len(record.get("pred_thoughts") or ())
         counts["prompt_tokens"] += record["pred_prompt_tokens"] or 0
         counts["generated_tokens"] += record["pred_tokens"]
     return counts

@@ -34,7 +34,7 @@ from judgelm.samples import sample_keys
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 _INPUTS = ("question_file_sha256", "reference_file_sha256")
 """settings that say which samples there are"""
-_DEFAULTS = {**JudgeSettings().to_record(), "engine": "hf"}
+_DEFAULTS = {**JudgeSettings().to_record(), "engine": "hf", "thoughts_left_out": False}
 """what runs did before they could be told otherwise: an older run.json does not say it"""
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 100
@@ -224,7 +224,9 @@ def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: 
         # the earlier run ended before its first judgement: there is nothing to mix with
         return RunDescription()
     # with a reference or without one is another prompt for all of them
-    keepable = keep is not None and all(name in _INPUTS and before.get(name) and now[name] for name in changed)
+    keepable = keep is not None and all(
+        name == "thoughts_left_out" or (name in _INPUTS and before.get(name) and now[name]) for name in changed
+    )
     if not changed or (keepable and keep):
         return earlier
     way_out = "name another place, or remove it and its output files"
@@ -233,6 +235,8 @@ def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: 
             f"{KEEP_FLAG} keeps the {sum(matches)} of {len(matches)} judgements whose samples are unchanged and"
             f" judges the rest anew; or {way_out}"
         )
+    if now.get("thoughts_left_out") and "thoughts_left_out" in changed:
+        way_out = f"--keep-thinking shows the judge the answers' thoughts, as before; {way_out}"
     said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
     raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")
 

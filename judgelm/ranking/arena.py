@@ -56,6 +56,7 @@ def run_arena(
     keep_judged: bool = False,
     columns: Columns | None = None,
     question_file: PathLike | None = None,
+    keep_thinking: bool = False,
 ) -> Arena:
     """Pair the models' answers, judge in both orders what is not judged yet, and rank the models.
 
@@ -70,6 +71,7 @@ def run_arena(
         keep_judged: go on though pairs were removed, changed or added, as by a model that joins.
         columns: of answer files whose fields have other names.
         question_file: the questions of answer files that have none, MT-bench's.
+        keep_thinking: show the judge thoughts at the beginning of answers; see `read_samples`.
 
     Raises InputError for answer files that do not fit, for soft outcomes without scoring `expected`, and as
     `judge_folder`.
@@ -85,7 +87,7 @@ def run_arena(
     questions = folder / "questions.jsonl"
     pairs = make_pairs(answer_files, pairs_per_question, settings.seed, columns, question_file)
     keep_questions(questions, pairs, keep_judged, "holds other pairs")
-    samples = read_samples(questions, seed=settings.seed)[:limit]
+    samples = read_samples(questions, seed=settings.seed, keep_thinking=keep_thinking)[:limit]
     chosen = prepare(judge)
     judged = judge_folder(samples, folder, chosen, settings, model_id=model_id, keep_judged=keep_judged)
     return Arena(folder, len(samples), judged, chosen, ranking)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from judgelm.evaluation.places import ManySummary
 
 MAX_ROWS = 40
+_MOST_NAMED = 10
+_NEW = ("empty_answers", "thoughts_left_out")
 _ESTIMATE = ("value", "95 % interval", "samples")
 _LABELS = {
     "agreement": "agreement with the teacher",
@@ -93,7 +95,8 @@ def summary_tables(summary: Summary) -> str:
         if name in rates
     ]
     parts = [
-        f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth",
+        f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth"
+        + _empty_line(summary.empty_answers),
         render_table(("metric", *_ESTIMATE), rows),
     ]
     if unparsed and unparsed.count:
@@ -128,6 +131,15 @@ def many_tables(summary: ManySummary) -> str:
         ]
         tables.append(render_table(header, rows))
     return "\n\n".join(tables)
+
+
+def _empty_line(empty: Mapping[str, int] | None) -> str:
+    """Whose answers are empty, those with most first; nothing where there are none."""
+    if not empty:
+        return ""
+    named = sorted(empty.items(), key=lambda each: -each[1])
+    shown = [f"{shorten(name, 40)} {count}" for name, count in named[:_MOST_NAMED]]
+    return f"\n{sum(empty.values())} empty answers: {', '.join(shown)}{' ..' if len(named) > _MOST_NAMED else ''}"
 
 
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> str:
@@ -239,7 +251,7 @@ def counts_line(order: str, counts: Mapping[str, int]) -> str:
     """What became of one order's judgements, bad data included."""
     odd = ("repaired", "shortened", "prompt_too_long", "out_of_memory", "refused", "length_limit", "suspicious_markers")
     parts = [f"{counts['total']} judged", f"{counts[ParseState.FAILED]} unparsed"]
-    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in odd if counts[name]]
+    parts += [f"{counts[name]} {name.replace('_', ' ')}" for name in (*odd, *_NEW) if counts.get(name)]
     return f"{order}: {', '.join(parts)}"
 
 

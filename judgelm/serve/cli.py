@@ -49,7 +49,7 @@ def build_parser() -> Parser:
 
 def choose_sample(args: argparse.Namespace) -> Sample:
     """The sample that the flags name. Raises InputError."""
-    samples = read_samples(args.question_file, args.task, reference_file=args.reference_file)
+    samples = read_samples(args.question_file, args.task, reference_file=args.reference_file, keep_thinking=True)
     for sample in samples:
         if args.question_id is None or sample.key == id_key(args.question_id):
             return sample

@@ -219,7 +219,7 @@ def _read(questions: str | None, references: str | None, task: str) -> list[Samp
     if questions is None:
         raise InputError("choose a file of questions and answers first")
     _check_size(questions, references)
-    samples = read_samples(questions, task, reference_file=references)
+    samples = read_samples(questions, task, reference_file=references, keep_thinking=True)
     if len(samples) > MOST_ROWS_OF_A_FILE:
         raise InputError(
             f"{questions}: found {len(samples)} rows, at most {MOST_ROWS_OF_A_FILE} can be judged here;"
