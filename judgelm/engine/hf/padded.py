@@ -111,20 +111,35 @@ def _parameters(kind: type[PreTrainedModel]) -> frozenset[str]:
 
 
 @torch.inference_mode()
-def check_cache(model: PreTrainedModel) -> None:
-    """Read a token. Raises InputError for a model that cannot keep what it reads in a cache of transformers."""
+def check_cache(model: PreTrainedModel) -> bool:
+    """Read a token: whether the cache of transformers is all that the model remembers by.
+
+    One that keeps a state in its own layers beside it forgets when rows leave. Raises InputError for a model that cannot
+    keep what it reads in such a cache.
+    """
     problem: Exception | None = None
     if "past_key_values" in inspect.signature(model.forward).parameters:
         token = torch.zeros(1, 1, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+        before = _own_tensors(model)
         try:
             model(input_ids=token, past_key_values=DynamicCache(config=model.config), use_cache=True)
-            return
+            return _own_tensors(model) <= before
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
             problem = error
     reason = "it keeps a state of its own" if problem is None else one_line(str(problem))
     raise InputError(f"a model of type {model.config.model_type} cannot judge here ({reason})") from problem
+
+
+def _own_tensors(model: PreTrainedModel) -> set[tuple[str, int]]:
+    """What its layers hold beside weights and buffers."""
+    return {
+        (f"{name}.{attribute}", id(value))
+        for name, module in model.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def can_mix(model: PreTrainedModel) -> bool:
