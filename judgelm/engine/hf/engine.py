@@ -21,6 +21,7 @@ from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.score_line import line_tokens
+from judgelm.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -116,8 +117,8 @@ class HFEngine(ContextEngine):
         """
         if not self.can_copy:
             raise InputError(
-                f"a model of type {self.model.config.model_type} keeps a state of its own, so the probabilities of score"
-                " lines cannot be read"
+                f"a model of type {self.model.config.model_type} keeps a state of its own, so the probabilities of"
+                " score lines cannot be read"
             )
         trees = {
             prefill: LineTree(line_tokens(lines, prefill, self.tokenizer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,7 +91,7 @@ def forward_padded(
     kinds: Sequence[Sequence[int]],
 ) -> Float32[Tensor, "B V"]:
     """The logits of the last position."""
-    takes = _parameters(type(model))
+    takes = _parameters(type(model).forward)
     extra = {"position_ids": positions, "logits_to_keep": 1}
     with rope.using(kinds):
         output = model(
@@ -106,16 +106,16 @@ def forward_padded(
 
 
 @functools.cache
-def _parameters(kind: type[PreTrainedModel]) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 @torch.inference_mode()
 def check_cache(model: PreTrainedModel) -> bool:
     """Read a token: whether the cache of transformers is all that the model remembers by.
 
-    One that keeps a state in its own layers beside it forgets when rows leave. Raises InputError for a model that cannot
-    keep what it reads in such a cache.
+    One that keeps a state in its own layers beside it forgets when rows leave. Raises InputError for a model that
+    cannot keep what it reads in such a cache.
     """
     problem: Exception | None = None
     if "past_key_values" in inspect.signature(model.forward).parameters:
