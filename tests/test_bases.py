@@ -100,6 +100,11 @@ def test_a_base_gives_what_transformers_gives_each_prompt_alone(kind: str) -> No
         written = [token for token in output[0, ids.shape[1] :].tolist() if token != 1]
         assert found[request.key] == decode_after(request.input_ids[-4:], written, tokenizer)
     lines = [line_text(scores) for scores in score_lines()]
+    if kind == "recurrent_gemma":
+        with pytest.raises(InputError, match="type recurrent_gemma keeps a state of its own, so the probabilities"):
+            next(engine.score(asked, lines))
+        assert engine.room().rows == 1
+        return
     line = line_tokens(lines, "", tokenizer)[47]
     for scores in engine.score(asked, lines):
         ids = torch.tensor([[*asked[int(scores.key)].input_ids, *line]])

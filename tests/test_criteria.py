@@ -372,7 +372,7 @@ def test_too_large_a_scale_is_not_read_in_one_pass() -> None:
 def test_a_server_judges_by_criteria(tmp_path: Path, pairs_file: Path) -> None:
     (tmp_path / "exam.yaml").write_text(FILE)
     for api, text in (("chat", "Score: 4/5 2/5\nwell"), ("completions", "4 2\nwell")):
-        with Played(lambda *_, text=text: wrote(text)) as server:  # type: ignore[misc]
+        with Played(lambda *_, text=text: wrote(text)) as server:
             argv = ["judge", "--engine", "openai", "--model", "some/judge", "--question-file", str(pairs_file),
                     "--base-url", server.url, "--api", api, "--limit", "2", "--orders", "forward",
                     "--criteria", str(tmp_path / "exam.yaml"), "--output-dir", str(tmp_path / api)]  # fmt: skip
@@ -403,7 +403,7 @@ def test_a_training_row_of_one_aspect_or_one_answer_is_learnt_as_it_is_asked(mod
     assert (grade.judgement.scores, grade.swapped()) == ((4.0,), grade)
     shown = grade.shown(swapped=True)
     assert (shown.task, shown.aspect) == ("grade", EXAM.aspects[1])
-    two = criteria | {"aspects": [*criteria["aspects"], {"name": "Truth", "text": "True."}]}  # type: ignore[misc]
+    two = criteria | {"aspects": [*criteria["aspects"], {"name": "Truth", "text": "True."}]}
     with pytest.raises(ValueError, match=r"criteria: a training row has one aspect, found 2"):
         TrainingSample.from_line(Line({**row, "criteria": two}, Path("r"), 1))
 

@@ -163,8 +163,7 @@ def test_expected_scores_of_many_answers_are_those_of_all_lines(num_answers: int
         columns = zip(*lines, strict=True)
         expected = [sum(w * s for w, s in zip(weights, c, strict=True)) / sum(weights) for c in columns]
         assert verdict.forward is not None
-        # beginnings of less than a thousandth are not followed
-        assert verdict.forward.expected_scores == pytest.approx(expected, abs=0.01)
+        assert verdict.forward.expected_scores == pytest.approx(expected, abs=1e-4)
 
 
 def test_many_answers_are_scored_by_the_command_and_the_mass_is_told(model_folder: Path, tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from judgelm.engine.interface import Engine, LineScores, Request
 
 _MOST = 500
 """lines read at once"""
-_ENOUGH = 0.999
-"""share of what was found so far that is followed"""
 
 
 def read_distributions(
@@ -44,16 +42,5 @@ def _follow(engine: Engine, request: Request, scale: Scale) -> tuple[LineScores,
         found = Distribution.from_log_probs(begun, scores.log_probs) if scores.log_probs else None
         if whole or found is None:
             return scores, found
-        begun = [(*line, score) for line in _likeliest(found, _MOST // len(scale.scores)) for score in scale.scores]
-
-
-def _likeliest(found: Distribution, most: int) -> list[tuple[int, ...]]:
-    """The fewest lines that together have enough of the probability, at most so many."""
-    ranked = sorted(zip(found.probabilities, found.lines, strict=True), reverse=True)
-    kept, share = [], 0.0
-    for probability, line in ranked[: max(1, most)]:
-        kept.append(line)
-        share += probability
-        if share >= _ENOUGH:
-            break
-    return kept
+        likeliest = sorted(zip(found.probabilities, begun, strict=True), reverse=True)[: _MOST // len(scale.scores)]
+        begun = [(*line, score) for _, line in likeliest for score in scale.scores]

@@ -169,7 +169,7 @@ class Judge:
                         yield key, number, Judged(sample, key[0], task.name, nothing, None, None)
                     continue
                 asked[name] = key, number, prompt.shortened
-                asks = settings.criteria and settings.scale
+                asks = settings.scale if settings.criteria else None
                 ids = prompt.input_ids
                 requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key))
         # an engine is to know that there are judgements already, though it were in other blocks

@@ -158,7 +158,7 @@ def _together(generations: Sequence[Generation | None], text: str) -> Generation
     if len(given) < len(generations):
         return None
     reasons: list[FinishReason] = [each.finish_reason for each in given]
-    reason = next((each for each in reasons if each != "stop"), "stop")
+    reason: FinishReason = next((each for each in reasons if each != "stop"), "stop")
     prompts, new = sum(each.num_prompt_tokens for each in given), sum(each.num_tokens for each in given)
     return replace(given[0], text=text, num_prompt_tokens=prompts, num_tokens=new, finish_reason=reason)
 

@@ -21,6 +21,7 @@ from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.score_line import line_tokens
+from judgelm.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,8 +57,8 @@ class HFEngine(ContextEngine):
         self.model = model
         self.batch_tokens = batch_tokens
         self.packs = use_packed_attention(model, self.context_length)
-        if not self.packs:
-            check_cache(model)
+        self.can_copy = self.packs or check_cache(model)
+        """what the model remembers is in its cache, and in nothing else"""
         self.description: Mapping[str, str | int] = {
             "engine": "hf",
             "dtype": str(model.dtype).removeprefix("torch."),
@@ -114,6 +115,11 @@ class HFEngine(ContextEngine):
 
         Where not even one prompt fits the memory, its `log_probs` are empty, with a warning.
         """
+        if not self.can_copy:
+            raise InputError(
+                f"a model of type {self.model.config.model_type} keeps a state of its own, so the probabilities of"
+                " score lines cannot be read"
+            )
         trees = {
             prefill: LineTree(line_tokens(lines, prefill, self.tokenizer))
             for prefill in {request.prefill for request in requests}
@@ -159,7 +165,8 @@ class HFEngine(ContextEngine):
         tokens = self.batch_tokens or self._tokens_in_memory()
         prefill = min(tokens, _PREFILL_CPU if cpu else _PREFILL) if self.packs else tokens
         rows = _MOST_ROWS_CPU if cpu else _MOST_ROWS
-        return Room(rows if self.packs or knows_padding(self.model) else 1, tokens, prefill, _REFILL)
+        together = self.packs or (self.can_copy and knows_padding(self.model))
+        return Room(rows if together else 1, tokens, prefill, _REFILL)
 
     def _tokens_in_memory(self) -> int:
         """How many tokens' keys and values there is memory for."""

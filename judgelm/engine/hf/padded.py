@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -91,7 +91,7 @@ def forward_padded(
     kinds: Sequence[Sequence[int]],
 ) -> Float32[Tensor, "B V"]:
     """The logits of the last position."""
-    takes = _parameters(type(model))
+    takes = _parameters(type(model).forward)
     extra = {"position_ids": positions, "logits_to_keep": 1}
     with rope.using(kinds):
         output = model(
@@ -106,25 +106,40 @@ def forward_padded(
 
 
 @functools.cache
-def _parameters(kind: type[PreTrainedModel]) -> frozenset[str]:
-    return frozenset(inspect.signature(kind.forward).parameters)
+def _parameters(function: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(function).parameters)
 
 
 @torch.inference_mode()
-def check_cache(model: PreTrainedModel) -> None:
-    """Read a token. Raises InputError for a model that cannot keep what it reads in a cache of transformers."""
+def check_cache(model: PreTrainedModel) -> bool:
+    """Read a token: whether the cache of transformers is all that the model remembers by.
+
+    One that keeps a state in its own layers beside it forgets when rows leave. Raises InputError for a model that
+    cannot keep what it reads in such a cache.
+    """
     problem: Exception | None = None
     if "past_key_values" in inspect.signature(model.forward).parameters:
         token = torch.zeros(1, 1, dtype=torch.long, device=model.get_input_embeddings().weight.device)
+        before = _own_tensors(model)
         try:
             model(input_ids=token, past_key_values=DynamicCache(config=model.config), use_cache=True)
-            return
+            return _own_tensors(model) <= before
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
             problem = error
     reason = "it keeps a state of its own" if problem is None else one_line(str(problem))
     raise InputError(f"a model of type {model.config.model_type} cannot judge here ({reason})") from problem
+
+
+def _own_tensors(model: PreTrainedModel) -> set[tuple[str, int]]:
+    """What its layers hold beside weights and buffers."""
+    return {
+        (f"{name}.{attribute}", id(value))
+        for name, module in model.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, Tensor)
+    }
 
 
 def can_mix(model: PreTrainedModel) -> bool:
