@@ -114,7 +114,8 @@ def _evaluate(
 def _measure(rated: Rated, place: PathLike, teacher: PathLike | None) -> Metrics:
     """`not_judged` counts the teacher's rows without a judgement."""
     try:
-        metrics = measure(rated, True if teacher is not None else None)
+        by_aspects_alone = any(sample.aspect_truths for sample in rated.samples)
+        metrics = measure(rated, True if teacher is not None and not by_aspects_alone else None)
     except ValueError as error:
         raise InputError(f"{teacher or place}: {error}") from None
     return metrics if teacher is None else {**metrics, "not_judged": len(LineFile(teacher)) - len(rated.samples)}
