@@ -121,7 +121,7 @@ class Sample:
         ends = [leading_thoughts(answer) for answer in self.answers]
         if not any(ends):
             return self
-        return replace(self, answers=[answer[end:] for answer, end in zip(self.answers, ends, strict=True)])
+        return replace(self, answers=tuple(answer[end:] for answer, end in zip(self.answers, ends, strict=True)))
 
     @property
     def thoughts(self) -> dict[str, int]:

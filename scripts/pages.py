@@ -31,6 +31,7 @@ FIELDS = {
     "judgement": "judgelm.judge.log:JudgementRecord",
     "run": "judgelm.judge.description:RunDescription",
     "summary": "judgelm.evaluation.summary:SummaryFile",
+    "grades": "judgelm.evaluation.grade_summary:GradeSummary",
     "benchmark": "judgelm.benchmark.report:BenchmarkReport",
     "ranking": "judgelm.ranking.ranking:Ranking",
     "audit": "judgelm.audit.findings:Audit",

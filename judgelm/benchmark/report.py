@@ -12,7 +12,8 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from judgelm.documents import Document, Section
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.metrics.intervals import ratio
-from judgelm.evaluation.results import JudgedSample, judgement_text
+from judgelm.evaluation.readings import judgement_text
+from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import Rate, Summary, summarize
 from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
@@ -65,8 +66,10 @@ class Predicted(Section):
     """rows without a verdict, by split"""
 
 
-class Measured(Summary, _Sparse):
+class Measured(Summary):
     """The summary of a split's labelled rows, and the paper's metrics where it has numbers to compare with."""
+
+    left_out = ("aspects", "published")
 
     published: dict[str, Any] | None = None
     """the keys of the paper's script"""

@@ -6,15 +6,23 @@ import argparse
 import sys
 
 from judgelm.errors import InputError
-from judgelm.evaluation import Evaluation, evaluate, evaluate_files, judged_task
+from judgelm.evaluation import (
+    Evaluation,
+    GradeEvaluation,
+    evaluate,
+    evaluate_files,
+    evaluate_grades,
+    judged_task,
+)
 from judgelm.flags import add_columns_argument
 from judgelm.jsonl import dump_json
 from judgelm.samples import PathLike
 
 HELP = "compare judgements with a teacher's and under swap"
 DESCRIPTION = (
-    "Agreement, precision, recall and F1 against a teacher, consistency and bias under swap; joined "
-    "on question_id. The last line of the output is one JSON object."
+    "Agreement, precision, recall and F1 against a teacher, consistency and bias under swap; of grades (task grade) "
+    "correlations with a truth, errors and means. Joined on question_id. The last line of the output is one JSON "
+    "object."
 )
 
 
@@ -31,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         metavar="FILE",
         help="teacher judgements (question_id, text), or people's labels (question_id, label: 1, 2 or 0 for a tie;"
-        " annotators: a list of labels): gives agreement, precision, recall, F1 (default: what the judged rows bring"
-        " along)",
+        " annotators: a list of labels): gives agreement, precision, recall, F1; of grades question_id and score or"
+        " text (default: what the judged rows bring along)",
     )
     add_columns_argument(parser, "question_id=id,label=winner")
     parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
@@ -45,24 +53,29 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
     if args.folder is not None and args.reversed is not None:
         raise InputError("--reversed goes with --forward; of a folder both orders are read")
-    if args.folder is not None and judged_task(args.folder) == "multi":
-        _evaluate_many(args)
-        return
     if args.columns is not None and args.teacher is None:
         raise InputError("--columns are those of the file that --teacher names")
+    place = args.folder or args.forward
+    task = judged_task(place)
+    if task == "grade":
+        _run_of_grades(args, place)
+        return
+    if task == "multi" and args.folder is not None:
+        _run_of_many(args)
+        return
     if args.folder is None:
         evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against, args.columns)
     else:
         evaluation = evaluate(args.folder, args.teacher, args.against, args.columns)
-    print_evaluation(evaluation, args.teacher, (str(args.folder or args.forward), str(args.against)))
+    print_evaluation(evaluation, args.teacher, (str(place), str(args.against)))
     if args.output is not None:
         evaluation.document.write(args.output)
 
 
-def _evaluate_many(args: argparse.Namespace) -> None:
+def _run_of_many(args: argparse.Namespace) -> None:
     """Task multi: mean scores, places, consistency."""
     from judgelm.evaluation.places import read_many, summarize_many
-    from judgelm.report.terminal import many_tables
+    from judgelm.report.many_tables import many_tables
 
     for flag in ("teacher", "against"):
         if getattr(args, flag) is not None:
@@ -76,6 +89,31 @@ def _evaluate_many(args: argparse.Namespace) -> None:
     sys.stdout.write(dump_json(counts) + "\n")
 
 
+def _run_of_grades(args: argparse.Namespace, place: PathLike) -> None:
+    if args.against is not None:
+        raise InputError(f"--against compares two judges of pairs, and {place} holds grades (task grade)")
+    if args.reversed is not None:
+        raise InputError(f"--reversed is of pairs, and {place} holds grades (task grade)")
+    evaluation = evaluate_grades(place, args.teacher, args.columns)
+    print_grades(evaluation, args.teacher)
+    if args.output is not None:
+        evaluation.document.write(args.output)
+
+
+def print_grades(evaluation: GradeEvaluation, teacher: PathLike | None) -> None:
+    """All numbers of grades as tables, and as the last line the rates' values and counts as one JSON object."""
+    from judgelm.report.grade_tables import grade_tables
+
+    print(grade_tables(evaluation.summary))
+    _say_not_judged(evaluation.numbers.get("not_judged"), teacher)
+    sys.stdout.write("\n" + dump_json(dict(evaluation.numbers)) + "\n")
+
+
+def _say_not_judged(count: float | None, teacher: PathLike | None) -> None:
+    if count:
+        print(f"judgelm: {count} rows of {teacher} have no judgement and do not count", file=sys.stderr)
+
+
 def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tuple[str, str] = ("", "")) -> None:
     """All numbers as tables, and as the last line the published ones and counts as one JSON object."""
     from judgelm.evaluation.published import PUBLISHED
@@ -86,8 +124,7 @@ def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tu
     if evaluation.against is not None:
         print(f"\n{comparison_table(evaluation.against, names)}")
     metrics = evaluation.published
-    if metrics.get("not_judged"):
-        print(f"judgelm: {metrics['not_judged']} rows of {teacher} have no judgement and do not count", file=sys.stderr)
+    _say_not_judged(metrics.get("not_judged"), teacher)
     # said above, with an interval; the paper's own keys are said by its rules
     said_already = {*RATES, "agreement_both_orders"} - set(PUBLISHED)
     print(f"\n{metrics_table({name: value for name, value in metrics.items() if name not in said_already})}\n")

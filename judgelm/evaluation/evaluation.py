@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
+from judgelm.evaluation.grades import read_grades
 from judgelm.evaluation.published import Metrics, published_metrics
 from judgelm.evaluation.results import JudgedSample, read_files, read_folder
 from judgelm.forms import Columns
 from judgelm.jsonl import LineFile
+from judgelm.judgement import ParseState
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
+    from judgelm.evaluation.grade_summary import GradeSummary
     from judgelm.evaluation.rates import Rated
     from judgelm.evaluation.summary import Comparison, Summary, SummaryFile
 
@@ -40,6 +43,25 @@ class Evaluation:
     def to_record(self) -> dict[str, Any]:
         """The same, ready for JSON."""
         return self.document.to_record()
+
+
+@dataclass(frozen=True, slots=True)
+class GradeEvaluation:
+    """What can be said of grades."""
+
+    numbers: Mapping[str, float | int | None]
+    """the rates' values, None for one that is not defined, and counts: the last line of `judgelm evaluate`"""
+    summary: GradeSummary
+    """every rate with its 95 % interval, by model and by aspect"""
+
+    @property
+    def document(self) -> GradeSummary:
+        """What `judgelm evaluate --output` writes."""
+        return self.summary
+
+    def to_record(self) -> dict[str, Any]:
+        """The same, ready for JSON."""
+        return self.summary.to_record()
 
 
 def evaluate(
@@ -73,6 +95,37 @@ def evaluate_files(
     """The same of judgement files, joined by question_id, as `evaluate` says it of a folder."""
     samples = read_files(forward, reversed_, teacher, columns=columns)
     return _evaluate(samples, forward, teacher, against, columns)
+
+
+def evaluate_grades(
+    place: PathLike, teacher: PathLike | None = None, columns: Columns | None = None
+) -> GradeEvaluation:
+    """All numbers of a folder that `judgelm judge --task grade` wrote, or of its file.
+
+    Args:
+        place: a folder with forward.jsonl, or such a file.
+        teacher: rows of `question_id` with `score` (a number) or `text` ("7" and reasons), or `aspects` with a number
+            by each aspect's name, as the truth; without it what the graded rows bring along, if anything.
+        columns: of a teacher's file whose fields have other names.
+
+    Raises InputError, in one line, for a file that is missing or damaged, one of another task, and an id that the
+    teacher lacks.
+    """
+    from judgelm.evaluation.grade_summary import summarize_grades
+
+    samples = read_grades(place, teacher, columns)
+    summary = summarize_grades(samples)
+    states = [sample.reading.state for sample in samples]
+    numbers: dict[str, float | int | None] = {
+        **{name: rate.value for name, rate in summary.rates.items()},
+        "total": summary.samples,
+        "labelled": summary.labelled,
+        "unparsed_forward": states.count(ParseState.FAILED),
+        "repaired_forward": states.count(ParseState.REPAIRED),
+    }
+    if teacher is not None:
+        numbers["not_judged"] = len(LineFile(teacher)) - summary.samples
+    return GradeEvaluation(numbers, summary)
 
 
 def measure_files(forward: PathLike, reversed_: PathLike | None = None, teacher: PathLike | None = None) -> Metrics:
@@ -114,7 +167,8 @@ def _evaluate(
 def _measure(rated: Rated, place: PathLike, teacher: PathLike | None) -> Metrics:
     """`not_judged` counts the teacher's rows without a judgement."""
     try:
-        metrics = measure(rated, True if teacher is not None else None)
+        by_aspects_alone = any(sample.aspect_truths for sample in rated.samples)
+        metrics = measure(rated, True if teacher is not None and not by_aspects_alone else None)
     except ValueError as error:
         raise InputError(f"{teacher or place}: {error}") from None
     return metrics if teacher is None else {**metrics, "not_judged": len(LineFile(teacher)) - len(rated.samples)}

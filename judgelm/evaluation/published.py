@@ -52,5 +52,7 @@ def published_metrics(samples: Sequence[JudgedSample], labelled: bool) -> Metric
 
 
 def _sign(reading: Reading) -> int:
-    """Of the judgement as it was written: 1, 0 or -1 for Assistant 1."""
+    """Of the judgement as it was written: 1, 0 or -1 for Assistant 1. With criteria its first line has the means, where
+    they are known.
+    """
     return Outcome.from_scores(*published_scores(reading.text)).sign

@@ -8,19 +8,19 @@ from functools import cached_property, partial
 
 import numpy as np
 
+from judgelm.criteria import READABLE, Scale
 from judgelm.evaluation.metrics import agreement
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
-from judgelm.evaluation.metrics.correlation import correlate, kendall, spearman
+from judgelm.evaluation.metrics.correlation import MANY, RESAMPLES_OF_MANY, correlate, kendall, spearman
 from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient, ratio
 from judgelm.evaluation.published import Metrics
 from judgelm.evaluation.results import JudgedSample, Truth
-from judgelm.judgement import MAX_SCORE, Outcome, ParseState
+from judgelm.judgement import Outcome, ParseState
 from judgelm.verdict import Reading
 
-_MANY = 20_000
-_RANK_RESAMPLES_OF_MANY = 200
-_GAPS = ((0.0, "0"), (1.0, "up to 1"), (2.0, "up to 2"), (4.0, "up to 4"), (np.inf, "more than 4"))
+_GAPS = (0.0, 1.0, 2.0, 4.0, np.inf)
+"""of scores up to 10"""
 _LENGTHS = (
     (1 / 2, "answer 1 less than half as long"),
     (1 / 1.1, "answer 1 shorter"),
@@ -51,6 +51,11 @@ class Rated:
             _codes([sample.forward for sample in samples]),
             _codes([sample.reversed for sample in samples]),
         )
+
+    @property
+    def scale(self) -> Scale | None:
+        """Of the criteria; None without any."""
+        return self.samples[0].scale if self.samples else None
 
     @property
     def labelled(self) -> Mask:
@@ -92,6 +97,7 @@ class Rated:
             "human_majority": agreement.annotator_with_the_majority(self.votes),
             "alpha": agreement.alpha(self.votes),
             "mae": _score_error(self),
+            **_mean_scores(self),
             "brier": brier(self.confidences),
             "calibration_error": calibration_error(self.confidences),
         }
@@ -104,7 +110,7 @@ class Rated:
         if not known.any():
             return {}
         clusters = [cluster for cluster, there in zip(self.clusters, known.tolist(), strict=True) if there]
-        draws = min(resamples, _RANK_RESAMPLES_OF_MANY) if len(clusters) > _MANY else resamples
+        draws = min(resamples, RESAMPLES_OF_MANY) if len(clusters) > MANY else resamples
         found = {
             name: correlate(formula, ours.ravel(), theirs.ravel(), np.repeat(clusters, 2).tolist(), draws, seed)
             for name, formula in (("spearman", spearman), ("kendall", kendall))
@@ -129,14 +135,24 @@ class Rated:
 
 
 def by_gap(samples: Sequence[JudgedSample], scored: bool = True) -> Groups:
-    """By the teacher's scores, or where it gave none, as people do, by the judge's own, if it is `scored`."""
+    """By the teacher's scores, or where it gave none, as people do, by the judge's own, if it is `scored`. On scales
+    that go beyond 10 the bounds are as much larger.
+    """
     taught = any(sample.truth and sample.truth.scores for sample in samples)
     if not taught and not scored:
         return [None] * len(samples)
     judges: list[Truth | Reading | None] = [sample.truth if taught else sample.forward for sample in samples]
     scores = [None if one is None else one.scores for one in judges]
-    placed = [None if pair is None else _first_at_least(_GAPS, abs(pair[0] - pair[1])) for pair in scores]
+    gaps = _gaps(samples[0].scale or READABLE)
+    placed = [None if pair is None else _first_at_least(gaps, abs(pair[0] - pair[1])) for pair in scores]
     return [each and (each[0], f"{'teacher' if taught else 'judge'}'s gap {each[1]}") for each in placed]
+
+
+def _gaps(scale: Scale) -> list[tuple[float, str]]:
+    """Bounds and names."""
+    bounds = [bound * max(1.0, scale.most / READABLE.most) for bound in _GAPS]
+    within = [(bound, f"up to {bound:g}" if bound else "0") for bound in bounds[:-1]]
+    return [*within, (np.inf, f"more than {bounds[-2]:g}")]
 
 
 def by_length(samples: Sequence[JudgedSample]) -> Groups:
@@ -164,7 +180,7 @@ def totals(rated: Rated, labelled: bool) -> Metrics:
     kept = rated.labelled if labelled else np.ones(len(rated.samples), dtype=np.bool_)
     total = int(kept.sum())
     if not total:
-        raise ValueError("no row has a teacher judgement with scores from 0 to 10")
+        raise ValueError(f"no row has a teacher judgement with scores from {rated.scale or READABLE}")
     rates, judged_twice = rated.statistics, bool(rated.both.any())
     names = {"agreement": "agreement"} if labelled else {}
     if labelled and rates["brier"].count == total:
@@ -254,4 +270,17 @@ def _score_error(rated: Rated) -> Statistic:
     ours, theirs, known = _score_pairs(rated)
     errors = np.zeros(len(known))
     errors[known] = np.abs(ours - theirs).mean(axis=1)
-    return quotient(errors, known, (0, MAX_SCORE))
+    return quotient(errors, known, (0, (rated.scale or READABLE).most))
+
+
+def _mean_scores(rated: Rated) -> dict[str, Statistic]:
+    """With criteria, of each answer: the mean of the orders judged, expected scores where there are."""
+    if rated.scale is None:
+        return {}
+    given = [sample.scores for sample in rated.samples]
+    known = np.array([scores is not None for scores in given])
+    table = np.array([(0.0, 0.0) if scores is None else scores for scores in given])
+    span = (rated.scale.least, rated.scale.most)
+    return {
+        name: quotient(column, known, span) for name, column in zip(("mean_first", "mean_second"), table.T, strict=True)
+    }

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from judgelm.criteria import READABLE, Scale
 from judgelm.errors import InputError, one_line
+from judgelm.evaluation.readings import read_reading, read_scale
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
-from judgelm.judgement import LABELS, MAX_SCORE, Judgement, Outcome, published_scores
+from judgelm.judgement import LABELS, Judgement, Outcome, published_scores
 from judgelm.prompt import TASKS
 from judgelm.sample import empty_answers, question_key, shown_answer
 from judgelm.samples import PathLike
 from judgelm.verdict import BothOrders, Reading
 
-_SURELY = 1e-3
-"""how far probabilities that were rounded may be from 1"""
 _GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
 """tasks in which answer 1 has its score already"""
+_LARGEST = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Truth:
     """What a teacher or people say of the pair."""
 
     outcome: Outcome
-    scores: tuple[float, float] | None = None
+    scores: tuple[float, ...] | None = None
+    """of both answers"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,10 @@ class JudgedSample(BothOrders):
     """whose answers are empty: the model's name, else "answer 1" or "answer 2" as a name"""
     known_answer: bool = False
     """answer 1 is the right one, worth 10, and answer 2 is graded beside it, as in the tasks single and mmvet"""
+    scale: Scale | None = None
+    """of the criteria, where it was judged with some"""
+    aspect_truths: Mapping[str, Truth | None] | None = None
+    """of aspects that have one of their own, or that nobody could tell (None); the others have that of the whole"""
 
     @property
     def cluster(self) -> str:
@@ -56,11 +62,36 @@ class JudgedSample(BothOrders):
         return question_key(self.question) or self.key
 
 
-def judged_task(folder: PathLike) -> str | None:
-    """The task of a folder that `judgelm judge` wrote, by its first judgement; None where there is none."""
-    path = Path(folder).expanduser() / "forward.jsonl"
-    line = next(iter(read_lines(path, finite=False)), None) if path.is_file() else None
+def judged_task(place: PathLike) -> str | None:
+    """The task of a folder that `judgelm judge` wrote, or of a file in forward order, by its first judgement.
+
+    None where there is none. Raises InputError for a file that cannot be read.
+    """
+    path = forward_file(place)
+    line = next(read_lines(path, finite=False), None) if path.exists() else None
     return None if line is None else str(_task(line))
+
+
+def forward_file(place: PathLike) -> Path:
+    """Of a folder the forward order's; a file itself."""
+    path = Path(place).expanduser()
+    return path / "forward.jsonl" if path.is_dir() else path
+
+
+def split_aspects(samples: Sequence[JudgedSample]) -> dict[str, list[JudgedSample]]:
+    """By each aspect the samples that were judged by it, as judged by it alone; aspects as they first come.
+
+    The truth is the aspect's own, else the whole one's; votes are of the whole.
+    """
+    found: dict[str, list[JudgedSample]] = {}
+    for sample in samples:
+        for name, both in sample.aspects.items():
+            truth = (sample.aspect_truths or {}).get(name, sample.truth)
+            alone = replace(
+                sample, forward=both.forward, reversed=both.reversed, truth=truth, published_truth=None, votes=()
+            )
+            found.setdefault(name, []).append(alone)
+    return found
 
 
 def read_folder(
@@ -118,7 +149,18 @@ def read_files(
         both = {each: find_line(by_id, key, files[each], line, f"{each} judgement") for each, by_id in lines.items()}
         source = line if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
         samples.append(join_lines(key, both, source, teacher is not None))
-    return samples
+        if samples[-1].scale != samples[0].scale:
+            said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))
+            raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
+    return _on_one_scale(samples)
+
+
+def _on_one_scale(samples: list[JudgedSample]) -> list[JudgedSample]:
+    """Teachers' scores that go beyond the criteria's scale are of another: they say which answer is better, no more."""
+    truths = [sample.truth.scores for sample in samples if sample.scale and sample.truth and sample.truth.scores]
+    if not truths or max(map(max, truths)) <= (samples[0].scale or READABLE).most:
+        return samples
+    return [replace(one, truth=one.truth and Truth(one.truth.outcome)) for one in samples]
 
 
 def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool = False) -> JudgedSample:
@@ -126,8 +168,15 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
 
     Raises InputError for a field of the wrong kind, and where a truth is `needed` and there is none.
     """
-    readings = {order: _reading(line, exchanged=order == "reversed") for order, line in lines.items()}
+    if (wrong := next((line for line in lines.values() if _task(line) == "grade"), None)) is not None:
+        raise InputError(f"{wrong.where}: expected a judgement of two answers, found a grade of one (task grade)")
+    readings = {order: read_reading(line, exchanged=order == "reversed") for order, line in lines.items()}
+    scales = {read_scale(line) for line in lines.values()}
     order, line = next(iter(lines.items()))
+    if len(scales) > 1:
+        raise InputError(f"{line.where}: its two orders have not one scale of criteria")
+    (scale,) = scales
+    aspects = None if scale is None else _read_aspect_truths(source, scale, readings.values())
     question, answers, models = _contents(line, order)
     category = line.record.get("category", line.record.get("subset"))
     return JudgedSample(
@@ -138,11 +187,13 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
         answers=answers,
         models=models,
         category=None if category is None else str(category),
-        truth=read_truth(source, needed),
+        truth=read_truth(source, needed and aspects is None, scale),
         published_truth=_published_truth(source),
         votes=_read_votes(source),
         empty=_empty(line, order, models),
         known_answer=_task(line) in _GRADING,
+        scale=scale,
+        aspect_truths=aspects,
     )
 
 
@@ -188,29 +239,9 @@ def model_name(given: object) -> str | None:
     return given if isinstance(given, str) and one_line(given) else None
 
 
-def _reading(line: Line, exchanged: bool) -> Reading:
-    """With what scoring `expected` wrote down."""
-    judgement = Judgement.parse(judgement_text(line))
-    probabilities: dict[Outcome, float] | None = None
-    expected: tuple[float, float] | None = None
-    if line.record.get("pred_probabilities") is not None:
-        given = require(line, "pred_probabilities", dict)
-        probabilities = {each: _number(line, "pred_probabilities", given.get(each.value), 1.0) for each in Outcome}
-        if abs((total := sum(probabilities.values())) - 1) > _SURELY:
-            raise InputError(
-                f"{line.where}: expected 'pred_probabilities' of win, tie and lose that sum to 1, found {total:g}"
-            )
-    if line.record.get("pred_expected_scores") is not None:
-        scores = require(line, "pred_expected_scores", list)
-        if len(scores) != 2:
-            raise InputError(f"{line.where}: field 'pred_expected_scores' must have two numbers, found {len(scores)}")
-        first, second = (_number(line, "pred_expected_scores", score, MAX_SCORE) for score in scores)
-        expected = first, second
-    return Reading.of(judgement, probabilities, expected, exchanged)
-
-
-def read_truth(line: Line, needed: bool = True) -> Truth | None:
-    """The truth in a teacher's or a labelled row; None where it has none that can be read.
+def read_truth(line: Line, needed: bool = True, scale: Scale | None = None) -> Truth | None:
+    """The truth in a teacher's or a labelled row; None where it has none that can be read. Scores are read from 0 to
+    10, or as far as a `scale` goes.
 
     Raises InputError where the row is `needed` to have one and has neither field, or one of the wrong kind.
     """
@@ -221,8 +252,50 @@ def read_truth(line: Line, needed: bool = True) -> Truth | None:
         return None
     if "text" not in record:
         raise InputError(f"{line.where}: field 'text' or 'label' is missing (found: {', '.join(list(record)[:8])})")
-    scores: Any = Judgement.parse(require(line, "text", str)).scores
+    most = max(READABLE.most, scale.most if scale else 0)
+    scores = Judgement.parse(require(line, "text", str), 2, Scale(0, most)).scores
     return None if scores is None else Truth(Outcome.from_scores(*scores), scores)
+
+
+def _read_aspect_truths(line: Line, scale: Scale, readings: Iterable[Reading]) -> dict[str, Truth | None] | None:
+    """Those of a row's `aspects`, None where it has no such field: by name a label, scores of both answers, or null.
+
+    Raises InputError for anything else, and where it names none of the judged aspects.
+    """
+    given = read_aspects(line, {aspect.name for reading in readings for aspect in reading.aspects})
+    return None if given is None else {name: _aspect_truth(line, name, said, scale) for name, said in given.items()}
+
+
+def read_aspects(line: Line, judged: Collection[str]) -> dict[str, Any] | None:
+    """What a row's `aspects` says of each of the aspects that were `judged`; None where it has no such field.
+
+    Raises InputError where that is no object, and where it names aspects, but none of these.
+    """
+    if line.record.get("aspects") is None:
+        return None
+    given: dict[str, Any] = require(line, "aspects", dict)
+    if given and not judged & given.keys():
+        known, found = (one_line(", ".join(list(names)[:8])) for names in (judged, given))
+        raise InputError(f"{line.where}: field 'aspects' names none of those judged ({known}), found {found}")
+    return {name: given[name] for name in judged if name in given}
+
+
+def _aspect_truth(line: Line, name: str, said: object, scale: Scale) -> Truth | None:
+    if said is None:
+        return None
+    if not isinstance(said, list):
+        return Truth(_labelled_outcome(line, said))
+    if len(said) != 2 or not all(is_number(score) and scale.least <= score <= scale.most for score in said):
+        raise InputError(
+            f"{line.where}: field 'aspects': {one_line(name)}: expected label 1, 2 or 0 (tie), or two scores from"
+            f" {scale}, found {one_line(repr(said))[:60]}"
+        )
+    return Truth(Outcome.from_scores(*said), tuple(map(float, said)))
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, and not true or false."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _labelled_outcome(line: Line, label: Any) -> Outcome:
@@ -250,21 +323,3 @@ def find_line(index: Mapping[str, Line], key: str, path: Any, needed_by: Line, w
     if key not in index:
         raise InputError(f"{path} has no {what} for question_id {key} (needed by {needed_by.where})")
     return index[key]
-
-
-def judgement_text(line: Line) -> str:
-    """Prefill and generation, without white space around, as the original wrote its files; those have no task."""
-    name = require(line, "pred_task", str) if "pred_task" in line.record else "pair"
-    task = TASKS.get(name)
-    if task is None or task.name == "multi":
-        raise InputError(f"{line.where}: evaluation compares two answers, found task {name!r}")
-    text: str = require(line, "pred_text", str)
-    return (task.prefill + text).strip() if "pred_task" in line.record else text
-
-
-def _number(line: Line, field: str, value: Any, most: float) -> float:
-    """Raises InputError for anything but a number from 0 to `most`; sums of floats may be above it by their errors."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most * (1 + 1e-6):
-        found = f"{value:g}" if isinstance(value, float) else one_line(repr(value))[:60]
-        raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {found}")
-    return float(value)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
@@ -16,7 +16,7 @@ from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, cla
 from judgelm.evaluation.metrics.calibration import reliability
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
 from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
-from judgelm.evaluation.results import JudgedSample
+from judgelm.evaluation.results import JudgedSample, split_aspects
 from judgelm.jsonl import Record
 
 
@@ -43,6 +43,8 @@ RATES = {
     "human_agreement": Kind("one annotator agrees with another"),
     "human_majority": Kind("one annotator agrees with the others' majority"),
     "alpha": Kind("Krippendorff's alpha of the annotators", share=False),
+    "mean_first": Kind("mean score of answer 1", share=False, of_scores=True),
+    "mean_second": Kind("mean score of answer 2", share=False, of_scores=True),
     "mae": Kind("mean absolute error of scores", share=False, of_scores=True),
     "spearman": Kind("Spearman's rho of scores", share=False, of_scores=True),
     "kendall": Kind("Kendall's tau-b of scores", share=False, of_scores=True),
@@ -110,11 +112,29 @@ class Bin(Section):
     count: int
 
 
+class JudgedAspect(Section):
+    """The rates of one aspect of the criteria alone, with its own truth where the rows have one."""
+
+    name: AnyText
+    weight: float
+    """in the mean of all"""
+    samples: int
+    labelled: int
+    """samples with a truth"""
+    own_truths: int
+    """samples whose `aspects` say something of this one; the others have the truth of the whole"""
+    rates: dict[str, Rate]
+    """as those of the whole"""
+
+
 class Summary(Section):
     """All numbers of `docs/evaluation.md`, Metrics; shares are from 0 to 1.
 
     A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
     """
+
+    left_out: ClassVar[tuple[str, ...]] = ("aspects",)
+    """fields that are not written where they are None"""
 
     samples: int
     labelled: int
@@ -139,6 +159,13 @@ class Summary(Section):
     """by `category` or `subset` of the rows"""
     reliability: list[Bin] | None = None
     """how sure the judge is and how often right"""
+    aspects: list[JudgedAspect] | None = None
+    """with criteria: each by itself"""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if name not in self.left_out or value is not None}
 
 
 class Comparison(Section):
@@ -166,14 +193,10 @@ class SummaryFile(Summary, Document):
     """summary.json, which `judgelm evaluate --output` writes."""
 
     what = "a summary of judgelm evaluate"
+    left_out = ("aspects", "against")
 
     against: Comparison | None = None
     """with --against, where the folder is the first judge"""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if name != "against" or value is not None}
 
 
 def summarize(
@@ -188,14 +211,7 @@ def summarize(
     rated = samples if isinstance(samples, Rated) else Rated.of(samples)
     if not rated.samples:
         raise ValueError("there is no sample to summarize")
-    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
-    found = estimates(computable, rated.clusters, resamples, seed)
-    if "alpha" in found and not np.isnan(found["alpha"].value):
-        value = library_alpha(rated.votes)
-        low, high = around(value, (found["alpha"].low, found["alpha"].high))
-        found["alpha"] = Estimate(value, low, high, found["alpha"].count)
-    found |= rated.correlations(resamples, seed)
-    rates = {name: Rate.of(estimate) for name, estimate in found.items()}
+    rates = _rates(rated, resamples, seed)
     groups: dict[str, Any] = {}
     gaps = partial(by_gap, scored=scored)
     for name, of in (("by_gap", gaps), ("by_length", by_length), ("by_category", by_category)):
@@ -206,13 +222,49 @@ def summarize(
         labelled=int(rated.labelled.sum()),
         questions=len(set(rated.clusters)),
         empty_answers=dict(Counter(chain.from_iterable(sample.empty for sample in rated.samples))) or None,
-        rates={name: rates[name] for name, kind in RATES.items() if name in rates and (scored or not kind.of_scores)},
+        rates=_in_order(rates, scored),
         unparsed=_unparsed(rated, rates),
         confusion=_confusion(rated.cells),
         classes=_classes(rated.cells),
         **groups,
         reliability=[Bin(**each) for each in reliability(rated.confidences)] or None,
+        aspects=_aspects(rated.samples, resamples, seed) or None,
     )
+
+
+def _rates(rated: Rated, resamples: int, seed: int) -> dict[str, Rate]:
+    """All that a sample is of, and agreement by other rules for unread judgements."""
+    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
+    found = estimates(computable, rated.clusters, resamples, seed)
+    if "alpha" in found and not np.isnan(found["alpha"].value):
+        value = library_alpha(rated.votes)
+        low, high = around(value, (found["alpha"].low, found["alpha"].high))
+        found["alpha"] = Estimate(value, low, high, found["alpha"].count)
+    found |= rated.correlations(resamples, seed)
+    return {name: Rate.of(estimate) for name, estimate in found.items()}
+
+
+def _in_order(rates: Mapping[str, Rate], scored: bool = True) -> dict[str, Rate]:
+    return {name: rates[name] for name, kind in RATES.items() if name in rates and (scored or not kind.of_scores)}
+
+
+def _aspects(samples: Sequence[JudgedSample], resamples: int, seed: int) -> list[JudgedAspect]:
+    """One after another, by the same statistics as the whole."""
+    weights = {each.name: each.weight for sample in samples for one in sample.readings for each in one.aspects}
+    found = []
+    for name, alone in split_aspects(samples).items():
+        rated = Rated.of(alone)
+        found.append(
+            JudgedAspect(
+                name=name,
+                weight=weights[name],
+                samples=len(alone),
+                labelled=int(rated.labelled.sum()),
+                own_truths=sum(name in (sample.aspect_truths or ()) for sample in alone),
+                rates=_in_order(_rates(rated, resamples, seed)),
+            )
+        )
+    return found
 
 
 def _unparsed(rated: Rated, rates: Mapping[str, Rate]) -> Unparsed | None:

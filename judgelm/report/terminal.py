@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, Any
 from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
 from judgelm.errors import one_line
 from judgelm.evaluation.published import Metrics
-from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Rate, Summary
+from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Kind, Rate, Summary
 from judgelm.jsonl import Record, id_key
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome, ParseState
-from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, GRADE, Form, shorten
+from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, GRADE, WIN_RATE, Form, shorten
 from judgelm.verdict import BothOrders, Reading
 
 if TYPE_CHECKING:
     from judgelm.audit.checks import Check
     from judgelm.audit.findings import Finding
-    from judgelm.evaluation.places import ManySummary
 
 MAX_ROWS = 40
 _MOST_NAMED = 10
 _NEW = ("empty_answers", "thoughts_left_out")
+_MOST_ASPECTS = 4
+"""in a table, side by side"""
+_MOST_NAME = 24
 _ESTIMATE = ("value", "95 % interval", "samples")
 _LABELS = {
     "agreement": "agreement with the teacher",
@@ -90,7 +92,7 @@ def summary_tables(summary: Summary) -> str:
     """Rates with intervals, then agreement by rule for unread judgements, by class, gap, length and category."""
     rates, unparsed = summary.rates, summary.unparsed
     rows = [
-        (kind.label, *_cells(rates[name], EXACT_SHARE if kind.share else EXACT_NUMBER))
+        (kind.label, *estimate_cells(rates[name], EXACT_SHARE if kind.share else EXACT_NUMBER))
         for name, kind in RATES.items()
         if name in rates
     ]
@@ -101,36 +103,15 @@ def summary_tables(summary: Summary) -> str:
     ]
     if unparsed and unparsed.count:
         rules = {"as ties": unparsed.as_tie, "as errors": unparsed.as_error, "left out": unparsed.excluded}
-        known = [(label, *_cells(rate)) for label, rate in rules.items() if rate]
+        known = [(label, *estimate_cells(rate)) for label, rate in rules.items() if rate]
         parts.append(render_table((f"agreement, {unparsed.count} unparsed", *_ESTIMATE), known))
     if summary.confusion:
         parts.append(_class_table(summary.confusion, summary.classes or {}))
     groups = {"score gap": summary.by_gap, "length of the answers": summary.by_length, "category": summary.by_category}
     parts += [_group_table(label, found) for label, found in groups.items() if found]
+    if summary.aspects:
+        parts.append(aspect_tables(RATES, rates, [(each.name, each.rates) for each in summary.aspects]))
     return "\n\n".join(parts)
-
-
-def many_tables(summary: ManySummary) -> str:
-    """Mean scores, and what places are worth, of judgements of many answers."""
-    rates = [("judgements that could not be read", summary.unparsed)]
-    if summary.consistency is not None:
-        rates.append(("orders that find the same answers best", summary.consistency))
-    tables = [
-        f"{summary.samples} samples, {summary.questions} questions; "
-        + ", ".join(f"{order} {count}" for order, count in summary.orders.items()),
-        render_table(("rate", "", "95 % interval", "samples"), [(name, *_cells(rate)) for name, rate in rates]),
-        render_table(
-            ("answers of", "mean score", "95 % interval", "samples"),
-            [(one_line(each.name), *_cells(each.score, EXACT_NUMBER)) for each in summary.answers],
-        ),
-    ]
-    if summary.places:
-        header = ("shown in", "mean score", "above all places", "95 % interval", "samples")
-        rows = [
-            (f"place {e.place}", EXACT_NUMBER.number(e.score), *_cells(e.bias, EXACT_NUMBER)) for e in summary.places
-        ]
-        tables.append(render_table(header, rows))
-    return "\n\n".join(tables)
 
 
 def _empty_line(empty: Mapping[str, int] | None) -> str:
@@ -142,13 +123,31 @@ def _empty_line(empty: Mapping[str, int] | None) -> str:
     return f"\n{sum(empty.values())} empty answers: {', '.join(shown)}{' ..' if len(named) > _MOST_NAMED else ''}"
 
 
+def aspect_tables(
+    kinds: Mapping[str, Kind], whole: Mapping[str, Rate], aspects: Sequence[tuple[str, Mapping[str, Rate]]]
+) -> str:
+    """The rates of all aspects side by side, in per cent or points, the whole first; a few to a table."""
+    names = [name for name in kinds if any(name in rates for _, rates in aspects)]
+    sides = [("all", whole), *((shorten(name, _MOST_NAME), rates) for name, rates in aspects)]
+    tables = []
+    for start in range(0, len(sides), _MOST_ASPECTS):
+        some = sides[start : start + _MOST_ASPECTS]
+        rows = [(kinds[name].label, *(_beside(kinds[name], rates.get(name)) for _, rates in some)) for name in names]
+        tables.append(render_table(("by aspect, shares in %", *(name for name, _ in some)), rows))
+    return "\n\n".join(tables)
+
+
+def _beside(kind: Kind, rate: Rate | None) -> str:
+    return "-" if rate is None else (WIN_RATE if kind.share else EXACT_NUMBER).both(rate)
+
+
 def comparison_table(comparison: Comparison, names: tuple[str, str]) -> str:
     """Both agreements, their difference, and on how many samples one is right alone."""
     rows = [
-        (f"agreement of {names[0]}", *_cells(comparison.first)),
-        (f"agreement of {names[1]}", *_cells(comparison.second)),
-        ("difference (second - first)", *_cells(comparison.difference)),
-        ("both say the same", *_cells(comparison.same_outcome)),
+        (f"agreement of {names[0]}", *estimate_cells(comparison.first)),
+        (f"agreement of {names[1]}", *estimate_cells(comparison.second)),
+        ("difference (second - first)", *estimate_cells(comparison.difference)),
+        ("both say the same", *estimate_cells(comparison.same_outcome)),
     ]
     return (
         f"{render_table(('comparison', *_ESTIMATE), rows)}\nright: both {comparison.both},"
@@ -157,7 +156,7 @@ def comparison_table(comparison: Comparison, names: tuple[str, str]) -> str:
     )
 
 
-def _cells(rate: Rate, form: Form = EXACT_SHARE) -> tuple[str, str, str]:
+def estimate_cells(rate: Rate, form: Form = EXACT_SHARE) -> tuple[str, str, str]:
     """Value, interval and number of samples; "-" for what there is none of."""
     return form.number(rate.value), form.interval(rate, "-"), str(rate.count)
 
@@ -173,7 +172,7 @@ def _class_table(confusion: Mapping[str, Mapping[str, int]], classes: Mapping[st
 
 
 def _group_table(label: str, groups: Sequence[Group]) -> str:
-    rows = [(group.label, *_cells(group.agreement)) for group in groups[:MAX_ROWS]]
+    rows = [(group.label, *estimate_cells(group.agreement)) for group in groups[:MAX_ROWS]]
     more = f"\n({len(groups) - MAX_ROWS} more)" if len(groups) > MAX_ROWS else ""
     return render_table((f"agreement by {label}", *_ESTIMATE), rows) + more
 
@@ -282,7 +281,7 @@ def findings_table(findings: Sequence[Finding]) -> str:
     rows = [
         (
             *(finding.name, finding.title),
-            *_cells(finding.effect, DIFFERENCE),
+            *estimate_cells(finding.effect, DIFFERENCE),
             *(_bound(finding), "FAIL" if finding.verdict == "fail" else finding.verdict),
         )
         for finding in findings

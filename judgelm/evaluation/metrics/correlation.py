@@ -1,4 +1,6 @@
-"""Rank correlations of scores, from a table of how often each pair of scores occurs: most are ties."""
+"""How scores go together and how they spread. Rank correlations come from a table of how often each pair occurs: most
+are ties.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,50 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from judgelm.evaluation.metrics.intervals import Estimate, Floats, bootstrap
+from judgelm.evaluation.metrics.intervals import Estimate, Floats, Mask, Statistic, bootstrap
 
 Correlation = Callable[[Floats], float]
+MANY = 20_000
+"""samples, from which on a rank correlation is drawn less often, because each draw has to be ranked anew"""
+RESAMPLES_OF_MANY = 200
+_ROUNDING = 1e-12
+
+
+def pearson(first: Floats, second: Floats, known: Mask) -> Statistic:
+    """Pearson's product-moment correlation (1895) of scores [n] and [n], of the samples that are `known` [n]; NaN where
+    either never varies.
+    """
+    x, y = _centred(first, known), _centred(second, known)
+
+    def formula(sums: Floats) -> Floats:
+        n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+        spreads = _squares(xx, x, n) * _squares(yy, y, n)
+        return np.asarray(np.where(spreads > 0, (xy - x * y / n) / np.sqrt(spreads), np.nan))
+
+    return Statistic(np.stack([known, x, y, x * x, y * y, x * y], axis=1).astype(np.float64), formula, int(known.sum()))
+
+
+def spread(scores: Floats, known: Mask) -> Statistic:
+    """The sample's standard deviation of scores [n], those that are `known` [n]; NaN for fewer than two."""
+    x = _centred(scores, known)
+
+    def formula(sums: Floats) -> Floats:
+        n, x, xx = np.moveaxis(sums, -1, 0)
+        return np.asarray(np.where(n > 1, np.sqrt(_squares(xx, x, n) / (n - 1)), np.nan))
+
+    return Statistic(np.stack([known, x, x * x], axis=1).astype(np.float64), formula, int(known.sum()))
+
+
+def _centred(scores: Floats, known: Mask) -> Floats:
+    """Less the mean of those known, which keeps sums of squares exact; 0 for the others."""
+    mean = scores[known].mean() if known.any() else 0.0
+    return np.asarray(np.where(known, scores - mean, 0.0))
+
+
+def _squares(squared: Floats, total: Floats, n: Floats) -> Floats:
+    """Sum of squared differences from the mean, 0 where it is nothing but rounding."""
+    found = squared - total**2 / n
+    return np.asarray(np.where(found > _ROUNDING * (1 + squared), found, 0.0))
 
 
 def spearman(table: Floats) -> float:
@@ -57,3 +100,11 @@ def correlate(
         return formula(table.reshape(shape).astype(np.float64))
 
     return bootstrap(statistic, clusters, resamples, seed)
+
+
+def rank_correlation(
+    formula: Correlation, first: Floats, second: Floats, clusters: Sequence[str], resamples: int, seed: int
+) -> Estimate:
+    """The same, with fewer resamples of many samples."""
+    draws = min(resamples, RESAMPLES_OF_MANY) if len(clusters) > MANY else resamples
+    return correlate(formula, first, second, clusters, draws, seed)

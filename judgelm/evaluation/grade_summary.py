@@ -1,0 +1,130 @@
+"""Graded samples -> all that evaluation has to say of them, each rate with its 95 % interval, typed as in files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from judgelm.documents import AnyText, Document, Section
+from judgelm.evaluation.grade_rates import RatedGrades
+from judgelm.evaluation.grades import GradedSample, split_graded
+from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates
+from judgelm.evaluation.summary import Kind, Rate
+
+GRADE_RATES = {
+    "pearson": Kind("Pearson's r with the truth", share=False),
+    "spearman": Kind("Spearman's rho with the truth", share=False),
+    "kendall": Kind("Kendall's tau-b with the truth", share=False),
+    "mae": Kind("mean absolute error", share=False),
+    "within_one": Kind("within one point of the truth"),
+    "bias": Kind("bias: mean of judge less truth", share=False),
+    "mean": Kind("mean grade", share=False),
+    "mean_truth": Kind("mean of the truth", share=False),
+    "spread": Kind("standard deviation of grades", share=False),
+    "unparsed": Kind("grades that could not be read"),
+}
+"""by name, in the order in which they are said; their formulas are `grade_rates.RatedGrades`"""
+
+
+class GradedModel(Section):
+    """The answers of one model."""
+
+    name: AnyText
+    samples: int
+    rates: dict[str, Rate]
+    """as those of the whole, without rank correlations"""
+
+
+class GradedAspect(Section):
+    """The rates of one aspect of the criteria alone, with its own truth where the rows have one."""
+
+    name: AnyText
+    weight: float
+    """in the mean of all"""
+    samples: int
+    labelled: int
+    """samples with a truth"""
+    own_truths: int
+    """samples whose `aspects` say something of this one; the others have the truth of the whole"""
+    rates: dict[str, Rate]
+    """as those of the whole"""
+
+
+class GradeSummary(Document):
+    """All numbers of grades; a rate that no sample is of is left out."""
+
+    what = "a summary of grades"
+
+    task: Literal["grade"] = "grade"
+    """tells it from a summary of pairs"""
+    samples: int
+    labelled: int
+    """samples with a truth"""
+    questions: int
+    """different ones, which the intervals draw"""
+    scale: list[int]
+    """the lowest and the highest grade"""
+    rates: dict[str, Rate]
+    """by name: [the rates](evaluation.md#grades)"""
+    by_model: list[GradedModel] | None = None
+    """the highest mean first; null where no row names a model"""
+    aspects: list[GradedAspect] | None = None
+    """with criteria: each by itself"""
+
+
+def summarize_grades(samples: Sequence[GradedSample], resamples: int = RESAMPLES, seed: int = 0) -> GradeSummary:
+    """All rates of graded answers, with bootstrapped intervals. Raises ValueError for no sample."""
+    rated = RatedGrades.of(samples)
+    return GradeSummary(
+        samples=len(samples),
+        labelled=int(rated.labelled.sum()),
+        questions=len(set(rated.clusters)),
+        scale=[rated.scale.least, rated.scale.most],
+        rates=_rates(rated, resamples, seed),
+        by_model=_by_model(samples, resamples, seed) or None,
+        aspects=_aspects(samples, resamples, seed) or None,
+    )
+
+
+def _rates(rated: RatedGrades, resamples: int, seed: int, ranked: bool = True) -> dict[str, Rate]:
+    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
+    found = estimates(computable, rated.clusters, resamples, seed)
+    if ranked:
+        found |= rated.correlations(resamples, seed)
+    return {name: Rate.of(found[name]) for name in GRADE_RATES if name in found}
+
+
+def _by_model(samples: Sequence[GradedSample], resamples: int, seed: int) -> list[GradedModel]:
+    members: dict[str, list[GradedSample]] = {}
+    for sample in samples:
+        if sample.model is not None:
+            members.setdefault(sample.model, []).append(sample)
+    found = [
+        GradedModel(name=name, samples=len(some), rates=_rates(RatedGrades.of(some), resamples, seed, ranked=False))
+        for name, some in members.items()
+    ]
+    return sorted(found, key=lambda model: (-_mean(model), model.name))
+
+
+def _mean(model: GradedModel) -> float:
+    """The lowest there can be where no grade could be read."""
+    rate = model.rates.get("mean")
+    return -1.0 if rate is None or rate.value is None else rate.value
+
+
+def _aspects(samples: Sequence[GradedSample], resamples: int, seed: int) -> list[GradedAspect]:
+    weights = {each.name: each.weight for sample in samples for each in sample.reading.aspects}
+    found = []
+    for name, alone in split_graded(samples).items():
+        rated = RatedGrades.of(alone)
+        found.append(
+            GradedAspect(
+                name=name,
+                weight=weights[name],
+                samples=len(alone),
+                labelled=int(rated.labelled.sum()),
+                own_truths=sum(name in (sample.aspect_truths or ()) for sample in alone),
+                rates=_rates(rated, resamples, seed),
+            )
+        )
+    return found

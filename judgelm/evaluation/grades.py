@@ -1,0 +1,130 @@
+"""Grades of single answers and a truth, joined by question_id: what task grade left in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from judgelm.criteria import READABLE, Scale
+from judgelm.errors import InputError, one_line
+from judgelm.evaluation.readings import read_reading, read_scale
+from judgelm.evaluation.results import find_line, forward_file, is_number, model_name, read_aspects
+from judgelm.forms import Columns, open_rows
+from judgelm.jsonl import Line, index_by_id, read_lines, require
+from judgelm.judgement import Judgement
+from judgelm.sample import question_key
+from judgelm.samples import PathLike
+from judgelm.verdict import Reading
+
+_MODELS = ("answer_model_id", "answer1_model_id", "model")
+"""fields that name whose answer was graded, the first that is there"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GradedSample:
+    """A question with one answer, its grade, and the truth where there is one."""
+
+    key: str
+    question: str
+    answer: str
+    reading: Reading
+    model: str | None = None
+    category: str | None = None
+    truth: float | None = None
+    scale: Scale | None = None
+    """of the criteria, where it was graded by some"""
+    aspect_truths: Mapping[str, float | None] | None = None
+    """of aspects that have one of their own, or that nobody could tell (None); the others have that of the whole"""
+
+    @property
+    def cluster(self) -> str:
+        """As `JudgedSample.cluster`."""
+        return question_key(self.question) or self.key
+
+    @property
+    def grade(self) -> float | None:
+        """The expected one where there is, else the one that was written; None for one that could not be read."""
+        return None if self.reading.points is None else self.reading.points[0]
+
+
+def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Columns | None = None) -> list[GradedSample]:
+    """What `judgelm judge --task grade` wrote into a folder, or into a file.
+
+    The truth comes from `teacher` (`score`, or `text` that begins with a score, and `aspects`), else from the rows
+    themselves; a row without one has None. Raises InputError for a double id, a judgement of another task, rows on
+    different scales, and a teacher's file without any grade.
+    """
+    path = forward_file(place)
+    lines = index_by_id(read_lines(path, finite=False))
+    teachers = index_by_id(open_rows(teacher, columns, finite=False)) if teacher is not None else None
+    samples: list[GradedSample] = []
+    for key, line in lines.items():
+        source = line if teachers is None else find_line(teachers, key, teacher, line, "teacher's grade")
+        samples.append(_join(key, line, source))
+        if samples[-1].scale != samples[0].scale:
+            said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))
+            raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
+    if not samples:
+        raise InputError(f"{path}: there is no grade in it")
+    if teacher is not None and all(one.truth is None and not one.aspect_truths for one in samples):
+        raise InputError(f"{teacher}: no row has a grade (score: a number, text: a score and reasons, or aspects)")
+    return samples
+
+
+def _join(key: str, line: Line, source: Line) -> GradedSample:
+    record = line.record
+    if record.get("pred_task") != "grade":
+        found = one_line(repr(record.get("pred_task", "none")))[:60]
+        raise InputError(f"{line.where}: expected a grade of one answer (task grade), found task {found}")
+    reading, scale = read_reading(line, 1), read_scale(line)
+    given = None if scale is None else read_aspects(source, {each.name for each in reading.aspects})
+    category = record.get("category", record.get("subset"))
+    return GradedSample(
+        key=key,
+        question=str(record.get("question_body", "")),
+        answer=str(record.get("answer_body", record.get("answer1_body", ""))),
+        reading=reading,
+        model=next((name for field in _MODELS if (name := model_name(record.get(field))) is not None), None),
+        category=None if category is None else str(category),
+        truth=_read_truth(source, scale),
+        scale=scale,
+        aspect_truths=given and {name: _number(source, f"aspects: {name}", said) for name, said in given.items()},
+    )
+
+
+def _read_truth(line: Line, scale: Scale | None) -> float | None:
+    """What `score`, else `text` says; None where a row has neither, or those of a pair."""
+    given = line.record.get("score")
+    if given is not None:
+        # two scores and more are of two answers and more
+        return None if isinstance(given, list) and len(given) != 1 else _number(line, "score", given)
+    if line.record.get("text") is None:
+        return None
+    most = max(READABLE.most, scale.most if scale else 0)
+    scores = Judgement.parse(require(line, "text", str), 1, Scale(0, most)).scores
+    return None if scores is None else scores[0]
+
+
+def _number(line: Line, field: str, given: Any) -> float | None:
+    """A number, or a list of one. Raises InputError for anything else but null."""
+    one = given[0] if isinstance(given, list) and len(given) == 1 else given
+    if one is None:
+        return None
+    if not is_number(one):
+        found = one_line(repr(given))[:60]
+        raise InputError(f"{line.where}: field {one_line(field)!r} must be a number, or a list of one, found {found}")
+    return float(one)
+
+
+def split_graded(samples: Sequence[GradedSample]) -> dict[str, list[GradedSample]]:
+    """By each aspect the samples that were graded by it, as graded by it alone; aspects as they first come.
+
+    The truth is the aspect's own, else the whole one's.
+    """
+    found: dict[str, list[GradedSample]] = {}
+    for sample in samples:
+        for each in sample.reading.aspects:
+            truth = (sample.aspect_truths or {}).get(each.name, sample.truth)
+            found.setdefault(each.name, []).append(replace(sample, reading=each.reading, truth=truth))
+    return found
