@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from judgelm.criteria import READABLE
 from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Span, Statistic, estimates, quotient
+from judgelm.evaluation.readings import read_scale
 from judgelm.evaluation.results import model_name
 from judgelm.evaluation.summary import Rate
 from judgelm.jsonl import Line, index_by_id, read_lines, require
@@ -166,21 +168,13 @@ def _read_scores(line: Line, order: str) -> _Scores | None:
     field = "pred_scores" if line.record.get("pred_expected_scores") is None else "pred_expected_scores"
     if require(line, field) is None:
         return None
-    scores, most = require(line, field, list), _scale(line)[1]
+    scores, most = require(line, field, list), (read_scale(line) or READABLE).most
     for score in scores:
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= most * (1 + 1e-6):
-            raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {score!r}")
+            raise InputError(
+                f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {one_line(repr(score))[:60]}"
+            )
     return tuple(map(float, scores))
-
-
-def _scale(line: Line) -> Span:
-    scale = line.record.get("pred_scale")
-    if scale is None:
-        return 0.0, MAX_SCORE
-    numbers = isinstance(scale, list) and len(scale) == 2 and all(type(each) is int for each in scale)
-    if not numbers or not 0 <= scale[0] < scale[1]:
-        raise InputError(f"{line.where}: field 'pred_scale' must be the lowest and the highest score, found {scale!r}")
-    return float(scale[0]), float(scale[1])
 
 
 def _span(samples: Sequence[ManyAnswers]) -> Span:
