@@ -15,6 +15,7 @@ from judgelm.errors import InputError, one_line
 from judgelm.files import PathLike
 
 LARGEST_SCORE = 100
+LARGEST_WEIGHT = 1_000_000
 MOST_ASPECTS = 50
 _MOST_BYTES = 1 << 20
 
@@ -67,8 +68,9 @@ class Aspect:
         if "\n" in self.name:
             raise ValueError(f"name: expected one line, found {self.name!r}")
         numeric = isinstance(self.weight, int | float) and not isinstance(self.weight, bool)
-        if not numeric or not 0 < self.weight < math.inf:
-            raise ValueError(f"weight: expected a number above 0, found {self.weight!r}")
+        if not numeric or not 0 < self.weight <= LARGEST_WEIGHT:
+            most = f"{LARGEST_WEIGHT:,}"
+            raise ValueError(f"weight: expected a number above 0, {most} at most, found {self.weight!r}")
         for score, text in self.anchors:
             if type(score) is not int or score not in self.scale.scores:
                 raise ValueError(f"anchors: expected scores from {self.scale}, found {score!r}")
@@ -137,19 +139,30 @@ class Criteria:
 
 def read_criteria(path: PathLike) -> Criteria:
     """The criteria of a YAML file. Raises InputError, in one line, for anything else."""
-    import yaml
-
     place = Path(path).expanduser()
     try:
         if place.stat().st_size > _MOST_BYTES:
             raise InputError(f"{place}: a file of criteria has at most {_MOST_BYTES} bytes")
         text = place.read_text(encoding="utf-8-sig")
-        record = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"{place}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: not YAML ({one_line(str(error))})") from None
+    return parse_criteria(text, str(place))
+
+
+def parse_criteria(text: str, place: str) -> Criteria:
+    """The criteria of a text in YAML that came from a `place`. Raises InputError, in one line, for anything else."""
+    import yaml
+
+    try:
+        # an alias repeats what it names: a few of them in one another are larger than any memory once they are told
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError(f"{place}: aliases (*NAME) are not read in criteria")
+        record = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{place}:{mark.line + 1}" if mark else str(place)
+        where = f"{place}:{mark.line + 1}" if mark else place
         problem = getattr(error, "problem", None) or one_line(str(error))
         raise InputError(f"{where}: not YAML ({problem})") from None
     try:
@@ -195,6 +208,6 @@ def _read_aspect(record: object, scale: Scale) -> Aspect:
         if type(score) is not int:
             raise ValueError(f"anchors: expected scores from {scale}, found {score!r}")
     weight = fields.get("weight", 1.0)
-    if isinstance(weight, int) and not isinstance(weight, bool):
+    if isinstance(weight, int) and not isinstance(weight, bool) and abs(weight) <= LARGEST_WEIGHT:
         weight = float(weight)
     return Aspect(fields["name"], fields["text"], weight, tuple(sorted(scores.items())), scale)

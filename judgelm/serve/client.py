@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from judgelm.criteria import Criteria
 from judgelm.serve.servers import is_loopback
 from judgelm.serve.settings import API_PORT
 
@@ -44,12 +45,18 @@ class Client:
     def judge(
         self, question: str, answers: Sequence[str], reference: str | None = None, **settings: Any
     ) -> dict[str, Any]:
-        """One sample's result. `settings` are other fields of POST /v1/judgements, such as task and scores_only."""
+        """One sample's result. `settings` are other fields of POST /v1/judgements, such as task and scores_only.
+
+        `criteria` may be `judgelm.criteria.Criteria` or what a file of them holds.
+        """
         sample = {"question": question, "answers": list(answers), "reference": reference}
         return self.judge_all([sample], **settings)[0]
 
     def judge_all(self, samples: Sequence[dict[str, Any]], **settings: Any) -> list[dict[str, Any]]:
         """All results, in the samples' order. Raises APIError."""
+        criteria = settings.get("criteria")
+        if isinstance(criteria, Criteria):
+            settings = {**settings, "criteria": criteria.to_record()}
         data: list[dict[str, Any]] = self._ask("POST", "/v1/judgements", {"samples": list(samples), **settings})["data"]
         return data
 

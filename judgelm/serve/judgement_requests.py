@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
 from judgelm.errors import InputError
 from judgelm.judge.judged import PROMPT_TOO_LONG, Judged
 from judgelm.judge.settings import JudgeSettings, Order, check_orders
+from judgelm.judgement import Judgement
 from judgelm.prompt import TASKS, count_markers
 from judgelm.sample import MAX_ANSWERS, Sample
+from judgelm.serve.criteria_field import CriteriaField
 from judgelm.serve.worker_answers import Usage
 from judgelm.verdict import Verdict
 
 MOST_SAMPLES = 1000
+_MOST_READ = 16_000_000
+"""characters of a sample, as often as it is sent to a worker in one order: once for each aspect"""
 
 Text = Annotated[str, StringConstraints(max_length=2_000_000)]
 Name = Annotated[str, StringConstraints(max_length=200)]
@@ -28,7 +32,7 @@ class SampleIn(BaseModel, extra="forbid"):
         default=0, description="names the sample in the answer and seeds its random numbers"
     )
     question: Text
-    answers: Annotated[list[Text], Field(min_length=2, max_length=MAX_ANSWERS)]
+    answers: Annotated[list[Text], Field(min_length=1, max_length=MAX_ANSWERS)]
     reference: Text | None = Field(default=None, description="a known good answer, shown to the judge")
 
     @classmethod
@@ -41,6 +45,11 @@ class SampleIn(BaseModel, extra="forbid"):
         )
 
     @property
+    def size(self) -> int:
+        """Characters of its texts."""
+        return len(self.question) + len(self.reference or "") + sum(map(len, self.answers))
+
+    @property
     def sample(self) -> Sample:
         return Sample(self.question_id, self.question, tuple(self.answers), self.reference)
 
@@ -50,7 +59,7 @@ class JudgementRequest(BaseModel, extra="forbid"):
 
     model: Name | None = Field(None, description="one of GET /v1/models; may be left away where only one is served")
     samples: Annotated[list[SampleIn], Field(min_length=1, max_length=MOST_SAMPLES)]
-    task: Literal["pair", "single", "multi", "mmvet"] = "pair"
+    task: Literal["pair", "single", "multi", "mmvet", "grade"] = "pair"
     orders: Literal["forward", "reversed", "both"] | None = Field(
         None, description="as given, answers 1 and 2 exchanged, or both (default: both for task pair, else forward)"
     )
@@ -62,6 +71,11 @@ class JudgementRequest(BaseModel, extra="forbid"):
     constrained: bool | None = Field(
         default=None, description="nothing but a score line first (default: the model's own way)"
     )
+    criteria: CriteriaField | None = Field(
+        None,
+        description="what a file of criteria holds: answers are judged by one aspect after the other, and the scores"
+        " are weighted means; tasks pair, multi and grade (default: the task's own question)",
+    )
     stream: bool = Field(default=False, description="answer in NDJSON: events text, result, error, done")
 
     @property
@@ -71,17 +85,36 @@ class JudgementRequest(BaseModel, extra="forbid"):
 
     @property
     def settings(self) -> JudgeSettings:
-        return JudgeSettings(self.task, self.scores_only, self.temperature, self.max_new_tokens, self.seed)
+        """Raises InputError for criteria where the task takes none."""
+        return JudgeSettings(
+            self.task, self.scores_only, self.temperature, self.max_new_tokens, self.seed, criteria=self.criteria
+        )
 
     def check(self) -> None:
-        """Raises InputError for a sample or an order that the task does not take."""
-        spec = TASKS[self.task]
+        """Raises InputError for a sample, an order or criteria that the task does not take."""
+        spec, number = TASKS[self.task], len(self.settings.aspects)
+        least = "" if spec.min_answers == spec.max_answers else f"{spec.min_answers} to "
         for given in self.samples:
-            if len(given.answers) > spec.max_answers:
-                raise InputError(f"task {self.task} takes {spec.max_answers} answers, found {len(given.answers)}")
+            if not spec.min_answers <= len(given.answers) <= spec.max_answers:
+                takes = f"{least}{spec.max_answers} answer{'s' if spec.max_answers > 1 else ''}"
+                raise InputError(f"task {self.task} takes {takes}, found {len(given.answers)}")
             if spec.needs_reference and given.reference is None:
                 raise InputError(f"task {self.task} needs a reference")
+            if number > 1 and number * given.size > _MOST_READ:
+                raise InputError(f"a sample of {given.size:,} characters is too long for {number} aspects")
         check_orders(self.orders or "forward", self.task)
+
+
+class AspectOut(BaseModel):
+    """What the judge wrote by one aspect."""
+
+    name: str
+    weight: float = Field(description="in the mean of all aspects")
+    text: str
+    scores: list[float] | None
+    outcome: Literal["win", "tie", "lose"] | None
+    parse: Literal["ok", "repaired", "failed"]
+    reasons: str
 
 
 class JudgementOut(BaseModel):
@@ -97,22 +130,41 @@ class JudgementOut(BaseModel):
     shortened: list[int] | None = Field(description="tokens cut from each answer, in the order the judge saw them")
     usage: Usage
 
-    @classmethod
-    def of(cls, judged: Judged) -> JudgementOut:
+    @staticmethod
+    def of(judged: Judged) -> JudgementOut:
         """One that was generated."""
-        judgement, made = judged.judgement, judged.generation
+        made, criteria = judged.generation, judged.criteria
         assert made is not None
-        return cls(
-            order=judged.order,
-            text=judgement.text,
-            scores=None if judgement.scores is None else list(judgement.scores),
-            outcome=None if judgement.outcome is None else judgement.outcome.value,
-            parse=judgement.state.value,
-            reasons=judgement.reasons,
-            finish_reason=made.finish_reason,
-            shortened=None if judged.shortened is None else list(judged.shortened),
-            usage=Usage.of(made.num_prompt_tokens, made.num_tokens),
-        )
+        fields = _said(judged.judgement) | {
+            "order": judged.order,
+            "finish_reason": made.finish_reason,
+            "shortened": None if judged.shortened is None else list(judged.shortened),
+            "usage": Usage.of(made.num_prompt_tokens, made.num_tokens),
+        }
+        if criteria is None:
+            return JudgementOut(**fields)
+        aspects = [
+            AspectOut(name=aspect.name, weight=aspect.weight, **_said(part.judgement))
+            for aspect, part in zip(criteria.aspects, judged.parts, strict=True)
+        ]
+        return CriteriaJudgementOut(**fields, scale=(criteria.scale.least, criteria.scale.most), aspects=aspects)
+
+
+class CriteriaJudgementOut(JudgementOut):
+    """What the judge wrote in one order, by all aspects: the text has the mean and below it all of theirs."""
+
+    scale: tuple[int, int] = Field(description="the lowest and the highest score")
+    aspects: list[AspectOut] = Field(description="in the criteria's order; the scores above are their weighted means")
+
+
+def _said(judgement: Judgement) -> dict[str, Any]:
+    return {
+        "text": judgement.text,
+        "scores": None if judgement.scores is None else list(judgement.scores),
+        "outcome": None if judgement.outcome is None else judgement.outcome.value,
+        "parse": judgement.state.value,
+        "reasons": judgement.reasons,
+    }
 
 
 class ErrorOut(BaseModel):
@@ -150,7 +202,7 @@ class ResultOut(BaseModel):
     )
     outcome: Literal["win", "tie", "lose"] | None = Field(description="of answer 1; a tie where the orders contradict")
     consistent: bool | None = Field(description="whether both orders agree")
-    judgements: list[JudgementOut]
+    judgements: list[CriteriaJudgementOut | JudgementOut]
     suspicious_markers: int = Field(description="lines of the texts that imitate the prompt's own markers")
     error: ErrorOut | None = None
 

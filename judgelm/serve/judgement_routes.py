@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -92,7 +91,7 @@ async def _ndjson(events: Events, head: dict[str, Any]) -> AsyncIterator[str]:
         async with contextlib.aclosing(events):
             async for event in events:
                 if isinstance(event, Written):
-                    yield dump_line({"event": "text", **dataclasses.asdict(event)})
+                    yield dump_line({"event": "text", **event.to_record()})
                 else:
                     index, result = event
                     results.append(result)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from judgelm.criteria import Aspect, Criteria
 from judgelm.engine.interface import Generation
+from judgelm.jsonl import Record
 from judgelm.judge.judged import Judged
-from judgelm.judge.settings import Order
+from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.judgement import Judgement
 from judgelm.prompt import TASKS
 from judgelm.sample import Sample
@@ -32,10 +35,35 @@ class Written:
     question_id: int | str
     order: Order
     text: str
+    aspect: str | None = None
+    """with criteria: by what it was judged"""
+
+    def to_record(self) -> Record:
+        """As a stream tells it."""
+        record = asdict(self)
+        return record if self.aspect is not None else {name: record[name] for name in record if name != "aspect"}
 
 
-_Made = tuple[int, Judged, str | None]
-"""the place of a sample, one order of it, and why nothing was generated, if that is so"""
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One prompt."""
+
+    index: int
+    """of its sample in the request"""
+    shown: Sample
+    """as the judge sees it"""
+    order: Order
+    aspect: Aspect | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of a job."""
+
+    job: _Job
+    judged: Judged
+    error: str | None = None
+    """why nothing was generated, if that is so"""
 
 
 async def judge_through(
@@ -49,28 +77,37 @@ async def judge_through(
     The request is one whose `check` passed. Raises WorkerError where no worker can go on. A sample that does not fit
     the model has an `error` in its result.
     """
-    run, orders = _Run(workers, request, begun=patient), request.asked_orders
+    run = _Run(workers, request, request.settings, begun=patient)
     samples = [given.sample for given in request.samples]
-    jobs = [partial(run.judge, index, sample, order) for index, sample in enumerate(samples) for order in orders]
-    done: dict[int, dict[Order, _Made]] = {}
-    async with contextlib.aclosing(together(jobs)) as found:
+    places = [(order, aspect) for order in request.asked_orders for aspect in run.settings.aspects]
+    jobs = [
+        _Job(index, sample.swapped() if order == "reversed" else sample, order, aspect)
+        for index, sample in enumerate(samples)
+        for order, aspect in places
+    ]
+    done: dict[int, list[_Made]] = defaultdict(list)
+    async with contextlib.aclosing(together(partial(run.judge, job) for job in jobs)) as found:
         async for one in found:
             if isinstance(one, Written):
                 yield one
                 continue
-            index = one[0]
-            made = done.setdefault(index, {})
-            made[one[1].order] = one
-            if len(made) == len(orders):
-                yield _result(index, samples[index], [made[order] for order in orders])
-                del done[index]
+            index = one.job.index
+            done[index].append(one)
+            if len(done[index]) == len(places):
+                made = sorted(done.pop(index), key=lambda each: places.index((each.job.order, each.job.aspect)))
+                yield _result(index, samples[index], made, request.criteria)
 
 
-def _result(index: int, sample: Sample, made: Sequence[_Made]) -> Result:
-    said = {judged.order: judged.judgement for _, judged, _ in made}
-    verdict = Verdict.of(sample, said.get("forward"), said.get("reversed"))
-    error = next((error for _, _, error in made if error is not None), None)
-    return Result(index, verdict, tuple(judged for _, judged, _ in made), error)
+def _result(index: int, sample: Sample, made: Sequence[_Made], criteria: Criteria | None) -> Result:
+    """Of what was made, in the orders asked for, and by the criteria's aspects in each."""
+    judged = [one.judged for one in made]
+    if criteria is not None:
+        count = len(criteria.aspects)
+        judged = [Judged.by_criteria(criteria, judged[start : start + count]) for start in range(0, len(judged), count)]
+    said = {one.order: one.reading for one in judged}
+    verdict = Verdict(said.get("forward"), said.get("reversed"), sample)
+    error = next((one.error for one in made if one.error is not None), None)
+    return Result(index, verdict, tuple(judged), error)
 
 
 @dataclass
@@ -79,29 +116,29 @@ class _Run:
 
     workers: Workers
     request: JudgementRequest
+    settings: JudgeSettings
     begun: bool
     """a worker has taken some of it"""
 
-    async def judge(self, index: int, sample: Sample, order: Order, queue: asyncio.Queue[Written | _Made]) -> None:
-        shown = sample.swapped() if order == "reversed" else sample
+    async def judge(self, job: _Job, queue: asyncio.Queue[Written | _Made]) -> None:
         while True:
             try:
-                return await queue.put((index, await self._generate(index, shown, order, queue), None))
+                return await queue.put(_Made(job, await self._generate(job, queue)))
             except WorkerError as error:
                 if error.code == ErrorCode.CONTEXT_OVERFLOW:
-                    nothing = Judgement.parse("", len(shown.answers))
-                    judged = Judged(shown, order, self.request.task, nothing, None, None)
-                    return await queue.put((index, judged, str(error)))
+                    nothing = Judgement.parse("", len(job.shown.answers), self.settings.readable)
+                    judged = Judged(job.shown, job.order, self.request.task, nothing, None, None)
+                    return await queue.put(_Made(job, judged, str(error)))
                 # a queue that is full at the beginning is the client's to wait for, one in the middle ours
                 if error.code != ErrorCode.ENGINE_OVERLOADED or not self.begun:
                     raise
             await asyncio.sleep(_AGAIN_S)
 
-    async def _generate(self, index: int, shown: Sample, order: Order, queue: asyncio.Queue[Written | _Made]) -> Judged:
-        asked = self.request
-        sampling = replace(asked.settings.sampling(len(shown.answers)), top_p=asked.top_p)
-        params = GenerateParams.of(JudgeSample.of(shown, asked.task), sampling, asked.constrained)
-        prefill = TASKS[asked.task].prefill
+    async def _generate(self, job: _Job, queue: asyncio.Queue[Written | _Made]) -> Judged:
+        asked, shown = self.request, job.shown
+        sampling = replace(self.settings.sampling(len(shown.answers)), top_p=asked.top_p)
+        params = GenerateParams.of(JudgeSample.of(shown, asked.task, job.aspect), sampling, asked.constrained)
+        prefill, name = TASKS[asked.task].prefill, None if job.aspect is None else job.aspect.name
         chunk = None
         assert asked.model is not None
         async with contextlib.aclosing(self.workers.stream(asked.model, params)) as chunks:
@@ -109,9 +146,9 @@ class _Run:
                 self.begun = True
                 # whoever reads slowly gets fewer, longer steps
                 if not queue.full():
-                    queue.put_nowait(Written(index, shown.question_id, order, prefill + chunk.text))
+                    queue.put_nowait(Written(job.index, shown.question_id, job.order, prefill + chunk.text, name))
         assert chunk is not None
         tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
         generation = Generation(shown.key, chunk.text, *tokens, chunk.finish_reason)  # type: ignore[arg-type]
-        judgement = Judgement.parse(prefill + chunk.text, len(shown.answers))
-        return Judged(shown, order, asked.task, judgement, generation, tuple(chunk.shortened or ()) or None)
+        judgement = Judgement.parse(prefill + chunk.text, len(shown.answers), self.settings.readable)
+        return Judged(shown, job.order, asked.task, judgement, generation, tuple(chunk.shortened or ()) or None)

@@ -69,7 +69,7 @@ class ModelWorker:
 
     def get_details(self) -> dict[str, Any]:
         """What an API of ours must know to ask."""
-        return {"context_length": self.engine.context_length, OUR_WORKER: __version__, "chat": True}
+        return {"context_length": self.engine.context_length, OUR_WORKER: __version__, "chat": True, "criteria": True}
 
     def get_conv_template(self) -> dict[str, Any]:
         """For FastChat's clients, which make prompts themselves: a template of the tokenizer's is not for them."""

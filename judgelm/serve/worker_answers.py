@@ -55,6 +55,8 @@ class Details(BaseModel):
     """the version of a worker of ours"""
     chat: bool = False
     """it takes a chat's messages and makes the prompt itself"""
+    criteria: bool = False
+    """it judges by criteria, and single answers"""
 
 
 class Counted(BaseModel):

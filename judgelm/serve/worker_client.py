@@ -102,6 +102,9 @@ class Workers:
         """What this worker understands, with each text in it once."""
         details = await self._details_of(address, model)
         ours = details.judgelm is not None
+        if params.sample is not None and params.sample.is_by_criteria:
+            # one of an older version would pass over what it does not know
+            ours = ours and details.criteria
         if params.messages is not None and not (ours and details.chat):
             params = await self._as_prompt(address, model, params)
         if not ours:
@@ -110,7 +113,7 @@ class Workers:
 
     async def _fitted(self, address: str, model: str, params: GenerateParams, context: int | None) -> GenerateParams:
         """For FastChat's own workers, which take prompts alone and cut the beginning of one that leaves too little
-        room, without a word.
+        room, without a word; and for those of ours that know no criteria.
         """
         prompt = params.prompt if params.sample is None else params.sample.prompt
         counted = await self._ask(address + "/count_token", {"model": model, "prompt": prompt})
@@ -226,14 +229,17 @@ async def together(
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(job: Callable[[asyncio.Queue[_T]], Coroutine[Any, Any, None]]) -> None:
-        async with places:
+        try:
             await job(queue)
+        finally:
+            places.release()
 
     async def everything() -> None:
         ended: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for job in jobs:
+                    await places.acquire()
                     group.create_task(one(job))
         except ExceptionGroup as errors:
             ended = errors.exceptions[0]

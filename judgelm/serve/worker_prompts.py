@@ -101,19 +101,21 @@ class Prompts:
     def _prepare_sample(self, given: JudgeSample, constrained: bool | None, sampling: Sampling) -> Prepared:
         if given.task not in TASKS:
             raise ValueError(f"unknown task, expected one of {', '.join(TASKS)}")
+        aspect = given.aspect
         said = [given.judgement or "", *(text for pair in given.talk for text in pair), given.followup or ""]
         self._refuse_long([given.question, given.reference or "", *said])
         sample, left_out = cut_answers(given.sample, self.engine.tokenizer, self.engine.context_length)
         most, prefill = sampling.max_new_tokens, ""
         if given.followup is None:
-            prompt = self.engine.fit(sample, given.task, most)
+            prompt = self.engine.fit(sample, given.task, most, aspect)
             prefill = TASKS[given.task].prefill
             sampling = replace(sampling, constrained=self.constrained if constrained is None else constrained)
         else:
             sampling = replace(sampling, constrained=False)
             judgement = given.judgement or ""
             prompt = self.engine.fit_followup(sample, given.task, judgement, given.talk, given.followup, most)
-        request = Request(given.seed_key, prompt.text, prompt.input_ids, prefill, len(sample.answers))
+        scale = None if aspect is None else aspect.scale
+        request = Request(given.seed_key, prompt.text, prompt.input_ids, prefill, len(sample.answers), scale)
         shortened = prompt.shortened
         if any(left_out):
             # an answer of which anything was left out did not fit

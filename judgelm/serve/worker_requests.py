@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StringConstraints
 
+from judgelm.criteria import Aspect, Criteria
 from judgelm.engine.interface import Sampling
 from judgelm.prompt import render_followup, render_prompt
 from judgelm.sample import MAX_ANSWERS, Sample
+from judgelm.serve.criteria_field import CriteriaField
 from judgelm.serve.guard import MOST_BODY_BYTES
 
 _STOPS = 16
@@ -35,30 +37,49 @@ class JudgeSample(BaseModel):
     """What our own workers take instead of `prompt`: then the worker itself shortens answers that are too long."""
 
     question: _Text
-    answers: Annotated[list[_Text], Field(min_length=2, max_length=MAX_ANSWERS)]
+    answers: Annotated[list[_Text], Field(min_length=1, max_length=MAX_ANSWERS)]
     reference: _Text | None = None
     task: Annotated[str, StringConstraints(max_length=50)] = "pair"
     seed_key: Annotated[str, StringConstraints(max_length=5000)] = "0"
     """the question_id, from which the random numbers come too"""
+    criteria: CriteriaField | None = None
+    """one aspect, by which alone it is judged"""
     judgement: _Text | None = None
     """what the judge wrote after the prompt, for a follow-up"""
     turns: Annotated[list[Turn], Field(max_length=1000)] = []
     followup: _Text | None = None
 
     @classmethod
-    def of(cls, sample: Sample, task: str) -> JudgeSample:
+    def of(cls, sample: Sample, task: str, aspect: Aspect | None = None) -> JudgeSample:
         return cls(
             question=sample.question,
             answers=list(sample.answers),
             reference=sample.reference,
             task=task,
             seed_key=sample.key,
+            criteria=None if aspect is None else Criteria(aspect.name, (aspect,)),
         )
 
     @property
     def sample(self) -> Sample:
         """Raises ValueError for texts that no tokenizer can read."""
         return Sample(self.seed_key, self.question, tuple(self.answers), self.reference)
+
+    @property
+    def aspect(self) -> Aspect | None:
+        """Raises ValueError where there are several, and for a follow-up, which is about a judgement as a whole."""
+        if self.criteria is None:
+            return None
+        if len(self.criteria.aspects) > 1:
+            raise ValueError(f"a worker judges by one aspect at a time, found {len(self.criteria.aspects)}")
+        if self.followup is not None:
+            raise ValueError("nothing can be asked about a judgement by criteria, which has one part for each aspect")
+        return self.criteria.aspects[0]
+
+    @property
+    def is_by_criteria(self) -> bool:
+        """Whether only workers that say `criteria` of themselves know how to judge it."""
+        return self.criteria is not None or len(self.answers) == 1
 
     @property
     def talk(self) -> list[tuple[str, str]]:
@@ -68,7 +89,7 @@ class JudgeSample(BaseModel):
     @property
     def prompt(self) -> str:
         """For workers that take prompts alone. Raises ValueError where the sample does not fit the task."""
-        prompt = render_prompt(self.sample, self.task)
+        prompt = render_prompt(self.sample, self.task, self.aspect)
         if self.followup is None:
             return prompt
         return render_followup(prompt, self.judgement or "", self.talk, self.followup)
