@@ -171,9 +171,8 @@ def _read_scores(line: Line, order: str) -> _Scores | None:
     scores, most = require(line, field, list), (read_scale(line) or READABLE).most
     for score in scores:
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= most * (1 + 1e-6):
-            raise InputError(
-                f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {one_line(repr(score))[:60]}"
-            )
+            said = one_line(repr(score))[:60]
+            raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {said}")
     return tuple(map(float, scores))
 
 

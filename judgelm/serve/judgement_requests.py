@@ -120,7 +120,7 @@ class AspectOut(BaseModel):
 class JudgementOut(BaseModel):
     """What the judge wrote in one order."""
 
-    order: Literal["forward", "reversed"]
+    order: Order
     text: str = Field(description="score line and reasons, the task's prefill included")
     scores: list[float] | None = Field(description="one an answer, in the order the judge saw them; null: not readable")
     outcome: Literal["win", "tie", "lose"] | None = Field(description="of the first answer the judge saw")
