@@ -32,6 +32,7 @@ FIELDS = {
     "run": "judgelm.judge.description:RunDescription",
     "summary": "judgelm.evaluation.summary:SummaryFile",
     "grades": "judgelm.evaluation.grade_summary:GradeSummary",
+    "many": "judgelm.evaluation.places:ManySummary",
     "benchmark": "judgelm.benchmark.report:BenchmarkReport",
     "ranking": "judgelm.ranking.ranking:Ranking",
     "audit": "judgelm.audit.findings:Audit",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,6 +72,8 @@ class ManySummary(Document):
 
     what = "a summary of judgelm evaluate, task multi"
 
+    task: Literal["multi"] = "multi"
+    """tells it from a summary of pairs"""
     samples: int
     questions: int
     orders: dict[str, int]
