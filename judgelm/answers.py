@@ -71,16 +71,29 @@ def read_answers(
     if columns is not None:
         columns.check(("question_id", "question", "answer", "model"), "an answer file")
     for line in LineFile(path) if columns is None else open_rows(path, columns):
-        record = line.record
-        if "text" in record or "question_body" in record:
+        if is_ours(line.record):
             require(line, "text")
-        elif "instruction" in record and "output" in record:
-            line = line._replace(record=_from_alpaca_eval(line, asked))
-        elif "messages" in record:
-            line = line._replace(record=_from_arena_hard(line))
-        elif "choices" in record:
-            line = line._replace(record=_from_mt_bench(line, questions))
-        yield line
+        yield line._replace(record=as_answer(line, asked, questions))
+
+
+def is_ours(record: Record) -> bool:
+    """Whether a row has our own fields of answers or of questions."""
+    return "text" in record or "question_body" in record
+
+
+def as_answer(line: Line, asked: Counter[str], questions: Mapping[str, Line] | None = None) -> Record:
+    """A row of an answer file of others as ours, any other as it is; see `read_answers`.
+
+    `asked` counts the questions of rows without ids. Raises InputError for a row that is none of its form.
+    """
+    record = line.record
+    if is_ours(record):
+        return record
+    if "instruction" in record and "output" in record:
+        return _from_alpaca_eval(line, asked)
+    if "messages" in record:
+        return _from_arena_hard(line)
+    return _from_mt_bench(line, questions) if "choices" in record else record
 
 
 def _from_alpaca_eval(line: Line, asked: Counter[str]) -> Record:

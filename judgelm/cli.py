@@ -10,6 +10,7 @@ from judgelm.commands import (
     arena,
     audit,
     benchmark,
+    convert,
     evaluate,
     judge,
     merge,
@@ -22,7 +23,7 @@ from judgelm.commands import (
 )
 from judgelm.console import Parser, run_main
 
-COMMANDS = (judge, evaluate, benchmark, report, rank, arena, audit, train, train_data, merge, serve, prompt)
+COMMANDS = (judge, evaluate, benchmark, report, rank, arena, audit, train, train_data, merge, serve, prompt, convert)
 """in the order of `judgelm --help`"""
 
 

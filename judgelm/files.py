@@ -62,9 +62,15 @@ def keep(path: Path, name: str, make: Callable[[Path], Path], is_kept: Callable[
 
 
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
-    """Write a whole file and only then put it in place, so that a reader sees the old one or the new one.
+    """As `write_file`. What UTF-8 cannot hold is written as an escape, which in JSON says the same."""
+    parts = [text] if isinstance(text, str) else text
+    write_file(path, lambda file: file.writelines(part.encode("utf-8", "backslashreplace") for part in parts))
 
-    A link stays one. What UTF-8 cannot hold is written as an escape, which in JSON says the same.
+
+def write_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], None]) -> None:
+    """Have a whole file written and only then put it in place, so that a reader sees the old one or the new one.
+
+    A link stays one. Raises InputError where it cannot be written, and what `write` raises.
     """
     path = Path(path).expanduser()
     try:
@@ -73,8 +79,8 @@ def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:
         remove_unfinished(place, _ABANDONED_SECONDS)
         handle, temporary = tempfile.mkstemp(_UNFINISHED, f".{place.name}.", place.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-                file.writelines([text] if isinstance(text, str) else text)
+            with os.fdopen(handle, "wb") as file:
+                write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())

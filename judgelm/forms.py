@@ -180,7 +180,7 @@ def _only_turn(line: Line, field: str) -> tuple[str, str]:
     if roles[:2] == ["user", "assistant"] and len(roles) > 2:
         raise DialogueError(
             f"{line.where}: {field} is a dialogue of {len(roles)} messages, expected one question and one answer:"
-            " dialogues cannot be judged yet"
+            " dialogues cannot be judged yet, and judgelm convert leaves them out"
         )
     if roles != ["user", "assistant"]:
         raise InputError(f"{line.where}: expected {field} to be a message of the user and one of the assistant")

@@ -228,6 +228,9 @@ def _count_answers(line: Line, asked: int | None) -> int:
     count = 0
     while count + 1 in given:
         count += 1
+    while count > 2 and line.record[f"answer{count}_body"] is None:
+        # a table has the columns of the row with most answers
+        count -= 1
     if asked is None:
         asked = count
     if not 2 <= asked <= MAX_ANSWERS:

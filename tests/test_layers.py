@@ -47,7 +47,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "jinja2": ("report/",),
     "huggingface_hub": ("models/folder.py", "hub.py"),
     "datasets": ("hub.py", "train/examples.py"),
-    "pyarrow": ("tables.py",),
+    "pyarrow": ("tables.py", "exports.py"),
     "gradio": ("serve/page/", "serve/gradio_web_server_judgelm.py"),
     "fastapi": ("serve/",),
     "ray": ("judge/replicas.py",),
