@@ -39,6 +39,8 @@ class Columns:
     """
 
     names: Mapping[str, str]
+    answer_field: str = "text"
+    """what a column meant as answer is: that of an answer file"""
 
     @classmethod
     def parse(cls, text: str) -> Columns:
@@ -68,7 +70,8 @@ class Columns:
                 raise InputError(f"{line.where}: column {theirs!r} is missing, meant as {ours} (found: {found})")
         taken = set(self.names.values())
         record = {name: value for name, value in line.record.items() if name not in taken}
-        record |= {_FIELDS[ours]: line.record[theirs] for ours, theirs in self.names.items()}
+        fields = {**_FIELDS, "answer": self.answer_field}
+        record |= {fields[ours]: line.record[theirs] for ours, theirs in self.names.items()}
         record.setdefault("question_id", row + 1)
         if isinstance(reference := record.get("reference"), str) and "reference" in self.names:
             # an empty cell is no reference to show

@@ -6,7 +6,7 @@ import functools
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -52,7 +52,7 @@ def read_samples(
         raise InputError(
             f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
         )
-    lines = _open_questions(question_file, columns)
+    lines = _open_questions(question_file, columns, task)
     references = _References(reference_file) if reference_file is not None else None
     make = functools.partial(_make_sample, references, columns, (task, num_answers, seed), keep_thinking)
     rows = range(len(lines))[begin:end]
@@ -74,9 +74,11 @@ def read_samples(
     return Samples(_Rows(lines, keys, held, make), rows, files)
 
 
-def _open_questions(path: PathLike, columns: Columns | None) -> LineFile:
+def _open_questions(path: PathLike, columns: Columns | None, task: str) -> LineFile:
     if columns is not None:
         columns.check(_COLUMNS, "a question file")
+        if task == "grade":
+            columns = replace(columns, answer_field="answer_body")
     return open_rows(path, columns)
 
 

@@ -21,12 +21,14 @@ from judgelm.distribution import line_text
 from judgelm.engine.interface import Generation
 from judgelm.engine.score_line import line_tokens
 from judgelm.errors import InputError
+from judgelm.forms import Columns
 from judgelm.jsonl import Line
 from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder
 from judgelm.judge.log import JudgementRecord
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import prompt_fingerprint, render_prompt
 from judgelm.sample import Sample
+from judgelm.samples import read_samples
 from judgelm.train.encoder import ExampleEncoder
 from judgelm.train.sample import TrainingSample
 
@@ -359,6 +361,14 @@ def test_a_row_without_an_answer_to_grade_is_named(
     assert re.search(r"q.jsonl:1: field 'answer1_body' is missing", capsys.readouterr().err)
     with pytest.raises(ValueError, match="task pair takes 2 answers, found 1"):
         Judge(ByAspect({})).judge([Sample(1, "Q", ["a"])])
+
+
+def test_a_file_of_answers_is_graded_by_its_columns(tmp_path: Path) -> None:
+    rows = [{"question_id": k, "question_body": "2 + 2?", "text": f"{k}", "model": "m"} for k in (4, 5)]
+    path = write_jsonl(tmp_path / "answers.jsonl", rows)
+    samples = read_samples(path, "grade", columns=Columns.parse("answer=text"))
+    assert [(each.question, each.answers) for each in samples] == [("2 + 2?", ("4",)), ("2 + 2?", ("5",))]
+    assert samples[0].to_record() == {"question_id": 4, "question_body": "2 + 2?", "answer_body": "4", "model": "m"}
 
 
 def test_too_large_a_scale_is_not_read_in_one_pass() -> None:
