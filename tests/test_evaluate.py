@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 from conftest import write_jsonl
-from judging import run_command
+from judging import Scripted, run_command
 
-from judgelm.evaluation import evaluate
+from judgelm import Judge
+from judgelm.evaluation import evaluate, evaluate_files
 from judgelm.evaluation.results import read_files
 from judgelm.evaluation.summary import SummaryFile
+from judgelm.jsonl import read_lines
+from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder, write_beside
 from judgelm.judgement import Outcome
 from judgelm.report import write_report
+from judgelm.samples import read_samples
 
 WIN, TIE, LOSE = Outcome
 
@@ -113,6 +117,35 @@ def test_empty_answers_are_counted_and_their_models_named(tmp_path: Path, capsys
         assert [each.empty for each in samples] == [("y",), ("x",), ("y",)]
     unnamed = write_run(tmp_path / "b", [("9 1", "1 9")], bodies=("a", ""))
     assert evaluate(unnamed).summary.empty_answers == {"answer 2": 1}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_judgements_are_written_as_a_table_that_evaluates_to_the_same(tmp_path: Path, kind: str) -> None:
+    questions = [
+        {
+            **{"question_id": f"q{k}", "question_body": "=2+2", "answer1_body": "-4", "answer2_body": text},
+            **{"label": label, "meta": {"a": [k]}, "answer1_model_id": "@x"},
+        }
+        for k, (text, label) in enumerate((("<think>hm</think>5", 1), ("", 2), ("'six", None)))
+    ]
+    samples = read_samples(write_jsonl(tmp_path / "q.jsonl", questions))
+    texts = {f"q{k}": text for k, text in enumerate(("8 7\nGood.", "none", "6, 6"))}
+    choice = JudgeChoice("scripted", lambda: Judge(Scripted(texts)), {})
+    found = judge_folder(samples, tmp_path / "out", choice, JudgeSettings())
+    assert write_beside(found, "jsonl") == []
+    for again in range(2):
+        # also of a run that is finished already
+        found = judge_folder(samples, tmp_path / "out", choice, JudgeSettings()) if again else found
+        forward, back = write_beside(found, kind)
+        assert (forward, back) == tuple(tmp_path / "out" / f"{order}.{kind}" for order in ("forward", "reversed"))
+    wanted = evaluate(tmp_path / "out")
+    tables = evaluate_files(forward, back)
+    assert (tables.published, tables.summary) == (wanted.published, wanted.summary)
+    assert wanted.summary.empty_answers == {"answer 2": 1}
+    for path in (forward, back):
+        records = [line.record for line in read_lines(path.with_suffix(".jsonl"))]
+        fields = dict.fromkeys(name for record in records for name in record)
+        assert [line.record for line in read_lines(path)] == [{**fields, **record} for record in records]
 
 
 def test_a_folder_is_evaluated_and_reported_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from judgelm.commands.choose import choose_judge, choose_samples, choose_settings
 from judgelm.flags import add_input_arguments, add_model_arguments, add_run_arguments
-from judgelm.judge import JudgeChoice, Order, check_orders, judge_folder, prepare
+from judgelm.judge import (
+    OUTPUT_FORMATS,
+    JudgeChoice,
+    Order,
+    check_orders,
+    judge_folder,
+    prepare,
+    write_beside,
+)
 
 if TYPE_CHECKING:
     from judgelm.judge.log import OrderFile
@@ -26,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_input_arguments(parser)
     parser.add_argument(
         "--output-dir", required=True, metavar="DIR", help="gets forward.jsonl, reversed.jsonl, run.json"
+    )
+    parser.add_argument(
+        "--output-format",
+        default=OUTPUT_FORMATS[0],
+        choices=OUTPUT_FORMATS,
+        help="once all is judged, write it in this format too, beside the JSON Lines (default: these alone)",
     )
     add_run_arguments(parser)
 
@@ -45,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
         keep_judged=args.keep_judged,
     )
     print_judgements(found, len(samples), judge)
+    if beside := write_beside(found, args.output_format):
+        print(f"and to {', '.join(map(str, beside))}")
 
 
 def print_judgements(found: Mapping[Order, OrderFile], num_samples: int, judge: JudgeChoice) -> None:

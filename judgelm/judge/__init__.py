@@ -1,13 +1,14 @@
 """Samples -> judgements, in memory or on disk."""
 
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
-from judgelm.judge.folder import judge_answer_file, judge_folder
+from judgelm.judge.folder import OUTPUT_FORMATS, judge_answer_file, judge_folder, write_beside
 from judgelm.judge.judge import Judge, JudgeLike
 from judgelm.judge.judged import Judged
 from judgelm.judge.placement import Placement, place
 from judgelm.judge.settings import JudgeSettings, Order, check_orders
 
 __all__ = [
+    "OUTPUT_FORMATS",
     "Judge",
     "JudgeChoice",
     "JudgeLike",
@@ -21,4 +22,5 @@ __all__ = [
     "judge_folder",
     "place",
     "prepare",
+    "write_beside",
 ]

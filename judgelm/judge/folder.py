@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judgelm.exports import write_rows
 from judgelm.files import hash_file
+from judgelm.jsonl import Record
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
 from judgelm.judge.settings import ORDERS, JudgeSettings, Order, check_orders
 from judgelm.sample import Sample, rotation
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
     from judgelm.judge.log import OrderFile
     from judgelm.judge.run import RunFiles
+
+OUTPUT_FORMATS = ("jsonl", "csv", "parquet")
+"""the first of them is always written"""
 
 
 def judge_folder(
@@ -85,6 +91,24 @@ def _judge(
     settings = replace(settings, constrained=chosen.constrained)
     described = {**chosen.described, **describe_files(samples), **more}
     return run_judge(chosen.load, samples, settings, files, described, model_id or chosen.model_id, keep_judged)
+
+
+def write_beside(found: Mapping[Order, OrderFile], output_format: str) -> list[Path]:
+    """Write each order's judgements once more, beside its file, in one of `OUTPUT_FORMATS`; gives the paths.
+
+    The JSON Lines are what is gone on from, evaluated and reported. Raises InputError for what the format cannot hold.
+    """
+    if output_format == OUTPUT_FORMATS[0]:
+        return []
+    paths = []
+    for each in found.values():
+        paths.append(each.path.with_suffix(f".{output_format}"))
+        write_rows(paths[-1], functools.partial(_records, each))
+    return paths
+
+
+def _records(file: OrderFile) -> Iterator[Record]:
+    return (line.record for line in file.lines)
 
 
 def describe_files(samples: Sequence[Sample]) -> dict[str, Any]:
