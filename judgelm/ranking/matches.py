@@ -1,13 +1,15 @@
-"""Judged samples -> matches: two models' answers to a question, and what came of them."""
+"""Judged or graded samples -> matches: two models' answers to a question, and what came of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from judgelm.distribution import certain
 from judgelm.errors import InputError
+from judgelm.evaluation.grades import GradedSample, holds_grades, read_grades
 from judgelm.evaluation.results import JudgedSample, read_files, read_folder
 from judgelm.judgement import Outcome
 from judgelm.samples import PathLike
@@ -32,11 +34,13 @@ class Match:
         return Match(self.second, self.first, self.outcomes[::-1], self.question, self.lengths[::-1])
 
 
-def read_judged(place: PathLike) -> list[JudgedSample]:
-    """What was judged into a folder, or into a file in forward order, of answers whose models are named.
+def read_judged(place: PathLike) -> list[JudgedSample] | list[GradedSample]:
+    """What was judged or graded into a folder, or into a file in forward order, of answers whose models are named.
 
     Raises InputError where a sample cannot be of a ranking, naming it.
     """
+    if holds_grades(place):
+        return _read_graded(place)
     samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
     for sample in samples:
         where = f"{place}: question_id {sample.key}"
@@ -48,6 +52,43 @@ def read_judged(place: PathLike) -> list[JudgedSample]:
         if sample.models[0] == sample.models[1]:
             raise InputError(f"{where} compares {sample.models[0]} with itself")
     return samples
+
+
+def _read_graded(place: PathLike) -> list[GradedSample]:
+    samples = read_grades(place)
+    for sample in samples:
+        if sample.model is None:
+            raise InputError(
+                f"{place}: question_id {sample.key} has no answer_model_id, answer1_model_id or model, without which"
+                " nobody can be ranked"
+            )
+    return samples
+
+
+def match_grades(samples: Sequence[GradedSample]) -> list[Match]:
+    """A match of each two answers to one question by different models whose grades could be read: the higher one wins.
+
+    Grades are compared to the fourth decimal. Raises InputError where there is none.
+    """
+    by_question: dict[str, list[tuple[str, float, int]]] = {}
+    for sample in samples:
+        if sample.model is not None and sample.grade is not None:
+            one = (sample.model, round(sample.grade, 4), len(sample.answer))
+            by_question.setdefault(sample.cluster, []).append(one)
+    found = [
+        Match(first, second, _chances(Outcome.from_scores(grade, other)), question, (length, length_of_other))
+        for question, graded in by_question.items()
+        for (first, grade, length), (second, other, length_of_other) in combinations(graded, 2)
+        if first != second
+    ]
+    if not found:
+        raise InputError("no question has grades of two models that can be read: there is nothing to rank from")
+    return found
+
+
+def _chances(outcome: Outcome) -> tuple[float, float, float]:
+    sure = certain(outcome)
+    return sure[Outcome.WIN], sure[Outcome.TIE], sure[Outcome.LOSE]
 
 
 def make_matches(samples: Sequence[JudgedSample], outcomes: str) -> list[Match]:

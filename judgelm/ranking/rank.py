@@ -1,4 +1,4 @@
-"""Many models from pairwise judgements: win rates, Bradley-Terry and Elo ratings, each with an interval."""
+"""Many models from judgements of pairs or from grades: win rates, Bradley-Terry and Elo ratings, with intervals."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from judgelm.errors import SettingError
+from judgelm.criteria import READABLE
+from judgelm.errors import InputError, SettingError
+from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.results import JudgedSample
-from judgelm.ranking.matches import Match, make_matches, read_judged
+from judgelm.ranking.matches import Match, make_matches, match_grades, read_judged
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
+    from judgelm.evaluation.summary import Rate
     from judgelm.ranking.ranking import Ranking
 
 
@@ -37,12 +40,18 @@ class RankSettings:
             raise SettingError("resamples", f"{self.resamples!r}: expected a whole number from 1 on")
 
 
-def rank(judged: PathLike | Sequence[PathLike | JudgedSample], settings: RankSettings | None = None) -> Ranking:
-    """Rank the models whose answers were judged in pairs.
+def rank(
+    judged: PathLike | Sequence[PathLike | JudgedSample | GradedSample], settings: RankSettings | None = None
+) -> Ranking:
+    """Rank the models whose answers were judged in pairs, or graded one by one.
+
+    Of grades each two answers to the same question by different models are a match, which the higher grade wins; they
+    may stand in several folders.
 
     Args:
         judged: a folder of `judge_folder` or `judgelm judge`, a file in forward order, several of them, or samples as
-            `read_folder` gives them. Records name the models in answer1_model_id and answer2_model_id.
+            `read_folder` or `read_grades` gives them. Records name the models in answer1_model_id and answer2_model_id,
+            of grades in answer_model_id, answer1_model_id or model.
         settings: which outcomes count, and whether lengths do (default: hard ones, lengths do).
 
     Returns a `judgelm.ranking.ranking.Ranking`: win rates from 0 to 1, ratings around 1000; `write` makes ranking.json.
@@ -51,10 +60,43 @@ def rank(judged: PathLike | Sequence[PathLike | JudgedSample], settings: RankSet
     settings = settings or RankSettings()
     places = [judged] if isinstance(judged, str | os.PathLike) else judged
     samples: list[JudgedSample] = []
+    graded: list[GradedSample] = []
     for each in places:
-        samples += [each] if isinstance(each, JudgedSample) else read_judged(each)
+        for one in [each] if isinstance(each, JudgedSample | GradedSample) else read_judged(each):
+            if isinstance(one, GradedSample):
+                graded.append(one)
+            else:
+                samples.append(one)
+    if graded:
+        if samples:
+            raise InputError("judgements of pairs and grades cannot be ranked together: name folders of one kind")
+        return _rank_graded(graded, settings)
     matches = make_matches(samples, settings.outcomes)
     return rank_matches(matches, settings, unread=len(samples) - len(matches))
+
+
+def _rank_graded(samples: Sequence[GradedSample], settings: RankSettings) -> Ranking:
+    """By matches of grades, and beside each model its mean grade."""
+    if settings.outcomes == "soft":
+        raise SettingError("outcomes", "soft: grades have no probabilities of who wins (expected hard)")
+    if len({sample.scale for sample in samples}) > 1:
+        raise InputError("grades on different scales cannot be ranked together")
+    unread = sum(sample.grade is None for sample in samples)
+    ranking = rank_matches(match_grades(samples), settings, unread)
+    models = [model.model_copy(update={"grade": _grade(samples, model.name, settings)}) for model in ranking.models]
+    return ranking.model_copy(update={"models": models})
+
+
+def _grade(samples: Sequence[GradedSample], name: str, settings: RankSettings) -> Rate:
+    """The mean of a model's grades, all of its questions drawn."""
+    from judgelm.evaluation.metrics.intervals import ratio
+    from judgelm.evaluation.summary import Rate
+
+    read = [(one.grade, one.cluster) for one in samples if one.model == name and one.grade is not None]
+    grades, clusters = zip(*read, strict=True)
+    scale = samples[0].scale or READABLE
+    span = (scale.least, scale.most)
+    return Rate.of(ratio(grades, clusters, None, settings.resamples, settings.seed, span))
 
 
 def rank_matches(matches: Sequence[Match], settings: RankSettings | None = None, unread: int = 0) -> Ranking:

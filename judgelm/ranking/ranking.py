@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from judgelm.documents import Document, Section
 from judgelm.evaluation.summary import Rate
+from judgelm.jsonl import Record
 
 
 class Strength(Rate):
@@ -22,6 +25,13 @@ class RankedModel(Section):
     """ties as halves; at equal length with length control"""
     bradley_terry: Strength
     elo: Strength
+    grade: Rate | None = None
+    """where answers were graded: the mean grade, `count` being of grades"""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if name != "grade" or value is not None}
 
 
 class RankedPair(Section):
@@ -50,9 +60,9 @@ class Ranking(Document):
     length_controlled: bool
     """whether ratings and win rates are those at equal length"""
     judgements: int
-    """those that count"""
+    """those that count; of grades each two that were compared"""
     unread: int
-    """judgements left out because a score line could not be read"""
+    """judgements, or grades, left out because a score line could not be read"""
     models: list[RankedModel]
     pairs: list[RankedPair]
     notes: list[str]

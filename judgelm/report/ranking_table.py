@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from judgelm.errors import one_line
 from judgelm.report.pictures import Cell, heat_map
 from judgelm.report.terminal import render_table
-from judgelm.report.words import RATING, SHARE, WIN_RATE, shorten
+from judgelm.report.words import POINTS, RATING, SHARE, WIN_RATE, shorten
 
 if TYPE_CHECKING:
     from judgelm.ranking.ranking import RankedPair, Ranking
@@ -38,15 +38,18 @@ text { fill: currentColor; }
 
 def describe(ranking: Ranking) -> str:
     """The ranking for a terminal: models, matrix, and the pairs that cannot be told apart yet."""
+    graded = any(model.grade for model in ranking.models)
     rows = [
         (
             *(str(place), model.name, str(model.judged), WIN_RATE.both(model.win_rate)),
             *map(RATING.both, (model.bradley_terry, model.elo)),
+            *([POINTS.both(model.grade) if model.grade else POINTS.nothing] if graded else ()),
         )
         for place, model in enumerate(ranking.models, start=1)
     ]
     length = ", at equal length" if ranking.length_controlled else ""
-    header = ("", "model", "judged", f"win rate %{length}", "Bradley-Terry", "Elo")
+    last = ("Elo", "mean grade") if graded else ("Elo",)
+    header = ("", "model", "judged", f"win rate %{length}", "Bradley-Terry", *last)
     said = f"{ranking.judgements} judgements, {ranking.unread} unread and left out; outcomes {ranking.rule}"
     parts = [render_table(header, rows), said, *(f"note: {one_line(note)}" for note in ranking.notes), ""]
     return "\n".join([*parts, matrix_text(ranking), "", _undecided(ranking)])

@@ -56,6 +56,7 @@ EXACT_SHARE = Form(".2f", nothing="-", unit_behind=True)
 EXACT_NUMBER = Form(".3f", 1, "", "-")
 DIFFERENCE = Form("+.1f", nothing="-", between=" .. ", unit_behind=True)
 WIN_RATE, RATING = Form(unit=""), Form(".0f", 1, "")
+POINTS = Form(".2f", 1, "")
 GRADE = Form(".2f", nothing="-", between=", ")
 
 
