@@ -1,6 +1,7 @@
 """What the docs say of the code, from the code: `scripts/docs` writes it, `scripts/docs --check` says what is stale.
 
-Written are the page of commands and, between two marks, the map of files and the tables of fields.
+Written are the page of commands and, between two marks, the map of files and the tables of fields; and the criteria of
+examples/ once more, where a wheel has them for the web page.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 DOCS = ROOT / "docs"
+CRITERIA = ROOT / "examples" / "criteria"
+SETS = ROOT / "judgelm" / "serve" / "page" / "criteria"
 FIELDS = {
     "judgement": "judgelm.judge.log:JudgementRecord",
     "run": "judgelm.judge.description:RunDescription",
@@ -45,7 +48,7 @@ JSON |= {list: "list", type(None): "null", typing.Any: "anything"}
 def main() -> None:
     """Write what is stale, or with --check name it and end with 1."""
     check = "--check" in sys.argv[1:]
-    stale = [(path, text) for path, text in pages() if path.read_text(encoding="utf-8") != text]
+    stale = [(path, text) for path, text in pages() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path, text in stale:
         if not check:
             path.write_text(text, encoding="utf-8")
@@ -65,6 +68,7 @@ def pages() -> list[tuple[Path, str]]:
         (DOCS / "cli.md", cli_page()),
         (architecture, between(architecture.read_text(encoding="utf-8"), "files", file_map())),
         (formats, tables),
+        *((SETS / path.name, path.read_text(encoding="utf-8")) for path in sorted(CRITERIA.glob("*.yaml"))),
     ]
 
 

@@ -232,6 +232,32 @@ def test_the_terminal_chat_takes_a_sample_of_a_file(model_folder: Path, run: Any
     assert (result.returncode, result.stderr.strip().splitlines()[-1].endswith("no question_id none")) == (2, True)
 
 
+def test_the_terminal_chat_grades_one_answer_by_criteria(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from judgelm.serve.cli import main
+
+    flags = ["--model-path", str(model_folder), "--device", "cpu", "--max-new-tokens", "8", "--task", "grade"]
+    by = ["--criteria", str(ROOT / "examples" / "criteria" / "helpful.yaml")]
+    for more in ([], by):
+        lines = iter(["What is 2 + 2?", "", "", "4", "", "Why?", "/quit"])
+        monkeypatch.setattr("builtins.input", lambda _="", lines=lines: next(lines))
+        with pytest.raises(SystemExit) as ended:
+            main([*flags, *more])
+        printed = capsys.readouterr()
+        assert ended.value.code in (0, None), printed.err
+        assert "Answer, ended by" in printed.out
+        assert "Answer 2" not in printed.out
+        assert printed.out.count("Scores: ") == 1
+        aspects = [name for name in ("Task", "Use", "Clarity") if f"Judge ({name}): " in printed.out]
+        assert aspects == (["Task", "Use", "Clarity"] if more else [])
+        assert ("no one judgement to talk about" in printed.out) == bool(more)
+    with pytest.raises(SystemExit) as ended:
+        main(["--model-path", "none", "--task", "single", *by])
+    assert ended.value.code == 2
+    assert "criteria cannot be used with task single" in capsys.readouterr().err
+
+
 def addresses_here() -> list[str]:
     """Of this machine, seen from others; an IPv4 one that a socket would speak from."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:

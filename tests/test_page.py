@@ -244,6 +244,29 @@ def test_each_tab_judges_its_example(slug: str, visit: Callable[..., Visitor]) -
     visitor.picture(slug)
 
 
+def test_criteria_are_chosen_and_their_aspects_stand_side_by_side(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.get_by_label("Scores only").check()
+    visitor.page.get_by_role("button", name="Criteria").first.click()
+    visitor.page.locator("#criteria-sets button", has_text="concise").click()
+    visitor.until(lambda: visitor.value("criteria").startswith("name: concise"))
+    visitor.page.locator("#judge-examples tr.tr-body").first.click()
+    visitor.until(lambda: visitor.value("judge-question") != "")
+    visitor.click("judge-go")
+    visitor.page.wait_for_selector("#judge-picture .mean")
+    heads = visitor.page.locator("#judge-picture tbody th").all_inner_texts()
+    assert [head.split()[0] for head in heads] == ["Brevity", "Substance", "Weighted"]
+    assert visitor.page.locator("#judge-picture .bar").count() == 3 * 2 * 2
+    assert visitor.page.evaluate("document.documentElement.scrollWidth") <= 1280
+    visitor.picture("criteria")
+    visitor.choose("Grade one answer")
+    visitor.fill("grade-question", "What is 2 + 2?")
+    visitor.fill("grade-answer1", "4")
+    visitor.click("grade-go")
+    visitor.page.wait_for_selector("#grade-picture .mean")
+    assert re.match(r"The answer gets [0-9.]+ of 5\.", visitor.judged("grade"))
+
+
 @pytest.mark.parametrize("width", [1280, 820, 390])
 def test_no_label_runs_under_its_copy_button(width: int, visit: Callable[..., Visitor]) -> None:
     visitor = visit(viewport={"width": width, "height": 900})

@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import os
+import re
 import signal
 import stat
 import threading
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_jsonl
+from conftest import ROOT, write_jsonl
 from serving import HTTP, Address, Server, local_controller, running
 
 from judgelm.errors import InputError
@@ -26,14 +27,18 @@ ROW = {"question_body": "Why?", "answer1_body": "Because of that.", "answer2_bod
 
 
 class QuickWorker(BaseHTTPRequestHandler):
-    """A worker in FastChat's protocol that always writes the same."""
+    """A worker in FastChat's protocol that always writes the same of the same kind of sample."""
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["content-length"] or 0))
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"] or 0)) or b"{}")
+        sample = asked.get("sample") or {}
+        text = {1: "4\nGood.", 3: "3 2 1"}.get(len(sample.get("answers", ())), "8 7\nGood.")
+        if "criteria" in sample and len(sample["answers"]) == 2:
+            text = {"Truth": "5 3\nTrue.", "Style": "1 2"}.get(sample["criteria"]["name"], "none")
         answers = {
-            "/model_details": {"context_length": 2048, "judgelm": "1", "chat": True},
+            "/model_details": {"context_length": 2048, "judgelm": "1", "chat": True, "criteria": True},
             "/worker_get_status": {"model_names": ["quick"], "speed": 1, "queue_length": 0},
-            "/worker_generate_stream": {"text": "8 7\nGood.", "error_code": 0, "finish_reason": "stop"},
+            "/worker_generate_stream": {"text": text, "error_code": 0, "finish_reason": "stop"},
         }
         body = json.dumps(answers[self.path]).encode() + b"\0" * (self.path == "/worker_generate_stream")
         self.send_response(200)
@@ -122,6 +127,14 @@ class Visitor:
 
 
 SETTINGS = {"model": "quick", "detail": "Scores only", "both": True, "temperature": 0, "top_p": 1, "length": 64}
+SETTINGS |= {"criteria": ""}
+CRITERIA = """
+name: <i>mine</i>
+scale: [1, 5]
+aspects:
+  - {name: Truth, text: It is true., weight: 3}
+  - {name: Style, text: It reads well.}
+"""
 
 
 def form(**changed: Any) -> list[Any]:
@@ -260,6 +273,87 @@ def test_a_setting_that_no_form_can_send_is_refused(field: str, value: Any, page
     assert "its log says why" not in json.dumps(asked["output"])
 
 
+def test_aspects_are_shown_side_by_side_and_taken_home(page: Page) -> None:
+    visitor = Visitor(page)
+    asked = (None, "Why?", "Because.", "So.")
+    ended = visitor.run("judge-go", "click", *form(both=False, criteria=CRITERIA), *asked)
+    picture, text, _, _, _, taken, _ = ended["output"]["data"]
+    assert "Answer 1 is better" in picture
+    rows = [row.split("</tr>")[0] for row in picture.split("<tr")[1:]]
+    assert [re.sub("<[^>]*>", " ", row.partition(">")[2]).split() for row in rows] == [
+        ["Answer", "1", "Answer", "2"],
+        ["Truth", "weight", "3", "5", "3"],
+        ["Style", "weight", "1", "1", "2"],
+        ["Weighted", "mean", "4", "2.75"],
+    ]
+    # of the criteria's own scale
+    assert re.findall("width:([0-9.]+)%", picture) == ["100.0", "60.0", "20.0", "40.0", "80.0", "55.0"]
+    assert text == "4 2.75\n\n[Truth]\n5 3\nTrue.\n\n[Style]\n1 2"
+    kept = json.loads(page.get(f"/gradio_api/file={taken['path']}").text)
+    assert [part["scores"] for part in kept["result"]["judgements"][0]["aspects"]] == [[5, 3], [1, 2]]
+    assert kept["request"]["criteria"]["name"] == "<i>mine</i>"
+    voted = visitor.run("judge-upvote", "click", None)
+    assert voted["output"]["data"] == ["Thank you: upvote noted."]
+    talk = visitor.run("judge-followup", "submit", None, "And why?", *form())["output"]["data"][1]
+    assert "there is no one judgement to talk about" in talk
+    both = visitor.run("judge-go", "click", *form(criteria=CRITERIA), *asked)["output"]["data"][0]
+    assert "does not survive the swap" in both
+    assert both.count('class="bar reversed"') == both.count('class="bar forward"') == 6
+    hostile = CRITERIA.replace("Truth", "'<img src=x onerror=alert(1)>'")
+    shown = visitor.run("judge-go", "click", *form(criteria=hostile), *asked)["output"]["data"][0]
+    assert "Not every aspect has scores that could be read" in shown
+    assert "&lt;img" in shown
+    assert "<img" not in shown
+
+
+def test_a_single_answer_is_graded_and_many_are_judged_by_criteria(page: Page) -> None:
+    visitor = Visitor(page)
+    for criteria, said in (("", "The answer gets 4 of 10."), (CRITERIA, "The answer gets 4 of 5.")):
+        ended = visitor.run("grade-go", "click", *form(criteria=criteria), None, "Why?", "Because.")
+        assert said in ended["output"]["data"][0]
+        assert 'class="bar reversed"' not in ended["output"]["data"][0]
+    answers = ["Because.", "So.", "No.", *[""] * 7]
+    visitor.run("multi-more", "click", None)
+    ended = visitor.run("multi-go", "click", *form(criteria=CRITERIA, both=False), None, "Why?", *answers)
+    assert "Answer 1 is the best" in ended["output"]["data"][0]
+    assert ended["output"]["data"][0].count('class="bar forward"') == 9
+
+
+@pytest.mark.parametrize(
+    ("criteria", "said"),
+    [
+        ("just words", "criteria: expected criteria with the fields name, aspects, scale, found str"),
+        ("name: x\naspects:\n  - {name: a", "criteria:3: not YAML"),
+        ("name: x\naspects: []", "expected 1 to 50, found 0"),
+        ("a: &a [b, b]\nname: [*a, *a]", "criteria: aliases (*NAME) are not read"),
+        ("x" * 10_001, "Criteria may have 10,000 characters here, found 10,001."),
+        ("[" * 9_000, "Criteria may have 300 brackets here."),
+        ("- " * 4_000, "criteria"),
+        ("[" * 300, "not YAML"),
+        ("!!python/object/apply:os.system [ls]", "not YAML"),
+        ("name: x\nscale: <b>\naspects: []", "&lt;b&gt;"),
+    ],
+)
+def test_criteria_that_are_none_are_told_in_one_line(criteria: str, said: str, page: Page) -> None:
+    ended = Visitor(page).run("judge-go", "click", *form(criteria=criteria), None, "Why?", "Because.", "So.")
+    shown = ended["output"]["data"][0]
+    assert said in shown
+    assert "its log says why" not in shown
+    assert "<b>" not in shown
+
+
+def test_the_page_offers_the_criteria_of_the_examples(page: Page) -> None:
+    visitor = Visitor(page)
+    sets = next(part["props"] for part in visitor.config["components"] if part["id"] == visitor.names["criteria-sets"])
+    assert sets["sample_labels"] == [
+        *("none", "code review", "concise", "factual", "harmless", "helpful", "translation")
+    ]
+    files = sorted((ROOT / "examples" / "criteria").glob("*.yaml"))
+    assert [sample[0] for sample in sets["samples"]] == ["", *(path.read_text(encoding="utf-8") for path in files)]
+    refused = visitor.run("single-go", "click", *form(criteria=files[0].read_text()), None, "Why?", "Because.", "So.")
+    assert "criteria cannot be used with task single" in refused["output"]["data"][0]
+
+
 def test_a_text_that_no_form_can_send_is_refused(page: Page) -> None:
     visitor = Visitor(page)
     ended = visitor.run("judge-go", "click", *form(), None, "Why?", "a" * 2_000_001, "So.")
@@ -282,6 +376,29 @@ def test_a_file_is_judged_into_records_as_the_command_writes_them(page: Page, tm
     assert len({record["pred_id"] for record in records}) == 10
     assert {record["pred_model_id"] for record in records} == {"quick"}
     assert all(before <= record["tstamp"] <= time.time() for record in records)
+
+
+def test_a_file_is_judged_by_criteria_and_single_answers_are_graded(page: Page, tmp_path: Path) -> None:
+    visitor = Visitor(page)
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"question_id": k, **ROW} for k in range(3)])
+    ended = visitor.run("batch-go", "click", visitor.upload(pairs), None, "pair", None, *form(criteria=CRITERIA))
+    said, table, _, files = ended["output"]["data"]
+    assert said.startswith("3 judged, 0 without scores.")
+    assert [row[2:5] for row in table["data"]] == [["tie", "3.375 3.375", "no"]] * 3
+    for file in files:
+        for line in page.get(f"/gradio_api/file={file['path']}").text.splitlines():
+            record = json.loads(line)
+            assert (record["pred_scale"], record["pred_scores"]) == ([1, 5], [4, 2.75])
+            assert [part["name"] for part in record["pred_aspects"]] == ["Truth", "Style"]
+    single = [{"question_id": k, "question_body": "Why?", "answer_body": "So."} for k in range(3)]
+    uploaded = visitor.upload(write_jsonl(tmp_path / "single.jsonl", single))
+    for criteria in ("", CRITERIA):
+        ended = visitor.run("batch-go", "click", uploaded, None, "grade", None, *form(criteria=criteria))
+        said, table, _, files = ended["output"]["data"]
+        assert (said, len(files)) == ("3 judged, 0 without scores.", 1)
+        assert [row[3] for row in table["data"]] == ["4"] * 3
+    refused = visitor.run("batch-go", "click", uploaded, None, "mmvet", None, *form(criteria="name: x"))
+    assert "\n" not in refused["output"]["data"][0]
 
 
 @pytest.mark.parametrize(

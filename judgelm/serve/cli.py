@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from judgelm.console import Parser, run_main
+from judgelm.criteria import Aspect, read_criteria
 from judgelm.encoding import PromptTooLong
-from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.errors import InputError
-from judgelm.flags import add_loading_arguments, loading
+from judgelm.flags import add_criteria_argument, add_loading_arguments, loading
 from judgelm.jsonl import id_key
 from judgelm.judge.judge import Judge
+from judgelm.judge.judged import Judged
 from judgelm.judge.settings import JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
 from judgelm.prompt import TASKS
 from judgelm.sample import Sample
 from judgelm.samples import find_task, read_samples
-from judgelm.verdict import Verdict
+from judgelm.verdict import BothOrders, Verdict
 
 _HELP = "Ask the judge about its judgement; /new judges something else, /quit ends."
 
@@ -41,6 +44,7 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--question-id", metavar="ID", help="the sample's question_id (default: the file's first)")
     parser.add_argument("--reference-file", metavar="FILE", help="JSON Lines of references, by question_id")
+    add_criteria_argument(parser)
     parser.add_argument("--both", action="store_true", help="judge a second time with answers 1 and 2 exchanged")
     parser.add_argument("--temperature", type=float, default=0.2, help="0 is greedy")
     parser.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="most tokens of a text")
@@ -62,8 +66,8 @@ def ask_for_sample(task: str) -> Sample:
     while True:
         question = _ask("Question")
         reference = _ask("Reference (empty: none)") if task != "single" else ""
-        first = "Reference answer (worth 10)" if spec.prefill else "Answer 1"
-        answers = [_ask(first), _ask("Answer 2" if not spec.prefill else "Answer")]
+        labels = ("Reference answer (worth 10)", "Answer") if spec.prefill else ("Answer 1", "Answer 2")
+        answers = [_ask(label) for label in (labels if spec.max_answers > 1 else ("Answer",))]
         while task == "multi" and len(answers) < spec.max_answers:
             more = _ask(f"Answer {len(answers) + 1} (empty: no more)")
             if not more:
@@ -88,7 +92,7 @@ def _ask(label: str) -> str:
     return "\n".join(lines)
 
 
-def _write(judge: Judge, request: Request, sampling: Sampling) -> str:
+def _write(judge: Judge, request: Request, sampling: Sampling) -> Generation:
     """What is generated, printed as it grows."""
     shown = 0
 
@@ -99,7 +103,7 @@ def _write(judge: Judge, request: Request, sampling: Sampling) -> str:
 
     (generation,) = judge.engine.generate([request], sampling, on_text=show)
     show("", generation.text)
-    return generation.text
+    return generation
 
 
 def _printable(text: str) -> str:
@@ -107,17 +111,28 @@ def _printable(text: str) -> str:
     return "".join(c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def _judge(judge: Judge, sample: Sample, order: Order, settings: JudgeSettings) -> Judgement:
+def _judge(judge: Judge, sample: Sample, order: Order, settings: JudgeSettings) -> Judged:
+    """In one order, by each aspect where there are any."""
     shown = sample.swapped() if order == "reversed" else sample
-    sampling, task = settings.sampling(len(shown.answers)), TASKS[settings.task]
-    prompt = judge.engine.fit(shown, task.name, sampling.max_new_tokens)
+    parts = [_judge_by(aspect, judge, shown, order, settings) for aspect in settings.aspects]
+    return parts[0] if settings.criteria is None else Judged.by_criteria(settings.criteria, parts)
+
+
+def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, settings: JudgeSettings) -> Judged:
+    count = len(shown.answers)
+    sampling, task = settings.sampling(count), TASKS[settings.task]
+    prompt = judge.engine.fit(shown, task.name, sampling.max_new_tokens, aspect)
     if prompt.shortened:
         print(f"(too long: the answers were shortened by {', '.join(map(str, prompt.shortened))} tokens)")
-    request = Request(shown.key, prompt.text, prompt.input_ids, task.prefill, len(shown.answers))
-    print(f"\nJudge{' (answers 1 and 2 exchanged)' if order == 'reversed' else ''}: {task.prefill}", end="")
-    written = _write(judge, request, sampling)
+    scale = None if aspect is None else aspect.scale
+    request = Request(shown.key, prompt.text, prompt.input_ids, task.prefill, count, scale)
+    said = ["answers 1 and 2 exchanged"] if order == "reversed" else []
+    said += [] if aspect is None else [_printable(aspect.name)]
+    print("\nJudge" + (f" ({', '.join(said)})" if said else "") + f": {task.prefill}", end="")
+    made = _write(judge, request, sampling)
     print()
-    return Judgement.parse(task.prefill + written, len(shown.answers))
+    judgement = Judgement.parse(task.prefill + made.text, count, settings.readable)
+    return Judged(shown, order, task.name, judgement, made, prompt.shortened)
 
 
 def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Judgement) -> bool:
@@ -135,13 +150,17 @@ def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Ju
             return question == "/new"
         if not question:
             continue
+        if settings.criteria is not None:
+            print("(the judge was asked for each aspect by itself: there is no one judgement to talk about)")
+            continue
         try:
             prompt = judge.engine.fit_followup(sample, settings.task, written, turns, question, settings.max_new_tokens)
         except PromptTooLong as error:
             print(f"({error}; /new begins again)")
             continue
         print("Judge: ", end="")
-        reply = _write(judge, Request(sample.key, prompt.text, prompt.input_ids, "", len(sample.answers)), sampling)
+        asked = Request(sample.key, prompt.text, prompt.input_ids, "", len(sample.answers))
+        reply = _write(judge, asked, sampling).text
         print("" if reply.strip() else "(wrote nothing)")
         turns.append((question, reply))
 
@@ -152,9 +171,11 @@ def chat(args: argparse.Namespace) -> None:
     orders = check_orders("both" if args.both else "forward", args.task)
     if args.max_new_tokens < 1 or not 0 <= args.temperature <= 10:
         raise InputError("expected --max-new-tokens of 1 or more and --temperature from 0 to 10")
+    criteria = None if args.criteria is None else read_criteria(args.criteria)
+    settings = JudgeSettings(args.task, False, args.temperature, args.max_new_tokens, criteria=criteria)
     sample = choose_sample(args) if args.question_file else None
     judge = Judge.load(args.model_path, **loading(args))
-    settings = JudgeSettings(args.task, False, args.temperature, args.max_new_tokens, constrained=judge.constrained)
+    settings = replace(settings, constrained=judge.constrained)
     while True:
         if sample is None:
             try:
@@ -167,13 +188,19 @@ def chat(args: argparse.Namespace) -> None:
             print(f"{error}")
             sample = None
             continue
-        verdict = Verdict.of(sample, found.get("forward"), found.get("reversed"))
-        scores = " ".join(f"{score:g}" for score in verdict.scores) if verdict.scores else "none could be read"
+        read = {order: judged.reading for order, judged in found.items()}
+        verdict = Verdict(read.get("forward"), read.get("reversed"), sample)
+        for name, each in verdict.aspects.items():
+            print(f"\n{_printable(name)}: {_scores(each)}", end="")
         agree = {True: "; both orders agree", False: "; the orders contradict", None: ""}[verdict.consistent]
-        print(f"\nScores: {scores}{agree}")
-        if not _follow(judge, sample, settings, found["forward"]):
+        print(f"\nScores: {_scores(verdict)}{agree}")
+        if not _follow(judge, sample, settings, found["forward"].judgement):
             return
         sample = None
+
+
+def _scores(said: BothOrders) -> str:
+    return " ".join(f"{score:g}" for score in said.scores) if said.scores else "none could be read"
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -20,7 +20,7 @@ from judgelm.evaluation.evaluation import measure_files
 from judgelm.jsonl import Record, write_lines
 from judgelm.judge.run import stamped
 from judgelm.judge.settings import Order
-from judgelm.prompt import count_markers
+from judgelm.prompt import TASKS, count_markers
 from judgelm.report.terminal import metrics_table
 from judgelm.sample import Sample
 from judgelm.samples import find_task, read_samples
@@ -116,12 +116,14 @@ class Batch:
                 samples = read or samples
         for sample in samples if self.page.moderate is not None else ():
             texts = [sample.question, sample.reference, *sample.answers]
+            texts.append(run.settings.criteria)
             await check_texts(self.page.moderate, texts, f"question_id {sample.question_id}")
             yield ["asking the moderation …", keep, keep, keep] if pace.is_due() else None
         yield [f"0 of {len(samples)} judged", keep, keep, keep]
         for start in range(0, len(samples), MOST_SAMPLES):
             block = samples[start : start + MOST_SAMPLES]
-            request = run.settings.request([SampleIn.of(sample) for sample in block], run.task)
+            given = [SampleIn.of(sample) for sample in block]
+            request = await asyncio.to_thread(run.settings.request, given, run.task)
             async with contextlib.aclosing(judge_through(self.page.workers, request, patient=start > 0)) as events:
                 async for event in events:
                     if isinstance(event, Result):
@@ -151,11 +153,11 @@ class _Run:
         self.failed += result.verdict.scores is None
         if place < _MOST_ROWS:
             self.rows[place] = _row(sample, result)
-        shown = {"forward": sample, "reversed": sample.swapped()}
-        # with all that the file says of it
-        self.records[place] = {
-            one.order: stamped(replace(one, sample=shown[one.order]), str(self.settings.model)) for one in result.judged
-        }
+        self.records[place] = {}
+        for one in result.judged:
+            # with all that the file says of it
+            shown = sample.swapped() if one.order == "reversed" else sample
+            self.records[place][one.order] = stamped(replace(one, sample=shown), str(self.settings.model))
 
     @property
     def table(self) -> list[list[str]]:
@@ -182,7 +184,7 @@ class _Run:
         paths = self.write()
         metrics, why = gr.skip(), ""
         try:
-            if self.task != "multi":
+            if TASKS[self.task].max_answers == 2:
                 _check_size(teacher)
                 found = measure_files(paths[0], paths[1] if len(paths) > 1 else None, teacher)
                 metrics = gr.update(value=metrics_table(found), visible=True)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,7 @@ TABS = (
         reference=True,
     ),
     Tab("single", "Single answer", "single", "One answer, graded against a reference answer that is worth 10."),
+    Tab("grade", "Grade one answer", "grade", "One answer gets a score, by itself."),
     Tab(
         "multimodal",
         "Multimodal answers",
@@ -63,7 +64,7 @@ TABS = (
         image=True,
     ),
 )
-NAMES = {"single": GRADED}
+NAMES: dict[str, tuple[str, ...]] = {"single": GRADED, "grade": ("Answer",)}
 
 
 def _read_form(tab: Tab, count: int, texts: Sequence[str]) -> SampleIn:
@@ -88,8 +89,9 @@ def judge(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[lis
         settings, count, texts = PageSettings(*values[:wide]), values[wide], values[wide + 1 :]
         try:
             given = _read_form(tab, count, texts)
-            request = settings.request([given], tab.task, random.getrandbits(32) if fresh else 0)
-            await check_texts(page.moderate, texts)
+            seed = random.getrandbits(32) if fresh else 0
+            request = await asyncio.to_thread(settings.request, [given], tab.task, seed)
+            await check_texts(page.moderate, [*texts, settings.criteria])
             names = NAMES.get(tab.task) or [f"Answer {k}" for k in range(1, len(given.answers) + 1)]
             async with contextlib.aclosing(_judge(page, request, names)) as steps:
                 async for step in steps:
@@ -105,19 +107,25 @@ def judge(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[lis
 
 async def _judge(page: Page, request: JudgementRequest, names: Sequence[str]) -> AsyncGenerator[list[Any], None]:
     yield [show_waiting(), "", gr.update(value="", visible=request.orders == "both"), {}, "", None, ""]
-    written = {"forward": "", "reversed": ""}
+    parts: dict[str, dict[str | None, str]] = {"forward": {}, "reversed": {}}
     pace = Pace(_BETWEEN_STEPS_S)
     async with contextlib.aclosing(judge_through(page.workers, request)) as events:
         async for event in events:
             if isinstance(event, Written):
-                written[event.order] = event.text
+                parts[event.order][event.aspect] = event.text
                 if pace.is_due():
-                    yield [gr.skip(), *written.values(), *[gr.skip()] * 4]
+                    yield [gr.skip(), *map(_together, parts.values()), *[gr.skip()] * 4]
                 continue
+            written = {order: _together(said) for order, said in parts.items()}
             written |= {one.order: one.judgement.text for one in event.generated}
             shown = {"request": request.model_dump(), "result": ResultOut.of(event).model_dump(), "turns": []}
             taken = await asyncio.to_thread(page.to_file, shown)
             yield [show_result(event, names), *written.values(), {} if event.error else shown, "", taken, ""]
+
+
+def _together(said: Mapping[str | None, str]) -> str:
+    """The text so far; with criteria those by all aspects, one below the other."""
+    return "\n\n".join(text if aspect is None else f"[{aspect}]\n{text}" for aspect, text in said.items())
 
 
 def follow(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
@@ -156,7 +164,9 @@ def follow(page: Page) -> Callable[..., AsyncGenerator[list[Any], None]]:
 def _question(shown: Shown, question: str, settings: PageSettings) -> GenerateParams:
     """A further question about the first judgement that is remembered."""
     before = JudgementRequest.model_validate(shown["request"])
-    asked = settings._replace(model=before.model).request(before.samples, before.task)
+    if before.criteria is not None:
+        raise InputError("the judge was asked for each aspect by itself, so there is no one judgement to talk about.")
+    asked = settings._replace(model=before.model, criteria=None).request(before.samples, before.task)
     sample = JudgeSample.of(before.samples[0].sample, before.task)
     followup = {
         "judgement": shown["result"]["judgements"][0]["text"].removeprefix(TASKS[before.task].prefill),

@@ -1,7 +1,8 @@
-"""The web page: six tabs to judge by hand and one for files, over the workers of a controller."""
+"""The web page: seven tabs to judge by hand and one for files, over the workers of a controller."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -22,6 +23,17 @@ footer { display: none !important; }
 label:has(> .icon-button-wrapper) > span { max-width: calc(100% - 2rem); }
 """
 )
+SETS = Path(__file__).parent / "criteria"
+"""those of examples/criteria: scripts/docs brings them here, as a wheel has no other files than the package's"""
+_TEMPLATE = """name: factual
+scale: [1, 5]
+aspects:
+  - name: Truth
+    text: What the response states is true.
+    weight: 2
+  - name: Completeness
+    text: The facts that the question asks for are there.
+"""
 _WIDTHS = {"question_id": 120, "question": 410, "outcome": 110, "scores": 110, "both orders agree": 130, "note": 230}
 """columns of the table -> pixels"""
 
@@ -43,7 +55,8 @@ def build_page(page: Page) -> gr.Blocks:
             temperature = gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0 is greedy")
             top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p")
             length = gr.Slider(16, 2048, 512, step=16, label="Most tokens of a judgement")
-        settings = [model, detail, both, temperature, top_p, length]  # as PageSettings has them
+        criteria = _add_criteria()
+        settings = [model, detail, both, temperature, top_p, length, criteria]  # as PageSettings has them
         for tab in TABS:
             with gr.Tab(tab.title, id=tab.slug, elem_id=f"tab-{tab.slug}"):
                 add_tab(page, tab, settings)
@@ -56,6 +69,22 @@ def build_page(page: Page) -> gr.Blocks:
         job.api_visibility = "private"
     made: gr.Blocks = blocks
     return made
+
+
+def _add_criteria() -> gr.Textbox:
+    """The box that holds them as YAML, and the sets that can be put there."""
+    with gr.Accordion("Criteria", open=False):
+        gr.Markdown(
+            "Answers are judged by one aspect after the other, and the scores are weighted means: in every tab but"
+            " *Single answer*. Empty: the judge's own question."
+        )
+        box = gr.Textbox(
+            label="Criteria (YAML)", placeholder=_TEMPLATE, lines=6, max_lines=24, show_label=False, elem_id="criteria"
+        )
+        sets = {path.stem.replace("_", " "): path.read_text(encoding="utf-8") for path in sorted(SETS.glob("*.yaml"))}
+        names, texts = ["none", *sets], ["", *sets.values()]
+        gr.Examples([[text] for text in texts], [box], label="Sets", example_labels=names, elem_id="criteria-sets")
+    return box
 
 
 def _add_batch_tab(page: Page, settings: list[Any]) -> None:

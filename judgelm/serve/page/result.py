@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from judgelm.judgement import MAX_SCORE, ParseState
+from judgelm.judgement import ParseState
 from judgelm.prompt import count_markers
 from judgelm.serve.judgement_requests import Result
 
@@ -22,6 +22,14 @@ STYLE = """
 .verdict .bar { height: 100%; border-radius: .45rem; }
 .verdict .forward { background: #4f46e5; }
 .verdict .reversed { background: #0d9488; }
+.verdict .aspects { overflow-x: auto; }
+.verdict .aspects table { width: 100%; border-collapse: collapse; }
+.verdict .aspects th { text-align: left; font-weight: 500; padding: .3rem .8rem .3rem 0; overflow-wrap: anywhere; }
+.verdict .aspects tbody th { min-width: 6rem; width: 30%; }
+.verdict .aspects td { min-width: 7rem; padding: .3rem .8rem .3rem 0; }
+.verdict .aspects .mean > * { border-top: 1px solid var(--border-color-primary); font-weight: 600; }
+.verdict .aspects .weight { font-size: .85rem; font-weight: 400; color: var(--body-text-color-subdued); }
+.verdict .cell { display: grid; grid-template-columns: 1fr 2.6rem; gap: .6rem; align-items: center; }
 .verdict .score { font-variant-numeric: tabular-nums; text-align: right; }
 .verdict .legend, .verdict .note { font-size: .85rem; color: var(--body-text-color-subdued); margin: .25rem 0; }
 .verdict .key { display: inline-block; width: .7rem; height: .7rem; border-radius: .2rem; margin: 0 .35rem 0 0; }
@@ -75,9 +83,11 @@ def statement(result: Result, names: Sequence[str]) -> str:
     scores = result.verdict.scores
     if unread or scores is None:
         where = "" if len(result.judged) == 1 else f" ({' and '.join(_MEANING[one.order] for one in unread)})"
+        if _by_aspects(result):
+            return f"Not every aspect has scores that could be read{where}. The judge's texts are below."
         return f"No scores could be read from what the judge wrote{where}. Its text is below."
-    if names == GRADED:
-        return f"The answer gets {scores[1]:g} of 10."
+    if names == GRADED or len(names) == 1:
+        return f"The answer gets {scores[-1]:g} of {_most(result)}."
     found = [_winners([names[number - 1] for number in one.best], names) for one in result.verdict.readings]
     if len(found) == 1:
         return f"{found[0]}."
@@ -104,8 +114,8 @@ def notes_on(result: Result) -> list[str]:
     for one in result.generated:
         where = "" if len(result.generated) == 1 else f" ({_MEANING[one.order]})"
         if one.shortened:
-            first, second, *others = one.shortened
-            cut = [first, second, *others] if one.order == "forward" else [second, first, *others]
+            cut = list(one.shortened)
+            cut[:2] = cut[:2] if one.order == "forward" else cut[1::-1]
             parts = [f"answer {k} by {count} tokens" for k, count in enumerate(cut, start=1) if count]
             notes.append(f"The prompt was too long for the model: it shortened {', '.join(parts)}{where}.")
         if one.generation is not None and one.generation.finish_reason == "length":
@@ -121,21 +131,83 @@ def notes_on(result: Result) -> list[str]:
     return notes
 
 
+def _by_aspects(result: Result) -> bool:
+    return any(one.criteria is not None for one in result.judged)
+
+
+def _most(result: Result) -> int:
+    """The highest score that an answer can get."""
+    return result.judged[0].judgement.scale.most
+
+
 def _bars(result: Result, names: Sequence[str]) -> str:
+    shown = _aspect_rows(result, names) if _by_aspects(result) else _answer_rows(result, names)
+    if not shown:
+        return ""
+    keys = "".join(
+        f'<span class="key {one.order}"></span><span>{escape(_MEANING[one.order])}</span>'
+        for one in result.judged
+        if _by_aspects(result) or one.judgement.scores
+    )
+    return f'{shown}<p class="legend">{keys}</p>'
+
+
+def _answer_rows(result: Result, names: Sequence[str]) -> str:
+    """A row for each answer."""
     both = zip(result.judged, result.verdict.readings, strict=True)
     readable = [(judged.order, reading.scores) for judged, reading in both if reading.scores]
     if not readable:
         return ""
     rows = []
     for k, name in enumerate(names):
-        cells = "".join(
-            f'<div class="track"><div class="bar {order}" style="width:{100 * scores[k] / MAX_SCORE:.1f}%"></div></div>'
-            f'<span class="score">{scores[k]:g}</span>'
-            for order, scores in readable
-        )
+        cells = "".join(_bar(order, scores[k], _most(result)) for order, scores in readable)
         rows.append(
             f'<div class="answer {"one" if len(readable) == 1 else "two"}">'
             f'<span class="name">{escape(name)}</span>{cells}</div>'
         )
-    keys = "".join(f'<span class="key {order}"></span><span>{escape(_MEANING[order])}</span>' for order, _ in readable)
-    return f'{"".join(rows)}<p class="legend">{keys}</p>'
+    return "".join(rows)
+
+
+def _aspect_rows(result: Result, names: Sequence[str]) -> str:
+    """A row for each aspect and a column for each answer, the weighted means below."""
+    if result.error is not None:
+        return ""
+    readings = result.verdict.readings
+    rows = [_aspect_row("", "", [f'<th scope="col">{escape(name)}</th>' for name in names])]
+    for k, aspect in enumerate(readings[0].aspects):
+        head = f'{escape(aspect.name)} <span class="weight">weight {aspect.weight:g}</span>'
+        scores = [reading.aspects[k].reading.scores for reading in readings]
+        rows.append(_aspect_row("", head, _cells(result, scores, len(names))))
+    means = [reading.scores for reading in readings]
+    rows.append(_aspect_row("mean", "Weighted mean", _cells(result, means, len(names))))
+    head, *body = rows
+    return f'<div class="aspects"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table></div>'
+
+
+def _aspect_row(kind: str, head: str, cells: Sequence[str]) -> str:
+    first = f'<th scope="row">{head}</th>' if head else "<td></td>"
+    return f'<tr class="{kind}">{first}{"".join(cells)}</tr>'
+
+
+def _cells(result: Result, scores: Sequence[Sequence[float] | None], count: int) -> list[str]:
+    """One for each answer, with a bar for each order."""
+    orders, most = [one.order for one in result.judged], _most(result)
+    return [
+        "<td>"
+        + "".join(
+            f'<div class="cell">{_bar(order, None if found is None else found[k], most)}</div>'
+            for order, found in zip(orders, scores, strict=True)
+        )
+        + "</td>"
+        for k in range(count)
+    ]
+
+
+def _bar(order: str, score: float | None, most: int) -> str:
+    """A score as a part of the highest one; without a score no bar."""
+    if score is None:
+        return '<div></div><span class="score">–</span>'
+    return (
+        f'<div class="track"><div class="bar {order}" style="width:{100 * score / most:.1f}%"></div></div>'
+        f'<span class="score">{score:g}</span>'
+    )

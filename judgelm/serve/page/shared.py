@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from pydantic import ValidationError
 
+from judgelm.criteria import Criteria, parse_criteria
 from judgelm.errors import InputError
 from judgelm.jsonl import dump_json, dump_line
 from judgelm.judge.settings import Order
@@ -24,6 +25,10 @@ from judgelm.serve.servers import describe
 from judgelm.serve.worker_client import Workers
 
 DETAILS = ("Scores and reasons", "Scores only")
+_MOST_CRITERIA = 10_000
+"""characters of criteria: reading YAML is slow"""
+_MOST_BRACKETS = 300
+"""of criteria: for lists in lists it is slower still"""
 Moderate = Callable[[str], Awaitable[bool]]
 Shown = dict[str, Any]
 """what a tab remembers of its last judgement; empty before the first"""
@@ -38,10 +43,22 @@ class PageSettings(NamedTuple):
     temperature: float
     top_p: float
     length: float
+    criteria: str | None = None
+    """YAML; empty: none"""
 
     def orders(self, task: str) -> tuple[Order, ...]:
         """Both orders where they are wanted and the task has them."""
-        return ("forward", "reversed") if self.both and not TASKS[task].prefill else ("forward",)
+        spec = TASKS[task]
+        return ("forward", "reversed") if self.both and not spec.prefill and spec.max_answers > 1 else ("forward",)
+
+    def read_criteria(self) -> Criteria | None:
+        """Raises InputError for a text that is none."""
+        text = self.criteria or ""
+        if len(text) > _MOST_CRITERIA:
+            raise InputError(f"Criteria may have {_MOST_CRITERIA:,} characters here, found {len(text):,}.")
+        if text.count("[") + text.count("{") > _MOST_BRACKETS:
+            raise InputError(f"Criteria may have {_MOST_BRACKETS} brackets here.")
+        return parse_criteria(text, "criteria") if text.strip() else None
 
     def request(self, samples: Sequence[SampleIn], task: str, seed: int = 0) -> JudgementRequest:
         """What is asked of the judge. Raises InputError, and pydantic's ValidationError."""
@@ -57,6 +74,7 @@ class PageSettings(NamedTuple):
             top_p=self.top_p,
             max_new_tokens=self.length,  # type: ignore[arg-type]
             seed=seed,
+            criteria=self.read_criteria(),
         )
         request.check()
         return request

@@ -36,6 +36,7 @@ _EXAMPLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "multi": ((_CHESS, _CHESS_GOOD, _CHESS_WRONG), (_SOUP, _SOUP_MYTH, _SOUP_GOOD)),
     "multi-reference": ((_SOUP, _SOUP_REFERENCE, _SOUP_MYTH, _SOUP_GOOD),),
     "single": ((_CHESS, _CHESS_GOOD, _CHESS_SHORT), (_CHESS, _CHESS_GOOD, _CHESS_WRONG)),
+    "grade": ((_CHESS, _CHESS_GOOD), (_SOUP, _SOUP_MYTH)),
     "multimodal": ((_BRIDGE, _BRIDGE_REFERENCE, _BRIDGE_GOOD, _BRIDGE_WRONG),),
 }
 """a tab's slug -> the texts of its form, from the top"""
