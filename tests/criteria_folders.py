@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,4 +91,4 @@ def pair_folder(folder: Path, by: Criteria, rows: Sequence[tuple[Sample, Said, S
 
 def said(*texts: str, names: Sequence[str] = ("Depth", "Style")) -> dict[str, str]:
     """By aspect."""
-    return dict(itertools.zip_longest(names[: len(texts)], texts))
+    return dict(zip(names[: len(texts)], texts, strict=True))

@@ -226,7 +226,8 @@ def through(details: dict[str, Any], criteria: Criteria | None, sample: Sample, 
         workers = Workers("http://controller")
         transport = httpx.MockTransport(lambda request: httpx.Response(200, content=sent_by(request)))
         workers._http = httpx.AsyncClient(transport=transport)
-        request = JudgementRequest(model="m", samples=[SampleIn.of(sample)], task=task, criteria=criteria)  # type: ignore[arg-type]
+        given = {"model": "m", "samples": [SampleIn.of(sample)], "task": task, "criteria": criteria}
+        request = JudgementRequest.model_validate(given)
         request.check()
         results = [event async for event in judge_through(workers, request)]
         assert results[-1].verdict.scores == (4,)  # type: ignore[union-attr]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from judgelm.distribution import certain
 from judgelm.errors import InputError
-from judgelm.evaluation.grades import GradedSample, holds_grades, read_grades
-from judgelm.evaluation.results import JudgedSample, read_files, read_folder
+from judgelm.evaluation.grades import GradedSample, read_grades
+from judgelm.evaluation.results import JudgedSample, judged_task, read_files, read_folder
 from judgelm.judgement import Outcome
 from judgelm.samples import PathLike
 
@@ -39,7 +39,7 @@ def read_judged(place: PathLike) -> list[JudgedSample] | list[GradedSample]:
 
     Raises InputError where a sample cannot be of a ranking, naming it.
     """
-    if holds_grades(place):
+    if judged_task(place) == "grade":
         return _read_graded(place)
     samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
     for sample in samples:

@@ -14,14 +14,14 @@ from judgelm.jsonl import Record, read_json
 from judgelm.judge.description import read_description
 from judgelm.ranking.ranking import Strength
 from judgelm.report import pictures
-from judgelm.report.words import SHARE, in_unit, rating, row, settings
+from judgelm.report.words import POINTS, SHARE, in_unit, rating, row, settings
 
 _FILES: dict[str, dict[str, tuple[str, ...]]] = {
     "audit.json": {"checks": ("name", "verdict")},
     "ranking.json": {"models": ("name", "judged", "win_rate"), "pairs": ("first", "second", "wins", "ties", "losses")},
 }
 """files of a judged folder that a report can do without: the lists they must have, and the fields of their objects"""
-_ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo")
+_ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo", "grade")
 """fields of those objects that are a number with its interval, or null"""
 _NUMBERS = ("wins", "ties", "losses")
 _LARGEST = 1e15
@@ -128,6 +128,7 @@ def describe_ranking(ranking: Record) -> dict[str, Any]:
         "unread": ranking.get("unread"),
         "notes": _list(ranking, "notes"),
         "models": [_model(model) for model in ranking["models"]],
+        "graded": any(_estimate(model, "grade") for model in ranking["models"]),
         "pairs": [_pair(pair) for pair in pairs],
         "pictured": len(shown),
         "told_apart": sum(pair.get("told_apart") is True for pair in pairs),
@@ -143,6 +144,7 @@ def _model(model: Record) -> dict[str, Any]:
         "judged": model["judged"],
         "win_rate": row("", _estimate(model, "win_rate")),
         **{name: row("", each, rating(each.value) if each else SHARE) for name, each in ratings.items()},
+        "grade": row("", _estimate(model, "grade"), POINTS),
     }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgelm.errors import one_line
@@ -13,6 +14,7 @@ from judgelm.evaluation.summary import RATES, Rate, Summary
 from judgelm.jsonl import Record
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
+from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import describe_audit, describe_ranking, describe_run
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
 from judgelm.verdict import Reading
@@ -25,6 +27,14 @@ KINDS = {
 """what can be odd about a judged sample"""
 _MOST_BARS = 30
 _CARDS = ("agreement", "agreement_both", "agreement_probabilities", "consistency", "kappa", "human_agreement")
+_EXPLAINED = (
+    "Points lie between the judge's lead of one answer over the other and {}. Scores are of answers 1 and 2 as the file"
+    " has them, in both orders."
+)
+_NOTES = (
+    *("Judge, forward", "saw answer 1 as Assistant 1"),
+    *("Judge, reversed", "saw answer 2 as Assistant 1; the text speaks of them so"),
+)
 _MISSING = {
     "confusion": ("Agreement with a truth", "judgelm report D --teacher FILE"),
     "position": ("Position", "judgelm judge .. --orders both"),
@@ -60,6 +70,8 @@ def build_context(
         "unparsed": _unparsed(summary),
         "confusion": _confusion(summary),
         "position": _position(samples, known),
+        "aspects": describe_aspects(RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]),
+        "grades": None,
         "reliability": _reliability(summary),
         "audit": describe_audit(audit) if audit else None,
         "ranking": describe_ranking(ranking) if ranking else None,
@@ -68,6 +80,9 @@ def build_context(
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in largest(samples, most)],
         "kinds": KINDS,
+        "columns": ("truth", "judge", "forward", "reversed"),
+        "order": ("with the largest disagreement", "the largest disagreement first"),
+        "explained": _EXPLAINED.format("the truth's" if summary.labelled else "that of the other order"),
     }
     return context | {"missing": [said for name, said in _MISSING.items() if not context[name]]}
 
@@ -129,35 +144,38 @@ def _groups(summary: Summary) -> list[dict[str, Any]]:
     return found
 
 
-def _scores_picture(samples: Iterable[JudgedSample]) -> str | None:
+def _scores_picture(samples: Sequence[JudgedSample]) -> str | None:
     """Every answer's score by the truth and by the judge, to the nearest half."""
+    scale = samples[0].scale if samples else None
+    unit, most = unit_of(scale), scale.most if scale else 10
     pairs = [
-        (_half(ours), _half(theirs))
+        (near(ours, unit), near(theirs, unit))
         for sample in samples
         if sample.truth is not None and sample.truth.scores is not None and sample.scores is not None
         for ours, theirs in zip(sample.truth.scores, sample.scores, strict=True)
     ]
     title = "Scores of all answers, by the teacher and by the judge"
-    return pictures.bubbles(Counter(pairs), (0, 10), ("teacher's score", "judge's score"), title) if pairs else None
+    labels = ("teacher's score", "judge's score")
+    return pictures.bubbles(Counter(pairs), (0, most), labels, title, unit) if pairs else None
 
 
-def _half(value: float) -> float:
-    return round(2 * value) / 2
-
-
-def _position(samples: Iterable[JudgedSample], rates: Mapping[str, Rate]) -> dict[str, Any] | None:
+def _position(samples: Sequence[JudgedSample], rates: Mapping[str, Rate]) -> dict[str, Any] | None:
     names = [name for name in ("consistency", "bias_first", "bias_second") if name in rates]
     both = [(margin(sample.forward), margin(sample.reversed)) for sample in samples]
-    leads = [(_half(forward), _half(back)) for forward, back in both if forward is not None and back is not None]
+    scale = samples[0].scale if samples else None
+    unit = unit_of(scale)
+    leads = [(near(one, unit), near(other, unit)) for one, other in both if one is not None and other is not None]
     if not leads and not names:
         return None
     labels = ("lead of answer 1, shown first", "lead of answer 1, shown second")
     title = "By how many points answer 1 leads, in both orders"
+    # with lines at each third unit, and one at 0
+    most = 9 if scale is None else 3 * unit * math.ceil((scale.most - scale.least) / unit / 3)
     shares = [(RATES[name].label, rates[name]) for name in names]
     return {
         "rows": [_rate(name, rates[name]) for name in names],
         "bars": pictures.shares(shares, "Under swap", bars=True) if names else None,
-        "picture": pictures.bubbles(Counter(leads), (-9, 9), labels, title) if leads else None,
+        "picture": pictures.bubbles(Counter(leads), (-most, most), labels, title, unit) if leads else None,
     }
 
 
@@ -210,33 +228,48 @@ def largest(samples: Sequence[JudgedSample], most: int) -> list[JudgedSample]:
 def _shown(sample: JudgedSample) -> dict[str, Any]:
     """A sample to be read."""
     truth = sample.truth
+    readings = {"forward": _judgement(sample.forward), "reversed": _judgement(sample.reversed)}
     return {
         "id": cut(sample.key, MOST_NAME),
         "question": cut(sample.question),
         "short": cut(one_line(sample.question), 120),
         "category": sample.category and cut(sample.category, MOST_NAME),
         "answers": [
-            (model and cut(model, MOST_NAME), cut(text))
-            for model, text in zip(sample.models, sample.answers, strict=True)
+            (name, model and cut(model, MOST_NAME), cut(text))
+            for name, model, text in zip(_names(sample), sample.models, sample.answers, strict=True)
         ],
-        "known_answer": sample.known_answer,
         "truth": "" if truth is None else OUTCOMES[truth.outcome],
         "truth_scores": "" if truth is None or truth.scores is None else score_pair(truth.scores),
-        "outcome": OUTCOMES[sample.outcome_by("agree") or "unparsed"],
-        "forward": _judgement(sample.forward),
-        "reversed": _judgement(sample.reversed),
+        "cells": [
+            ("truth", "–" if truth is None else OUTCOMES[truth.outcome]),
+            ("judge", OUTCOMES[sample.outcome_by("agree") or "unparsed"]),
+            *((name, one["scores"] if one else "–") for name, one in readings.items()),
+        ],
+        **readings,
+        "notes": _NOTES,
         "distance": f"{distance(sample):.1f}",
         "kinds": kinds(sample),
     }
 
 
-def _judgement(reading: Reading | None) -> dict[str, str] | None:
+def _names(sample: JudgedSample) -> tuple[str, str]:
+    if sample.known_answer:
+        return "Answer 1, the right one, worth 10", "Answer 2, graded"
+    return "Answer 1", "Answer 2"
+
+
+def _judgement(reading: Reading | None) -> dict[str, Any] | None:
     if reading is None:
         return None
-    scores, likely = reading.points, reading.probabilities or {}
+    likely = reading.probabilities or {}
     return {
-        "scores": "unread" if scores is None else score_pair(scores, reading.expected_scores is not None),
+        "scores": _scores(reading),
+        "aspects": [(cut(each.name, MOST_NAME), _scores(each.reading)) for each in reading.aspects],
         "outcome": OUTCOMES[reading.outcome or "unparsed"],
         "probabilities": ", ".join(f"{OUTCOMES[each]} {100 * likely[each]:.0f} %" for each in Outcome if likely),
         "text": cut(reading.text),
     }
+
+
+def _scores(reading: Reading) -> str:
+    return "unread" if reading.points is None else score_pair(reading.points, reading.expected_scores is not None)

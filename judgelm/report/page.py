@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.results import read_folder
+from judgelm.evaluation.grades import read_grades
+from judgelm.evaluation.results import judged_task, read_folder
 from judgelm.files import write_text
 from judgelm.report.words import MOST_SAMPLES
 from judgelm.samples import PathLike
@@ -55,17 +56,29 @@ def write_report(
         raise InputError(f"{page}: expected a name that ends in .html")
     if not place.is_dir():
         raise InputError(f"{place}: no such folder")
-    samples = read_folder(place, teacher)
-    from judgelm.evaluation.summary import summarize
-    from judgelm.report.beside import read_beside
-    from judgelm.report.context import build_context
-
-    beside = read_beside(place)
-    context = build_context(samples, summarize(samples), *beside, title=_title(place, beside.run), most=most_samples)
+    context = _context(place, teacher, most_samples)
     written = Written(page, page.with_suffix(".md"))
     write_text(written.page, render_page(context))
     write_text(written.markdown, render_markdown(context))
     return written
+
+
+def _context(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]:
+    """Of pairs or of grades, as the folder has them."""
+    from judgelm.evaluation.grade_summary import summarize_grades
+    from judgelm.evaluation.summary import summarize
+    from judgelm.report.beside import read_beside
+    from judgelm.report.context import build_context
+    from judgelm.report.grade_context import build_grade_context
+
+    if judged_task(place) == "grade":
+        graded = read_grades(place, teacher)
+        beside = read_beside(place)
+        title = _title(place, beside.run)
+        return build_grade_context(graded, summarize_grades(graded), *beside, title=title, most=most)
+    samples = read_folder(place, teacher)
+    beside = read_beside(place)
+    return build_context(samples, summarize(samples), *beside, title=_title(place, beside.run), most=most)
 
 
 def _title(folder: Path, run: Mapping[str, Any] | None) -> str:

@@ -100,12 +100,19 @@ def _cell(cell: Cell, x: float, y: float, width: float, height: float) -> str:
 
 
 def bubbles(
-    counts: Mapping[tuple[float, float], int], span: tuple[int, int], labels: tuple[str, str], title: str
+    counts: Mapping[tuple[float, float], int],
+    span: tuple[float, float],
+    labels: tuple[str, str],
+    title: str,
+    unit: float = 1,
 ) -> str:
-    """How often each (x, y) occurs, as areas of circles; the dashed line is where both are the same."""
-    frame = _Frame(span[0], span[1], 1 if span[1] - span[0] <= 10 else 3)
+    """How often each (x, y) occurs, as areas of circles; the dashed line is where both are the same. Circles of values
+    that are a `unit` apart have room.
+    """
+    units = (span[1] - span[0]) / unit
+    frame = _Frame(span[0], span[1], unit if units <= 10 else 3 * unit)
     most = max(counts.values(), default=1)
-    room = _SIZE / (span[1] - span[0] + 1) * 0.62
+    room = _SIZE / (units + 1) * 0.62
     parts = frame.axes(labels)
     for (x, y), count in sorted(counts.items(), key=lambda item: -item[1]):
         said = f"{labels[0]} {x:g}, {labels[1]} {y:g}: {count}"
