@@ -13,11 +13,16 @@ from judgelm.judgement import LABEL_OF
 from judgelm.sample import MAX_ANSWERS
 from judgelm.vocabularies import VOCABULARIES, normal_form
 
-_TEXTS = {"question", "answer", "reference", *(f"answer{k}" for k in range(1, MAX_ANSWERS + 1))}
+_TEXTS = {
+    *("question", "answer", "reference", "judgement", "judgement_with_reference"),
+    *(f"answer{k}" for k in range(1, MAX_ANSWERS + 1)),
+}
 _FIELDS = {
     **{name: name for name in ("question_id", "label", "reference", "category", "model")},
     "question": "question_body",
     "answer": "text",
+    "judgement": "text",
+    "judgement_with_reference": "text_w_reference",
     **{f"answer{k}": f"answer{k}_body" for k in range(1, MAX_ANSWERS + 1)},
     **{f"model{k}": f"answer{k}_model_id" for k in range(1, MAX_ANSWERS + 1)},
 }

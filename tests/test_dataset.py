@@ -23,12 +23,13 @@ from torch.utils.data import DataLoader
 
 from judgelm.encoding import PromptTooLong, encode
 from judgelm.errors import InputError
+from judgelm.forms import Columns
 from judgelm.jsonl import Line, LineFile
 from judgelm.prompt import render_prompt
 from judgelm.train.collator import IGNORED, Collator
 from judgelm.train.encoder import ExampleEncoder
 from judgelm.train.examples import Augmentation, EpochSampler, JudgeDataset, pretokenize
-from judgelm.train.rows import TrainingRows, scan
+from judgelm.train.rows import TrainingRows, count_rows, scan
 from judgelm.train.sample import TrainingSample
 
 
@@ -305,6 +306,40 @@ def test_a_file_of_any_form_is_read_by_many_processes_and_may_be_replaced(
     assert [pickle.loads(pickle.dumps(data))[index] for index in range(40)] == expected
     os.replace(write_jsonl(tmp_path / "other", records[:1]), file)
     assert [data[index] for index in range(40)] == expected
+
+
+def test_rows_of_other_names_are_those_of_ours(tmp_path: Path, encoder: ExampleEncoder) -> None:
+    records = [training_record(n, 2) for n in range(4)]
+    ours = load(tmp_path, encoder, records)
+    names = {
+        **{"question_id": "id", "question": "prompt", "answer1": "a", "answer2": "b", "judgement": "gpt4"},
+        **{"reference": "gold", "judgement_with_reference": "gpt4_gold"},
+    }
+    columns = Columns.parse(columns_text(names))
+    fields = ("question_id", "question_body", "answer1_body", "answer2_body", "text", "reference", "text_w_reference")
+    theirs = [
+        {
+            their: record[field]["text"] if field == "reference" else record[field]
+            for field, their in zip(fields, names.values(), strict=True)
+        }
+        for record in records
+    ]
+    file = write_jsonl(tmp_path / "theirs.jsonl", theirs)
+    rows = TrainingRows.load(str(file), encoder, columns)
+    assert rows.fingerprint != ours.fingerprint
+    assert vars(rows.counts) == vars(ours.counts) == vars(count_rows(str(file), encoder, columns))
+    for one, other in zip(rows, ours, strict=True):
+        assert one.shown(True, True).text == other.shown(True, True).text
+        assert (one.sample.answers, one.reference) == (other.sample.answers, other.reference)
+    # with other columns it is another file
+    exchanged = Columns.parse(columns_text(names | {"answer1": "b", "answer2": "a"}))
+    assert TrainingRows.load(str(file), encoder, exchanged)[0].sample.answers == ours[0].sample.answers[::-1]
+    with pytest.raises(InputError, match=r"--columns: a training file has no label \(it has question_id, question, "):
+        count_rows(str(file), columns=Columns.parse("label=a"))
+
+
+def columns_text(names: dict[str, str]) -> str:
+    return ",".join(f"{our}={their}" for our, their in names.items())
 
 
 def test_pretokenized_rows_equal_lazy_ones(tmp_path: Path, encoder: ExampleEncoder) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from judgelm.console import Parser, at_least, percentage
+from judgelm.flags import add_columns_argument
 
 HELP = "look at training rows"
 DESCRIPTION = "Look at training rows before they are trained on."
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " code 1 where a share is above its threshold.",
     )
     check.add_argument("file", metavar="FILE", help="training rows: a JSONL file, or a data set of the hub")
+    add_columns_argument(check, "question=prompt,answer1=a,answer2=b,judgement=gpt4")
     check.add_argument(
         "--tokenizer", metavar="MODEL", help="count tokens as this model would: hub id, local folder or tiny-base"
     )
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
     encoder = None
     if args.tokenizer is not None:
         encoder = ExampleEncoder(load_tokenizer(find_model(args.tokenizer)), args.model_max_length)
-    counts = count_rows(args.file, encoder)
+    counts = count_rows(args.file, encoder, args.columns)
     print("\n".join(counts.lines()))
     shares = {
         "skipped": 100 * (counts.rows - counts.trained) / counts.rows,
@@ -57,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
         "double": 100 * counts.double / counts.rows,
     }
     if args.validation_file is not None:
-        validation = count_rows(args.validation_file)
+        validation = count_rows(args.validation_file, columns=args.columns)
         common = counts.overlap(validation)
         print(f"validation: {common} of {len(validation.questions)} questions stand in the training file too")
         shares["overlap"] = 100 * common / max(1, len(validation.questions))

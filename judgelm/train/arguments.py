@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import transformers
 from transformers.hf_argparser import HfArg
 
+from judgelm.errors import InputError
+from judgelm.forms import Columns
+
 
 @dataclass
 class ModelArguments:
@@ -29,6 +32,11 @@ class DataArguments:
     data_path: str = HfArg(help="needed: training rows, a JSONL file, or a data set of the hub")
     eval_data_path: str | None = HfArg(
         default=None, help="rows whose loss is measured as --eval_strategy says; never augmented"
+    )
+    columns: str | None = HfArg(
+        default=None,
+        help="names of the files' columns, ours on the left: question=prompt,answer1=a,answer2=b,judgement=gpt4;"
+        " without question_id rows are numbered",
     )
     swap_aug_ratio: float = HfArg(default=-1.0, help="probability that answers 1 and 2 are exchanged; below 0: never")
     ref_drop_ratio: float = HfArg(
@@ -112,6 +120,14 @@ class Settings:
     def reference_prob(self) -> float:
         given = self.data.ref_drop_ratio if self.data.reference_prob is None else self.data.reference_prob
         return max(0.0, given)
+
+    @property
+    def columns(self) -> Columns | None:
+        """Raises InputError for names that are none of ours."""
+        try:
+            return None if self.data.columns is None else Columns.parse(self.data.columns)
+        except ValueError as error:
+            raise InputError(f"--columns: {error}") from None
 
     @property
     def data_seed(self) -> int:

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 from judgelm.errors import InputError
 from judgelm.files import cache_folder, hash_file, write_text
+from judgelm.forms import Columns, open_rows
 from judgelm.hub import find_file
 from judgelm.jsonl import Line, LineFile, dump_json, read_json
 from judgelm.judgement import Outcome
 from judgelm.sample import question_key
 from judgelm.train.encoder import ExampleEncoder
-from judgelm.train.sample import TrainingSample
+from judgelm.train.sample import COLUMNS, TrainingSample
 
 _LAYOUT = "3"
 """raise it when what is found about a row changes, so that older caches are left aside"""
@@ -132,12 +133,21 @@ def _short(*texts: str) -> str:
     return digest.hexdigest()
 
 
-def count_rows(source: str, encoder: ExampleEncoder | None = None) -> RowCounts:
+def count_rows(source: str, encoder: ExampleEncoder | None = None, columns: Columns | None = None) -> RowCounts:
     """What a file, or a hub data set's `train` split, holds; tokens are counted where an encoder is given.
 
-    Raises InputError for a missing file and for a row that is no training row.
+    `columns` are of a file whose fields have other names. Raises InputError for a missing file and for a row that is no
+    training row.
     """
-    return _scan_all(LineFile(find_file(source, "train")), encoder)[0]
+    return _scan_all(_open(source, columns), encoder)[0]
+
+
+def _open(source: str, columns: Columns | None) -> LineFile:
+    path = find_file(source, "train")
+    if columns is None:
+        return LineFile(path)
+    columns.check(COLUMNS, "a training file")
+    return open_rows(path, columns)
 
 
 def scan(lines: Iterable[Line], encoder: ExampleEncoder | None) -> Iterator[ScannedRow]:
@@ -198,14 +208,15 @@ class TrainingRows:
         """which rows of the file these are"""
 
     @classmethod
-    def load(cls, source: str, encoder: ExampleEncoder) -> TrainingRows:
-        """Rows of a file, or of a hub data set's `train` split.
+    def load(cls, source: str, encoder: ExampleEncoder, columns: Columns | None = None) -> TrainingRows:
+        """Rows of a file, or of a hub data set's `train` split; `columns` are of one whose fields have other names.
 
         Raises InputError for a missing file, a row that is no training row, or a file in which nothing can be trained
         on.
         """
-        lines = LineFile(find_file(source, "train"))
-        key = f"{_LAYOUT}:{hash_file(lines.path)}:{encoder.fingerprint}"
+        lines = _open(source, columns)
+        named = "" if columns is None else dump_json(dict(columns.names), sort_keys=True)
+        key = f"{_LAYOUT}:{hash_file(lines.path)}:{encoder.fingerprint}{named}"
         fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
         kept = cache_folder() / "training-rows" / f"{fingerprint}.json"
         if not kept.is_file():

@@ -10,6 +10,9 @@ from judgelm.jsonl import Line, Record, read_reference, require
 from judgelm.judgement import Judgement
 from judgelm.sample import Sample
 
+COLUMNS = ("question_id", "question", "answer", "judgement", "reference", "judgement_with_reference")
+"""what may be named in a training file; answer1 and answer2 by their beginning"""
+
 
 class Variant(NamedTuple):
     """What the judge is shown and the teacher's judgement of exactly that."""

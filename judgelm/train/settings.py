@@ -26,6 +26,7 @@ from judgelm.train.published_flags import (
     split_flags,
     translate,
 )
+from judgelm.train.sample import COLUMNS
 
 Checks = Iterator[tuple[bool, str]]
 """whether something cannot be, and what to say then"""
@@ -121,6 +122,8 @@ def _of_lora(settings: Settings) -> Checks:
 
 def _of_data(settings: Settings) -> Checks:
     data, evaluation, scaling = settings.data, settings.training.eval_strategy, settings.model.rope_scaling
+    if (columns := settings.columns) is not None:
+        columns.check(COLUMNS, "a training file")
     both = data.reference_prob is not None and data.ref_drop_ratio >= 0
     yield both, "--reference_prob and --ref_drop_ratio say the same: give one of them"
     for name in ("swap_aug_ratio", "ref_drop_ratio", "reference_prob"):

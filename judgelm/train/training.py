@@ -123,7 +123,7 @@ def _read_rows(settings: Settings, encoder: ExampleEncoder) -> tuple[JudgeDatase
 
 
 def _read(source: str, settings: Settings, encoder: ExampleEncoder, augmentation: Augmentation) -> JudgeDataset:
-    rows = TrainingRows.load(source, encoder)
+    rows = TrainingRows.load(source, encoder, settings.columns)
     processes = settings.training.dataloader_num_workers or None
     variants = pretokenize(rows, encoder, processes) if settings.data.pretokenize else None
     return JudgeDataset(rows, encoder, augmentation, variants)
