@@ -338,6 +338,14 @@ def test_rows_of_other_names_are_those_of_ours(tmp_path: Path, encoder: ExampleE
         count_rows(str(file), columns=Columns.parse("label=a"))
 
 
+def test_a_single_answer_of_another_name_is_no_judgement(tmp_path: Path, encoder: ExampleEncoder) -> None:
+    rows = [{"id": 1, "prompt": "2 + 2?", "reply": "4", "gpt4": "9\nRight."}]
+    file = write_jsonl(tmp_path / "graded.jsonl", rows)
+    names = {"question_id": "id", "question": "prompt", "answer": "reply", "judgement": "gpt4"}
+    row = TrainingRows.load(str(file), encoder, Columns.parse(columns_text(names)))[0]
+    assert (row.sample.answers, row.judgement.scores, row.shown().task) == (("4",), (9.0,), "grade")
+
+
 def columns_text(names: dict[str, str]) -> str:
     return ",".join(f"{our}={their}" for our, their in names.items())
 

@@ -147,7 +147,7 @@ def _open(source: str, columns: Columns | None) -> LineFile:
     if columns is None:
         return LineFile(path)
     columns.check(COLUMNS, "a training file")
-    return open_rows(path, columns)
+    return open_rows(path, replace(columns, answer_field="answer_body"))
 
 
 def scan(lines: Iterable[Line], encoder: ExampleEncoder | None) -> Iterator[ScannedRow]:
