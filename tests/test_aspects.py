@@ -114,7 +114,9 @@ def test_expected_scoring_gives_each_aspect_its_probabilities(tmp_path: Path) ->
         assert both.reversed.probabilities is not None
         # the judge likes what it sees last
         assert both.forward.probabilities[Outcome.LOSE] == pytest.approx(both.reversed.probabilities[Outcome.WIN])
-    depth, style = evaluate(tmp_path).summary.aspects or ()
+    aspects = evaluate(tmp_path).summary.aspects
+    assert aspects is not None
+    depth, style = aspects
     assert {"brier", "calibration_error", "agreement_probabilities"} <= depth.rates.keys()
     # a tie in one of five; which order is right is open
     assert depth.rates["brier"].value == pytest.approx(0.4**2 + 0.2**2 + 0.6**2) == style.rates["brier"].value
@@ -125,7 +127,9 @@ def test_a_teachers_file_may_know_aspects_alone(tmp_path: Path) -> None:
     folder = pair_folder(tmp_path / "out", FIVE, rows)
     teacher = write_jsonl(tmp_path / "teacher.jsonl", [{"question_id": k, "aspects": {"Style": 2}} for k in (1, 2)])
     found = evaluate(folder, teacher)
-    depth, style = found.summary.aspects or ()
+    aspects = found.summary.aspects
+    assert aspects is not None
+    depth, style = aspects
     assert "agreement" not in depth.rates
     assert style.rates["agreement"].value == 1
     assert "accuracy" not in found.published

@@ -79,7 +79,7 @@ def test_correlations_and_spread_are_those_of_scipy_and_their_intervals_draw_que
         rate = summary.rates[name]
         assert rate.count == 300
         assert 0.005 < (rate.high or 0) - (rate.low or 0) < 0.15
-    assert value(summary, "spread") == pytest.approx(np.std([one.grade for one in samples], ddof=1))
+    assert value(summary, "spread") == pytest.approx(np.std([one.grade or 0 for one in samples], ddof=1))
     assert summary.questions == 100
     assert summary == summarize_grades(samples)
     together = [GradedSample(key=one.key, question="one", answer="", reading=one.reading, truth=1) for one in samples]
@@ -106,7 +106,8 @@ def test_each_aspect_has_its_numbers_by_its_own_truth(tmp_path: Path) -> None:
         (graded(3, text="4\nFine.", aspects={"Depth": None}), said("4")),
     ]
     found = evaluate_grades(grade_folder(tmp_path, FIVE, rows))
-    depth, style = found.summary.aspects or ()
+    assert found.summary.aspects is not None
+    depth, style = found.summary.aspects
     assert found.summary.scale == [1, 5]
     # of the whole: (2 * 5 + 1) / 3 to the fourth decimal against 4, unread, 4 against 4
     assert value(found.summary, "mae") == pytest.approx((4 - 11 / 3) / 2, abs=1e-4)
@@ -127,7 +128,8 @@ def test_grades_without_a_truth_have_means_by_model(tmp_path: Path) -> None:
     found = evaluate_grades(grade_folder(tmp_path, None, rows))
     assert found.summary.labelled == 0, "a label and two scores are of a pair"
     assert list(found.summary.rates) == ["mean", "spread", "unparsed"]
-    first, second = found.summary.by_model or ()
+    assert found.summary.by_model is not None
+    first, second = found.summary.by_model
     assert [(one.name, one.samples, one.rates["mean"].value) for one in (first, second)] == [("a", 2, 8), ("b", 2, 6)]
     assert first.rates["spread"].value == 0
 

@@ -47,7 +47,7 @@ def compare(*args: Any) -> dict[str, Any]:
     return comparison.compare(*args).to_record()
 
 
-Scores = tuple[float, float]
+Scores = tuple[float, ...]
 
 
 def reading(scores: Scores | None, probabilities: Sequence[float] | None = None) -> Reading:
