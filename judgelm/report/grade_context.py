@@ -43,7 +43,9 @@ def build_grade_context(
     """What the templates show, in the names of `build_context`."""
     known = {name: rate for name, rate in summary.rates.items() if rate.value is not None}
     labelled = summary.labelled > 0
-    near_truth = {name: known[name] for name in ("within_one", "unparsed") if name in known} if labelled else {}
+    near_truth: dict[str, Rate] = (
+        {name: known[name] for name in ("within_one", "unparsed") if name in known} if labelled else {}
+    )
     order = ("with the largest disagreement", "the largest disagreement first")
     context: dict[str, Any] = {
         **dict.fromkeys(_NOTHING),
