@@ -158,7 +158,7 @@ class Judge:
         for key, sample in shown.items():
             num_answers = len(sample.answers)
             for number, aspect in enumerate(settings.aspects):
-                name = f"{key[0]} {number} {key[1]}"
+                name = " ".join(key) if aspect is None else f"{key[0]} {number} {key[1]}"
                 if key in known:
                     before.add(name)
                 try:
@@ -173,7 +173,7 @@ class Judge:
                 ids = prompt.input_ids
                 requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key))
         # an engine is to know that there are judgements already, though it were in other blocks
-        before.update(f"{order} 0 {key}" for order, key in itertools.islice(done, 1))
+        before.update(map(" ".join, itertools.islice(done, 1)))
         for generation, likelihood in self._results(requests, settings, sampling, before):
             if generation.key not in before:
                 key, number, cut = asked[generation.key]
