@@ -62,4 +62,4 @@ def describe_fault(error: ValidationError) -> str:
     if first["type"] == "missing":
         return one_line(f"{place}: {first['msg']}")
     shown = type(found).__name__ if isinstance(found, dict | list) else str(found)[:60]
-    return one_line(f"{place}: {first['msg']}, found {shown}")
+    return one_line(f"{place}: {first['msg'].removeprefix('Value error, ')}, found {shown}")

@@ -120,7 +120,7 @@ def without_field(name: str) -> Callable[[Records], Any]:
         (with_field("pred_parse", ["ok"]), "pred_parse"),
         (with_field("pred_suspicious_markers", True), "pred_suspicious_markers: Input should be a valid integer"),
         (with_field("pred_suspicious_markers", "x"), "pred_suspicious_markers"),
-        (with_field("pred_scores", [8]), "pred_scores: List should have at least 2 items"),
+        (with_field("pred_scores", [8]), "pred_task: one score is that of task grade, found pair"),
         (with_field("pred_scores", [8, "7"]), "pred_scores.1"),
         (with_field("pred_scores", {}), "pred_scores: Input should be a valid list, found dict"),
         (with_field("pred_scores", [8, 1e999]), "pred_scores.1"),

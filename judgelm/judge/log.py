@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from judgelm.documents import describe_fault
 from judgelm.errors import InputError, one_line
@@ -39,12 +39,17 @@ class AspectRecord(BaseModel):
     weight: float
     """in the mean of all"""
     scores: Annotated[list[float], Field(min_length=1)] | None
-    """this and what follows: as the fields of the record whose names begin with `pred_`, by this aspect alone"""
+    """as `pred_scores`, by this aspect alone"""
     outcome: Annotated[Outcome, Field(strict=False)] | None
+    """of answer 1 as shown against answer 2"""
     parse: Annotated[ParseState, Field(strict=False)]
+    """how its score line was read"""
     expected_scores: Annotated[list[float], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None
+    """with scoring expected"""
     probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None
+    """with scoring expected: of win, tie and lose"""
     score_line_mass: float | None = None
+    """with scoring expected: the probability of a score line by this aspect"""
 
 
 class JudgementRecord(BaseModel):
@@ -98,6 +103,13 @@ class JudgementRecord(BaseModel):
     """the judge's name"""
     tstamp: float | None = None
     """when it was made, in seconds since 1970"""
+
+    @field_validator("pred_task")
+    @classmethod
+    def _has_its_scores(cls, task: str, info: ValidationInfo) -> str:
+        if task != "grade" and len(info.data.get("pred_scores") or (0, 0)) < 2:
+            raise ValueError("one score is that of task grade")
+        return task
 
     @classmethod
     def from_line(cls, line: Line) -> JudgementRecord:
