@@ -61,14 +61,16 @@ class Fitted:
 
 
 def _extremes(fitted: Fitted) -> Floats:
-    """What a model would have at both ends of its win rate's interval, where all questions give it the same rate: a
-    bootstrap of nothing but wins knows nothing else. Its rivals keep what they have of each other.
+    """What a model would have at both ends of its win rate's interval, where all questions give it the same rate, or
+    all draws the same rating: such a bootstrap knows nothing else. Its rivals keep what they have of each other.
 
     Win rates, ratings and Elo ratings [3, 2, M], NaN for all other models.
     """
     field, whole = fitted.field, fitted.whole
     found = np.full((3, 2, len(field.names)), np.nan)
-    alike = [place for place in range(len(field.names)) if is_constant(fitted.drawn.counted_models[:, place])]
+    places = range(len(field.names))
+    same_rate = {place for place in places if is_constant(fitted.drawn.counted_models[:, place])}
+    alike = [place for place in places if place in same_rate or is_constant(fitted.drawn.ratings[:, place])]
     if not alike:
         return found
     points = []
@@ -84,7 +86,8 @@ def _extremes(fitted: Fitted) -> Floats:
     once = np.ones((field.num_questions, 1), dtype=np.uint8)
     elos = fit_elo(field, changed.T, once, fitted.length_effect, fitted.seed)
     for row, place in enumerate(np.repeat(alike, 2).tolist()):
-        found[0, row % 2, place] = ends.model_rates[row, place]
+        if place in same_rate:
+            found[0, row % 2, place] = ends.model_rates[row, place]
         if field.num_questions > 1:
             found[1:, row % 2, place] = ends.ratings[row, place], elos[place, row]
     return found
