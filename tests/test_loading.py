@@ -10,15 +10,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_samples, train_byte_tokenizer, write_jsonl
+from conftest import ROOT, make_samples, train_byte_tokenizer, write_jsonl
 from judging import run_command
 from test_merged import write_adapter
 
 from judgelm import Judge
+from judgelm.criteria import Aspect, Criteria, Scale
 from judgelm.errors import InputError
 from judgelm.judge.settings import JudgeSettings
 from judgelm.models.folder import find_model
 from judgelm.models.loading import load_model
+
+WIDE = Criteria("wide", (Aspect("Any", "Anything.", scale=Scale(0, 100)),))
 
 
 @pytest.fixture
@@ -194,7 +197,8 @@ def test_python_is_told_which_setting_cannot_be(settings: dict[str, Any], expect
     ("settings", "expected"),
     [
         ({"scoring": "x"}, "scoring 'x': expected one of sample"),
-        ({"scoring": "expected", "task": "multi"}, "scoring expected compares two answers"),
+        ({"scoring": "expected", "criteria": WIDE}, "scoring expected reads 441 score lines at most"),
+        ({"task": "single", "criteria": WIDE}, "criteria cannot be used with task single"),
         ({"temperature": -1.0}, "temperature -1.0: expected a number from 0 on"),
         ({"temperature": float("nan")}, "temperature nan: expected"),
         ({"temperature": "hot"}, "temperature 'hot': expected"),
@@ -214,7 +218,10 @@ def test_python_is_told_which_setting_of_a_judgement_cannot_be(settings: dict[st
         (["--device=toaster"], "judgelm: error: --device toaster: this machine has no such device"),
         (["--max-gpu-memory", "lots"], "judgelm: error: --max-gpu-memory 'lots': expected a size"),
         (["--num-gpus-per-model", "3"], "judgelm: error: --num-gpus-per-model 3: this machine has"),
-        (["--scoring", "expected", "--task", "multi"], "judgelm: error: --scoring expected compares two answers"),
+        (
+            ["--task", "single", "--criteria", str(ROOT / "examples" / "criteria" / "concise.yaml")],
+            "judgelm: error: --criteria cannot be used with task single",
+        ),
     ],
 )
 def test_the_command_line_is_told_which_flag_cannot_be(
