@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text
 from judgelm.score_lines import leading_thoughts
@@ -16,6 +16,7 @@ MAX_ANSWERS = 10
 _ANSWER_FIELD = re.compile(r"answer([12])_(.+)")
 _ANY_ANSWER_FIELD = re.compile(r"answer([1-9][0-9]?)_(.+)")
 _ROTATED = "rotated"
+_Value = TypeVar("_Value")
 
 
 def question_key(question: str) -> str:
@@ -168,6 +169,14 @@ class Sample:
 def rotation(order: str) -> int:
     """By how many answers a sample is rotated in an order; 0 for forward and reversed."""
     return int(order.removeprefix(_ROTATED)) if order.startswith(_ROTATED) else 0
+
+
+def unshow(values: tuple[_Value, ...], order: str) -> tuple[_Value, ...]:
+    """What was said of each answer in the places in which an order shows them, in the file's order."""
+    if order == "reversed":
+        return values[1], values[0], *values[2:]
+    steps = rotation(order)
+    return values[-steps:] + values[:-steps] if steps else values
 
 
 def unshow_fields(record: Mapping[str, Any], order: str, num_answers: int) -> Record:

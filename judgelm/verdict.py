@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from judgelm.distribution import likeliest
 from judgelm.judgement import Judgement, Outcome, ParseState
-from judgelm.sample import Sample
+from judgelm.sample import Sample, unshow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +31,14 @@ class Reading:
         judgement: Judgement,
         probabilities: Mapping[Outcome, float] | None = None,
         expected_scores: tuple[float, ...] | None = None,
-        exchanged: bool = False,
+        order: str = "forward",
         aspects: tuple[AspectReading, ...] = (),
-        rotation: int = 0,
     ) -> Reading:
-        """What a judge wrote, and what follows from its probabilities, of answers that it saw `exchanged`, rotated, or
-        neither.
-        """
-        scores = judgement.scores
-        if rotation:
-            scores, expected_scores = (
-                each and (each[-rotation:] + each[:-rotation]) for each in (scores, expected_scores)
-            )
-        if rotation and probabilities is not None:
-            # of two answers, which a rotation exchanges
+        """What a judge wrote, and what follows from its probabilities, of answers that it saw in an `order`."""
+        scores, expected_scores = (each and unshow(each, order) for each in (judgement.scores, expected_scores))
+        if order != "forward" and probabilities is not None:
+            # of two answers, which a rotation exchanges too
             probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
-        if exchanged:
-            scores = None if scores is None else (scores[1], scores[0], *scores[2:])
-            if probabilities is not None:
-                probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
-            if expected_scores is not None:
-                expected_scores = (expected_scores[1], expected_scores[0], *expected_scores[2:])
         return cls(judgement.text, judgement.state, scores, probabilities, expected_scores, aspects)
 
     @property
@@ -160,9 +147,3 @@ class Verdict(BothOrders):
     """What a judge says of a sample."""
 
     sample: Sample
-
-    @classmethod
-    def of(cls, sample: Sample, forward: Judgement | None, reversed_: Judgement | None) -> Verdict:
-        """Of what the judge wrote; the reversed judgement speaks of the exchanged answers."""
-        back = None if reversed_ is None else Reading.of(reversed_, exchanged=True)
-        return cls(None if forward is None else Reading.of(forward), back, sample)

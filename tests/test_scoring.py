@@ -194,7 +194,7 @@ def test_a_distribution_says_what_follows_from_it() -> None:
     back = {Outcome.WIN: 0.7, Outcome.TIE: 0.1, Outcome.LOSE: 0.2}
     said = Judgement.parse("8 7")
     forward = Reading.of(said, distribution.outcomes)
-    mean = BothOrders(forward, Reading.of(said, back, exchanged=True)).probabilities
+    mean = BothOrders(forward, Reading.of(said, back, order="reversed")).probabilities
     assert mean is not None
     assert mean == pytest.approx({Outcome.WIN: 0.35, Outcome.TIE: 0.1, Outcome.LOSE: 0.55})
     assert likeliest(mean) is Outcome.LOSE

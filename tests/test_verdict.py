@@ -361,18 +361,22 @@ def test_swapping_what_cannot_be_read_is_refused() -> None:
 )
 def test_consistency_is_survival_under_swap(forward: str, back: str, count: int, same: bool | None) -> None:
     sample = Sample(1, "Q", ("a", "b", "c")[:count])
-    verdict = Verdict.of(sample, Judgement.parse(forward, count), Judgement.parse(back, count))
+    verdict = verdict_of(sample, Judgement.parse(forward, count), Judgement.parse(back, count))
     assert verdict.consistent is same
 
 
+def verdict_of(sample: Sample, forward: Judgement, back: Judgement) -> Verdict:
+    return Verdict(Reading.of(forward), Reading.of(back, order="reversed"), sample)
+
+
 def test_a_verdict_speaks_of_the_answers_in_the_files_order() -> None:
-    verdict = Verdict.of(Sample(1, "Q", ("a", "b")), Judgement.parse("8 5"), Judgement.parse("2 7\nAssistant 2 is."))
+    verdict = verdict_of(Sample(1, "Q", ("a", "b")), Judgement.parse("8 5"), Judgement.parse("2 7\nAssistant 2 is."))
     assert verdict.forward is not None
     assert verdict.reversed is not None
     assert (verdict.forward.scores, verdict.reversed.scores) == ((8, 5), (7, 2))
     assert (verdict.reversed.text, verdict.reversed.reasons) == ("2 7\nAssistant 2 is.", "Assistant 2 is.")
     assert (verdict.scores, verdict.outcome, verdict.consistent) == ((7.5, 3.5), Outcome.WIN, True)
-    torn = Verdict.of(verdict.sample, Judgement.parse("8 5"), Judgement.parse("7 2"))
+    torn = verdict_of(verdict.sample, Judgement.parse("8 5"), Judgement.parse("7 2"))
     assert (torn.scores, torn.outcome, torn.outcome_by("scores")) == ((5, 6), Outcome.TIE, Outcome.LOSE)
     assert torn.outcome_by("probabilities") is None
 

@@ -25,8 +25,8 @@ def made(forward: str, reversed_: str | None = None, question: str = "q", count:
         generation = Generation("0", text, 1, 1, more.get("finish_reason", "stop"))
         parsed = Judgement.parse(text, count)
         judged.append(Judged(sample, order, "pair", parsed, generation, more.get("shortened")))
-    read = {one.order: one.judgement for one in judged}
-    return Result(0, Verdict.of(sample, read.get("forward"), read.get("reversed")), tuple(judged))
+    read = {one.order: one.reading for one in judged}
+    return Result(0, Verdict(read.get("forward"), read.get("reversed"), sample), tuple(judged))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from judgelm.evaluation.results import model_name
 from judgelm.evaluation.summary import Rate
 from judgelm.jsonl import Line, index_by_id, read_lines, require
 from judgelm.judgement import MAX_SCORE
-from judgelm.sample import MAX_ANSWERS, question_key, rotation, unshow_fields
+from judgelm.sample import MAX_ANSWERS, question_key, unshow, unshow_fields
 from judgelm.samples import PathLike
 
 ORDERS = ("forward", "reversed", *(f"rotated{steps}" for steps in range(1, MAX_ANSWERS)))
@@ -39,7 +39,7 @@ class ManyAnswers:
     @property
     def scores(self) -> dict[str, _Scores]:
         """Those that were read, in the file's order of answers."""
-        return {order: _in_file_order(scores, order) for order, scores in self.shown.items() if scores is not None}
+        return {order: unshow(scores, order) for order, scores in self.shown.items() if scores is not None}
 
     @property
     def rotated(self) -> list[_Scores]:
@@ -182,13 +182,6 @@ def _span(samples: Sequence[ManyAnswers]) -> Span:
     """What scores lie within: 0 to 10, or where a scale is longer as far as there are."""
     most = max((score for sample in samples for each in sample.scores.values() for score in each), default=0.0)
     return 0.0, max(MAX_SCORE, most)
-
-
-def _in_file_order(scores: _Scores, order: str) -> _Scores:
-    if order == "reversed":
-        return scores[1], scores[0], *scores[2:]
-    steps = rotation(order)
-    return scores[-steps:] + scores[:-steps] if steps else scores
 
 
 def _is_consistent(sample: ManyAnswers) -> bool:

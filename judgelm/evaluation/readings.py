@@ -20,7 +20,7 @@ _ROUNDING = 1e-6
 _LARGEST = 1e15
 
 
-def read_reading(line: Line, num_answers: int = 2, exchanged: bool = False) -> Reading:
+def read_reading(line: Line, num_answers: int = 2, order: str = "forward") -> Reading:
     """With what scoring `expected` wrote down, and with criteria what was said by each aspect.
 
     Raises InputError for a field that is missing or of the wrong kind.
@@ -29,13 +29,13 @@ def read_reading(line: Line, num_answers: int = 2, exchanged: bool = False) -> R
     whole = _Part(line, line.record, "pred_", num_answers, scale or READABLE)
     text = judgement_text(line)
     if scale is None:
-        return Reading.of(Judgement.parse(text, num_answers), *whole.likelihood, exchanged)
-    aspects = tuple(_read_aspects(line, num_answers, scale, exchanged))
+        return Reading.of(Judgement.parse(text, num_answers), *whole.likelihood, order)
+    aspects = tuple(_read_aspects(line, num_answers, scale, order))
     # the text is that of several judgements: only the record says what they come to
-    return Reading.of(whole.judgement(text), *whole.likelihood, exchanged, aspects)
+    return Reading.of(whole.judgement(text), *whole.likelihood, order, aspects)
 
 
-def _read_aspects(line: Line, num_answers: int, scale: Scale, exchanged: bool) -> list[AspectReading]:
+def _read_aspects(line: Line, num_answers: int, scale: Scale, order: str) -> list[AspectReading]:
     found: dict[str, AspectReading] = {}
     for number, record in enumerate(require(line, "pred_aspects", list), start=1):
         if not isinstance(record, dict):
@@ -46,7 +46,7 @@ def _read_aspects(line: Line, num_answers: int, scale: Scale, exchanged: bool) -
             said = one_line(repr(name))[:60]
             raise InputError(f"{line.where}: field {part.field('name')!r} must be a name of its own, found {said}")
         weight = part.number("weight", record.get("weight"), 0, _LARGEST)
-        found[name] = AspectReading(name, weight, Reading.of(part.judgement(""), *part.likelihood, exchanged))
+        found[name] = AspectReading(name, weight, Reading.of(part.judgement(""), *part.likelihood, order))
     if not found:
         raise InputError(f"{line.where}: field 'pred_aspects' must hold at least one aspect")
     return list(found.values())

@@ -170,7 +170,7 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
     """
     if (wrong := next((line for line in lines.values() if _task(line) == "grade"), None)) is not None:
         raise InputError(f"{wrong.where}: expected a judgement of two answers, found a grade of one (task grade)")
-    readings = {order: read_reading(line, exchanged=order == "reversed") for order, line in lines.items()}
+    readings = {order: read_reading(line, order=order) for order, line in lines.items()}
     scales = {read_scale(line) for line in lines.values()}
     order, line = next(iter(lines.items()))
     if len(scales) > 1:

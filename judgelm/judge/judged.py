@@ -12,7 +12,7 @@ from judgelm.jsonl import Record
 from judgelm.judge.settings import Order
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import count_markers
-from judgelm.sample import Sample, rotation
+from judgelm.sample import Sample
 from judgelm.verdict import AspectReading, Reading
 
 PROMPT_TOO_LONG = "prompt_too_long"
@@ -106,7 +106,7 @@ class Judged:
         likely = self.likelihood
         outcomes, expected = (likely.outcomes, likely.expected) if likely else (None, None)
         aspects = tuple(AspectReading(aspect.name, aspect.weight, part.reading) for aspect, part in self._by_aspect())
-        return Reading.of(self.judgement, outcomes, expected, self.order == "reversed", aspects, rotation(self.order))
+        return Reading.of(self.judgement, outcomes, expected, self.order, aspects)
 
     def _by_aspect(self) -> list[tuple[Aspect, Judged]]:
         return list(zip(self.criteria.aspects, self.parts, strict=True)) if self.criteria else []

@@ -229,7 +229,7 @@ def _one_order(record: Record) -> tuple[str, ...]:
 def _both_orders(forward: Record, other: Record | None) -> tuple[str, ...]:
     if other is None:
         return *_one_order(forward), "-", "-", "?"
-    consistent = BothOrders(_reading(forward), _reading(other, exchanged=True)).consistent
+    consistent = BothOrders(_reading(forward), _reading(other, "reversed")).consistent
     back = Outcome(other["pred_outcome"]).swapped().value if other["pred_outcome"] else "-"
     return *_one_order(forward), _scores(other), back, {True: "yes", False: "NO", None: "?"}[consistent]
 
@@ -240,10 +240,10 @@ def _scores(record: Record) -> str:
     return " ".join(f"{score:g}" for score in record["pred_scores"]) if record["pred_scores"] else "unparsed"
 
 
-def _reading(record: Record, exchanged: bool = False) -> Reading:
+def _reading(record: Record, order: str = "forward") -> Reading:
     scores = tuple(record["pred_scores"]) if record["pred_scores"] else None
     judgement = Judgement(record["pred_text"], len(scores or ()), scores, ParseState(record["pred_parse"]))
-    return Reading.of(judgement, exchanged=exchanged)
+    return Reading.of(judgement, order=order)
 
 
 def counts_line(order: str, counts: Mapping[str, int]) -> str:

@@ -113,7 +113,7 @@ def _printable(text: str) -> str:
 
 def _judge(judge: Judge, sample: Sample, order: Order, settings: JudgeSettings) -> Judged:
     """In one order, by each aspect where there are any."""
-    shown = sample.swapped() if order == "reversed" else sample
+    shown = sample.shown(order)
     parts = [_judge_by(aspect, judge, shown, order, settings) for aspect in settings.aspects]
     return parts[0] if settings.criteria is None else Judged.by_criteria(settings.criteria, parts)
 

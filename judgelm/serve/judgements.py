@@ -81,7 +81,7 @@ async def judge_through(
     samples = [given.sample for given in request.samples]
     places = [(order, aspect) for order in request.asked_orders for aspect in run.settings.aspects]
     jobs = [
-        _Job(index, sample.swapped() if order == "reversed" else sample, order, aspect)
+        _Job(index, sample.shown(order), order, aspect)
         for index, sample in enumerate(samples)
         for order, aspect in places
     ]

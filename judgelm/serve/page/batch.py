@@ -156,8 +156,9 @@ class _Run:
         self.records[place] = {}
         for one in result.judged:
             # with all that the file says of it
-            shown = sample.swapped() if one.order == "reversed" else sample
-            self.records[place][one.order] = stamped(replace(one, sample=shown), str(self.settings.model))
+            self.records[place][one.order] = stamped(
+                replace(one, sample=sample.shown(one.order)), str(self.settings.model)
+            )
 
     @property
     def table(self) -> list[list[str]]:
