@@ -9,7 +9,7 @@ from judgelm.documents import AnyText, Document, Section
 from judgelm.evaluation.grade_rates import RatedGrades
 from judgelm.evaluation.grades import GradedSample, split_graded
 from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates
-from judgelm.evaluation.summary import Kind, Rate
+from judgelm.evaluation.summary import JudgedAspect, Kind, Rate
 
 GRADE_RATES = {
     "pearson": Kind("Pearson's r with the truth", share=False),
@@ -35,21 +35,6 @@ class GradedModel(Section):
     """as those of the whole, without rank correlations"""
 
 
-class GradedAspect(Section):
-    """The rates of one aspect of the criteria alone, with its own truth where the rows have one."""
-
-    name: AnyText
-    weight: float
-    """in the mean of all"""
-    samples: int
-    labelled: int
-    """samples with a truth"""
-    own_truths: int
-    """samples whose `aspects` say something of this one; the others have the truth of the whole"""
-    rates: dict[str, Rate]
-    """as those of the whole"""
-
-
 class GradeSummary(Document):
     """All numbers of grades; a rate that no sample is of is left out."""
 
@@ -68,7 +53,7 @@ class GradeSummary(Document):
     """by name: [the rates](evaluation.md#grades)"""
     by_model: list[GradedModel] | None = None
     """the highest mean first; null where no row names a model"""
-    aspects: list[GradedAspect] | None = None
+    aspects: list[JudgedAspect] | None = None
     """with criteria: each by itself"""
 
 
@@ -112,19 +97,11 @@ def _mean(model: GradedModel) -> float:
     return -1.0 if rate is None or rate.value is None else rate.value
 
 
-def _aspects(samples: Sequence[GradedSample], resamples: int, seed: int) -> list[GradedAspect]:
+def _aspects(samples: Sequence[GradedSample], resamples: int, seed: int) -> list[JudgedAspect]:
     weights = {each.name: each.weight for sample in samples for each in sample.reading.aspects}
     found = []
     for name, alone in split_graded(samples).items():
         rated = RatedGrades.of(alone)
-        found.append(
-            GradedAspect(
-                name=name,
-                weight=weights[name],
-                samples=len(alone),
-                labelled=int(rated.labelled.sum()),
-                own_truths=sum(name in (sample.aspect_truths or ()) for sample in alone),
-                rates=_rates(rated, resamples, seed),
-            )
-        )
+        rates = _rates(rated, resamples, seed)
+        found.append(JudgedAspect.of(name, weights, alone, int(rated.labelled.sum()), rates))
     return found

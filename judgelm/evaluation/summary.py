@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from judgelm.documents import AnyText, Document, Section
+from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
 from judgelm.evaluation.metrics.calibration import reliability
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
@@ -125,6 +126,20 @@ class JudgedAspect(Section):
     """samples whose `aspects` say something of this one; the others have the truth of the whole"""
     rates: dict[str, Rate]
     """as those of the whole"""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        weights: Mapping[str, float],
+        samples: Sequence[JudgedSample | GradedSample],
+        labelled: int,
+        rates: dict[str, Rate],
+    ) -> JudgedAspect:
+        """Of the samples that were judged by it."""
+        own = sum(name in (sample.aspect_truths or ()) for sample in samples)
+        weight, count = weights[name], len(samples)
+        return cls(name=name, weight=weight, samples=count, labelled=labelled, own_truths=own, rates=rates)
 
 
 class Summary(Section):
@@ -254,16 +269,8 @@ def _aspects(samples: Sequence[JudgedSample], resamples: int, seed: int) -> list
     found = []
     for name, alone in split_aspects(samples).items():
         rated = Rated.of(alone)
-        found.append(
-            JudgedAspect(
-                name=name,
-                weight=weights[name],
-                samples=len(alone),
-                labelled=int(rated.labelled.sum()),
-                own_truths=sum(name in (sample.aspect_truths or ()) for sample in alone),
-                rates=_in_order(_rates(rated, resamples, seed)),
-            )
-        )
+        rates = _in_order(_rates(rated, resamples, seed))
+        found.append(JudgedAspect.of(name, weights, alone, int(rated.labelled.sum()), rates))
     return found
 
 
