@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from judgelm.distribution import line_text, score_lines
 from judgelm.encoding import decode_after, encode_prompt
 from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.hf.padded_lines import score_prompt
 from judgelm.engine.interface import Request, Sampling
 from judgelm.engine.score_line import line_tokens
 from judgelm.errors import InputError
@@ -111,6 +112,31 @@ def test_a_base_gives_what_transformers_gives_each_prompt_alone(kind: str) -> No
         with torch.inference_mode():
             logits = theirs(ids).logits[0, -len(line) - 1 : -1].double().log_softmax(-1)
         assert scores.log_probs[47] == pytest.approx(logits[range(len(line)), list(line)].sum().item(), abs=1e-3)
+
+
+def test_where_memory_is_short_fewer_lines_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = train_byte_tokenizer()
+    engine = HFEngine(build("mistral", tokenizer, **KINDS["mistral"][1]), tokenizer)
+    prompt = encode_prompt(make_samples(1)[0], "pair", tokenizer, 2048)
+    asked, lines = [Request("0", prompt.text, prompt.input_ids)], [line_text(scores) for scores in score_lines()]
+    (expected,) = engine.score(asked, lines)
+    tried: list[int] = []
+
+    def limited(model: Any, rope: Any, request: Request, tree: Any, most: int) -> Any:
+        tried.append(most)
+        if most > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score_prompt(model, rope, request, tree, most)
+
+    monkeypatch.setattr("judgelm.engine.hf.engine.score_prompt", limited)
+    room = 3 * len(prompt.input_ids)
+    with pytest.warns(UserWarning, match="out of memory"):
+        (found,) = engine.score(asked, lines)
+    assert tried[-1] <= room < tried[-2]
+    assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
+    room = 0
+    with pytest.warns(UserWarning, match="out of memory with question_id 0 alone"):
+        assert next(engine.score(asked, lines)).log_probs == ()
 
 
 def test_a_base_with_a_state_of_its_own_is_refused_in_one_line() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -376,6 +377,50 @@ def test_too_large_a_scale_is_not_read_in_one_pass() -> None:
     with pytest.raises(InputError, match="scoring expected reads 441 score lines at most: 0 to 100 is too much"):
         JudgeSettings(criteria=wide, scoring="expected")
     assert JudgeSettings("grade", criteria=wide, scoring="expected").scale == Scale(0, 100)
+
+
+@pytest.mark.parametrize("command", ["audit", "arena", "benchmark"])
+def test_other_commands_judge_by_criteria_too(
+    command: str, model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each with a real model; what they write says by what was judged."""
+    (tmp_path / "exam.yaml").write_text(FILE)
+    rows = [{**each.to_record(), "answer1_model_id": "a", "answer2_model_id": "b", "label": 1}
+            for each in make_samples(3)]  # fmt: skip
+    questions = write_jsonl(tmp_path / "q.jsonl", rows)
+    answers = [
+        write_jsonl(
+            tmp_path / f"{name}.jsonl",
+            [{"question_id": k, "question_body": f"Q {k}?", "text": f"{name} {k}", "model": name} for k in range(3)],
+        )
+        for name in ("one", "two")
+    ]
+    what = {
+        "audit": ["--question-file", questions, "--only", "position"],
+        "arena": ["--answers", *answers],
+        "benchmark": ["pairs", "--data", questions],
+    }
+    argv = [command, *what[command], "--model", model_folder, "--criteria", tmp_path / "exam.yaml", "--scoring",
+            "expected", "--dtype", "float32", "--device", "cpu", "--output-dir", tmp_path / "out"]  # fmt: skip
+    assert run_command([str(word) for word in argv]) == 0
+    (forward,) = (tmp_path / "out").rglob("forward.jsonl")
+    for record in lasting(forward):
+        assert [each["name"] for each in record["pred_aspects"]] == ["Truth", "Brevity"]
+        assert max(record["pred_expected_scores"]) <= 5
+    run = json.loads((forward.parent / "run.json").read_text())
+    assert Criteria.from_record(run["settings"]["criteria"]) == EXAM
+    if command == "audit":
+        assert json.loads((tmp_path / "out" / "audit.json").read_text())["settings"]["criteria"] == EXAM.to_record()
+
+
+def test_criteria_and_what_was_judged_by_them_survive_the_way_to_a_replica(model_folder: Path) -> None:
+    """What goes to another process and comes back from it is pickled."""
+    engine = load_engine(model_folder)
+    settings = JudgeSettings(criteria=EXAM, scoring="expected")
+    for judged in Judge(engine).run(make_samples(2), ("forward", "reversed"), settings):
+        there = pickle.loads(pickle.dumps((settings, judged)))
+        assert there == (settings, judged)
+        assert there[1].to_record() == judged.to_record()
 
 
 @pytest.mark.usefixtures("without_a_key")

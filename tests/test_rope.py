@@ -139,7 +139,7 @@ def test_a_constrained_text_over_the_border_is_that_of_its_prompt_alone(kind: st
         assert next(engine(kind).generate([request], sampling)) == together[request.key]
 
 
-@pytest.mark.parametrize("kind", ["phi3", "llama longrope", "dynamic"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_lines_probability_is_that_of_its_prompt_alone(kind: str) -> None:
     lines = [line_text(scores) for scores in score_lines()]
     tokens = line_tokens(lines, "", tokenizer())
