@@ -45,7 +45,7 @@ def index_answers(
     answer_files: Sequence[PathLike], columns: Columns | None = None, question_file: PathLike | None = None
 ) -> list[dict[str, Line]]:
     """Each file's answers by id; raises InputError where a file lacks a question, or has one more than the first."""
-    questions = None if question_file is None else index_by_id(LineFile(question_file))
+    questions = None if question_file is None else index_questions(question_file)
     indexes = [index_by_id(read_answers(path, columns, questions)) for path in answer_files]
     first = indexes[0]
     for path, index in zip(answer_files[1:], indexes[1:], strict=True):
@@ -54,6 +54,20 @@ def index_answers(
         for key in (key for key in index if key not in first):
             raise InputError(f"{answer_files[0]} has no answer for question_id {key} (needed by {index[key].where})")
     return indexes
+
+
+def index_questions(path: PathLike) -> dict[str, Line]:
+    """The questions of answers that have none, by id, as MT-bench and Arena-Hard (`uid`, `prompt`) write them, or ours.
+
+    Raises InputError for a missing, ill-typed or double id.
+    """
+    return index_by_id(map(_with_id, LineFile(path)))
+
+
+def _with_id(line: Line) -> Line:
+    record = line.record
+    named = "question_id" in record or "uid" not in record
+    return line if named else line._replace(record={**record, "question_id": read_id(line, "uid")})
 
 
 def read_answers(
@@ -145,10 +159,15 @@ def _from_mt_bench(line: Line, questions: Mapping[str, Line] | None) -> Record:
         raise InputError(f"{line.where}: expected choices to be a list of objects with turns")
     return {
         "question_id": question_id,
-        "question_body": _first_turn(asked),
+        "question_body": _question(asked),
         "text": _first_turn(line._replace(record=choices[0])),
         "model": line.record.get("model_id"),
     }
+
+
+def _question(line: Line) -> str:
+    field = next((name for name in ("question_body", "prompt") if name in line.record), None)
+    return _first_turn(line) if field is None else read_text(line, field)
 
 
 def _first_turn(line: Line) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from judgelm.answers import as_answer
+from judgelm.answers import as_answer, index_questions
 from judgelm.errors import InputError
 from judgelm.exports import find_format, write_rows
 from judgelm.files import PathLike
 from judgelm.forms import AnyForm, Columns, DialogueError, open_rows
-from judgelm.jsonl import Line, LineFile, Record, check_ids, index_by_id, read_id
+from judgelm.jsonl import Line, LineFile, Record, check_ids, read_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def convert(
     lines, path = open_rows(source, columns), Path(target).expanduser()
     if path.exists() and path.samefile(lines.path):
         raise InputError(f"{target} is the file that is read: name another one")
-    questions = None if question_file is None else index_by_id(LineFile(question_file))
+    questions = None if question_file is None else index_questions(question_file)
     rows = _Rows(lines, questions)
     fields = write_rows(path, rows.read)
     return Conversion(path, fields, rows.taken, rows.form, tuple(rows.dialogues))

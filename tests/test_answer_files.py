@@ -64,6 +64,24 @@ def test_answers_as_arena_hard_writes_them_are_read_and_mt_benchs_lack_the_quest
         make_pairs([str(one), str(write_jsonl(other, rows))])
 
 
+def test_a_file_of_questions_may_be_arena_hards_or_ours(tmp_path: Path) -> None:
+    """Its own answers hold their questions; its older ones, without them, take any of the two."""
+    whole = [write_jsonl(tmp_path / f"{model}.jsonl", [arena_hard(model, 0, "a")]) for model in ("m1", "m2")]
+    asked = write_jsonl(tmp_path / "question.jsonl", [{"uid": "u0", "category": "hard", "prompt": "Asked?"}])
+    (record,) = make_pairs(whole, question_file=asked)
+    assert record["question_body"] == "Question 0?"
+    row = {"question_id": "u0", "choices": [{"turns": [{"content": "b"}]}]}
+    older = [write_jsonl(tmp_path / f"older-{model}.jsonl", [row | {"model_id": model}]) for model in ("m1", "m2")]
+    (record,) = make_pairs(older, question_file=asked)
+    assert (record["question_body"], record["answer2_body"]) == ("Asked?", "b")
+    ours = write_jsonl(tmp_path / "ours.jsonl", [{"question_id": "u0", "question_body": "Ours?"}])
+    assert make_pairs(older, question_file=ours)[0]["question_body"] == "Ours?"
+    for row, wrong in (({"uid": [1], "prompt": "Q"}, "'uid'"), ({"uid": "u0", "prompt": [7]}, "'prompt'")):
+        write_jsonl(asked, [row])
+        with pytest.raises(InputError, match=rf"question.jsonl:1: field {wrong}"):
+            make_pairs(older, question_file=asked)
+
+
 @pytest.mark.parametrize("old", [False, True], ids=["MT-bench", "Arena-Hard's older form"])
 def test_answers_as_mt_bench_writes_them_are_read_with_their_questions(tmp_path: Path, old: bool) -> None:
     def turns(*texts: str) -> list[Any]:
