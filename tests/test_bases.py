@@ -135,7 +135,8 @@ def test_where_memory_is_short_fewer_lines_are_read_at_once(monkeypatch: pytest.
     assert tried[-1] <= room < tried[-2]
     assert found.log_probs == pytest.approx(expected.log_probs, abs=1e-4)
     room = 0
-    with pytest.warns(UserWarning, match="out of memory with question_id 0 alone"):
+    halved = pytest.warns(UserWarning, match="with 1 prompts at once")
+    with halved, pytest.warns(UserWarning, match="with question_id 0 alone"):
         assert next(engine.score(asked, lines)).log_probs == ()
 
 

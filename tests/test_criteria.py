@@ -410,7 +410,8 @@ def test_other_commands_judge_by_criteria_too(
     run = json.loads((forward.parent / "run.json").read_text())
     assert Criteria.from_record(run["settings"]["criteria"]) == EXAM
     if command == "audit":
-        assert json.loads((tmp_path / "out" / "audit.json").read_text())["settings"]["criteria"] == EXAM.to_record()
+        run = json.loads((tmp_path / "out" / "audit.json").read_text())
+        assert Criteria.from_record(run["settings"]["criteria"]) == EXAM
 
 
 def test_criteria_and_what_was_judged_by_them_survive_the_way_to_a_replica(model_folder: Path) -> None:

@@ -112,18 +112,16 @@ def _parameters(function: Callable[..., Any]) -> frozenset[str]:
 
 @torch.inference_mode()
 def check_cache(model: PreTrainedModel) -> bool:
-    """Read a token: whether the cache of transformers is all that the model remembers by.
+    """Read two tokens, each alone: whether the cache of transformers is all that the model remembers by.
 
     One that keeps a state in its own layers beside it forgets when rows leave. Raises InputError for a model that
     cannot keep what it reads in such a cache.
     """
     problem: Exception | None = None
     if "past_key_values" in inspect.signature(model.forward).parameters:
-        token = torch.zeros(1, 1, dtype=torch.long, device=model.get_input_embeddings().weight.device)
-        before = _own_tensors(model)
         try:
-            model(input_ids=token, past_key_values=DynamicCache(config=model.config), use_cache=True)
-            return _own_tensors(model) <= before
+            first, second = (_own_tensors(model, token) for token in range(2))
+            return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
@@ -132,10 +130,12 @@ def check_cache(model: PreTrainedModel) -> bool:
     raise InputError(f"a model of type {model.config.model_type} cannot judge here ({reason})") from problem
 
 
-def _own_tensors(model: PreTrainedModel) -> set[tuple[str, int]]:
-    """What its layers hold beside weights and buffers."""
+def _own_tensors(model: PreTrainedModel, token: int) -> dict[str, Tensor]:
+    """What its layers hold beside weights and buffers, once it has read a token; a rope's numbers are the same then."""
+    ids = torch.tensor([[token]], device=model.get_input_embeddings().weight.device)
+    model(input_ids=ids, past_key_values=DynamicCache(config=model.config), use_cache=True)
     return {
-        (f"{name}.{attribute}", id(value))
+        f"{name}.{attribute}": value.clone()
         for name, module in model.named_modules()
         for attribute, value in vars(module).items()
         if isinstance(value, Tensor)
