@@ -18,7 +18,7 @@ _TEXTS = {
     *(f"answer{k}" for k in range(1, MAX_ANSWERS + 1)),
 }
 _FIELDS = {
-    **{name: name for name in ("question_id", "label", "reference", "category", "model")},
+    **{name: name for name in ("question_id", "label", "score", "reference", "category", "model")},
     "question": "question_body",
     "answer": "text",
     "judgement": "text",

@@ -202,7 +202,10 @@ def test_rows_without_an_id_are_numbered(tmp_path: Path) -> None:
     [
         ("question", "expected OURS=THEIRS,.. such as question=prompt,answer1=chosen, found 'question'"),
         ("question=", "expected OURS=THEIRS"),
-        ("quest=a", "'quest' is none of our names .question_id, label, reference, category, model, question, answer, "),
+        (
+            "quest=a",
+            "'quest' is none of our names .question_id, label, score, reference, category, model, question, answer, ",
+        ),
         ("answer11=a", "'answer11' is none of our names"),
         ("label=a,label=b", "label is named twice"),
     ],

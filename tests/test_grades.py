@@ -19,6 +19,7 @@ from judgelm.evaluation import evaluate_grades, judged_task, read_folder, read_g
 from judgelm.evaluation.grade_rates import RatedGrades
 from judgelm.evaluation.grade_summary import GRADE_RATES, GradeSummary, summarize_grades
 from judgelm.evaluation.grades import GradedSample
+from judgelm.forms import Columns
 from judgelm.judgement import ParseState
 from judgelm.verdict import Reading
 
@@ -53,6 +54,20 @@ def test_grades_worked_by_hand(tmp_path: Path) -> None:
     counts = {"total": 4, "labelled": 4, "unparsed_forward": 1, "repaired_forward": 1}
     assert counts.items() <= dict(found.numbers).items()
     assert found.numbers["mae"] == value(summary, "mae")
+
+
+def test_the_truth_may_stand_in_columns_of_other_names(tmp_path: Path) -> None:
+    folder = grade_folder(tmp_path, None, [(graded(k), text) for k, text in enumerate(("7", "3"))])
+    (tmp_path / "people.csv").write_text("item,mean grade\n0,8.5\n1,\n")
+    columns = Columns.parse("question_id=item,score=mean grade")
+    found = evaluate_grades(folder, tmp_path / "people.csv", columns)
+    assert found.summary.labelled == 1
+    assert value(found.summary, "bias") == -1.5
+    with pytest.raises(InputError, match=r"--columns: a teacher's file has no label .it has question_id, score, judge"):
+        evaluate_grades(folder, tmp_path / "people.csv", Columns.parse("question_id=item,label=mean grade"))
+    (tmp_path / "people.csv").write_text("item,mean grade\n0,good\n1,2\n")
+    with pytest.raises(InputError, match=r"people.csv:2: field 'score' must be a number.* found 'good'"):
+        evaluate_grades(folder, tmp_path / "people.csv", columns)
 
 
 def many(count: int = 300) -> list[GradedSample]:

@@ -186,6 +186,44 @@ def test_other_architectures_are_trained(tmp_path: Path, train_file: Path, envir
     assert losses(tmp_path / "bloom-out")[-1] < losses(tmp_path / "bloom-out")[0]
 
 
+def test_a_judge_learns_to_grade_by_criteria_from_columns_of_other_names(
+    tmp_path: Path, model_folder: Path, environment: dict[str, str]
+) -> None:
+    aspect = {"name": "kind", "text": "Is it kind?"}
+    criteria = {"name": "manners", "scale": [1, 3], "aspects": [aspect]}
+    rows = [
+        {
+            "n": n,
+            "asked": "Hello?",
+            "said": ("thanks", "no")[n % 2],
+            "gpt4": ("3\nKind.", "1\nRude.")[n % 2],
+            "criteria": criteria,
+        }
+        for n in range(32)
+    ]
+    train, output = write_jsonl(tmp_path / "train.jsonl", rows), tmp_path / "out"
+    names = "question_id=n,question=asked,answer=said,judgement=gpt4"
+    result = start(environment, 1, "-m", "judgelm", "train", "--model_name_or_path", model_folder, "--data_path", train,
+                   "--columns", names, "--output_dir", output, "--num_train_epochs", "5", "--learning_rate", "1e-2",
+                   "--per_device_train_batch_size", "8", "--save_strategy", "no", *QUIET)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    curve = losses(output)
+    assert curve[-1] < curve[0] / 4
+    asked = [
+        {"question_id": n, "question_body": "Hello?", "answer_body": text} for n, text in enumerate(("thanks", "no"))
+    ]
+    questions = write_jsonl(tmp_path / "questions.jsonl", asked)
+    (tmp_path / "criteria.yaml").write_text(json.dumps(criteria))
+    result = start(environment, 1, "-m", "judgelm", "judge", "--model", output, "--question-file", questions, "--task",
+                   "grade", "--criteria", tmp_path / "criteria.yaml", "--scoring", "expected", "--orders", "forward",
+                   "--output-dir", tmp_path / "judged")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    kind, unkind = (json.loads(line) for line in (tmp_path / "judged/forward.jsonl").read_text().splitlines())
+    assert kind["pred_scale"] == [1, 3]
+    assert kind["pred_expected_scores"][0] > 2.5 > 1.5 > unkind["pred_expected_scores"][0]
+    assert min(kind["pred_score_line_mass"], unkind["pred_score_line_mass"]) > 0.5
+
+
 def test_a_run_that_silently_became_ddp_is_told_apart(
     tmp_path: Path, model_folder: Path, train_file: Path, environment: dict[str, str]
 ) -> None:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " annotators: a list of labels): gives agreement, precision, recall, F1; of grades question_id and score or"
         " text (default: what the judged rows bring along)",
     )
-    add_columns_argument(parser, "question_id=id,label=winner")
+    add_columns_argument(parser, "question_id=id,label=winner or, of grades, score=mean")
     parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
     parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
 

@@ -9,8 +9,8 @@ from typing import Any
 from judgelm.criteria import READABLE, Scale
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.readings import read_reading, read_scale
-from judgelm.evaluation.results import find_line, forward_file, is_number, model_name, read_aspects
-from judgelm.forms import Columns, open_rows
+from judgelm.evaluation.results import find_line, forward_file, index_teacher, is_number, model_name, read_aspects
+from judgelm.forms import Columns
 from judgelm.jsonl import Line, index_by_id, read_lines, require
 from judgelm.judgement import Judgement
 from judgelm.sample import question_key
@@ -57,7 +57,7 @@ def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Colum
     """
     path = forward_file(place)
     lines = index_by_id(read_lines(path, finite=False))
-    teachers = index_by_id(open_rows(teacher, columns, finite=False)) if teacher is not None else None
+    teachers = None if teacher is None else index_teacher(teacher, columns, "score")
     samples: list[GradedSample] = []
     for key, line in lines.items():
         source = line if teachers is None else find_line(teachers, key, teacher, line, "teacher's grade")

@@ -135,7 +135,7 @@ def read_files(
     lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in files.items()}
     if only is not None:
         lines = {order: {key: by_id[key] for key in by_id if key in only} for order, by_id in lines.items()}
-    teacher_lines = index_by_id(open_rows(teacher, columns, finite=False)) if teacher is not None else None
+    teacher_lines = None if teacher is None else index_teacher(teacher, columns, "label")
     first = next(iter(lines))
     for order, by_id in lines.items():
         for key, line in by_id.items():
@@ -161,6 +161,13 @@ def _on_one_scale(samples: list[JudgedSample]) -> list[JudgedSample]:
     if not truths or max(map(max, truths)) <= (samples[0].scale or READABLE).most:
         return samples
     return [replace(one, truth=one.truth and Truth(one.truth.outcome)) for one in samples]
+
+
+def index_teacher(path: PathLike, columns: Columns | None, truth: str) -> dict[str, Line]:
+    """A teacher's rows by id; the truth is a `label` of pairs or a `score` of grades, or begins a judgement."""
+    if columns is not None:
+        columns.check(("question_id", truth, "judgement"), "a teacher's file")
+    return index_by_id(open_rows(path, columns, finite=False))
 
 
 def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool = False) -> JudgedSample:
