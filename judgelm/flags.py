@@ -10,6 +10,7 @@ from judgelm.forms import KNOWN_FORMS, Columns
 from judgelm.judge.settings import ORDERS, SCORINGS
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
+from judgelm.models.prompt_format import PROMPT_FORMATS
 from judgelm.prompt import TASKS
 
 FILE_KINDS = "JSON Lines, a JSON list, CSV, TSV or Parquet, packed with gzip or not, or a hub data set, org/set:split"
@@ -112,6 +113,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
 
 
+def add_prompt_format_argument(parser: argparse.ArgumentParser) -> None:
+    """How a model in this process is asked."""
+    parser.add_argument(
+        "--prompt-format",
+        default="auto",
+        choices=tuple(PROMPT_FORMATS),
+        help="; ".join(f"{name}: {what}" for name, what in PROMPT_FORMATS.items()),
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> None:
     """Flags of what judges samples and keeps all judgements; without `orders` both are judged."""
     if orders:
@@ -148,6 +159,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
         help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny and"
         " tiny-base)",
     )
+    add_prompt_format_argument(parser)
     add_device_arguments(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
@@ -234,11 +246,12 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs over which the model is spread")
     parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory of each of them, such as 37GiB")
     add_device_arguments(parser)
+    add_prompt_format_argument(parser)
 
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:
     """How `Judge.load` is to load it."""
-    names = ("num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens")
+    names = ("num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens", "prompt_format")
     return {name: getattr(args, name) for name in names}
 
 

@@ -44,7 +44,9 @@ class FakeEngine:
     block = 2
     description: Mapping[str, Any] = {"engine": "fake"}
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+    def fit(
+        self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None, form: Any = None
+    ) -> EncodedPrompt:
         return EncodedPrompt(render_prompt(sample, task, aspect), [], None)
 
     def fit_followup(self, *_: Any) -> EncodedPrompt:

@@ -45,8 +45,10 @@ class Tokenizer:
 class Engine(Scripted):
     """Fits its prompts as those of a model are fitted."""
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> Any:
-        return encode_prompt(sample, task, Tokenizer(), 1 << 20, aspect)
+    def fit(
+        self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None, form: Any = None
+    ) -> Any:
+        return encode_prompt(sample, task, Tokenizer(), 1 << 20, aspect, form)
 
 
 @pytest.fixture

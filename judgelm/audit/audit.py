@@ -99,6 +99,7 @@ def run_audit(
         say_thoughts(questions)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
+    chosen = chosen.going_on(*(folder / each.name / "run.json" for each in (BOTH, PLACED, *AGAIN)))
     described = _describe(settings, chosen, samples, teacher, digests)
     judge_round = partial(_judge_round, settings, chosen, name, folder, digests)
     sources = read_sources(samples, teacher, settings.self_id or name)
@@ -131,6 +132,7 @@ def _describe(
         "temperature": settings.temperature,
         "seed": settings.seed,
         "constrained": chosen.constrained,
+        "prompt_format": chosen.prompt_format,
         **({"criteria": settings.criteria.to_record()} if settings.criteria else {}),
         "versions": versions(),
     }
@@ -161,15 +163,15 @@ def _judge_round(
     from judgelm.judge.run import RunFiles, run_judge
 
     drawn, folder = in_round.temperature, output_dir / in_round.name
-    settings = JudgeSettings(
+    asked = JudgeSettings(
         scores_only=True,
         temperature=given.temperature if drawn is None else drawn,
         max_new_tokens=given.max_new_tokens,
         seed=given.seed + in_round.seed,
-        constrained=chosen.constrained,
         scoring=given.scoring or "expected" if drawn is None else "sample",
         criteria=given.criteria,
     )
+    settings = chosen.settle(asked)
     described = {
         **chosen.described,
         **{name: digests[name] for name in ("question_file_sha256", "reference_file_sha256", "thoughts_left_out")},

@@ -53,7 +53,16 @@ def choose_judge(args: argparse.Namespace) -> ModelChoice | Server:
 
 def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
     """A model in this process, or replicas of it in processes of their own."""
-    names = ("engine", "dtype", "quantization", "device", "batch_tokens", "max_gpu_memory", "constrained")
+    names = (
+        "engine",
+        "dtype",
+        "quantization",
+        "device",
+        "batch_tokens",
+        "max_gpu_memory",
+        "constrained",
+        "prompt_format",
+    )
     replicas = place(args.device, args.num_gpus_per_model, args.num_gpus_total, args.num_replicas, args.ray_address)
     return ModelChoice(name, **{each: getattr(args, each) for each in names}, placement=replicas)
 
@@ -62,6 +71,8 @@ def choose_server(args: argparse.Namespace) -> Server:
     """A model behind a server of OpenAI's API."""
     from judgelm.engine.openai.server import Server, check_base_url, check_key
 
+    if args.prompt_format != "auto":
+        raise InputError("--prompt-format is not for --engine openai: there --api completions or chat says the same")
     if args.constrained:
         raise InputError("--constrained needs a model in this process: no server can be held to a score line")
     if args.base_url is None and not os.environ.get(BASE_URL_VARIABLE):

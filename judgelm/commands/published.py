@@ -96,7 +96,14 @@ def published_parser(task: str) -> Parser:
     add_generation_arguments(parser, published=True)
     add_keep_judged_argument(parser)
     parser.set_defaults(
-        scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None
+        scoring="sample",
+        quantization=None,
+        dtype="auto",
+        device=None,
+        batch_tokens=None,
+        seed=0,
+        constrained=None,
+        prompt_format="plain",
     )
     return parser
 

@@ -14,6 +14,7 @@ from judgelm.engine.row import Row
 from judgelm.engine.score_line import score_pieces
 from judgelm.errors import InputError
 from judgelm.prompt import Turns
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 
 if TYPE_CHECKING:
@@ -33,16 +34,30 @@ class ContextEngine:
         self.pieces: Callable[[], dict[int, str]] = functools.cache(functools.partial(score_pieces, tokenizer))
         """what a score line can be made of; see `score_pieces`"""
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+    def fit(
+        self,
+        sample: Sample,
+        task: str,
+        max_new_tokens: int,
+        aspect: Aspect | None = None,
+        form: PromptForm = PUBLISHED_FORM,
+    ) -> EncodedPrompt:
         """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
-        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens), aspect)
+        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens), aspect, form)
 
     def fit_followup(
-        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Turns,
+        question: str,
+        max_new_tokens: int,
+        form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt of a further question; see `encode_followup`."""
         most = self._most_prompt_tokens(max_new_tokens)
-        return encode_followup(sample, task, judgement, turns, question, self.tokenizer, most)
+        return encode_followup(sample, task, judgement, turns, question, self.tokenizer, most, form)
 
     def _most_prompt_tokens(self, max_new_tokens: int) -> int:
         return self.context_length - min(max_new_tokens, self.context_length // 4)

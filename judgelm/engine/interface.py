@@ -13,6 +13,7 @@ from judgelm.errors import SettingError
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import Turns
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 
 FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
@@ -145,7 +146,14 @@ class Engine(Protocol):
         A dict; an engine that counts (tokens, cost) changes it as it goes.
         """
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+    def fit(
+        self,
+        sample: Sample,
+        task: str,
+        max_new_tokens: int,
+        aspect: Aspect | None = None,
+        form: PromptForm = PUBLISHED_FORM,
+    ) -> EncodedPrompt:
         """The sample's prompt, by an aspect where one is given, its answers shortened where prompt and judgement would
         overflow the context.
 
@@ -153,7 +161,14 @@ class Engine(Protocol):
         """
 
     def fit_followup(
-        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Turns,
+        question: str,
+        max_new_tokens: int,
+        form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt of a further question about a judgement, made to fit in the same way."""
 

@@ -19,6 +19,7 @@ from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import ROTATIONS, Done, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement
 from judgelm.models.folder import ModelFolder, find_model
+from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
 from judgelm.sample import Sample, rotation
@@ -36,10 +37,17 @@ class Judge:
     >>> Judge.load("tiny").judge([Sample(1, "2 + 2?", ["4", "5"])], orders="both")
     """
 
-    def __init__(self, engine: Engine, folder: ModelFolder | None = None, constrained: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        folder: ModelFolder | None = None,
+        constrained: bool = False,
+        prompt_format: str = "plain",
+    ) -> None:
         self.engine = engine
         self.folder = folder
         self.constrained = constrained
+        self.prompt_format = prompt_format
 
     @classmethod
     def load(
@@ -54,19 +62,22 @@ class Judge:
         quantization: str | None = None,
         constrained: bool | None = None,
         engine: str = "hf",
+        prompt_format: str = "auto",
     ) -> Judge:
         """Load a hub id, a local folder, a PEFT adapter or `tiny`, or what `find_model` found of one.
 
         Raises InputError where that cannot be done.
 
         `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
-        `engine` is hf or vllm.
+        `engine` is hf or vllm. `prompt_format` is plain, chat, or auto: plain for judges, chat for a general model with
+        a chat template.
         """
         options = LoadOptions(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
         load = find_loader(engine)
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
+        form = find_prompt_format(folder, prompt_format)
         loaded = load(folder, options)
-        return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
+        return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained, form.name)
 
     def judge(
         self,
@@ -96,7 +107,15 @@ class Judge:
             if count > 1:
                 raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
         settings = JudgeSettings(
-            task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring, criteria
+            task,
+            scores_only,
+            temperature,
+            max_new_tokens,
+            seed,
+            self.constrained,
+            scoring,
+            criteria,
+            self.prompt_format,
         )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
         return [
@@ -162,7 +181,7 @@ class Judge:
                 if key in known:
                     before.add(name)
                 try:
-                    prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens, aspect)
+                    prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens, aspect, settings.form)
                 except PromptTooLong:
                     if key not in known:
                         nothing = Judgement.parse("", num_answers, scale)

@@ -12,6 +12,7 @@ from judgelm.distribution import MOST_LINES
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError, SettingError
 from judgelm.prompt import STOP_SCORES_ONLY
+from judgelm.prompt_form import PromptForm
 from judgelm.samples import find_task
 
 _Rotated = Literal[
@@ -31,6 +32,7 @@ SCORINGS = {
     "greedy": "write the likeliest judgement",
     "expected": "write nothing: read the probability of every score line in one pass over the prompt",
 }
+PROMPT_FORMATS = ("plain", "chat")
 Done = Collection[tuple[Order, str]]
 """orders and keys of the samples that are judged already"""
 
@@ -55,6 +57,8 @@ class JudgeSettings:
     """sample; greedy, which is sample at temperature 0; or expected: probabilities of score lines, no text"""
     criteria: Criteria | None = None
     """aspects that are asked for one by one, tasks pair, multi and grade; None: the task's own question"""
+    prompt_format: str = "plain"
+    """plain: the prompt is continued, as published; chat: it is a user's message in the model's chat template"""
 
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
@@ -63,6 +67,8 @@ class JudgeSettings:
             raise SettingError("criteria", f"cannot be used with task {task.name}, whose question is fixed")
         if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:
             raise SettingError("scoring", f"expected reads {MOST_LINES} score lines at most: {self.scale} is too much")
+        if self.prompt_format not in PROMPT_FORMATS:
+            raise SettingError("prompt_format", f"{self.prompt_format!r}: expected {' or '.join(PROMPT_FORMATS)}")
         if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
             raise SettingError("temperature", f"{self.temperature!r}: expected a number from 0 on")
         if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
@@ -71,6 +77,11 @@ class JudgeSettings:
     def to_record(self) -> dict[str, Any]:
         """As run.json holds them."""
         return {**asdict(self), "criteria": None if self.criteria is None else self.criteria.to_record()}
+
+    @property
+    def form(self) -> PromptForm:
+        """How prompts are written."""
+        return PromptForm(self.prompt_format == "chat")
 
     @property
     def aspects(self) -> tuple[Aspect | None, ...]:

@@ -20,6 +20,7 @@ from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, sc
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, one_line
 from judgelm.prompt import Turns, render_followup, render_prompt
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 from judgelm.score_lines import text_begin
 
@@ -72,12 +73,26 @@ class OpenAIEngine:
         self.block = 1024
         self._num_short = self._num_cut = 0
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+    def fit(
+        self,
+        sample: Sample,
+        task: str,
+        max_new_tokens: int,
+        aspect: Aspect | None = None,
+        form: PromptForm = PUBLISHED_FORM,
+    ) -> EncodedPrompt:
         """The prompt as it is; see `Engine.fit`."""
         return EncodedPrompt(render_prompt(sample, task, aspect), [], None)
 
     def fit_followup(
-        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Turns,
+        question: str,
+        max_new_tokens: int,
+        form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt of a further question as it is; see `Engine.fit_followup`."""
         return EncodedPrompt(render_followup(render_prompt(sample, task), judgement, turns, question), [], None)
