@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.chat_template import Message, Piece, find_chat_template
 from judgelm.criteria import Aspect
-from judgelm.prompt import RESPONSE, TASKS, Turns, followup_parts, render_followup, render_prompt
+from judgelm.prompt import RESPONSE, TASKS, Turns, followup_parts, render_followup
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 from judgelm.thinking import close_thoughts
@@ -107,15 +107,11 @@ def _write(
 
     Raises ValueError where the tokenizer has no chat template that takes it.
     """
-    prompt = render_prompt(sample, task, aspect)
+    prompt = form.render(sample, task, aspect)
     if not form.chat:
         return prompt, encode(prompt, tokenizer)
-    return _write_chat([_message(prompt, task)], TASKS[task].prefill, tokenizer)
-
-
-def _message(prompt: str, task: str) -> Message:
-    """What the user of a chat says: the prompt without the words at its end that stand for an answer."""
-    return {"role": "user", "content": prompt.removesuffix(RESPONSE + TASKS[task].prefill).rstrip()}
+    asked = {"role": "user", "content": form.message(prompt, task)}
+    return _write_chat([asked], TASKS[task].prefill, tokenizer)
 
 
 def _write_chat(messages: Sequence[Message], begun: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:
@@ -143,7 +139,7 @@ def encode_followup(
 
     def continued(prompt: str) -> tuple[str, list[int]]:
         if form.chat:
-            said = [(_message(prompt, task)["content"], TASKS[task].prefill + judgement), *turns, (question, None)]
+            said = [(form.message(prompt, task), TASKS[task].prefill + judgement), *turns, (question, None)]
             roles = zip(("user", "assistant") * len(said), (text for pair in said for text in pair), strict=True)
             messages = [{"role": role, "content": text} for role, text in roles if text is not None]
             return _write_chat(messages, "", tokenizer)

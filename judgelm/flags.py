@@ -12,6 +12,7 @@ from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.models.prompt_format import PROMPT_FORMATS
 from judgelm.prompt import TASKS
+from judgelm.verdict_forms import SCORES, VERDICT_FORMATS
 
 FILE_KINDS = "JSON Lines, a JSON list, CSV, TSV or Parquet, packed with gzip or not, or a hub data set, org/set:split"
 
@@ -37,6 +38,27 @@ def add_criteria_argument(parser: argparse.ArgumentParser) -> None:
         help="YAML with a name, aspects (each a name and a text, and if you like a weight and anchors) and a scale such"
         " as [1, 5]: answers are judged by one aspect after the other; tasks pair, multi and grade (default: the task's"
         " own question; examples/criteria has six)",
+    )
+
+
+def add_template_argument(parser: argparse.ArgumentParser) -> None:
+    """A prompt of the user's own."""
+    parser.add_argument(
+        "--prompt-file",
+        metavar="FILE",
+        help="a prompt of your own, a template in Jinja that names question, answers (answer_a and answer_b; answer),"
+        " reference, criterion and scale; tasks pair, multi and grade (examples/templates has four)",
+    )
+
+
+def add_template_arguments(parser: argparse.ArgumentParser) -> None:
+    """A prompt of the user's own, and what is read of its answers."""
+    add_template_argument(parser)
+    parser.add_argument(
+        "--verdict-format",
+        default=SCORES,
+        choices=tuple(VERDICT_FORMATS),
+        help="how it asks for the verdict; " + "; ".join(f"{name}: {what}" for name, what in VERDICT_FORMATS.items()),
     )
 
 
@@ -153,6 +175,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
     )
     add_generation_arguments(parser)
     add_criteria_argument(parser)
+    add_template_arguments(parser)
     parser.add_argument(
         "--constrained",
         action=argparse.BooleanOptionalAction,

@@ -1,8 +1,13 @@
-"""How a prompt is written, whatever it asks."""
+"""How a prompt is written, and in which form it asks for its verdict."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from judgelm.criteria import Aspect
+from judgelm.prompt import RESPONSE, TASKS, render_prompt
+from judgelm.prompt_template import PromptTemplate
+from judgelm.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +16,18 @@ class PromptForm:
 
     chat: bool = False
     """as the message of a user, in the chat template of the model's tokenizer"""
+    template: PromptTemplate | None = None
+    """the text, in place of the task's own"""
+
+    def render(self, sample: Sample, task: str, aspect: Aspect | None = None) -> str:
+        """The prompt as a text to be continued; see `render_prompt` and `PromptTemplate.render`."""
+        if self.template is None:
+            return render_prompt(sample, task, aspect)
+        return self.template.render(sample, task, aspect)
+
+    def message(self, prompt: str, task: str) -> str:
+        """The same for a chat: without the words at its end that stand for an answer."""
+        return prompt if self.template else prompt.removesuffix(RESPONSE + TASKS[task].prefill).rstrip()
 
 
 PUBLISHED_FORM = PromptForm()

@@ -44,7 +44,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "sklearn": ("evaluation/published.py",),
     "scipy": ("evaluation/comparison.py", "evaluation/metrics/intervals.py", "ranking/"),
     "krippendorff": ("evaluation/metrics/agreement.py",),
-    "jinja2": ("report/",),
+    "jinja2": ("prompt_template.py", "report/"),
     "huggingface_hub": ("models/folder.py", "hub.py"),
     "datasets": ("hub.py", "train/examples.py"),
     "pyarrow": ("tables.py", "exports.py"),

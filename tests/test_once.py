@@ -13,7 +13,7 @@ import pytest
 from conftest import make_samples, write_jsonl
 from judging import Scripted
 
-from judgelm import Judge, Sample, encoding, samples
+from judgelm import Judge, Sample, prompt_form, samples
 from judgelm.criteria import Aspect
 from judgelm.encoding import encode_prompt
 from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder, run
@@ -69,7 +69,7 @@ def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     monkeypatch.setattr(run, "prompt_fingerprint", lambda *_: "")
     counted(json.JSONDecoder, "raw_decode", "parses")
     counted(Sample, "__init__", "samples")
-    counted(encoding, "render_prompt", "renders")
+    counted(prompt_form, "render_prompt", "renders")
 
     def judge(rows: int) -> Spent:
         spent.clear()

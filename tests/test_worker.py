@@ -113,7 +113,7 @@ def test_a_chat_format_that_is_not_there_is_one_line() -> None:
 
 
 def test_a_template_without_an_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("judgelm.chat_template._RENDER_S", 0.3)
+    monkeypatch.setattr("judgelm.bounded._MOST_S", 0.3)
     loop = "{% for i in range(9000) %}{% for j in range(9000) %}{% endfor %}{% endfor %}"
     with pytest.raises(InputError, match="takes too long"):
         choose_format("model", tokenizer(loop), None)

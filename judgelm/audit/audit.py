@@ -19,8 +19,10 @@ from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
 from judgelm.forms import Columns
 from judgelm.judge.settings import JudgeSettings
+from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples, read_samples, say_thoughts
+from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.audit.findings import Audit
@@ -47,6 +49,9 @@ class AuditSettings:
     seed: int = 0
     criteria: Criteria | None = None
     """by what pairs are judged; see `JudgeSettings`"""
+    prompt_template: PromptTemplate | None = None
+    verdict_format: str = SCORES
+    """how they are asked for; see `JudgeSettings`"""
 
     def __post_init__(self) -> None:
         choose_checks(self.only, self.skip)
@@ -92,7 +97,8 @@ def run_audit(
 
     chosen = prepare(judge)
     name, settings = model_id or chosen.model_id, settings or AuditSettings()
-    likely = "greedy" if chosen.described.get("engine") == "openai" else "expected"
+    writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES
+    likely = "greedy" if writes else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
         questions = read_samples(questions, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
@@ -134,6 +140,8 @@ def _describe(
         "constrained": chosen.constrained,
         "prompt_format": chosen.prompt_format,
         **({"criteria": settings.criteria.to_record()} if settings.criteria else {}),
+        **({"prompt_template": settings.prompt_template.sha256} if settings.prompt_template else {}),
+        **({"verdict_format": settings.verdict_format} if settings.verdict_format != SCORES else {}),
         "versions": versions(),
     }
 
@@ -164,12 +172,15 @@ def _judge_round(
 
     drawn, folder = in_round.temperature, output_dir / in_round.name
     asked = JudgeSettings(
-        scores_only=True,
+        # a verdict of another form may come last
+        scores_only=given.verdict_format == SCORES,
         temperature=given.temperature if drawn is None else drawn,
         max_new_tokens=given.max_new_tokens,
         seed=given.seed + in_round.seed,
         scoring=given.scoring or "expected" if drawn is None else "sample",
         criteria=given.criteria,
+        prompt_template=given.prompt_template,
+        verdict_format=given.verdict_format,
     )
     settings = chosen.settle(asked)
     described = {

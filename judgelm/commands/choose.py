@@ -11,6 +11,7 @@ from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
 from judgelm.judge import JudgeSettings, ModelChoice, place
+from judgelm.prompt_template import PromptTemplate, read_prompt_template
 from judgelm.samples import Samples, read_samples, say_thoughts
 
 if TYPE_CHECKING:
@@ -98,10 +99,23 @@ def choose_server(args: argparse.Namespace) -> Server:
 
 def choose_settings(args: argparse.Namespace, task: str, scores_only: bool) -> JudgeSettings:
     """How samples are judged."""
-    constrained, criteria = bool(args.constrained), choose_criteria(args)
     return JudgeSettings(
-        task, scores_only, args.temperature, args.max_new_token, args.seed, constrained, args.scoring, criteria
+        task,
+        scores_only,
+        args.temperature,
+        args.max_new_token,
+        args.seed,
+        bool(args.constrained),
+        args.scoring,
+        choose_criteria(args),
+        prompt_template=choose_template(args),
+        verdict_format=args.verdict_format,
     )
+
+
+def choose_template(args: argparse.Namespace) -> PromptTemplate | None:
+    """A prompt of the user's own."""
+    return None if args.prompt_file is None else read_prompt_template(args.prompt_file)
 
 
 def choose_criteria(args: argparse.Namespace) -> Criteria | None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
-from judgelm.commands.choose import choose_criteria, choose_samples
+from judgelm.commands.choose import choose_criteria, choose_samples, choose_template
 from judgelm.criteria import Aspect
 from judgelm.errors import SettingError
-from judgelm.flags import add_criteria_argument, add_input_arguments, add_prompt_format_argument
+from judgelm.flags import add_criteria_argument, add_input_arguments, add_prompt_format_argument, add_template_argument
 from judgelm.jsonl import dump_line
 from judgelm.judge.settings import JudgeSettings, check_orders
-from judgelm.prompt import render_prompt
-from judgelm.prompt_form import PromptForm
 from judgelm.sample import Sample
 
 HELP = "print the prompts a judge would see"
@@ -27,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm prompt`."""
     add_input_arguments(parser)
     add_criteria_argument(parser)
+    add_template_argument(parser)
     add_prompt_format_argument(parser)
     parser.add_argument(
         "--model", help="whose prompts they are, with special tokens by name where its format is chat (default: plain)"
@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print them."""
     check_orders("reversed" if args.reverse else "forward", args.task)
-    settings = JudgeSettings(args.task, criteria=choose_criteria(args))
-    write = _find_writer(args.model, args.prompt_format)
+    settings = JudgeSettings(args.task, criteria=choose_criteria(args), prompt_template=choose_template(args))
+    write = _find_writer(args.model, args.prompt_format, settings)
     for sample in choose_samples(args):
         shown = sample.swapped() if args.reverse else sample
         for aspect in settings.aspects:
@@ -48,17 +48,20 @@ def run(args: argparse.Namespace) -> None:
             sys.stdout.write(dump_line({"question_id": sample.question_id, **named, "prompt": prompt}))
 
 
-def _find_writer(model: str | None, wanted: str) -> Callable[[Sample, str, Aspect | None], str]:
+def _find_writer(
+    model: str | None, wanted: str, settings: JudgeSettings
+) -> Callable[[Sample, str, Aspect | None], str]:
     """What writes a sample's prompt for a model, whole however long it is."""
     if model is None:
         if wanted == "chat":
             raise SettingError("prompt_format", "chat: expected --model NAME too, whose chat template is meant")
-        return render_prompt
+        return settings.form.render
     from judgelm.encoding import encode_prompt
     from judgelm.models.folder import find_model
     from judgelm.models.loading import load_tokenizer
     from judgelm.models.prompt_format import find_prompt_format
 
     folder = find_model(model)
-    form, tokenizer = PromptForm(find_prompt_format(folder, wanted).name == "chat"), load_tokenizer(folder)
+    form = replace(settings, prompt_format=find_prompt_format(folder, wanted).name).form
+    tokenizer = load_tokenizer(folder)
     return lambda sample, task, aspect: encode_prompt(sample, task, tokenizer, sys.maxsize, aspect, form).text

@@ -17,6 +17,7 @@ from judgelm.judge import Order, judge_answer_file, prepare
 from judgelm.prompt import TASKS
 from judgelm.report.terminal import counts_line, win_lines
 from judgelm.samples import read_samples
+from judgelm.verdict_forms import SCORES
 
 
 def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -104,6 +105,8 @@ def published_parser(task: str) -> Parser:
         seed=0,
         constrained=None,
         prompt_format="plain",
+        prompt_file=None,
+        verdict_format=SCORES,
     )
     return parser
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from judgelm.evaluation.results import JudgedSample
 from judgelm.judgement import Outcome, published_scores
 from judgelm.verdict import Reading
+from judgelm.verdict_forms import SCORES
 
 Metrics = dict[str, float | int]
 PUBLISHED = (
@@ -53,6 +54,8 @@ def published_metrics(samples: Sequence[JudgedSample], labelled: bool) -> Metric
 
 def _sign(reading: Reading) -> int:
     """Of the judgement as it was written: 1, 0 or -1 for Assistant 1. With criteria its first line has the means, where
-    they are known.
+    they are known. A verdict of another form has no rule of the paper's: what was read, and none is a tie here too.
     """
+    if reading.form != SCORES:
+        return 0 if reading.outcome is None else reading.outcome.sign
     return Outcome.from_scores(*published_scores(reading.text)).sign

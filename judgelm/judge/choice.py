@@ -17,6 +17,7 @@ from judgelm.judge.settings import JudgeSettings
 from judgelm.models.folder import find_model
 from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
+from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -88,7 +89,8 @@ class JudgeChoice:
 
     def settle(self, settings: JudgeSettings) -> JudgeSettings:
         """What the judge has chosen of how samples are judged."""
-        return replace(settings, constrained=self.constrained, prompt_format=self.prompt_format)
+        constrained = self.constrained and settings.verdict_format == SCORES
+        return replace(settings, constrained=constrained, prompt_format=self.prompt_format)
 
     @property
     def model_id(self) -> str:

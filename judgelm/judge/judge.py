@@ -17,13 +17,14 @@ from judgelm.engine.loading import find_loader
 from judgelm.judge.expected import read_distributions
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import ROTATIONS, Done, JudgeSettings, Order, check_orders
-from judgelm.judgement import Judgement
 from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
+from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample, rotation
 from judgelm.verdict import Verdict
+from judgelm.verdict_forms import SCORES
 
 _WINDOW = 2048
 """samples among which those that begin alike are brought together"""
@@ -91,10 +92,13 @@ class Judge:
         seed: int = 0,
         scoring: str = "sample",
         criteria: Criteria | None = None,
+        prompt_template: PromptTemplate | None = None,
+        verdict_format: str = SCORES,
     ) -> list[Verdict]:
         """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or
         all (task multi); `scoring` sample, greedy
-        or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade.
+        or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade. There a
+        `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the `verdict_format`.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
@@ -112,10 +116,12 @@ class Judge:
             temperature,
             max_new_tokens,
             seed,
-            self.constrained,
+            self.constrained and verdict_format == SCORES,
             scoring,
             criteria,
             self.prompt_format,
+            prompt_template,
+            verdict_format,
         )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
         return [
@@ -170,7 +176,7 @@ class Judge:
         self, shown: Mapping[_Key, Sample], settings: JudgeSettings, known: Collection[_Key], done: Done
     ) -> Iterator[tuple[_Key, int, Judged]]:
         """Each sample by each aspect, which is numbered; those `known` are not judged."""
-        task, scale = TASKS[settings.task], settings.readable
+        task = TASKS[settings.task]
         scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
         sampling = scores_only.sampling(max(len(sample.answers) for sample in shown.values()))
         requests, asked, before = [], {}, set()
@@ -184,7 +190,7 @@ class Judge:
                     prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens, aspect, settings.form)
                 except PromptTooLong:
                     if key not in known:
-                        nothing = Judgement.parse("", num_answers, scale)
+                        nothing = settings.read("", num_answers)
                         yield key, number, Judged(sample, key[0], task.name, nothing, None, None)
                     continue
                 asked[name] = key, number, prompt.shortened
@@ -197,7 +203,7 @@ class Judge:
             if generation.key not in before:
                 key, number, cut = asked[generation.key]
                 sample = shown[key]
-                judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers), scale)
+                judgement = settings.read(task.prefill + generation.text, len(sample.answers))
                 yield key, number, Judged(sample, key[0], task.name, judgement, generation, cut, likelihood)
 
     def _results(

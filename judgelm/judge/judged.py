@@ -14,6 +14,7 @@ from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import count_markers
 from judgelm.sample import Sample
 from judgelm.verdict import AspectReading, Reading
+from judgelm.verdict_forms import SCORES
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
@@ -92,7 +93,7 @@ class Judged:
             first.sample,
             first.order,
             first.task,
-            Judgement(text, first.judgement.num_answers, scores, state, criteria.scale),
+            replace(first.judgement, text=text, scores=scores, state=state),
             _together([part.generation for part in parts], text),
             _most_shortened([part.shortened for part in parts]),
             Likelihood.mean(criteria, likely) if len(likely) == len(parts) else None,
@@ -129,10 +130,12 @@ class Judged:
         }
         if thoughts := self.sample.thoughts:
             record["pred_thoughts"] = thoughts
+        if judgement.form != SCORES:
+            record["pred_verdict_format"] = judgement.form
         if self.likelihood is not None:
             record |= self.likelihood.to_record()
         if self.criteria is not None:
-            scale = self.criteria.scale
+            scale = self.judgement.scale
             aspects = [_aspect_record(aspect, part) for aspect, part in self._by_aspect()]
             record |= {"pred_scale": [scale.least, scale.most], "pred_aspects": aspects}
         if self.sample.reference is not None and self.task != "mmvet":

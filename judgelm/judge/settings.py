@@ -11,9 +11,12 @@ from judgelm.criteria import PUBLISHED, READABLE, Aspect, Criteria, Scale
 from judgelm.distribution import MOST_LINES
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError, SettingError
+from judgelm.judgement import Judgement
 from judgelm.prompt import STOP_SCORES_ONLY
 from judgelm.prompt_form import PromptForm
+from judgelm.prompt_template import PromptTemplate
 from judgelm.samples import find_task
+from judgelm.verdict_forms import POINTS, SCORES, VERDICT_FORMATS
 
 _Rotated = Literal[
     "rotated1", "rotated2", "rotated3", "rotated4", "rotated5", "rotated6", "rotated7", "rotated8", "rotated9"
@@ -59,12 +62,17 @@ class JudgeSettings:
     """aspects that are asked for one by one, tasks pair, multi and grade; None: the task's own question"""
     prompt_format: str = "plain"
     """plain: the prompt is continued, as published; chat: it is a user's message in the model's chat template"""
+    prompt_template: PromptTemplate | None = None
+    """a prompt of the user's own, tasks pair, multi and grade; see `read_prompt_template`"""
+    verdict_format: str = SCORES
+    """scores, grade, letter or json: how the judge says its verdict"""
 
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
             raise SettingError("scoring", f"{self.scoring!r}: expected one of {', '.join(SCORINGS)}")
         if self.criteria is not None and not (task := find_task(self.task)).takes_criteria:
             raise SettingError("criteria", f"cannot be used with task {task.name}, whose question is fixed")
+        self._check_verdict()
         if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:
             raise SettingError("scoring", f"expected reads {MOST_LINES} score lines at most: {self.scale} is too much")
         if self.prompt_format not in PROMPT_FORMATS:
@@ -74,14 +82,38 @@ class JudgeSettings:
         if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
             raise SettingError("max_new_tokens", f"{self.max_new_tokens!r}: expected a whole number from 1 on")
 
+    def _check_verdict(self) -> None:
+        """Raises InputError for a form or a template that does not go with the rest."""
+        form = self.verdict_format
+        if form not in VERDICT_FORMATS:
+            raise SettingError("verdict_format", f"{form!r}: expected one of {', '.join(VERDICT_FORMATS)}")
+        if form != SCORES:
+            if self.prompt_template is None:
+                raise SettingError("verdict_format", f"{form}: expected --prompt-file FILE too, which asks for it")
+            needed = {"grade": "grade", "letter": "pair"}.get(form, self.task)
+            if self.task != needed:
+                raise SettingError("verdict_format", f"{form} is for task {needed}, found task {self.task}")
+            for name, given in (("scores_only", self.scores_only), ("constrained", self.constrained)):
+                if given:
+                    raise SettingError(name, f"is about a line of scores: not with the verdict format {form}")
+            if self.scoring == "expected":
+                raise SettingError("scoring", f"expected reads lines of scores: not with the verdict format {form}")
+        if self.prompt_template is not None:
+            self.prompt_template.check(self.task, self.criteria)
+
     def to_record(self) -> dict[str, Any]:
-        """As run.json holds them."""
-        return {**asdict(self), "criteria": None if self.criteria is None else self.criteria.to_record()}
+        """As run.json holds them; of a template the hash."""
+        criteria, template = self.criteria, self.prompt_template
+        return {
+            **asdict(self),
+            "criteria": None if criteria is None else criteria.to_record(),
+            "prompt_template": None if template is None else template.sha256,
+        }
 
     @property
     def form(self) -> PromptForm:
         """How prompts are written."""
-        return PromptForm(self.prompt_format == "chat")
+        return PromptForm(self.prompt_format == "chat", self.prompt_template)
 
     @property
     def aspects(self) -> tuple[Aspect | None, ...]:
@@ -96,7 +128,13 @@ class JudgeSettings:
     @property
     def readable(self) -> Scale:
         """Of the scores that are read."""
+        if self.verdict_format == "letter":
+            return POINTS
         return self.criteria.scale if self.criteria else READABLE
+
+    def read(self, text: str, num_answers: int) -> Judgement:
+        """What the judge wrote, prefill included."""
+        return Judgement.parse(text, num_answers, self.readable, self.verdict_format)
 
     def sampling(self, num_answers: int) -> Sampling:
         temperature = self.temperature if self.scoring == "sample" else 0.0

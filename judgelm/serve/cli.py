@@ -131,7 +131,7 @@ def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, 
     print("\nJudge" + (f" ({', '.join(said)})" if said else "") + f": {task.prefill}", end="")
     made = _write(judge, request, sampling)
     print()
-    judgement = Judgement.parse(task.prefill + made.text, count, settings.readable)
+    judgement = settings.read(task.prefill + made.text, count)
     return Judged(shown, order, task.name, judgement, made, prompt.shortened)
 
 

@@ -19,7 +19,7 @@ from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, in_ba
 from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, score_end
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, one_line
-from judgelm.prompt import Turns, render_followup, render_prompt
+from judgelm.prompt import Turns, render_followup
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 from judgelm.score_lines import text_begin
@@ -82,7 +82,7 @@ class OpenAIEngine:
         form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt as it is; see `Engine.fit`."""
-        return EncodedPrompt(render_prompt(sample, task, aspect), [], None)
+        return EncodedPrompt(form.render(sample, task, aspect), [], None)
 
     def fit_followup(
         self,
@@ -95,7 +95,7 @@ class OpenAIEngine:
         form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt of a further question as it is; see `Engine.fit_followup`."""
-        return EncodedPrompt(render_followup(render_prompt(sample, task), judgement, turns, question), [], None)
+        return EncodedPrompt(render_followup(form.render(sample, task), judgement, turns, question), [], None)
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
         """See `Engine.score`; always InputError."""
