@@ -11,7 +11,7 @@ from judgelm.criteria import Aspect
 from judgelm.prompt import RESPONSE, TASKS, Turns, followup_parts, render_followup
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
-from judgelm.thinking import close_thoughts
+from judgelm.thinking import close_thoughts, find_opening, opened_thoughts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -111,13 +111,19 @@ def _write(
     if not form.chat:
         return prompt, encode(prompt, tokenizer)
     asked = {"role": "user", "content": form.message(prompt, task)}
-    return _write_chat([asked], TASKS[task].prefill, tokenizer)
+    return _write_chat([asked], TASKS[task].prefill, tokenizer, form.reasoning)
 
 
-def _write_chat(messages: Sequence[Message], begun: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, list[int]]:
-    """A chat in the tokenizer's own template, in which the assistant's turn has begun; it is not to think first."""
-    *pieces, (end, special) = find_chat_template(tokenizer).render(messages, enable_thinking=False)
-    pieces.append((end + close_thoughts(end) + begun, special))
+def _write_chat(
+    messages: Sequence[Message], begun: str, tokenizer: PreTrainedTokenizerBase, reasoning: bool
+) -> tuple[str, list[int]]:
+    """A chat in the tokenizer's own template, in which the assistant's turn has begun, with thoughts or without any."""
+    *pieces, (end, special) = find_chat_template(tokenizer).render(messages, enable_thinking=reasoning)
+    if not reasoning:
+        end += close_thoughts(end)
+    elif not opened_thoughts(end):
+        end += f"{find_opening(str(tokenizer.chat_template))}\n"
+    pieces.append((end + begun, special))
     return "".join(text for text, _ in pieces), encode_pieces(pieces, tokenizer)
 
 
@@ -142,7 +148,7 @@ def encode_followup(
             said = [(form.message(prompt, task), TASKS[task].prefill + judgement), *turns, (question, None)]
             roles = zip(("user", "assistant") * len(said), (text for pair in said for text in pair), strict=True)
             messages = [{"role": role, "content": text} for role, text in roles if text is not None]
-            return _write_chat(messages, "", tokenizer)
+            return _write_chat(messages, "", tokenizer, reasoning=False)
         first, *rest = followup_parts(prompt, judgement, turns, question)
         ids = encode(first, tokenizer)
         for part in rest:

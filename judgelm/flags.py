@@ -145,6 +145,22 @@ def add_prompt_format_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_reasoning_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reasoning",
+        action="store_true",
+        help="a reasoning model thinks before its verdict, in its own tags (chat prompts, or a server), and what it"
+        " thought is kept in pred_reasoning (default: it does not, where its template knows how)",
+    )
+    parser.add_argument(
+        "--max-reasoning-token",
+        type=at_least(1),
+        default=4096,
+        metavar="N",
+        help="most tokens of these thoughts, which are closed by force then",
+    )
+
+
 def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> None:
     """Flags of what judges samples and keeps all judgements; without `orders` both are judged."""
     if orders:
@@ -176,6 +192,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
     add_generation_arguments(parser)
     add_criteria_argument(parser)
     add_template_arguments(parser)
+    _add_reasoning_arguments(parser)
     parser.add_argument(
         "--constrained",
         action=argparse.BooleanOptionalAction,

@@ -18,6 +18,8 @@ class PromptForm:
     """as the message of a user, in the chat template of the model's tokenizer"""
     template: PromptTemplate | None = None
     """the text, in place of the task's own"""
+    reasoning: bool = False
+    """a chat's assistant thinks before it answers: its turn begins with the tag that opens thoughts"""
 
     def render(self, sample: Sample, task: str, aspect: Aspect | None = None) -> str:
         """The prompt as a text to be continued; see `render_prompt` and `PromptTemplate.render`."""
@@ -31,3 +33,4 @@ class PromptForm:
 
 
 PUBLISHED_FORM = PromptForm()
+NO_CHAT = "is for models asked in their chat template (--prompt-format chat)"

@@ -22,7 +22,7 @@ _CONTENT = re.compile(r"\S[^\n]*")
 _TAG = r"(?:think|thinking|thought|reasoning)"
 THOUGHTS_BEGIN = re.compile(rf"<{_TAG}>|\[THINK\]", re.IGNORECASE)
 _SPACE = re.compile(r"\s*")
-_THOUGHTS_END = re.compile(rf"</{_TAG}>|\[/THINK\]", re.IGNORECASE)
+THOUGHTS_END = re.compile(rf"</{_TAG}>|\[/THINK\]", re.IGNORECASE)
 
 _WINDOW = 4096
 """characters at either end in which dressed-up scores are looked for"""
@@ -130,7 +130,7 @@ def thoughts_end(text: str) -> int | None:
     """
     end = 0
     if "</" in text or "[/" in text:
-        for match in _THOUGHTS_END.finditer(text):
+        for match in THOUGHTS_END.finditer(text):
             end = match.end()
     return None if not end and THOUGHTS_BEGIN.match(text.lstrip()) else end
 
@@ -143,7 +143,7 @@ def leading_thoughts(text: str) -> int:
     """
     end = 0
     while (begin := _SPACE.match(text, end)) and (opened := THOUGHTS_BEGIN.match(text, begin.end())):
-        if not (closed := _THOUGHTS_END.search(text, opened.end())):
+        if not (closed := THOUGHTS_END.search(text, opened.end())):
             break
         end = closed.end()
     return len(text) - len(text[end:].lstrip()) if end else 0

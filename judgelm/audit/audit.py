@@ -52,9 +52,29 @@ class AuditSettings:
     prompt_template: PromptTemplate | None = None
     verdict_format: str = SCORES
     """how they are asked for; see `JudgeSettings`"""
+    reasoning: bool = False
+    max_reasoning_tokens: int = 4096
 
     def __post_init__(self) -> None:
         choose_checks(self.only, self.skip)
+        self.judging  # noqa: B018 - what does not go together is told at once
+
+    @property
+    def judging(self) -> JudgeSettings:
+        """How a round is judged."""
+        return JudgeSettings(
+            # a verdict of another form may come last
+            scores_only=self.verdict_format == SCORES,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+            scoring=self.scoring or "greedy",
+            criteria=self.criteria,
+            prompt_template=self.prompt_template,
+            verdict_format=self.verdict_format,
+            reasoning=self.reasoning,
+            max_reasoning_tokens=self.max_reasoning_tokens,
+        )
 
     @property
     def checks(self) -> list[str]:
@@ -97,7 +117,7 @@ def run_audit(
 
     chosen = prepare(judge)
     name, settings = model_id or chosen.model_id, settings or AuditSettings()
-    writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES
+    writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES or settings.reasoning
     likely = "greedy" if writes else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
@@ -142,6 +162,7 @@ def _describe(
         **({"criteria": settings.criteria.to_record()} if settings.criteria else {}),
         **({"prompt_template": settings.prompt_template.sha256} if settings.prompt_template else {}),
         **({"verdict_format": settings.verdict_format} if settings.verdict_format != SCORES else {}),
+        **({"max_reasoning_tokens": settings.max_reasoning_tokens} if settings.reasoning else {}),
         "versions": versions(),
     }
 
@@ -171,17 +192,9 @@ def _judge_round(
     from judgelm.judge.run import RunFiles, run_judge
 
     drawn, folder = in_round.temperature, output_dir / in_round.name
-    asked = JudgeSettings(
-        # a verdict of another form may come last
-        scores_only=given.verdict_format == SCORES,
-        temperature=given.temperature if drawn is None else drawn,
-        max_new_tokens=given.max_new_tokens,
-        seed=given.seed + in_round.seed,
-        scoring=given.scoring or "expected" if drawn is None else "sample",
-        criteria=given.criteria,
-        prompt_template=given.prompt_template,
-        verdict_format=given.verdict_format,
-    )
+    asked = replace(given.judging, seed=given.seed + in_round.seed)
+    if drawn is not None:
+        asked = replace(asked, temperature=drawn, scoring="sample")
     settings = chosen.settle(asked)
     described = {
         **chosen.described,

@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> None:
         choose_criteria(args),
         choose_template(args),
         args.verdict_format,
+        args.reasoning,
+        args.max_reasoning_token,
     )
     if args.scoring == "expected" and args.engine == "openai":
         raise InputError("--scoring expected needs --engine hf or vllm")

@@ -110,6 +110,8 @@ def choose_settings(args: argparse.Namespace, task: str, scores_only: bool) -> J
         choose_criteria(args),
         prompt_template=choose_template(args),
         verdict_format=args.verdict_format,
+        reasoning=args.reasoning,
+        max_reasoning_tokens=args.max_reasoning_token,
     )
 
 

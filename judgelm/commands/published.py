@@ -107,6 +107,8 @@ def published_parser(task: str) -> Parser:
         prompt_format="plain",
         prompt_file=None,
         verdict_format=SCORES,
+        reasoning=False,
+        max_reasoning_token=4096,
     )
     return parser
 

@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.reasoning import Reasoning
 from judgelm.engine.row import Row
 from judgelm.engine.score_line import score_pieces
-from judgelm.errors import InputError
+from judgelm.errors import InputError, SettingError
 from judgelm.prompt import Turns
-from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
+from judgelm.prompt_form import NO_CHAT, PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+_CLOSING = 16
+"""tokens of a closing tag and a blank line, and of one that is begun"""
 _LONGEST = 1 << 30
 """tokens of a context that can be meant"""
 
@@ -42,7 +45,12 @@ class ContextEngine:
         aspect: Aspect | None = None,
         form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
-        """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
+        """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges.
+
+        Raises SettingError where a model is to think that is not asked in chat.
+        """
+        if form.reasoning and not form.chat:
+            raise SettingError("reasoning", NO_CHAT)
         return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens), aspect, form)
 
     def fit_followup(
@@ -68,6 +76,11 @@ class ContextEngine:
         if room < 1:
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
         draw = random.Random(f"{sampling.seed}:{request.seed_key}")
+        if request.reasoning:
+            # the text after the thoughts needs room too, and so do the tokens that close them
+            thoughts = max(1, min(sampling.most_thoughts, room // 2))
+            most = max(1, min(sampling.max_new_tokens, room - thoughts - _CLOSING))
+            return Row(request, sampling, most, draw, reasoning=Reasoning(request.reasoning, thoughts))
         most = min(sampling.max_new_tokens, room)
         return Row(request, sampling, most, draw, most_thoughts=min(sampling.most_thoughts, room - most))
 

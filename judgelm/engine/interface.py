@@ -64,6 +64,8 @@ class Request:
     """of the scores, where another was asked for than the published one"""
     question_id: str | None = None
     """of the sample, for messages; it seeds the sampling, together with the run's seed (None: `key` does both)"""
+    reasoning: str = ""
+    """the tag at the end of the prompt, where the model is to think before its text"""
 
     @property
     def readable(self) -> Scale:
@@ -94,6 +96,8 @@ class Sampling:
     most_thoughts: int = 0
     """more tokens for thoughts (<think>) with which a text begins: they do not count as new ones, and no stop string
     ends them; 0: thoughts are text like any other"""
+    reasoning: bool = False
+    """the model is to think first: thoughts are closed where they have used up their tokens, and kept apart"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class Generation:
     num_tokens: int
     """generated, EOS included"""
     finish_reason: FinishReason
+    reasoning: str | None = None
+    """what it thought before, where it was to"""
 
 
 @dataclass(frozen=True, slots=True)

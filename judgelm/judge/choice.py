@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judgelm.errors import SettingError
 from judgelm.judge.judge import Judge, JudgeLike
 from judgelm.judge.placement import Placement
 from judgelm.judge.replicas import Replicas, absolute, load_on_node
@@ -17,6 +18,7 @@ from judgelm.judge.settings import JudgeSettings
 from judgelm.models.folder import find_model
 from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
+from judgelm.prompt_form import NO_CHAT
 from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
@@ -88,7 +90,12 @@ class JudgeChoice:
         return replace(self, prompt_format="plain", described=described)
 
     def settle(self, settings: JudgeSettings) -> JudgeSettings:
-        """What the judge has chosen of how samples are judged."""
+        """With what the judge has chosen of how samples are judged.
+
+        Raises SettingError where a model in this process is to think that is not asked in chat.
+        """
+        if settings.reasoning and self.prompt_format == "plain" and self.described.get("engine") != "openai":
+            raise SettingError("reasoning", NO_CHAT)
         constrained = self.constrained and settings.verdict_format == SCORES
         return replace(settings, constrained=constrained, prompt_format=self.prompt_format)
 

@@ -23,6 +23,7 @@ from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
 from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample, rotation
+from judgelm.thinking import opened_thoughts
 from judgelm.verdict import Verdict
 from judgelm.verdict_forms import SCORES
 
@@ -94,11 +95,14 @@ class Judge:
         criteria: Criteria | None = None,
         prompt_template: PromptTemplate | None = None,
         verdict_format: str = SCORES,
+        reasoning: bool = False,
+        max_reasoning_tokens: int = 4096,
     ) -> list[Verdict]:
         """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or
         all (task multi); `scoring` sample, greedy
         or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade. There a
-        `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the `verdict_format`.
+        `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the `verdict_format`. With
+        `reasoning` a model asked in chat thinks first, in at most so many tokens.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
@@ -122,6 +126,8 @@ class Judge:
             self.prompt_format,
             prompt_template,
             verdict_format,
+            reasoning,
+            max_reasoning_tokens,
         )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
         return [
@@ -179,6 +185,7 @@ class Judge:
         task = TASKS[settings.task]
         scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
         sampling = scores_only.sampling(max(len(sample.answers) for sample in shown.values()))
+        form, room = settings.form, sampling.max_new_tokens + sampling.most_thoughts * settings.reasoning
         requests, asked, before = [], {}, set()
         for key, sample in shown.items():
             num_answers = len(sample.answers)
@@ -187,7 +194,7 @@ class Judge:
                 if key in known:
                     before.add(name)
                 try:
-                    prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens, aspect, settings.form)
+                    prompt = self.engine.fit(sample, task.name, room, aspect, form)
                 except PromptTooLong:
                     if key not in known:
                         nothing = settings.read("", num_answers)
@@ -196,7 +203,8 @@ class Judge:
                 asked[name] = key, number, prompt.shortened
                 asks = settings.scale if settings.criteria else None
                 ids = prompt.input_ids
-                requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key))
+                tag = opened_thoughts(prompt.text) if form.reasoning and ids else ""
+                requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key, tag))
         # an engine is to know that there are judgements already, though it were in other blocks
         before.update(map(" ".join, itertools.islice(done, 1)))
         for generation, likelihood in self._results(requests, settings, sampling, before):

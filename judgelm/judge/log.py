@@ -86,6 +86,8 @@ class JudgementRecord(BaseModel):
     """lines of question, reference and answers that imitate the prompt's own markers"""
     pred_thoughts: dict[str, _Count] | None = None
     """characters of thoughts at the beginning of answers that the judge was not shown, by field, where there are any"""
+    pred_reasoning: str | None = None
+    """with --reasoning: what the judge thought before `pred_text`, without tags; with criteria by each aspect, named"""
     pred_verdict_format: Literal["grade", "letter", "json"] | None = None
     """with a prompt template that asks for no line of scores: how the verdict was said; of a letter or a winner
     `pred_scores` has 1 for the better answer, 0 for the other, 0.5 for both in a tie"""

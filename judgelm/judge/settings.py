@@ -66,6 +66,10 @@ class JudgeSettings:
     """a prompt of the user's own, tasks pair, multi and grade; see `read_prompt_template`"""
     verdict_format: str = SCORES
     """scores, grade, letter or json: how the judge says its verdict"""
+    reasoning: bool = False
+    """a reasoning model thinks before it judges, in its own tags; the thoughts are kept apart"""
+    max_reasoning_tokens: int = 4096
+    """most tokens of these thoughts, which are closed by force then"""
 
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
@@ -73,6 +77,7 @@ class JudgeSettings:
         if self.criteria is not None and not (task := find_task(self.task)).takes_criteria:
             raise SettingError("criteria", f"cannot be used with task {task.name}, whose question is fixed")
         self._check_verdict()
+        self._check_reasoning()
         if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:
             raise SettingError("scoring", f"expected reads {MOST_LINES} score lines at most: {self.scale} is too much")
         if self.prompt_format not in PROMPT_FORMATS:
@@ -101,6 +106,16 @@ class JudgeSettings:
         if self.prompt_template is not None:
             self.prompt_template.check(self.task, self.criteria)
 
+    def _check_reasoning(self) -> None:
+        """Raises InputError where thoughts cannot come before the verdict."""
+        if type(self.max_reasoning_tokens) is not int or self.max_reasoning_tokens < 1:
+            problem = f"{self.max_reasoning_tokens!r}: expected a whole number from 1 on"
+            raise SettingError("max_reasoning_tokens", problem)
+        if self.reasoning and find_task(self.task).prefill:
+            raise SettingError("reasoning", f"is not for task {self.task}, whose judgement is begun for the judge")
+        if self.reasoning and self.scoring == "expected":
+            raise SettingError("reasoning", "writes thoughts: --scoring expected writes nothing")
+
     def to_record(self) -> dict[str, Any]:
         """As run.json holds them; of a template the hash."""
         criteria, template = self.criteria, self.prompt_template
@@ -113,7 +128,7 @@ class JudgeSettings:
     @property
     def form(self) -> PromptForm:
         """How prompts are written."""
-        return PromptForm(self.prompt_format == "chat", self.prompt_template)
+        return PromptForm(self.prompt_format == "chat", self.prompt_template, self.reasoning)
 
     @property
     def aspects(self) -> tuple[Aspect | None, ...]:
@@ -138,12 +153,20 @@ class JudgeSettings:
 
     def sampling(self, num_answers: int) -> Sampling:
         temperature = self.temperature if self.scoring == "sample" else 0.0
-        sampling = Sampling(temperature, self.max_new_tokens, constrained=self.constrained, seed=self.seed)
+        thoughts = self.max_reasoning_tokens if self.reasoning else 0
+        sampling = Sampling(
+            temperature,
+            self.max_new_tokens,
+            constrained=self.constrained,
+            seed=self.seed,
+            most_thoughts=thoughts,
+            reasoning=self.reasoning,
+        )
         if not self.scores_only:
             return sampling
         # a line longer than this holds no scores; without a limit an untuned model would write to the end
-        most = min(self.max_new_tokens, 16 + 8 * num_answers)
-        return replace(sampling, max_new_tokens=most, stop=(STOP_SCORES_ONLY,), most_thoughts=self.max_new_tokens)
+        most, thoughts = min(self.max_new_tokens, 16 + 8 * num_answers), thoughts or self.max_new_tokens
+        return replace(sampling, max_new_tokens=most, stop=(STOP_SCORES_ONLY,), most_thoughts=thoughts)
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:
