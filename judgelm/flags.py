@@ -10,9 +10,8 @@ from judgelm.forms import KNOWN_FORMS, Columns
 from judgelm.judge.settings import ORDERS, SCORINGS
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
-from judgelm.models.prompt_format import PROMPT_FORMATS
 from judgelm.prompt import TASKS
-from judgelm.verdict_forms import SCORES, VERDICT_FORMATS
+from judgelm.prompt_flags import add_prompt_format_argument, add_reasoning_arguments, add_template_arguments
 
 FILE_KINDS = "JSON Lines, a JSON list, CSV, TSV or Parquet, packed with gzip or not, or a hub data set, org/set:split"
 
@@ -38,27 +37,6 @@ def add_criteria_argument(parser: argparse.ArgumentParser) -> None:
         help="YAML with a name, aspects (each a name and a text, and if you like a weight and anchors) and a scale such"
         " as [1, 5]: answers are judged by one aspect after the other; tasks pair, multi and grade (default: the task's"
         " own question; examples/criteria has six)",
-    )
-
-
-def add_template_argument(parser: argparse.ArgumentParser) -> None:
-    """A prompt of the user's own."""
-    parser.add_argument(
-        "--prompt-file",
-        metavar="FILE",
-        help="a prompt of your own, a template in Jinja that names question, answers (answer_a and answer_b; answer),"
-        " reference, criterion and scale; tasks pair, multi and grade (examples/templates has four)",
-    )
-
-
-def add_template_arguments(parser: argparse.ArgumentParser) -> None:
-    """A prompt of the user's own, and what is read of its answers."""
-    add_template_argument(parser)
-    parser.add_argument(
-        "--verdict-format",
-        default=SCORES,
-        choices=tuple(VERDICT_FORMATS),
-        help="how it asks for the verdict; " + "; ".join(f"{name}: {what}" for name, what in VERDICT_FORMATS.items()),
     )
 
 
@@ -135,32 +113,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
 
 
-def add_prompt_format_argument(parser: argparse.ArgumentParser) -> None:
-    """How a model in this process is asked."""
-    parser.add_argument(
-        "--prompt-format",
-        default="auto",
-        choices=tuple(PROMPT_FORMATS),
-        help="; ".join(f"{name}: {what}" for name, what in PROMPT_FORMATS.items()),
-    )
-
-
-def _add_reasoning_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--reasoning",
-        action="store_true",
-        help="a reasoning model thinks before its verdict, in its own tags (chat prompts, or a server), and what it"
-        " thought is kept in pred_reasoning (default: it does not, where its template knows how)",
-    )
-    parser.add_argument(
-        "--max-reasoning-token",
-        type=at_least(1),
-        default=4096,
-        metavar="N",
-        help="most tokens of these thoughts, which are closed by force then",
-    )
-
-
 def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> None:
     """Flags of what judges samples and keeps all judgements; without `orders` both are judged."""
     if orders:
@@ -192,7 +144,7 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
     add_generation_arguments(parser)
     add_criteria_argument(parser)
     add_template_arguments(parser)
-    _add_reasoning_arguments(parser)
+    add_reasoning_arguments(parser)
     parser.add_argument(
         "--constrained",
         action=argparse.BooleanOptionalAction,

@@ -6,7 +6,6 @@ Only what stands for a verdict is read: a letter or a number within prose is non
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -149,6 +148,7 @@ def _read_field(name: str, given: Any, num_answers: int, scale: Scale, alone: bo
     scores = [given] if name == "score" else given
     if not isinstance(scores, list) or len(scores) != num_answers or (name == "score" and num_answers != 1):
         return None
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in scores):
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in scores):
         return None
-    return _on_scale(tuple(map(float, scores)), scale, alone)
+    found = _on_scale(tuple(scores), scale, alone)
+    return found and found._replace(scores=tuple(map(float, found.scores)))

@@ -26,6 +26,7 @@ LONG_FUNCTIONS: set[str] = set()
 FLAGS = {
     "judgelm/console.py",
     "judgelm/flags.py",
+    "judgelm/prompt_flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
     # servers' own mains
     *(f"judgelm/serve/{name}.py" for name in ("controller", "model_worker", "cli")),

@@ -292,9 +292,8 @@ def test_a_judge_that_is_no_model_is_asked_in_plain(tmp_path: Path) -> None:
 
 def test_a_server_has_a_flag_of_its_own_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     questions = write_jsonl(tmp_path / "q.jsonl", [SAMPLE.to_record()])
-    args = judge_args(
-        Path("m"), questions, tmp_path / "out", "--engine", "openai", "--base-url", "http://127.0.0.1:1/v1"
-    )
+    server = ["--engine", "openai", "--model", "m", "--base-url", "http://127.0.0.1:1/v1"]
+    args = ["judge", *server, "--question-file", str(questions), "--output-dir", str(tmp_path / "out")]
     assert run_command([*args, "--prompt-format", "chat"]) == 2
     said = "--prompt-format is not for --engine openai: there --api completions or chat says the same"
     assert said in capsys.readouterr().err
@@ -325,6 +324,6 @@ def test_a_worker_asks_its_model_in_chat_and_says_so(chat_folder: Path) -> None:
     judge = Judge.load(str(chat_folder), dtype="float32", device="cpu")
     prompt = judge.engine.fit(SAMPLE, "pair", 8, form=CHAT)
     (made,) = judge.engine.generate([Request("1", prompt.text, prompt.input_ids)], Sampling(max_new_tokens=8))
-    (said,) = found["results"][0]["judgements"]
+    (said,) = found["data"][0]["judgements"]
     assert said["text"] == made.text
     assert said["usage"]["prompt_tokens"] == len(prompt.input_ids)

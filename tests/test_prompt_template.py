@@ -224,10 +224,12 @@ def test_letters_go_through_evaluation_ranking_and_report(tmp_path: Path) -> Non
     assert [record["pred_outcome"] for record in forward] == ["win", "lose", "tie", None]
     assert {record["pred_verdict_format"] for record in forward} == {"letter"}
     found = evaluate(folder)
-    # the same letter in both orders contradicts itself, [[C]] does not
-    assert found.summary.rates["consistency"].value == pytest.approx(1 / 3)
-    assert found.summary.rates["agreement"].value is not None
-    assert (found.published["accuracy"], found.published["total_num"]) == (0.5, 4)
+    # the same letter in both orders contradicts itself, [[C]] does not, and no verdict agrees with nothing
+    assert found.summary.rates["consistency"].value == 0.25
+    assert found.summary.rates["agreement"].value == 0.25
+    # by the paper's rule no verdict is a tie
+    names = ("accuracy", "consistency", "perfer_before_rate", "perfer_after_rate", "total_num")
+    assert [found.published[name] for name in names] == [0.5, 0.5, 0.25, 0.25, 4]
     ranking = rank(folder)
     assert {model.name for model in ranking.models} == {"m", "n"}
     page = tmp_path / "report.html"

@@ -89,7 +89,7 @@ def test_thoughts_that_end_by_themselves_are_no_part_of_the_text(train: Any) -> 
     assert row.generation.text.strip() == "8 7"
     assert row.generation.reasoning == "Hm. 4 is right."
     assert row.generation.finish_reason == "stop"
-    assert tokenizer.decode(row.tokens).startswith("Hm. 4 is right.\n</think>\n\n8 7")
+    assert tokenizer.decode(row.tokens).split() == ["Hm.", "4", "is", "right.", "</think>", "8", "7"]
 
 
 @pytest.mark.parametrize("end", ["bound", "eos"])

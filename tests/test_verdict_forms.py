@@ -91,7 +91,7 @@ def test_a_grade_is_marked_or_stands_alone(text: str, grade: float | None, state
         ('{"winner": "tie"}', (0.5, 0.5), OK),
         ('{"winner": "B", "details": {"score": 3}}', (0, 1), OK),
         ('At first {"winner": "A"}, then {"winner": "B"}', (0, 1), REPAIRED),
-        ('<think>{"winner": "A"}</think>{"winner": "B"}', (0, 1), REPAIRED),
+        ('<think>{"winner": "A"}</think>{"winner": "B"}', (0, 1), OK),
         # two ways to say it may contradict each other
         ('{"winner": "A", "scores": [2, 9]}', None, FAILED),
         ('{"winner": "the first one"}', None, FAILED),
@@ -102,6 +102,8 @@ def test_a_grade_is_marked_or_stands_alone(text: str, grade: float | None, state
         ('{"scores": [true, false]}', None, FAILED),
         ('{"scores": ["8", "7"]}', None, FAILED),
         ('{"scores": [NaN, 7]}', None, FAILED),
+        ('{"scores": [1e999, 7]}', None, FAILED),
+        (f'{{"scores": [{"9" * 400}, 7]}}', None, FAILED),
         ('{"score": 8}', None, FAILED),
         ('{"scores": [8, 7', None, FAILED),
         ("scores: [8, 7]", None, FAILED),

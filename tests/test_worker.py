@@ -126,7 +126,7 @@ def test_a_template_without_an_end_is_not_waited_for(monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
     folder = build_model(tmp_path_factory.mktemp("model") / "with-template", tokenizer(), context=512)
-    return Judge.load(str(folder), dtype="float32", device="cpu")
+    return Judge.load(str(folder), dtype="float32", device="cpu", prompt_format="plain")
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,8 @@ import argparse
 from pathlib import Path
 
 from judgelm.errors import InputError
-from judgelm.flags import (
-    add_allowed_hosts,
-    add_chat_format,
-    add_device_arguments,
-    add_prompt_format_argument,
-)
+from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
+from judgelm.prompt_flags import add_prompt_format_argument
 from judgelm.serve.settings import API_PORT, PAGE_PORT, ServeSettings
 
 HELP = "serve judges: a web page and an API"
