@@ -13,7 +13,11 @@ from typing import Any, NoReturn
 
 from judgelm.errors import InputError, SettingError, one_line
 
-_OTHER_FLAGS = {"num_gpus": ("--num-gpus-per-model", "--num-gpus-per-worker"), "max_new_tokens": ("--max-new-token",)}
+_OTHER_FLAGS = {
+    "num_gpus": ("--num-gpus-per-model", "--num-gpus-per-worker"),
+    "max_new_tokens": ("--max-new-token",),
+    "max_reasoning_tokens": ("--max-reasoning-token",),
+}
 """of settings that commands call otherwise"""
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from judgelm.chat_template import Message, Piece, find_chat_template
 from judgelm.criteria import Aspect
-from judgelm.prompt import RESPONSE, Turns, followup_parts, render_followup, render_prompt
+from judgelm.prompt import RESPONSE, TASKS, Turns, followup_parts, render_followup
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
+from judgelm.thinking import close_thoughts, find_opening, opened_thoughts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +43,14 @@ def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return ids[: len(ids) - num_appended(tokenizer)]
 
 
+def encode_pieces(pieces: Sequence[Piece], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Token ids of a text in parts that brings its own first token; special tokens are read where a part may."""
+    ids: list[int] = []
+    for text, special in pieces:
+        ids += tokenizer(text, add_special_tokens=False, split_special_tokens=not special).input_ids
+    return ids
+
+
 def num_appended(tokenizer: PreTrainedTokenizerBase) -> int:
     """How many tokens (EOS, SEP) the tokenizer puts behind each text by its own rule."""
     bare = tokenizer(RESPONSE, add_special_tokens=False).input_ids
@@ -48,15 +60,19 @@ def num_appended(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def encode_prompt(
-    sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, aspect: Aspect | None = None
+    sample: Sample,
+    task: str,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    aspect: Aspect | None = None,
+    form: PromptForm = PUBLISHED_FORM,
 ) -> EncodedPrompt:
     """Render and encode a sample in at most `max_tokens` tokens.
 
     Where it is too long the answers are shortened at their ends, all to the same number of tokens (a shorter answer
     stays whole); question, reference and instruction are never cut. Raises PromptTooLong where that is not enough.
     """
-    prompt = render_prompt(sample, task, aspect)
-    input_ids = encode(prompt, tokenizer)
+    prompt, input_ids = _write(sample, task, tokenizer, aspect, form)
     if len(input_ids) <= max_tokens:
         return EncodedPrompt(prompt, input_ids, None)
 
@@ -67,8 +83,8 @@ def encode_prompt(
             answer if len(end) <= cap else answer[: end[cap - 1]] if cap else ""
             for answer, end in zip(sample.answers, ends, strict=True)
         ]
-        text = render_prompt(replace(sample, answers=tuple(answers)), task, aspect)
-        return EncodedPrompt(text, encode(text, tokenizer), tuple(max(0, len(end) - cap) for end in ends))
+        text, ids = _write(replace(sample, answers=tuple(answers)), task, tokenizer, aspect, form)
+        return EncodedPrompt(text, ids, tuple(max(0, len(end) - cap) for end in ends))
 
     best = cut_to(0)
     if len(best.input_ids) > max_tokens:
@@ -84,6 +100,33 @@ def encode_prompt(
     return best
 
 
+def _write(
+    sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, aspect: Aspect | None, form: PromptForm
+) -> tuple[str, list[int]]:
+    """The prompt and its token ids. As a chat it is the user's message, and the assistant's begins with the prefill.
+
+    Raises ValueError where the tokenizer has no chat template that takes it.
+    """
+    prompt = form.render(sample, task, aspect)
+    if not form.chat:
+        return prompt, encode(prompt, tokenizer)
+    asked = {"role": "user", "content": form.message(prompt, task)}
+    return _write_chat([asked], TASKS[task].prefill, tokenizer, form.reasoning)
+
+
+def _write_chat(
+    messages: Sequence[Message], begun: str, tokenizer: PreTrainedTokenizerBase, reasoning: bool
+) -> tuple[str, list[int]]:
+    """A chat in the tokenizer's own template, in which the assistant's turn has begun, with thoughts or without any."""
+    *pieces, (end, special) = find_chat_template(tokenizer).render(messages, enable_thinking=reasoning)
+    if not reasoning:
+        end += close_thoughts(end)
+    elif not opened_thoughts(end):
+        end += f"{find_opening(str(tokenizer.chat_template))}\n"
+    pieces.append((end + begun, special))
+    return "".join(text for text, _ in pieces), encode_pieces(pieces, tokenizer)
+
+
 def encode_followup(
     sample: Sample,
     task: str,
@@ -92,6 +135,7 @@ def encode_followup(
     question: str,
     tokenizer: PreTrainedTokenizerBase,
     max_tokens: int,
+    form: PromptForm = PUBLISHED_FORM,
 ) -> EncodedPrompt:
     """The prompt of a further question about a judgement, in at most `max_tokens` tokens.
 
@@ -99,19 +143,25 @@ def encode_followup(
     answers are shortened where that is needed. Raises PromptTooLong where it is not enough.
     """
 
-    def continued(prompt: str) -> list[int]:
+    def continued(prompt: str) -> tuple[str, list[int]]:
+        if form.chat:
+            said = [(form.message(prompt, task), TASKS[task].prefill + judgement), *turns, (question, None)]
+            roles = zip(("user", "assistant") * len(said), (text for pair in said for text in pair), strict=True)
+            messages = [{"role": role, "content": text} for role, text in roles if text is not None]
+            return _write_chat(messages, "", tokenizer, reasoning=False)
         first, *rest = followup_parts(prompt, judgement, turns, question)
         ids = encode(first, tokenizer)
         for part in rest:
             eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
             ids += eos + tokenizer(part, split_special_tokens=True, add_special_tokens=False).input_ids
-        return ids
+        return render_followup(prompt, judgement, turns, question), ids
 
     # a token may reach over the border of prompt and judgement
-    room = max_tokens - len(continued("")) - 2
-    prompt = encode_prompt(sample, task, tokenizer, room)
-    text = render_followup(prompt.text, judgement, turns, question)
-    return EncodedPrompt(text, continued(prompt.text), prompt.shortened)
+    room = max_tokens - len(continued("")[1]) - 2
+    # as a text that is continued, or the user's first message
+    plain = replace(form, chat=False)
+    prompt = encode_prompt(sample, task, tokenizer, room, form=plain)
+    return EncodedPrompt(*continued(prompt.text), prompt.shortened)
 
 
 def _token_ends(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

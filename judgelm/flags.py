@@ -11,6 +11,7 @@ from judgelm.judge.settings import ORDERS, SCORINGS
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
+from judgelm.prompt_flags import add_prompt_format_argument, add_reasoning_arguments, add_template_arguments
 
 FILE_KINDS = "JSON Lines, a JSON list, CSV, TSV or Parquet, packed with gzip or not, or a hub data set, org/set:split"
 
@@ -142,12 +143,15 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
     )
     add_generation_arguments(parser)
     add_criteria_argument(parser)
+    add_template_arguments(parser)
+    add_reasoning_arguments(parser)
     parser.add_argument(
         "--constrained",
         action=argparse.BooleanOptionalAction,
         help="let the model write nothing but a score line first, so that all can be parsed (default: on for tiny and"
         " tiny-base)",
     )
+    add_prompt_format_argument(parser)
     add_device_arguments(parser)
     parser.add_argument(
         "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
@@ -234,11 +238,12 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs over which the model is spread")
     parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory of each of them, such as 37GiB")
     add_device_arguments(parser)
+    add_prompt_format_argument(parser)
 
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:
     """How `Judge.load` is to load it."""
-    names = ("num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens")
+    names = ("num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens", "prompt_format")
     return {name: getattr(args, name) for name in names}
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from judgelm.criteria import READABLE, Scale
 from judgelm.score_lines import ScoreLine, find_score_line, thoughts_end
+from judgelm.verdict_forms import SCORES, find_verdict
 
 __all__ = ["MAX_SCORE", "Judgement", "Outcome", "ParseState", "published_scores"]
 
@@ -70,14 +71,18 @@ class Judgement:
     scores: tuple[float, ...] | None
     state: ParseState
     scale: Scale = READABLE
+    form: str = SCORES
+    """in which the verdict was asked for, one of `VERDICT_FORMATS`"""
 
     @classmethod
-    def parse(cls, text: str, num_answers: int = 2, scale: Scale = READABLE) -> Judgement:
-        """Read `num_answers` scores; anything but harmless variations of the score line gives none."""
-        line = find_score_line(text, num_answers, scale)
-        if line is None:
-            return cls(text, num_answers, None, ParseState.FAILED, scale)
-        return cls(text, num_answers, line.values, ParseState.OK if line.exact else ParseState.REPAIRED, scale)
+    def parse(cls, text: str, num_answers: int = 2, scale: Scale = READABLE, form: str = SCORES) -> Judgement:
+        """Read `num_answers` scores; anything but harmless variations of the score line, or of the form in which the
+        verdict was asked for, gives none.
+        """
+        found = find_verdict(text, form, num_answers, scale)
+        if found is None:
+            return cls(text, num_answers, None, ParseState.FAILED, scale, form)
+        return cls(text, num_answers, found.scores, ParseState.OK if found.exact else ParseState.REPAIRED, scale, form)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -93,7 +98,11 @@ class Judgement:
 
     @property
     def reasons(self) -> str:
-        """What follows the score line; where it came last, what stands before it, without the thoughts."""
+        """What follows the score line; where it came last, what stands before it, without the thoughts. Where the
+        verdict has another form, all but the thoughts.
+        """
+        if self.form != SCORES:
+            return self.text[thoughts_end(self.text) or 0 :].strip()
         line = self.score_line
         if line is None:
             return self.text.lstrip().partition("\n")[2]

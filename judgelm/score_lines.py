@@ -20,9 +20,9 @@ _EXACT_LINE = re.compile(rf"{_NUMBER}(?: {_NUMBER})*")
 _CONTENT = re.compile(r"\S[^\n]*")
 
 _TAG = r"(?:think|thinking|thought|reasoning)"
-_THOUGHTS_BEGIN = re.compile(rf"<{_TAG}>|\[THINK\]", re.IGNORECASE)
+THOUGHTS_BEGIN = re.compile(rf"<{_TAG}>|\[THINK\]", re.IGNORECASE)
 _SPACE = re.compile(r"\s*")
-_THOUGHTS_END = re.compile(rf"</{_TAG}>|\[/THINK\]", re.IGNORECASE)
+THOUGHTS_END = re.compile(rf"</{_TAG}>|\[/THINK\]", re.IGNORECASE)
 
 _WINDOW = 4096
 """characters at either end in which dressed-up scores are looked for"""
@@ -130,9 +130,9 @@ def thoughts_end(text: str) -> int | None:
     """
     end = 0
     if "</" in text or "[/" in text:
-        for match in _THOUGHTS_END.finditer(text):
+        for match in THOUGHTS_END.finditer(text):
             end = match.end()
-    return None if not end and _THOUGHTS_BEGIN.match(text.lstrip()) else end
+    return None if not end and THOUGHTS_BEGIN.match(text.lstrip()) else end
 
 
 def leading_thoughts(text: str) -> int:
@@ -142,8 +142,8 @@ def leading_thoughts(text: str) -> int:
     what is said could only be guessed.
     """
     end = 0
-    while (begin := _SPACE.match(text, end)) and (opened := _THOUGHTS_BEGIN.match(text, begin.end())):
-        if not (closed := _THOUGHTS_END.search(text, opened.end())):
+    while (begin := _SPACE.match(text, end)) and (opened := THOUGHTS_BEGIN.match(text, begin.end())):
+        if not (closed := THOUGHTS_END.search(text, opened.end())):
             break
         end = closed.end()
     return len(text) - len(text[end:].lstrip()) if end else 0
@@ -197,7 +197,7 @@ def _dressed(text: str, begin: int, num_answers: int, patterns: _Patterns) -> Sc
 def _closing(text: str, begin: int, num_answers: int, patterns: _Patterns) -> ScoreLine | None:
     """Scores with which the text ends, reasons before them: on the last line, or each on its own with a label."""
     end = len(text.rstrip())
-    if _THOUGHTS_BEGIN.search(text, begin, end):
+    if THOUGHTS_BEGIN.search(text, begin, end):
         return None
     if end - begin > _WINDOW:
         # not the line that is cut

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from judgelm.distribution import likeliest
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.sample import Sample, unshow
+from judgelm.verdict_forms import SCORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Reading:
     expected_scores: tuple[float, ...] | None = None
     aspects: tuple[AspectReading, ...] = ()
     """with criteria: what was said by each; scores, probabilities and expected scores above are their weighted means"""
+    form: str = SCORES
+    """in which the verdict was asked for, one of `VERDICT_FORMATS`"""
 
     @classmethod
     def of(
@@ -39,7 +42,7 @@ class Reading:
         if order != "forward" and probabilities is not None:
             # of two answers, which a rotation exchanges too
             probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
-        return cls(judgement.text, judgement.state, scores, probabilities, expected_scores, aspects)
+        return cls(judgement.text, judgement.state, scores, probabilities, expected_scores, aspects, judgement.form)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -55,7 +58,7 @@ class Reading:
     @property
     def reasons(self) -> str:
         """What the judge wrote beside its scores; of a reversed judgement answer 2 is Assistant 1 there."""
-        return Judgement.parse(self.text, len(self.scores or (0, 0))).reasons
+        return Judgement.parse(self.text, len(self.scores or (0, 0)), form=self.form).reasons
 
     @property
     def points(self) -> tuple[float, ...] | None:

@@ -68,6 +68,7 @@ SCALARS = st.one_of(
 WORDS = (
     *("10", "8 7", "8, 9", "/10", "**", "```", "<think>", "</think>", "Score: ", "Assistant 1: ", "Assistants 1 and 2"),
     *("8，7", "８ ７", "、", "。", "\r\n", "reasons", "\u2028", "7.5", "-1"),
+    *("[[A]]", "[[", "A", "tie", "Verdict: ", "[RESULT] ", '{"winner": "B"}', '{"scores": [8, 7]}', '{"score": '),
 )
 """of judgements"""
 VALUES = st.recursive(
@@ -151,6 +152,11 @@ def score_lines() -> Made:
             assert back.scores == (found.scores[1], found.scores[0], *found.scores[2:])
             assert Judgement.parse(back.text, num_answers).scores == back.scores
             assert back.swapped().scores == found.scores
+        for form, count in (("letter", 2), ("grade", 1), ("json", num_answers)):
+            other = Judgement.parse(text, count, form=form)
+            assert (other.scores is None) is (other.state is ParseState.FAILED)
+            assert other.scores is None or len(other.scores) == count
+            assert all(0 <= each <= 10 for each in other.scores or ())
 
     return st.tuples(judgement_text(), st.integers(2, 5)), target
 

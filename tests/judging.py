@@ -13,7 +13,7 @@ from judgelm.cli import main
 from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation
-from judgelm.prompt import render_prompt
+from judgelm.prompt_form import PUBLISHED_FORM
 from judgelm.sample import Sample
 
 VOLATILE = ("pred_id", "tstamp")
@@ -44,8 +44,10 @@ class FakeEngine:
     block = 2
     description: Mapping[str, Any] = {"engine": "fake"}
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
-        return EncodedPrompt(render_prompt(sample, task, aspect), [], None)
+    def fit(
+        self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None, form: Any = None
+    ) -> EncodedPrompt:
+        return EncodedPrompt((form or PUBLISHED_FORM).render(sample, task, aspect), [], None)
 
     def fit_followup(self, *_: Any) -> EncodedPrompt:
         raise NotImplementedError

@@ -26,6 +26,7 @@ LONG_FUNCTIONS: set[str] = set()
 FLAGS = {
     "judgelm/console.py",
     "judgelm/flags.py",
+    "judgelm/prompt_flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
     # servers' own mains
     *(f"judgelm/serve/{name}.py" for name in ("controller", "model_worker", "cli")),
@@ -44,7 +45,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "sklearn": ("evaluation/published.py",),
     "scipy": ("evaluation/comparison.py", "evaluation/metrics/intervals.py", "ranking/"),
     "krippendorff": ("evaluation/metrics/agreement.py",),
-    "jinja2": ("report/",),
+    "jinja2": ("prompt_template.py", "report/"),
     "huggingface_hub": ("models/folder.py", "hub.py"),
     "datasets": ("hub.py", "train/examples.py"),
     "pyarrow": ("tables.py", "exports.py"),

@@ -13,7 +13,7 @@ import pytest
 from conftest import make_samples, write_jsonl
 from judging import Scripted
 
-from judgelm import Judge, Sample, encoding, samples
+from judgelm import Judge, Sample, prompt_form, samples
 from judgelm.criteria import Aspect
 from judgelm.encoding import encode_prompt
 from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder, run
@@ -45,8 +45,10 @@ class Tokenizer:
 class Engine(Scripted):
     """Fits its prompts as those of a model are fitted."""
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> Any:
-        return encode_prompt(sample, task, Tokenizer(), 1 << 20, aspect)
+    def fit(
+        self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None, form: Any = None
+    ) -> Any:
+        return encode_prompt(sample, task, Tokenizer(), 1 << 20, aspect, form)
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     monkeypatch.setattr(run, "prompt_fingerprint", lambda *_: "")
     counted(json.JSONDecoder, "raw_decode", "parses")
     counted(Sample, "__init__", "samples")
-    counted(encoding, "render_prompt", "renders")
+    counted(prompt_form, "render_prompt", "renders")
 
     def judge(rows: int) -> Spent:
         spent.clear()

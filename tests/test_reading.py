@@ -162,7 +162,9 @@ def test_a_large_file_is_read_and_written_without_holding_it(tmp_path: Path, mon
         def __init__(self) -> None:
             self.description, self.block = {"engine": "short"}, 64
 
-        def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+        def fit(
+            self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None, form: Any = None
+        ) -> EncodedPrompt:
             return EncodedPrompt(sample.question, [], None)
 
         def generate(self, requests: Any, sampling: Any, **_: Any) -> Any:

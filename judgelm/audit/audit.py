@@ -19,8 +19,10 @@ from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
 from judgelm.forms import Columns
 from judgelm.judge.settings import JudgeSettings
+from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples, read_samples, say_thoughts
+from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.audit.findings import Audit
@@ -47,9 +49,32 @@ class AuditSettings:
     seed: int = 0
     criteria: Criteria | None = None
     """by what pairs are judged; see `JudgeSettings`"""
+    prompt_template: PromptTemplate | None = None
+    verdict_format: str = SCORES
+    """how they are asked for; see `JudgeSettings`"""
+    reasoning: bool = False
+    max_reasoning_tokens: int = 4096
 
     def __post_init__(self) -> None:
         choose_checks(self.only, self.skip)
+        self.judging  # noqa: B018 - what does not go together is told at once
+
+    @property
+    def judging(self) -> JudgeSettings:
+        """How a round is judged."""
+        return JudgeSettings(
+            # a verdict of another form may come last
+            scores_only=self.verdict_format == SCORES,
+            temperature=self.temperature,
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+            scoring=self.scoring or "greedy",
+            criteria=self.criteria,
+            prompt_template=self.prompt_template,
+            verdict_format=self.verdict_format,
+            reasoning=self.reasoning,
+            max_reasoning_tokens=self.max_reasoning_tokens,
+        )
 
     @property
     def checks(self) -> list[str]:
@@ -92,13 +117,15 @@ def run_audit(
 
     chosen = prepare(judge)
     name, settings = model_id or chosen.model_id, settings or AuditSettings()
-    likely = "greedy" if chosen.described.get("engine") == "openai" else "expected"
+    writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES or settings.reasoning
+    likely = "greedy" if writes else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
         questions = read_samples(questions, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
         say_thoughts(questions)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
+    chosen = chosen.going_on(*(folder / each.name / "run.json" for each in (BOTH, PLACED, *AGAIN)))
     described = _describe(settings, chosen, samples, teacher, digests)
     judge_round = partial(_judge_round, settings, chosen, name, folder, digests)
     sources = read_sources(samples, teacher, settings.self_id or name)
@@ -131,7 +158,11 @@ def _describe(
         "temperature": settings.temperature,
         "seed": settings.seed,
         "constrained": chosen.constrained,
+        "prompt_format": chosen.prompt_format,
         **({"criteria": settings.criteria.to_record()} if settings.criteria else {}),
+        **({"prompt_template": settings.prompt_template.sha256} if settings.prompt_template else {}),
+        **({"verdict_format": settings.verdict_format} if settings.verdict_format != SCORES else {}),
+        **({"max_reasoning_tokens": settings.max_reasoning_tokens} if settings.reasoning else {}),
         "versions": versions(),
     }
 
@@ -161,15 +192,10 @@ def _judge_round(
     from judgelm.judge.run import RunFiles, run_judge
 
     drawn, folder = in_round.temperature, output_dir / in_round.name
-    settings = JudgeSettings(
-        scores_only=True,
-        temperature=given.temperature if drawn is None else drawn,
-        max_new_tokens=given.max_new_tokens,
-        seed=given.seed + in_round.seed,
-        constrained=chosen.constrained,
-        scoring=given.scoring or "expected" if drawn is None else "sample",
-        criteria=given.criteria,
-    )
+    asked = replace(given.judging, seed=given.seed + in_round.seed)
+    if drawn is not None:
+        asked = replace(asked, temperature=drawn, scoring="sample")
+    settings = chosen.settle(asked)
     described = {
         **chosen.described,
         **{name: digests[name] for name in ("question_file_sha256", "reference_file_sha256", "thoughts_left_out")},

@@ -63,11 +63,12 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.ranking import run_arena
     from judgelm.report.ranking_table import describe
 
+    settings = choose_settings(args, "pair", args.scores_only)
     arena = run_arena(
         args.answers,
         args.output_dir,
         choose_judge(args),
-        choose_settings(args, "pair", args.scores_only),
+        settings,
         choose_ranking(args),
         pairs_per_question=args.pairs_per_question,
         limit=args.limit,

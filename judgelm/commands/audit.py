@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from judgelm.commands.choose import choose_criteria, choose_judge
+from judgelm.commands.choose import choose_criteria, choose_judge, choose_template
 from judgelm.commands.judge import print_note
 from judgelm.errors import InputError
 from judgelm.flags import add_file_arguments, add_judging_arguments, add_model_arguments
@@ -74,6 +74,10 @@ def run(args: argparse.Namespace) -> None:
         args.max_new_token,
         args.seed,
         choose_criteria(args),
+        choose_template(args),
+        args.verdict_format,
+        args.reasoning,
+        args.max_reasoning_token,
     )
     if args.scoring == "expected" and args.engine == "openai":
         raise InputError("--scoring expected needs --engine hf or vllm")

@@ -82,11 +82,12 @@ def run(args: argparse.Namespace) -> None:
 def _judge(args: argparse.Namespace) -> BenchmarkReport:
     from judgelm.report.terminal import cost_line, counts_line
 
+    settings = choose_settings(args, "pair", args.scores_only)
     found = run_benchmark(
         args.name,
         args.output_dir,
         choose_judge(args),
-        choose_settings(args, "pair", args.scores_only),
+        settings,
         data=args.data,
         answers=args.answers,
         grades=args.grades,

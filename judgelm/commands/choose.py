@@ -11,6 +11,7 @@ from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
 from judgelm.judge import JudgeSettings, ModelChoice, place
+from judgelm.prompt_template import PromptTemplate, read_prompt_template
 from judgelm.samples import Samples, read_samples, say_thoughts
 
 if TYPE_CHECKING:
@@ -53,7 +54,16 @@ def choose_judge(args: argparse.Namespace) -> ModelChoice | Server:
 
 def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
     """A model in this process, or replicas of it in processes of their own."""
-    names = ("engine", "dtype", "quantization", "device", "batch_tokens", "max_gpu_memory", "constrained")
+    names = (
+        "engine",
+        "dtype",
+        "quantization",
+        "device",
+        "batch_tokens",
+        "max_gpu_memory",
+        "constrained",
+        "prompt_format",
+    )
     replicas = place(args.device, args.num_gpus_per_model, args.num_gpus_total, args.num_replicas, args.ray_address)
     return ModelChoice(name, **{each: getattr(args, each) for each in names}, placement=replicas)
 
@@ -62,6 +72,8 @@ def choose_server(args: argparse.Namespace) -> Server:
     """A model behind a server of OpenAI's API."""
     from judgelm.engine.openai.server import Server, check_base_url, check_key
 
+    if args.prompt_format != "auto":
+        raise InputError("--prompt-format is not for --engine openai: there --api completions or chat says the same")
     if args.constrained:
         raise InputError("--constrained needs a model in this process: no server can be held to a score line")
     if args.base_url is None and not os.environ.get(BASE_URL_VARIABLE):
@@ -87,10 +99,25 @@ def choose_server(args: argparse.Namespace) -> Server:
 
 def choose_settings(args: argparse.Namespace, task: str, scores_only: bool) -> JudgeSettings:
     """How samples are judged."""
-    constrained, criteria = bool(args.constrained), choose_criteria(args)
     return JudgeSettings(
-        task, scores_only, args.temperature, args.max_new_token, args.seed, constrained, args.scoring, criteria
+        task,
+        scores_only,
+        args.temperature,
+        args.max_new_token,
+        args.seed,
+        bool(args.constrained),
+        args.scoring,
+        choose_criteria(args),
+        prompt_template=choose_template(args),
+        verdict_format=args.verdict_format,
+        reasoning=args.reasoning,
+        max_reasoning_tokens=args.max_reasoning_token,
     )
+
+
+def choose_template(args: argparse.Namespace) -> PromptTemplate | None:
+    """A prompt of the user's own."""
+    return None if args.prompt_file is None else read_prompt_template(args.prompt_file)
 
 
 def choose_criteria(args: argparse.Namespace) -> Criteria | None:

@@ -47,13 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Judge a file into a folder, then say what came of it."""
     check_orders(args.orders or "forward", args.task)
+    settings = choose_settings(args, args.task, args.scores_only)
     samples = choose_samples(args)[: args.limit]
     judge = prepare(choose_judge(args))
     found = judge_folder(
         samples,
         args.output_dir,
         judge,
-        choose_settings(args, args.task, args.scores_only),
+        settings,
         orders=args.orders,
         model_id=args.model_id,
         keep_judged=args.keep_judged,

@@ -17,6 +17,7 @@ from judgelm.judge import Order, judge_answer_file, prepare
 from judgelm.prompt import TASKS
 from judgelm.report.terminal import counts_line, win_lines
 from judgelm.samples import read_samples
+from judgelm.verdict_forms import SCORES
 
 
 def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -96,7 +97,18 @@ def published_parser(task: str) -> Parser:
     add_generation_arguments(parser, published=True)
     add_keep_judged_argument(parser)
     parser.set_defaults(
-        scoring="sample", quantization=None, dtype="auto", device=None, batch_tokens=None, seed=0, constrained=None
+        scoring="sample",
+        quantization=None,
+        dtype="auto",
+        device=None,
+        batch_tokens=None,
+        seed=0,
+        constrained=None,
+        prompt_format="plain",
+        prompt_file=None,
+        verdict_format=SCORES,
+        reasoning=False,
+        max_reasoning_token=4096,
     )
     return parser
 

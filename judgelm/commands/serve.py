@@ -7,6 +7,7 @@ from pathlib import Path
 
 from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
+from judgelm.prompt_flags import add_prompt_format_argument
 from judgelm.serve.settings import API_PORT, PAGE_PORT, ServeSettings
 
 HELP = "serve judges: a web page and an API"
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="workers of each model")
     parser.add_argument("--num-gpus-per-worker", type=int, default=1, metavar="N", help="GPUs over which one is spread")
     add_device_arguments(parser)
+    add_prompt_format_argument(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address on which page and API listen")
     parser.add_argument("--port", type=int, default=PAGE_PORT, help="port of the page")
     parser.add_argument("--api-port", type=int, default=API_PORT, metavar="PORT", help="port of the API")

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.reasoning import Reasoning
 from judgelm.engine.row import Row
 from judgelm.engine.score_line import score_pieces
-from judgelm.errors import InputError
+from judgelm.errors import InputError, SettingError
 from judgelm.prompt import Turns
+from judgelm.prompt_form import NO_CHAT, PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
 
+_CLOSING = 16
+"""tokens of a closing tag and a blank line, and of one that is begun"""
 _LONGEST = 1 << 30
 """tokens of a context that can be meant"""
 
@@ -33,16 +37,35 @@ class ContextEngine:
         self.pieces: Callable[[], dict[int, str]] = functools.cache(functools.partial(score_pieces, tokenizer))
         """what a score line can be made of; see `score_pieces`"""
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
-        """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges."""
-        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens), aspect)
+    def fit(
+        self,
+        sample: Sample,
+        task: str,
+        max_new_tokens: int,
+        aspect: Aspect | None = None,
+        form: PromptForm = PUBLISHED_FORM,
+    ) -> EncodedPrompt:
+        """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges.
+
+        Raises SettingError where a model is to think that is not asked in chat.
+        """
+        if form.reasoning and not form.chat:
+            raise SettingError("reasoning", NO_CHAT)
+        return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens), aspect, form)
 
     def fit_followup(
-        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Turns,
+        question: str,
+        max_new_tokens: int,
+        form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt of a further question; see `encode_followup`."""
         most = self._most_prompt_tokens(max_new_tokens)
-        return encode_followup(sample, task, judgement, turns, question, self.tokenizer, most)
+        return encode_followup(sample, task, judgement, turns, question, self.tokenizer, most, form)
 
     def _most_prompt_tokens(self, max_new_tokens: int) -> int:
         return self.context_length - min(max_new_tokens, self.context_length // 4)
@@ -53,6 +76,11 @@ class ContextEngine:
         if room < 1:
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
         draw = random.Random(f"{sampling.seed}:{request.seed_key}")
+        if request.reasoning:
+            # the text after the thoughts needs room too, and so do the tokens that close them
+            thoughts = max(1, min(sampling.most_thoughts, room // 2))
+            most = max(1, min(sampling.max_new_tokens, room - thoughts - _CLOSING))
+            return Row(request, sampling, most, draw, reasoning=Reasoning(request.reasoning, thoughts))
         most = min(sampling.max_new_tokens, room)
         return Row(request, sampling, most, draw, most_thoughts=min(sampling.most_thoughts, room - most))
 

@@ -13,6 +13,7 @@ from judgelm.errors import SettingError
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import Turns
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 
 FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
@@ -63,6 +64,8 @@ class Request:
     """of the scores, where another was asked for than the published one"""
     question_id: str | None = None
     """of the sample, for messages; it seeds the sampling, together with the run's seed (None: `key` does both)"""
+    reasoning: str = ""
+    """the tag at the end of the prompt, where the model is to think before its text"""
 
     @property
     def readable(self) -> Scale:
@@ -93,6 +96,8 @@ class Sampling:
     most_thoughts: int = 0
     """more tokens for thoughts (<think>) with which a text begins: they do not count as new ones, and no stop string
     ends them; 0: thoughts are text like any other"""
+    reasoning: bool = False
+    """the model is to think first: thoughts are closed where they have used up their tokens, and kept apart"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,8 @@ class Generation:
     num_tokens: int
     """generated, EOS included"""
     finish_reason: FinishReason
+    reasoning: str | None = None
+    """what it thought before, where it was to"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,14 @@ class Engine(Protocol):
         A dict; an engine that counts (tokens, cost) changes it as it goes.
         """
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+    def fit(
+        self,
+        sample: Sample,
+        task: str,
+        max_new_tokens: int,
+        aspect: Aspect | None = None,
+        form: PromptForm = PUBLISHED_FORM,
+    ) -> EncodedPrompt:
         """The sample's prompt, by an aspect where one is given, its answers shortened where prompt and judgement would
         overflow the context.
 
@@ -153,7 +167,14 @@ class Engine(Protocol):
         """
 
     def fit_followup(
-        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Turns,
+        question: str,
+        max_new_tokens: int,
+        form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt of a further question about a judgement, made to fit in the same way."""
 

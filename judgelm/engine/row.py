@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import PUBLISHED
 from judgelm.encoding import decode_after
 from judgelm.engine.interface import FinishReason, Generation, Request, Sampling, cut_at
+from judgelm.engine.reasoning import Reasoning
 from judgelm.engine.score_line import allowed_tokens
 from judgelm.score_lines import text_begin
 
@@ -40,6 +41,8 @@ class Row:
     """set when the row has finished"""
     most_thoughts: int = 0
     """tokens that thoughts may have beside `max_new_tokens`"""
+    reasoning: Reasoning | None = None
+    """thoughts that the prompt has opened, which are no part of the text"""
     _num_thoughts: int | None = 0
     """tokens of the thoughts before the text; None while they go on"""
     _settled: int = 0
@@ -53,16 +56,37 @@ class Row:
 
     @property
     def num_left(self) -> int:
-        """How many tokens it may still have."""
+        """How many tokens it may still have; of the text alone, where it thinks before."""
+        if self.reasoning is not None:
+            return self.max_new_tokens + len(self.reasoning.tokens) - len(self.tokens)
         thoughts = self.most_thoughts if self._num_thoughts is None else min(self._num_thoughts, self.most_thoughts)
         return self.max_new_tokens + thoughts - len(self.tokens)
 
     def allowed(self, pieces: Callable[[], dict[int, str]]) -> list[int] | None:
         """The tokens that may come next; None where all may. `pieces` are those of a score line: see `score_pieces`."""
+        if (thinking := self.thinking) is not None:
+            return thinking.forced[:1] or None
         if not self.sampling.constrained:
             return None
         request = self.request
-        return allowed_tokens(self.tokens, pieces(), request.prefill, request.num_answers, request.scale or PUBLISHED)
+        scale = request.scale or PUBLISHED
+        return allowed_tokens(self._written, pieces(), request.prefill, request.num_answers, scale)
+
+    @property
+    def thinking(self) -> Reasoning | None:
+        """Its thoughts, until it comes to its text."""
+        return None if self.reasoning is None or self.reasoning.closed else self.reasoning
+
+    @property
+    def _written(self) -> list[int]:
+        """The tokens of the text."""
+        return self.tokens if self.reasoning is None else self.tokens[len(self.reasoning.tokens) :]
+
+    @property
+    def _before(self) -> list[int]:
+        """What stands before the text."""
+        thoughts = [] if self.reasoning is None else self.reasoning.tokens[-_CONTEXT_TOKENS:]
+        return (self.request.input_ids[-_CONTEXT_TOKENS:] + thoughts)[-_CONTEXT_TOKENS:]
 
     def show(self) -> str:
         """The text to be shown now: without half characters and half stop strings at its end.
@@ -81,6 +105,9 @@ class Row:
 
     def add(self, token: int, eos: Collection[int], tokenizer: PreTrainedTokenizerBase) -> None:
         """Take one token more, and finish where it was the last."""
+        if (thinking := self.thinking) is not None:
+            self.tokens.append(thinking.take(token, eos, tokenizer))
+            return
         self.tokens.append(token)
         reason: FinishReason | None = None
         if token in eos or token in self.sampling.stop_token_ids:
@@ -98,21 +125,25 @@ class Row:
                 reason = "length"
         if reason is not None:
             # as one piece: the text must not depend on how it grew
-            written = self.tokens[:-1] if token in eos or token in self.sampling.stop_token_ids else self.tokens
-            self.finish(decode_after(self.request.input_ids[-_CONTEXT_TOKENS:], written, tokenizer), reason)
+            written = self._written
+            written = written[:-1] if token in eos or token in self.sampling.stop_token_ids else written
+            thoughts = None if self.reasoning is None else self.reasoning.text(tokenizer)
+            self.finish(decode_after(self._before, written, tokenizer), reason, thoughts)
 
-    def finish(self, text: str, reason: FinishReason) -> None:
+    def finish(self, text: str, reason: FinishReason, thoughts: str | None = None) -> None:
         """Set the generation, its text cut where the first stop string stands."""
         text = cut_at(text, self.sampling.stop, self._begin_of_text(text))
-        self.generation = Generation(self.request.key, text, len(self.request.input_ids), len(self.tokens), reason)
+        read, new = len(self.request.input_ids), len(self.tokens)
+        self.generation = Generation(self.request.key, text, read, new, reason, thoughts)
 
     def _begin_of_text(self, text: str) -> int | None:
         """Where stop strings count: behind thoughts and the white space after them; None while thoughts go on."""
-        return text_begin(text) if self.sampling.most_thoughts else 0
+        return text_begin(text) if self.sampling.most_thoughts and self.reasoning is None else 0
 
     def _extend_text(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        before = (self.request.input_ids[-_CONTEXT_TOKENS:] + self.tokens[: self._settled])[-_CONTEXT_TOKENS:]
-        piece = decode_after(before, self.tokens[self._settled :], tokenizer)
+        written = self._written
+        before = (self._before + written[: self._settled])[-_CONTEXT_TOKENS:]
+        piece = decode_after(before, written[self._settled :], tokenizer)
         self.text = self._settled_text + piece
-        if len(self.tokens) - self._settled >= _UNSETTLED_TOKENS and not piece.endswith("\ufffd"):
-            self._settled, self._settled_text = len(self.tokens), self.text
+        if len(written) - self._settled >= _UNSETTLED_TOKENS and not piece.endswith("\ufffd"):
+            self._settled, self._settled_text = len(written), self.text

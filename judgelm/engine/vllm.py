@@ -190,7 +190,7 @@ class VLLMEngine(ContextEngine):
                 return
         sampling = row.sampling
         settings: dict[str, Any] = {
-            "max_tokens": row.num_left if allowed is None else 1,
+            "max_tokens": (row.thinking or row).num_left if allowed is None else 1,
             "allowed_token_ids": allowed,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -218,16 +218,21 @@ class VLLMEngine(ContextEngine):
         moved = []
         for output in self.engine.step() if running else ():
             row = running[output.request_id]
+            turned = False
             for token in output.outputs[0].token_ids:
-                if row.generation is None:
+                if row.generation is None and not turned:
+                    thought = row.thinking is not None
                     row.add(token, self.eos, self.tokenizer)
+                    # thoughts that end, or are closed: what follows them is another request
+                    turned = thought and (row.tokens[-1] != token or row.allowed(self.pieces) is not None)
             moved.append(row)
-            if row.generation is not None or output.finished:
+            ended = row.generation is not None or turned
+            if ended or output.finished:
                 del running[output.request_id]
-            if row.generation is not None and not output.finished:
-                # a stop string, which vLLM does not know
+            if ended and not output.finished:
+                # for what vLLM does not know, a stop string perhaps
                 self.engine.abort_request([output.request_id])
-            if row.generation is None and output.finished:
+            if row.generation is None and (turned or output.finished):
                 self._continue(row, running)
         return moved
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from judgelm.evaluation.results import JudgedSample
 from judgelm.judgement import Outcome, published_scores
 from judgelm.verdict import Reading
+from judgelm.verdict_forms import SCORES
 
 Metrics = dict[str, float | int]
 PUBLISHED = (
@@ -29,14 +30,14 @@ def published_metrics(samples: Sequence[JudgedSample], labelled: bool) -> Metric
     kept = [sample for sample in samples if not labelled or sample.published_truth is not None]
     if not kept:
         raise ValueError("no row has a teacher judgement that can be read")
-    forward = [_sign(sample.forward) for sample in kept if sample.forward]
+    forward = [_sign(sample.forward, 1) for sample in kept if sample.forward]
     metrics: Metrics = {}
     if labelled:
         teacher = [sample.published_truth for sample in kept]
         macro = precision_recall_fscore_support(teacher, forward, average="macro", zero_division=0)[:3]
         shares = (accuracy_score(teacher, forward), *macro)
         metrics = dict(zip(PUBLISHED, map(float, shares), strict=False))
-    reversed_ = [_sign(sample.reversed) for sample in kept if sample.reversed]
+    reversed_ = [_sign(sample.reversed, -1) for sample in kept if sample.reversed]
     total = len(kept)
     if reversed_:
         pairs = list(zip([-sign for sign in forward], reversed_, strict=True))
@@ -51,8 +52,10 @@ def published_metrics(samples: Sequence[JudgedSample], labelled: bool) -> Metric
     return {**metrics, "total_num": total}
 
 
-def _sign(reading: Reading) -> int:
-    """Of the judgement as it was written: 1, 0 or -1 for Assistant 1. With criteria its first line has the means, where
-    they are known.
+def _sign(reading: Reading, shown: int) -> int:
+    """Of the judgement as it was written: 1, 0 or -1 for Assistant 1, which is answer 2 where `shown` is -1. With
+    criteria its first line has the means, where they are known. A verdict of another form is that which was read.
     """
+    if reading.form != SCORES:
+        return 0 if reading.outcome is None else shown * reading.outcome.sign
     return Outcome.from_scores(*published_scores(reading.text)).sign

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from judgelm.criteria import READABLE, Scale
@@ -12,6 +12,7 @@ from judgelm.jsonl import Line, require
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import TASKS
 from judgelm.verdict import AspectReading, Reading
+from judgelm.verdict_forms import POINTS, SCORES, VERDICT_FORMATS
 
 _SURELY = 1e-3
 """how far probabilities that were rounded may be from 1"""
@@ -28,11 +29,23 @@ def read_reading(line: Line, num_answers: int = 2, order: str = "forward") -> Re
     scale = read_scale(line)
     whole = _Part(line, line.record, "pred_", num_answers, scale or READABLE)
     text = judgement_text(line)
-    if scale is None:
+    form = read_verdict_format(line)
+    if scale is None and form == SCORES:
         return Reading.of(Judgement.parse(text, num_answers), *whole.likelihood, order)
-    aspects = tuple(_read_aspects(line, num_answers, scale, order))
-    # the text is that of several judgements: only the record says what they come to
-    return Reading.of(whole.judgement(text), *whole.likelihood, order, aspects)
+    by_criteria = line.record.get("pred_aspects") is not None
+    aspects = tuple(_read_aspects(line, num_answers, scale, order)) if scale and by_criteria else ()
+    # the text is that of several judgements, or of another form: the record says what they come to
+    return Reading.of(replace(whole.judgement(text), form=form), *whole.likelihood, order, aspects)
+
+
+def read_verdict_format(line: Line) -> str:
+    """How the judge was asked to say its verdict."""
+    form = line.record.get("pred_verdict_format")
+    if form is not None and form not in VERDICT_FORMATS:
+        known = ", ".join(VERDICT_FORMATS)
+        found = one_line(repr(form))[:60]
+        raise InputError(f"{line.where}: field 'pred_verdict_format' must be one of {known}, found {found}")
+    return form or SCORES
 
 
 def _read_aspects(line: Line, num_answers: int, scale: Scale, order: str) -> list[AspectReading]:
@@ -53,7 +66,9 @@ def _read_aspects(line: Line, num_answers: int, scale: Scale, order: str) -> lis
 
 
 def read_scale(line: Line) -> Scale | None:
-    """Of a record that was judged with criteria; None for any other."""
+    """Of a record that was judged with criteria, or for a letter; None for any other."""
+    if read_verdict_format(line) == "letter":
+        return POINTS
     if line.record.get("pred_aspects") is None:
         return None
     given = require(line, "pred_scale", list)

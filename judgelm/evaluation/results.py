@@ -52,7 +52,7 @@ class JudgedSample(BothOrders):
     known_answer: bool = False
     """answer 1 is the right one, worth 10, and answer 2 is graded beside it, as in the tasks single and mmvet"""
     scale: Scale | None = None
-    """of the criteria, where it was judged with some"""
+    """of the criteria, where it was judged with some; 0 to 1 where letters say who is better"""
     aspect_truths: Mapping[str, Truth | None] | None = None
     """of aspects that have one of their own, or that nobody could tell (None); the others have that of the whole"""
 
@@ -183,7 +183,8 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
     if len(scales) > 1:
         raise InputError(f"{line.where}: its two orders have not one scale of criteria")
     (scale,) = scales
-    aspects = None if scale is None else _read_aspect_truths(source, scale, readings.values())
+    by_criteria = any(reading.aspects for reading in readings.values())
+    aspects = _read_aspect_truths(source, scale, readings.values()) if scale and by_criteria else None
     question, answers, models = _contents(line, order)
     category = line.record.get("category", line.record.get("subset"))
     return JudgedSample(

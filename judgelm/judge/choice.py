@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judgelm.errors import SettingError
 from judgelm.judge.judge import Judge, JudgeLike
 from judgelm.judge.placement import Placement
 from judgelm.judge.replicas import Replicas, absolute, load_on_node
+from judgelm.judge.settings import JudgeSettings
 from judgelm.models.folder import find_model
+from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
+from judgelm.prompt_form import NO_CHAT
+from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
+
+
+_TEMPLATE = "chat_template_sha256"
+"""in run.json, of a run in chat format"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,8 @@ class ModelChoice:
     """for weights on each GPU, such as 37GiB, where a model is spread over several"""
     constrained: bool | None = None
     """nothing but a score line is written first; None: for the embedded models alone"""
+    prompt_format: str = "auto"
+    """auto, plain or chat; see `Judge.load`"""
     placement: Placement = field(default_factory=Placement)
 
 
@@ -55,6 +67,37 @@ class JudgeChoice:
     """what its users must know"""
     prices: tuple[float, float] | None = None
     """of a million prompt tokens and of a million generated ones"""
+    prompt_format: str = "plain"
+    """plain or chat"""
+    chosen_format: bool = False
+    """by the model: nobody asked for it"""
+
+    def going_on(self, *runs: Path) -> JudgeChoice:
+        """For runs that may have begun: an earlier version asked every model in plain, and such a run goes on so.
+
+        `runs` are their run.json. Raises InputError for a damaged one.
+        """
+        from judgelm.judge.description import read_description
+
+        if not self.chosen_format or self.prompt_format == "plain":
+            return self
+        begun = [found for path in runs if (found := read_description(path)) is not None]
+        if not any("prompt_format" not in found.settings for found in begun):
+            return self
+        why = "these judgements were begun in plain, by an earlier version: they go on so"
+        print(f"judgelm: prompt format plain, not chat: {why}", file=sys.stderr)
+        described = {name: value for name, value in self.described.items() if name != _TEMPLATE}
+        return replace(self, prompt_format="plain", described=described)
+
+    def settle(self, settings: JudgeSettings) -> JudgeSettings:
+        """With what the judge has chosen of how samples are judged.
+
+        Raises SettingError where a model in this process is to think that is not asked in chat.
+        """
+        if settings.reasoning and self.prompt_format == "plain" and self.described.get("engine") != "openai":
+            raise SettingError("reasoning", NO_CHAT)
+        constrained = self.constrained and settings.verdict_format == SCORES
+        return replace(settings, constrained=constrained, prompt_format=self.prompt_format)
 
     @property
     def model_id(self) -> str:
@@ -76,23 +119,34 @@ def _prepare_model(choice: ModelChoice) -> JudgeChoice:
     placement = choice.placement
     folder = find_model(os.fspath(choice.model))
     constrained = folder.name in NOTES if choice.constrained is None else choice.constrained
+    form = find_prompt_format(folder, choice.prompt_format)
     described = {
         "engine": choice.engine,
         "model": folder.name,
         "model_fingerprint": folder.fingerprint(),
         "dtype": placement.choose_dtype(choice.dtype),
         "quantization": choice.quantization,
+        **({} if form.template_sha256 is None else {_TEMPLATE: form.template_sha256}),
     }
     names = ("device", "batch_tokens", "max_gpu_memory", "quantization", "engine")
     options: dict[str, Any] = {name: getattr(choice, name) for name in names}
-    options |= {"num_gpus": placement.gpus_each or 1, "constrained": constrained}
+    options |= {"num_gpus": placement.gpus_each or 1, "constrained": constrained, "prompt_format": form.name}
     load: Callable[[], JudgeLike] = functools.partial(Judge.load, folder, dtype=choice.dtype, **options)
     if not placement.alone:
         # all replicas compute in what run.json names, whatever their nodes could
         options |= {"dtype": described["dtype"], "device": placement.device_of_each}
         load_each = functools.partial(load_on_node, absolute(folder), described["model_fingerprint"], **options)
         load = functools.partial(Replicas, load_each, placement)
-    return JudgeChoice(folder.name, functools.cache(load), described, constrained, folder.note)
+    auto = choice.prompt_format == "auto"
+    return JudgeChoice(
+        folder.name,
+        functools.cache(load),
+        described,
+        constrained,
+        folder.note,
+        prompt_format=form.name,
+        chosen_format=auto,
+    )
 
 
 def _prepare_server(server: Server) -> JudgeChoice:

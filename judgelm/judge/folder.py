@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,8 +86,8 @@ def _judge(
 ) -> dict[Order, OrderFile]:
     from judgelm.judge.run import run_judge
 
-    chosen = prepare(judge)
-    settings = replace(settings, constrained=chosen.constrained)
+    chosen = prepare(judge).going_on(files.run)
+    settings = chosen.settle(settings)
     described = {**chosen.described, **describe_files(samples), **more}
     return run_judge(chosen.load, samples, settings, files, described, model_id or chosen.model_id, keep_judged)
 

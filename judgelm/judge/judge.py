@@ -17,12 +17,15 @@ from judgelm.engine.loading import find_loader
 from judgelm.judge.expected import read_distributions
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import ROTATIONS, Done, JudgeSettings, Order, check_orders
-from judgelm.judgement import Judgement
 from judgelm.models.folder import ModelFolder, find_model
+from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
+from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample, rotation
+from judgelm.thinking import opened_thoughts
 from judgelm.verdict import Verdict
+from judgelm.verdict_forms import SCORES
 
 _WINDOW = 2048
 """samples among which those that begin alike are brought together"""
@@ -36,10 +39,17 @@ class Judge:
     >>> Judge.load("tiny").judge([Sample(1, "2 + 2?", ["4", "5"])], orders="both")
     """
 
-    def __init__(self, engine: Engine, folder: ModelFolder | None = None, constrained: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        folder: ModelFolder | None = None,
+        constrained: bool = False,
+        prompt_format: str = "plain",
+    ) -> None:
         self.engine = engine
         self.folder = folder
         self.constrained = constrained
+        self.prompt_format = prompt_format
 
     @classmethod
     def load(
@@ -54,19 +64,22 @@ class Judge:
         quantization: str | None = None,
         constrained: bool | None = None,
         engine: str = "hf",
+        prompt_format: str = "auto",
     ) -> Judge:
         """Load a hub id, a local folder, a PEFT adapter or `tiny`, or what `find_model` found of one.
 
         Raises InputError where that cannot be done.
 
         `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
-        `engine` is hf or vllm.
+        `engine` is hf or vllm. `prompt_format` is plain, chat, or auto: plain for judges, chat for a general model with
+        a chat template.
         """
         options = LoadOptions(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
         load = find_loader(engine)
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
+        form = find_prompt_format(folder, prompt_format)
         loaded = load(folder, options)
-        return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained)
+        return cls(loaded, folder, folder.name in NOTES if constrained is None else constrained, form.name)
 
     def judge(
         self,
@@ -80,10 +93,16 @@ class Judge:
         seed: int = 0,
         scoring: str = "sample",
         criteria: Criteria | None = None,
+        prompt_template: PromptTemplate | None = None,
+        verdict_format: str = SCORES,
+        reasoning: bool = False,
+        max_reasoning_tokens: int = 4096,
     ) -> list[Verdict]:
         """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or
         all (task multi); `scoring` sample, greedy
-        or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade.
+        or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade. There a
+        `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the `verdict_format`. With
+        `reasoning` a model asked in chat thinks first, in at most so many tokens.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
@@ -96,7 +115,19 @@ class Judge:
             if count > 1:
                 raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
         settings = JudgeSettings(
-            task, scores_only, temperature, max_new_tokens, seed, self.constrained, scoring, criteria
+            task,
+            scores_only,
+            temperature,
+            max_new_tokens,
+            seed,
+            self.constrained and verdict_format == SCORES,
+            scoring,
+            criteria,
+            self.prompt_format,
+            prompt_template,
+            verdict_format,
+            reasoning,
+            max_reasoning_tokens,
         )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
         return [
@@ -151,9 +182,10 @@ class Judge:
         self, shown: Mapping[_Key, Sample], settings: JudgeSettings, known: Collection[_Key], done: Done
     ) -> Iterator[tuple[_Key, int, Judged]]:
         """Each sample by each aspect, which is numbered; those `known` are not judged."""
-        task, scale = TASKS[settings.task], settings.readable
+        task = TASKS[settings.task]
         scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
         sampling = scores_only.sampling(max(len(sample.answers) for sample in shown.values()))
+        form, room = settings.form, sampling.max_new_tokens + sampling.most_thoughts * settings.reasoning
         requests, asked, before = [], {}, set()
         for key, sample in shown.items():
             num_answers = len(sample.answers)
@@ -162,23 +194,24 @@ class Judge:
                 if key in known:
                     before.add(name)
                 try:
-                    prompt = self.engine.fit(sample, task.name, sampling.max_new_tokens, aspect)
+                    prompt = self.engine.fit(sample, task.name, room, aspect, form)
                 except PromptTooLong:
                     if key not in known:
-                        nothing = Judgement.parse("", num_answers, scale)
+                        nothing = settings.read("", num_answers)
                         yield key, number, Judged(sample, key[0], task.name, nothing, None, None)
                     continue
                 asked[name] = key, number, prompt.shortened
                 asks = settings.scale if settings.criteria else None
                 ids = prompt.input_ids
-                requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key))
+                tag = opened_thoughts(prompt.text) if form.reasoning and ids else ""
+                requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key, tag))
         # an engine is to know that there are judgements already, though it were in other blocks
         before.update(map(" ".join, itertools.islice(done, 1)))
         for generation, likelihood in self._results(requests, settings, sampling, before):
             if generation.key not in before:
                 key, number, cut = asked[generation.key]
                 sample = shown[key]
-                judgement = Judgement.parse(task.prefill + generation.text, len(sample.answers), scale)
+                judgement = settings.read(task.prefill + generation.text, len(sample.answers))
                 yield key, number, Judged(sample, key[0], task.name, judgement, generation, cut, likelihood)
 
     def _results(

@@ -14,6 +14,7 @@ from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import count_markers
 from judgelm.sample import Sample
 from judgelm.verdict import AspectReading, Reading
+from judgelm.verdict_forms import SCORES
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
@@ -92,8 +93,8 @@ class Judged:
             first.sample,
             first.order,
             first.task,
-            Judgement(text, first.judgement.num_answers, scores, state, criteria.scale),
-            _together([part.generation for part in parts], text),
+            replace(first.judgement, text=text, scores=scores, state=state),
+            _together(criteria, [part.generation for part in parts], text),
             _most_shortened([part.shortened for part in parts]),
             Likelihood.mean(criteria, likely) if len(likely) == len(parts) else None,
             criteria,
@@ -129,10 +130,14 @@ class Judged:
         }
         if thoughts := self.sample.thoughts:
             record["pred_thoughts"] = thoughts
+        if generation is not None and generation.reasoning is not None:
+            record["pred_reasoning"] = generation.reasoning
+        if judgement.form != SCORES:
+            record["pred_verdict_format"] = judgement.form
         if self.likelihood is not None:
             record |= self.likelihood.to_record()
         if self.criteria is not None:
-            scale = self.criteria.scale
+            scale = self.judgement.scale
             aspects = [_aspect_record(aspect, part) for aspect, part in self._by_aspect()]
             record |= {"pred_scale": [scale.least, scale.most], "pred_aspects": aspects}
         if self.sample.reference is not None and self.task != "mmvet":
@@ -152,7 +157,7 @@ def _aspect_record(aspect: Aspect, part: Judged) -> Record:
     return record if part.likelihood is None else record | part.likelihood.to_record("")
 
 
-def _together(generations: Sequence[Generation | None], text: str) -> Generation | None:
+def _together(criteria: Criteria, generations: Sequence[Generation | None], text: str) -> Generation | None:
     """All that was read and written; of the reasons to end the first that is not the usual one."""
     given = [each for each in generations if each is not None]
     if len(given) < len(generations):
@@ -160,7 +165,12 @@ def _together(generations: Sequence[Generation | None], text: str) -> Generation
     reasons: list[FinishReason] = [each.finish_reason for each in given]
     reason: FinishReason = next((each for each in reasons if each != "stop"), "stop")
     prompts, new = sum(each.num_prompt_tokens for each in given), sum(each.num_tokens for each in given)
-    return replace(given[0], text=text, num_prompt_tokens=prompts, num_tokens=new, finish_reason=reason)
+    thoughts = [
+        f"[{aspect.name}]\n{each.reasoning}"
+        for aspect, each in zip(criteria.aspects, given, strict=True)
+        if each.reasoning is not None
+    ]
+    return Generation(given[0].key, text, prompts, new, reason, "\n\n".join(thoughts) if thoughts else None)
 
 
 def _most_shortened(each: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, NamedTuple
+from typing import IO, Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
@@ -86,6 +86,11 @@ class JudgementRecord(BaseModel):
     """lines of question, reference and answers that imitate the prompt's own markers"""
     pred_thoughts: dict[str, _Count] | None = None
     """characters of thoughts at the beginning of answers that the judge was not shown, by field, where there are any"""
+    pred_reasoning: str | None = None
+    """with --reasoning: what the judge thought before `pred_text`, without tags; with criteria by each aspect, named"""
+    pred_verdict_format: Literal["grade", "letter", "json"] | None = None
+    """with a prompt template that asks for no line of scores: how the verdict was said; of a letter or a winner
+    `pred_scores` has 1 for the better answer, 0 for the other, 0.5 for both in a tie"""
     pred_expected_scores: Annotated[list[float], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None
     """with scoring expected: the mean of each answer's score over all score lines"""
     pred_probabilities: dict[Annotated[Outcome, Field(strict=False)], float] | None = None

@@ -107,10 +107,13 @@ def run_judge(
     called only if anything is left to do. Raises InputError where the files belong to another run, are damaged, or
     cannot be written.
     """
+    template = settings.prompt_template
+    if template is not None:
+        template.check_samples(samples, settings.task, settings.criteria)
     wanted = {
         **described,
         "model_id": model_id,
-        "prompt_fingerprint": prompt_fingerprint(settings.task, settings.criteria),
+        "prompt_fingerprint": template.sha256 if template else prompt_fingerprint(settings.task, settings.criteria),
         **settings.to_record(),
     }
     with _locked(files.run):

@@ -11,8 +11,12 @@ from judgelm.criteria import PUBLISHED, READABLE, Aspect, Criteria, Scale
 from judgelm.distribution import MOST_LINES
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError, SettingError
+from judgelm.judgement import Judgement
 from judgelm.prompt import STOP_SCORES_ONLY
+from judgelm.prompt_form import PromptForm
+from judgelm.prompt_template import PromptTemplate
 from judgelm.samples import find_task
+from judgelm.verdict_forms import POINTS, SCORES, VERDICT_FORMATS
 
 _Rotated = Literal[
     "rotated1", "rotated2", "rotated3", "rotated4", "rotated5", "rotated6", "rotated7", "rotated8", "rotated9"
@@ -31,6 +35,7 @@ SCORINGS = {
     "greedy": "write the likeliest judgement",
     "expected": "write nothing: read the probability of every score line in one pass over the prompt",
 }
+PROMPT_FORMATS = ("plain", "chat")
 Done = Collection[tuple[Order, str]]
 """orders and keys of the samples that are judged already"""
 
@@ -55,22 +60,75 @@ class JudgeSettings:
     """sample; greedy, which is sample at temperature 0; or expected: probabilities of score lines, no text"""
     criteria: Criteria | None = None
     """aspects that are asked for one by one, tasks pair, multi and grade; None: the task's own question"""
+    prompt_format: str = "plain"
+    """plain: the prompt is continued, as published; chat: it is a user's message in the model's chat template"""
+    prompt_template: PromptTemplate | None = None
+    """a prompt of the user's own, tasks pair, multi and grade; see `read_prompt_template`"""
+    verdict_format: str = SCORES
+    """scores, grade, letter or json: how the judge says its verdict"""
+    reasoning: bool = False
+    """a reasoning model thinks before it judges, in its own tags; the thoughts are kept apart"""
+    max_reasoning_tokens: int = 4096
+    """most tokens of these thoughts, which are closed by force then"""
 
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
             raise SettingError("scoring", f"{self.scoring!r}: expected one of {', '.join(SCORINGS)}")
         if self.criteria is not None and not (task := find_task(self.task)).takes_criteria:
             raise SettingError("criteria", f"cannot be used with task {task.name}, whose question is fixed")
+        self._check_verdict()
+        self._check_reasoning()
         if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:
             raise SettingError("scoring", f"expected reads {MOST_LINES} score lines at most: {self.scale} is too much")
+        if self.prompt_format not in PROMPT_FORMATS:
+            raise SettingError("prompt_format", f"{self.prompt_format!r}: expected {' or '.join(PROMPT_FORMATS)}")
         if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
             raise SettingError("temperature", f"{self.temperature!r}: expected a number from 0 on")
         if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
             raise SettingError("max_new_tokens", f"{self.max_new_tokens!r}: expected a whole number from 1 on")
 
+    def _check_verdict(self) -> None:
+        """Raises InputError for a form or a template that does not go with the rest."""
+        form = self.verdict_format
+        if form not in VERDICT_FORMATS:
+            raise SettingError("verdict_format", f"{form!r}: expected one of {', '.join(VERDICT_FORMATS)}")
+        if form != SCORES:
+            if self.prompt_template is None:
+                raise SettingError("verdict_format", f"{form}: expected --prompt-file FILE too, which asks for it")
+            needed = {"grade": "grade", "letter": "pair"}.get(form, self.task)
+            if self.task != needed:
+                raise SettingError("verdict_format", f"{form} is for task {needed}, found task {self.task}")
+            for name, given in (("scores_only", self.scores_only), ("constrained", self.constrained)):
+                if given:
+                    raise SettingError(name, f"is about a line of scores: not with the verdict format {form}")
+            if self.scoring == "expected":
+                raise SettingError("scoring", f"expected reads lines of scores: not with the verdict format {form}")
+        if self.prompt_template is not None:
+            self.prompt_template.check(self.task, self.criteria)
+
+    def _check_reasoning(self) -> None:
+        """Raises InputError where thoughts cannot come before the verdict."""
+        if type(self.max_reasoning_tokens) is not int or self.max_reasoning_tokens < 1:
+            problem = f"{self.max_reasoning_tokens!r}: expected a whole number from 1 on"
+            raise SettingError("max_reasoning_tokens", problem)
+        if self.reasoning and find_task(self.task).prefill:
+            raise SettingError("reasoning", f"is not for task {self.task}, whose judgement is begun for the judge")
+        if self.reasoning and self.scoring == "expected":
+            raise SettingError("reasoning", "writes thoughts: --scoring expected writes nothing")
+
     def to_record(self) -> dict[str, Any]:
-        """As run.json holds them."""
-        return {**asdict(self), "criteria": None if self.criteria is None else self.criteria.to_record()}
+        """As run.json holds them; of a template the hash."""
+        criteria, template = self.criteria, self.prompt_template
+        return {
+            **asdict(self),
+            "criteria": None if criteria is None else criteria.to_record(),
+            "prompt_template": None if template is None else template.sha256,
+        }
+
+    @property
+    def form(self) -> PromptForm:
+        """How prompts are written."""
+        return PromptForm(self.prompt_format == "chat", self.prompt_template, self.reasoning)
 
     @property
     def aspects(self) -> tuple[Aspect | None, ...]:
@@ -85,16 +143,30 @@ class JudgeSettings:
     @property
     def readable(self) -> Scale:
         """Of the scores that are read."""
+        if self.verdict_format == "letter":
+            return POINTS
         return self.criteria.scale if self.criteria else READABLE
+
+    def read(self, text: str, num_answers: int) -> Judgement:
+        """What the judge wrote, prefill included."""
+        return Judgement.parse(text, num_answers, self.readable, self.verdict_format)
 
     def sampling(self, num_answers: int) -> Sampling:
         temperature = self.temperature if self.scoring == "sample" else 0.0
-        sampling = Sampling(temperature, self.max_new_tokens, constrained=self.constrained, seed=self.seed)
+        thoughts = self.max_reasoning_tokens if self.reasoning else 0
+        sampling = Sampling(
+            temperature,
+            self.max_new_tokens,
+            constrained=self.constrained,
+            seed=self.seed,
+            most_thoughts=thoughts,
+            reasoning=self.reasoning,
+        )
         if not self.scores_only:
             return sampling
         # a line longer than this holds no scores; without a limit an untuned model would write to the end
-        most = min(self.max_new_tokens, 16 + 8 * num_answers)
-        return replace(sampling, max_new_tokens=most, stop=(STOP_SCORES_ONLY,), most_thoughts=self.max_new_tokens)
+        most, thoughts = min(self.max_new_tokens, 16 + 8 * num_answers), thoughts or self.max_new_tokens
+        return replace(sampling, max_new_tokens=most, stop=(STOP_SCORES_ONLY,), most_thoughts=thoughts)
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:

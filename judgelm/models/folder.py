@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from judgelm.models.tiny import ADAPTER, NOTES, TINY, TINY_BASE, tiny_folder
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _SAMPLED_BYTES = 1 << 20
+TRAINING_FILE = "judgelm_training.json"
+"""what `judgelm train` leaves beside the weights: with which settings"""
+_CHECKPOINT = re.compile(r"checkpoint-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,13 @@ class ModelFolder:
     def note(self) -> str | None:
         """What a user of this model must know."""
         return NOTES.get(self.name)
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether `judgelm train` wrote it, or the folder above this checkpoint, or `judgelm merge` of such a one."""
+        path = self.path.resolve()
+        places = [path, path.parent] if _CHECKPOINT.fullmatch(path.name) else [path]
+        return any((place / TRAINING_FILE).is_file() for place in places)
 
     def fingerprint(self) -> str:
         """sha256 over each file's name, size, first and last MiB: quick for any size, and other after training."""
@@ -107,7 +118,7 @@ def _fetch(name: str, cache_dir: str | None, above: str | None) -> Path:
 
     try:
         for weights in _WEIGHTS:
-            patterns = ["*.json", weights, "*.model", "*.txt"]
+            patterns = ["*.json", weights, "*.model", "*.txt", "*.jinja"]
             folder = Path(snapshot_download(name, allow_patterns=patterns, cache_dir=cache_dir))
             if any(folder.glob(weights)):
                 break

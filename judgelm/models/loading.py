@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from judgelm.models.devices import (
     keep_freed_memory,
     why_no_flash_attention,
 )
-from judgelm.models.folder import ModelFolder
+from judgelm.models.folder import TRAINING_FILE, ModelFolder
 from judgelm.models.tiny import quiet_progress
 from judgelm.prompt import RESPONSE
 
@@ -181,13 +182,17 @@ def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = F
 
 
 def write_merged(folder: ModelFolder, output: Path, dtype: str) -> None:
-    """Write base + adapter as one model folder; the sum is taken in float32. Raises OSError where it cannot."""
+    """Write base + adapter as one model folder, and how the adapter was trained where it says so; the sum is taken in
+    float32. Raises OSError where it cannot.
+    """
     import torch
 
     model, tokenizer = load_model(folder, dtype="float32", device="cpu")
     with quiet_progress():
         model.to(getattr(torch, dtype)).save_pretrained(output)
         tokenizer.save_pretrained(output)
+    if (trained := folder.path / TRAINING_FILE).is_file():
+        shutil.copyfile(trained, output / TRAINING_FILE)
 
 
 def merged_folder(folder: ModelFolder, dtype: str) -> ModelFolder:

@@ -15,6 +15,7 @@ from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, GRADE, WIN_RATE, Form, shorten
 from judgelm.verdict import BothOrders, Reading
+from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.audit.checks import Check
@@ -242,7 +243,8 @@ def _scores(record: Record) -> str:
 
 def _reading(record: Record, order: str = "forward") -> Reading:
     scores = tuple(record["pred_scores"]) if record["pred_scores"] else None
-    judgement = Judgement(record["pred_text"], len(scores or ()), scores, ParseState(record["pred_parse"]))
+    state, form = ParseState(record["pred_parse"]), record.get("pred_verdict_format", SCORES)
+    judgement = Judgement(record["pred_text"], len(scores or ()), scores, state, form=form)
     return Reading.of(judgement, order=order)
 
 

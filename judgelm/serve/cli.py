@@ -121,7 +121,7 @@ def _judge(judge: Judge, sample: Sample, order: Order, settings: JudgeSettings) 
 def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, settings: JudgeSettings) -> Judged:
     count = len(shown.answers)
     sampling, task = settings.sampling(count), TASKS[settings.task]
-    prompt = judge.engine.fit(shown, task.name, sampling.max_new_tokens, aspect)
+    prompt = judge.engine.fit(shown, task.name, sampling.max_new_tokens, aspect, settings.form)
     if prompt.shortened:
         print(f"(too long: the answers were shortened by {', '.join(map(str, prompt.shortened))} tokens)")
     scale = None if aspect is None else aspect.scale
@@ -131,7 +131,7 @@ def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, 
     print("\nJudge" + (f" ({', '.join(said)})" if said else "") + f": {task.prefill}", end="")
     made = _write(judge, request, sampling)
     print()
-    judgement = Judgement.parse(task.prefill + made.text, count, settings.readable)
+    judgement = settings.read(task.prefill + made.text, count)
     return Judged(shown, order, task.name, judgement, made, prompt.shortened)
 
 
@@ -154,7 +154,10 @@ def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Ju
             print("(the judge was asked for each aspect by itself: there is no one judgement to talk about)")
             continue
         try:
-            prompt = judge.engine.fit_followup(sample, settings.task, written, turns, question, settings.max_new_tokens)
+            most = settings.max_new_tokens
+            prompt = judge.engine.fit_followup(
+                sample, settings.task, written, turns, question, most, form=settings.form
+            )
         except PromptTooLong as error:
             print(f"({error}; /new begins again)")
             continue
@@ -175,7 +178,7 @@ def chat(args: argparse.Namespace) -> None:
     settings = JudgeSettings(args.task, False, args.temperature, args.max_new_tokens, criteria=criteria)
     sample = choose_sample(args) if args.question_file else None
     judge = Judge.load(args.model_path, **loading(args))
-    settings = replace(settings, constrained=judge.constrained)
+    settings = replace(settings, constrained=judge.constrained, prompt_format=judge.prompt_format)
     while True:
         if sample is None:
             try:

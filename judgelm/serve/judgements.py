@@ -14,7 +14,6 @@ from judgelm.engine.interface import Generation
 from judgelm.jsonl import Record
 from judgelm.judge.judged import Judged
 from judgelm.judge.settings import JudgeSettings, Order
-from judgelm.judgement import Judgement
 from judgelm.prompt import TASKS
 from judgelm.sample import Sample
 from judgelm.serve.judgement_requests import JudgementRequest, Result
@@ -126,7 +125,7 @@ class _Run:
                 return await queue.put(_Made(job, await self._generate(job, queue)))
             except WorkerError as error:
                 if error.code == ErrorCode.CONTEXT_OVERFLOW:
-                    nothing = Judgement.parse("", len(job.shown.answers), self.settings.readable)
+                    nothing = self.settings.read("", len(job.shown.answers))
                     judged = Judged(job.shown, job.order, self.request.task, nothing, None, None)
                     return await queue.put(_Made(job, judged, str(error)))
                 # a queue that is full at the beginning is the client's to wait for, one in the middle ours
@@ -150,5 +149,5 @@ class _Run:
         assert chunk is not None
         tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
         generation = Generation(shown.key, chunk.text, *tokens, chunk.finish_reason)  # type: ignore[arg-type]
-        judgement = Judgement.parse(prefill + chunk.text, len(shown.answers), self.settings.readable)
+        judgement = self.settings.read(prefill + chunk.text, len(shown.answers))
         return Judged(shown, job.order, asked.task, judgement, generation, tuple(chunk.shortened or ()) or None)

@@ -98,6 +98,7 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
     wanted = (
         *(("--device", settings.device), ("--dtype", settings.dtype), ("--quantization", settings.quantization)),
         *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
+        ("--prompt-format", settings.prompt_format),
     )
     shared = [word for flag, value in wanted if value is not None for word in (flag, str(value))]
     places = [(model, copy) for model in settings.models for copy in range(settings.num_workers)]

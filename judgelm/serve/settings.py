@@ -34,6 +34,8 @@ class ServeSettings:
     quantization: str | None = None
     batch_tokens: int | None = None
     chat_format: str = "auto"
+    prompt_format: str = "auto"
+    """how judges are asked; see `Judge.load`"""
     host: str = "127.0.0.1"
     """on which page and API listen"""
     port: int = PAGE_PORT

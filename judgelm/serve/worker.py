@@ -59,7 +59,8 @@ class ModelWorker:
         self.worker_addr = worker_address
         self.model_names = list(model_names)
         self.chat = chat or ConversationFormat(get_conv_template(CONVERSATION))
-        self.prompts = Prompts(self.engine, self.chat, judge.constrained, batcher.max_waiting)
+        self.prompt_format = judge.prompt_format
+        self.prompts = Prompts(judge, self.chat, batcher.max_waiting)
         self._stopped = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heart-beat", daemon=True)
         self._counting = asyncio.Semaphore(1)
@@ -69,7 +70,13 @@ class ModelWorker:
 
     def get_details(self) -> dict[str, Any]:
         """What an API of ours must know to ask."""
-        return {"context_length": self.engine.context_length, OUR_WORKER: __version__, "chat": True, "criteria": True}
+        return {
+            "context_length": self.engine.context_length,
+            OUR_WORKER: __version__,
+            "chat": True,
+            "criteria": True,
+            "prompt_format": self.prompt_format,
+        }
 
     def get_conv_template(self) -> dict[str, Any]:
         """For FastChat's clients, which make prompts themselves: a template of the tokenizer's is not for them."""

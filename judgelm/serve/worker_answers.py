@@ -57,6 +57,8 @@ class Details(BaseModel):
     """it takes a chat's messages and makes the prompt itself"""
     criteria: bool = False
     """it judges by criteria, and single answers"""
+    prompt_format: _Short | None = None
+    """plain or chat: how it asks its model to judge"""
 
 
 class Counted(BaseModel):

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 from judgelm.encoding import PromptTooLong
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
+from judgelm.judge.judge import Judge
 from judgelm.prompt import TASKS
+from judgelm.prompt_form import PromptForm
 from judgelm.serve.chat import ChatFormat, ChatPrompt
 from judgelm.serve.lengths import cut_answers, exceeds
 from judgelm.serve.protocol import ErrorCode, WorkerError
@@ -34,14 +36,17 @@ class Prompts:
     """Makes prompts for one model, beside the event loop.
 
     Args:
-        constrained: whether judgements begin with a score line where the request does not say.
+        judge: its engine reads them; whether judgements begin with a score line where the request does not say, and in
+            which format they are asked for, is its own way.
         max_waiting: most requests that wait to be read; more are refused.
     """
 
-    def __init__(self, engine: HFEngine, chat: ChatFormat, constrained: bool, max_waiting: int) -> None:
-        self.engine = engine
+    def __init__(self, judge: Judge, chat: ChatFormat, max_waiting: int) -> None:
+        assert isinstance(judge.engine, HFEngine)
+        self.engine = judge.engine
         self.chat = chat
-        self.constrained = constrained
+        self.constrained = judge.constrained
+        self.form = PromptForm(judge.prompt_format == "chat")
         self.max_waiting = max_waiting
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
@@ -107,13 +112,15 @@ class Prompts:
         sample, left_out = cut_answers(given.sample, self.engine.tokenizer, self.engine.context_length)
         most, prefill = sampling.max_new_tokens, ""
         if given.followup is None:
-            prompt = self.engine.fit(sample, given.task, most, aspect)
+            prompt = self.engine.fit(sample, given.task, most, aspect, self.form)
             prefill = TASKS[given.task].prefill
             sampling = replace(sampling, constrained=self.constrained if constrained is None else constrained)
         else:
             sampling = replace(sampling, constrained=False)
             judgement = given.judgement or ""
-            prompt = self.engine.fit_followup(sample, given.task, judgement, given.talk, given.followup, most)
+            prompt = self.engine.fit_followup(
+                sample, given.task, judgement, given.talk, given.followup, most, form=self.form
+            )
         scale = None if aspect is None else aspect.scale
         request = Request(given.seed_key, prompt.text, prompt.input_ids, prefill, len(sample.answers), scale)
         shortened = prompt.shortened

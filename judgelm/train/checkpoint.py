@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 
 from judgelm.errors import InputError
 from judgelm.jsonl import Record, read_json
+from judgelm.models.folder import TRAINING_FILE
 
-SETTINGS = "judgelm_training.json"
 _STATE = "trainer_state.json"
 
 
@@ -94,7 +94,7 @@ def _is_archive(file: Path) -> bool:
 
 def check_same(output: Path, settings: Record) -> None:
     """Raise InputError where the training in this folder was another one: its order of rows would not go on."""
-    path = output / SETTINGS
+    path = output / TRAINING_FILE
     if not path.is_file():
         return
     before = read_json(path)

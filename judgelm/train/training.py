@@ -14,12 +14,12 @@ from transformers import set_seed
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Record, dump_json
-from judgelm.models.folder import ModelFolder, find_model
+from judgelm.models.folder import TRAINING_FILE, ModelFolder, find_model
 from judgelm.models.loading import load_tokenizer
 from judgelm.train import fsdp
 from judgelm.train.arguments import Settings
 from judgelm.train.card import write_card
-from judgelm.train.checkpoint import SETTINGS, check_same, find_checkpoint
+from judgelm.train.checkpoint import check_same, find_checkpoint
 from judgelm.train.collator import Collator
 from judgelm.train.encoder import ExampleEncoder
 from judgelm.train.examples import Augmentation, JudgeDataset, pretokenize
@@ -59,7 +59,7 @@ def train(settings: Settings, *, flash: bool | None = None) -> None:
         _say(f"note: the update leaves the experts out: {experts[0]} and {len(experts) - 1} more stay as they are")
     trainer = _make_trainer(settings, folder, model, train_set, eval_set)
     if trainer.is_world_process_zero():
-        write_text(output / SETTINGS, dump_json(record, indent=2) + "\n")
+        write_text(output / TRAINING_FILE, dump_json(record, indent=2) + "\n")
     began = time.monotonic()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     seconds = time.monotonic() - began

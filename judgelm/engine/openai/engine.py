@@ -19,9 +19,11 @@ from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, in_ba
 from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, score_end
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, one_line
-from judgelm.prompt import Turns, render_followup, render_prompt
+from judgelm.prompt import Turns, render_followup
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
-from judgelm.score_lines import text_begin
+from judgelm.score_lines import text_begin, thoughts_end
+from judgelm.thinking import strip_tags
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +74,29 @@ class OpenAIEngine:
         self.block = 1024
         self._num_short = self._num_cut = 0
 
-    def fit(self, sample: Sample, task: str, max_new_tokens: int, aspect: Aspect | None = None) -> EncodedPrompt:
+    def fit(
+        self,
+        sample: Sample,
+        task: str,
+        max_new_tokens: int,
+        aspect: Aspect | None = None,
+        form: PromptForm = PUBLISHED_FORM,
+    ) -> EncodedPrompt:
         """The prompt as it is; see `Engine.fit`."""
-        return EncodedPrompt(render_prompt(sample, task, aspect), [], None)
+        return EncodedPrompt(form.render(sample, task, aspect), [], None)
 
     def fit_followup(
-        self, sample: Sample, task: str, judgement: str, turns: Turns, question: str, max_new_tokens: int
+        self,
+        sample: Sample,
+        task: str,
+        judgement: str,
+        turns: Turns,
+        question: str,
+        max_new_tokens: int,
+        form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
         """The prompt of a further question as it is; see `Engine.fit_followup`."""
-        return EncodedPrompt(render_followup(render_prompt(sample, task), judgement, turns, question), [], None)
+        return EncodedPrompt(render_followup(form.render(sample, task), judgement, turns, question), [], None)
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
         """See `Engine.score`; always InputError."""
@@ -150,6 +166,8 @@ class OpenAIEngine:
         whole = replace(sampling, max_new_tokens=sampling.max_new_tokens + sampling.most_thoughts, stop=())
         if not sampling.most_thoughts:
             return await self._fit_room(client, request, sampling)
+        if sampling.reasoning:
+            return await self._fit_room(client, request, whole)
         if self._num_cut * 2 > self._num_short:
             return await self._fit_room(client, request, whole)
         outcome = await self._fit_room(client, request, sampling)
@@ -197,17 +215,22 @@ class OpenAIEngine:
         return {name: value for name, value in body.items() if value is not None}
 
     def _finish(self, request: Request, outcome: Answer | Refusal, sampling: Sampling) -> Generation:
-        self._count(outcome)
+        self._count(outcome, sampling.reasoning)
         if isinstance(outcome, Refusal):
             log.warning("question_id %s is refused: %s", one_line(request.seed_key), outcome.reason)
             return Generation(request.key, "", outcome.num_prompt_tokens, outcome.num_tokens, "refused")
-        text, finish_reason = outcome.text, outcome.finish_reason
+        text, finish_reason, thoughts = outcome.text, outcome.finish_reason, None
+        if sampling.reasoning:
+            # beside the text, or in tags at its beginning, which may lack their end
+            end = thoughts_end(text)
+            said = (outcome.thoughts or "").strip(), strip_tags(text[:end])
+            text, thoughts = "" if end is None else text[end:].lstrip(), "\n\n".join(filter(None, said))
         if self.server.api == "chat":
             text = continue_prompt(text, request)
             text = text.lstrip() if any(not stop.strip() for stop in sampling.stop) and not request.prefill else text
         kept = self._cut(text, request, sampling)
         finish_reason = "stop" if kept != text else finish_reason
-        return Generation(request.key, kept, outcome.num_prompt_tokens, outcome.num_tokens, finish_reason)
+        return Generation(request.key, kept, outcome.num_prompt_tokens, outcome.num_tokens, finish_reason, thoughts)
 
     def _cut(self, text: str, request: Request, sampling: Sampling) -> str:
         """The text up to its first stop string, or with scores only to the end of the scores' line."""
@@ -219,11 +242,11 @@ class OpenAIEngine:
         # a chat's text without scores is kept as it came
         return cut_at(text, sampling.stop, end)
 
-    def _count(self, outcome: Answer | Refusal) -> None:
+    def _count(self, outcome: Answer | Refusal, reasoning: bool) -> None:
         counts = self.description
         counts["prompt_tokens"] += outcome.num_prompt_tokens
         counts["generated_tokens"] += outcome.num_tokens
-        counts["thoughts_left_out"] += isinstance(outcome, Answer) and outcome.reasoned
+        counts["thoughts_left_out"] += isinstance(outcome, Answer) and outcome.thoughts is not None and not reasoning
         if self.server.prices:
             counts["cost"] = cost(counts["prompt_tokens"], counts["generated_tokens"], self.server.prices)
 

@@ -48,8 +48,8 @@ class Answer:
     num_prompt_tokens: int
     """0 where the server does not count"""
     num_tokens: int
-    reasoned: bool = False
-    """thoughts came beside the text, and were left out"""
+    thoughts: str | None = None
+    """those that came beside the text"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +174,18 @@ def _read_choice(choice: dict[str, Any], body: dict[str, Any], api: Api) -> Answ
         text = ""
     if text is None or reason == "error":
         return None
-    reasoned = any(message.get(name) for name in ("reasoning_content", "reasoning")) or _has_part(content, "thinking")
-    return Answer(text, "length" if reached_limit else "stop", num_prompt_tokens, num_tokens, reasoned)
+    thoughts = _read_thoughts(message, content)
+    return Answer(text, "length" if reached_limit else "stop", num_prompt_tokens, num_tokens, thoughts)
+
+
+def _read_thoughts(message: dict[str, Any], content: Any) -> str | None:
+    """What came beside the text; None where nothing did."""
+    for name in ("reasoning_content", "reasoning"):
+        if message.get(name):
+            return _read_text(message[name]) or ""
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    thinking = [part.get("thinking") for part in parts if part.get("type") == "thinking"]
+    return "".join(_read_text(each) or "" for each in thinking) if thinking else None
 
 
 def _read_text(content: Any) -> str | None:

@@ -1,0 +1,57 @@
+"""Flags of how a judge is asked: in which format, in whose words, for a verdict of which form, and whether it thinks."""
+
+from __future__ import annotations
+
+import argparse
+
+from judgelm.console import at_least
+from judgelm.models.prompt_format import PROMPT_FORMATS
+from judgelm.verdict_forms import SCORES, VERDICT_FORMATS
+
+
+def add_template_argument(parser: argparse.ArgumentParser) -> None:
+    """A prompt of the user's own."""
+    parser.add_argument(
+        "--prompt-file",
+        metavar="FILE",
+        help="a prompt of your own, a template in Jinja that names question, answers (answer_a and answer_b; answer),"
+        " reference, criterion and scale; tasks pair, multi and grade (examples/templates has four)",
+    )
+
+
+def add_template_arguments(parser: argparse.ArgumentParser) -> None:
+    """A prompt of the user's own, and what is read of its answers."""
+    add_template_argument(parser)
+    parser.add_argument(
+        "--verdict-format",
+        default=SCORES,
+        choices=tuple(VERDICT_FORMATS),
+        help="how it asks for the verdict; " + "; ".join(f"{name}: {what}" for name, what in VERDICT_FORMATS.items()),
+    )
+
+
+def add_prompt_format_argument(parser: argparse.ArgumentParser) -> None:
+    """How a model in this process is asked."""
+    parser.add_argument(
+        "--prompt-format",
+        default="auto",
+        choices=tuple(PROMPT_FORMATS),
+        help="; ".join(f"{name}: {what}" for name, what in PROMPT_FORMATS.items()),
+    )
+
+
+def add_reasoning_arguments(parser: argparse.ArgumentParser) -> None:
+    """Whether a judge thinks first, and how long."""
+    parser.add_argument(
+        "--reasoning",
+        action="store_true",
+        help="a reasoning model thinks before its verdict, in its own tags (chat prompts, or a server), and what it"
+        " thought is kept in pred_reasoning (default: it does not, where its template knows how)",
+    )
+    parser.add_argument(
+        "--max-reasoning-token",
+        type=at_least(1),
+        default=4096,
+        metavar="N",
+        help="most tokens of these thoughts, which are closed by force then",
+    )

@@ -1,0 +1,36 @@
+"""How a prompt is written, and in which form it asks for its verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from judgelm.criteria import Aspect
+from judgelm.prompt import RESPONSE, TASKS, render_prompt
+from judgelm.prompt_template import PromptTemplate
+from judgelm.sample import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class PromptForm:
+    """The default is the published way."""
+
+    chat: bool = False
+    """as the message of a user, in the chat template of the model's tokenizer"""
+    template: PromptTemplate | None = None
+    """the text, in place of the task's own"""
+    reasoning: bool = False
+    """a chat's assistant thinks before it answers: its turn begins with the tag that opens thoughts"""
+
+    def render(self, sample: Sample, task: str, aspect: Aspect | None = None) -> str:
+        """The prompt as a text to be continued; see `render_prompt` and `PromptTemplate.render`."""
+        if self.template is None:
+            return render_prompt(sample, task, aspect)
+        return self.template.render(sample, task, aspect)
+
+    def message(self, prompt: str, task: str) -> str:
+        """The same for a chat: without the words at its end that stand for an answer."""
+        return prompt if self.template else prompt.removesuffix(RESPONSE + TASKS[task].prefill).rstrip()
+
+
+PUBLISHED_FORM = PromptForm()
+NO_CHAT = "is for models asked in their chat template (--prompt-format chat)"
