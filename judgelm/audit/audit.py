@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.audit import perturbations
-from judgelm.audit.checks import CHECKS, Evidence, choose_checks
-from judgelm.audit.probes import AGAIN, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
+from judgelm.audit.checks import CHECKS, Check, Evidence, choose_checks
+from judgelm.audit.many import MANY_CHECKS
+from judgelm.audit.probes import AGAIN, ALL, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
 from judgelm.criteria import Criteria
+from judgelm.errors import InputError, SettingError
+from judgelm.evaluation.places import index_many
 from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
 from judgelm.forms import Columns
@@ -36,7 +39,7 @@ class AuditSettings:
     """What an audit measures, and how the judge judges in it."""
 
     only: Sequence[str] | None = None
-    """names of `CHECKS`; None: all"""
+    """names of the task's checks; None: all"""
     skip: Sequence[str] | None = None
     self_id: str | None = None
     """answers whose model ids hold this text are the judge's own; None: the judge's name"""
@@ -46,15 +49,23 @@ class AuditSettings:
     max_new_tokens: int = 2048
     seed: int = 0
     criteria: Criteria | None = None
-    """by what pairs are judged; see `JudgeSettings`"""
+    """by what answers are judged; see `JudgeSettings`"""
+    task: str = "pair"
+    """pair, or multi, whose samples of any number of answers are judged in all rotations"""
 
     def __post_init__(self) -> None:
-        choose_checks(self.only, self.skip)
+        if self.task not in ("pair", "multi"):
+            raise SettingError("task", f"{self.task!r}: an audit is of pair or multi")
+        choose_checks(self.only, self.skip, self._known)
+
+    @property
+    def _known(self) -> Mapping[str, Check]:
+        return MANY_CHECKS if self.task == "multi" else CHECKS
 
     @property
     def checks(self) -> list[str]:
         """Names of the checks, in their order."""
-        return choose_checks(self.only, self.skip)
+        return choose_checks(self.only, self.skip, self._known)
 
 
 def run_audit(
@@ -95,14 +106,24 @@ def run_audit(
     likely = "greedy" if chosen.described.get("engine") == "openai" else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
-        questions = read_samples(questions, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
+        questions = read_samples(
+            questions, settings.task, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking
+        )
         say_thoughts(questions)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
     described = _describe(settings, chosen, samples, teacher, digests)
     judge_round = partial(_judge_round, settings, chosen, name, folder, digests)
-    sources = read_sources(samples, teacher, settings.self_id or name)
-    evidence = _judge_probes(sources, settings.checks, judge_round)
+    if settings.task == "multi":
+        if teacher is not None:
+            raise InputError("no check of task multi needs a teacher")
+        sources = [Source(sample.without_reference()) for sample in samples]
+        judge_round([source.sample for source in sources], ALL)
+        scale = _judge_settings(settings, chosen, ALL).readable
+        evidence = Evidence(sources, {}, many=index_many(folder / ALL.name), span=scale.most - scale.least)
+    else:
+        sources = read_sources(samples, teacher, settings.self_id or name)
+        evidence = _judge_probes(sources, settings.checks, judge_round)
     found = Audit(judge=name, settings=described, checks=[measure(check, evidence) for check in settings.checks])
     found.write(folder / "audit.json", indent=2)
     return found
@@ -131,6 +152,7 @@ def _describe(
         "temperature": settings.temperature,
         "seed": settings.seed,
         "constrained": chosen.constrained,
+        **({"task": settings.task} if settings.task != "pair" else {}),
         **({"criteria": settings.criteria.to_record()} if settings.criteria else {}),
         "versions": versions(),
     }
@@ -148,6 +170,20 @@ def _judge_probes(sources: Sequence[Source], names: Sequence[str], judge: JudgeR
     return Evidence(sources, judged, again)
 
 
+def _judge_settings(given: AuditSettings, chosen: JudgeChoice, in_round: Round) -> JudgeSettings:
+    drawn = in_round.temperature
+    return JudgeSettings(
+        given.task,
+        scores_only=True,
+        temperature=given.temperature if drawn is None else drawn,
+        max_new_tokens=given.max_new_tokens,
+        seed=given.seed + in_round.seed,
+        constrained=chosen.constrained,
+        scoring=given.scoring or "expected" if drawn is None else "sample",
+        criteria=given.criteria,
+    )
+
+
 def _judge_round(
     given: AuditSettings,
     chosen: JudgeChoice,
@@ -160,16 +196,7 @@ def _judge_round(
     """Judge the samples of a round into a folder of its own; the model is loaded once."""
     from judgelm.judge.run import RunFiles, run_judge
 
-    drawn, folder = in_round.temperature, output_dir / in_round.name
-    settings = JudgeSettings(
-        scores_only=True,
-        temperature=given.temperature if drawn is None else drawn,
-        max_new_tokens=given.max_new_tokens,
-        seed=given.seed + in_round.seed,
-        constrained=chosen.constrained,
-        scoring=given.scoring or "expected" if drawn is None else "sample",
-        criteria=given.criteria,
-    )
+    folder, settings = output_dir / in_round.name, _judge_settings(given, chosen, in_round)
     described = {
         **chosen.described,
         **{name: digests[name] for name in ("question_file_sha256", "reference_file_sha256", "thoughts_left_out")},
@@ -182,5 +209,7 @@ def _judge_round(
             " and with them what a check may have added there",
             file=sys.stderr,
         )
+    if in_round is ALL:
+        return {}
     keys = {sample.key for sample in samples}
     return {judged.key: judged for judged in read_folder(folder, only=keys)}

@@ -90,7 +90,7 @@ class JudgeSettings:
     def sampling(self, num_answers: int) -> Sampling:
         temperature = self.temperature if self.scoring == "sample" else 0.0
         sampling = Sampling(temperature, self.max_new_tokens, constrained=self.constrained, seed=self.seed)
-        if not self.scores_only:
+        if not self.scores_only and self.scoring != "expected":
             return sampling
         # a line longer than this holds no scores; without a limit an untuned model would write to the end
         most = min(self.max_new_tokens, 16 + 8 * num_answers)

@@ -28,6 +28,7 @@ from judgelm.serve.protocol import (
 )
 from judgelm.serve.servers import ask, read_secret
 from judgelm.serve.settings import TOKEN_VARIABLE
+from judgelm.serve.token_texts import describe_tokens
 from judgelm.serve.worker_answers import Usage
 from judgelm.serve.worker_prompts import Prepared, Prompts
 
@@ -69,7 +70,14 @@ class ModelWorker:
 
     def get_details(self) -> dict[str, Any]:
         """What an API of ours must know to ask."""
-        return {"context_length": self.engine.context_length, OUR_WORKER: __version__, "chat": True, "criteria": True}
+        return {
+            "context_length": self.engine.context_length,
+            OUR_WORKER: __version__,
+            "chat": True,
+            "criteria": True,
+            "expected": self.engine.can_copy,
+            "logprobs": True,
+        }
 
     def get_conv_template(self) -> dict[str, Any]:
         """For FastChat's clients, which make prompts themselves: a template of the tokenizer's is not for them."""
@@ -153,7 +161,7 @@ class ModelWorker:
                 loop.call_soon_threadsafe(put, update)
 
         try:
-            ticket = self.batcher.submit(prepared.request, prepared.sampling, deliver)
+            ticket = self.batcher.submit(prepared.request, prepared.sampling, deliver, prepared.scored)
         except QueueFull as error:
             raise WorkerError(f"the worker is busy: {error}; try again later", ErrorCode.ENGINE_OVERLOADED) from None
         try:
@@ -161,7 +169,12 @@ class ModelWorker:
                 await changed.wait()
                 changed.clear()
                 update = newest[0]
-                yield _body(update, prepared)
+                body = _body(update, prepared)
+                if update.likelihoods:
+                    ids, tokenizer = prepared.request.input_ids, self.engine.tokenizer
+                    found = await asyncio.to_thread(describe_tokens, update.likelihoods, ids, tokenizer)
+                    body["logprobs"] = found.model_dump()
+                yield body
                 if update.last:
                     return
         finally:
@@ -181,4 +194,6 @@ def _body(update: Update, prepared: Prepared) -> dict[str, Any]:
     }
     if prepared.shortened:
         body["shortened"] = list(prepared.shortened)
+    if update.likelihood is not None:
+        body["likely"] = update.likelihood.to_record("")
     return body

@@ -50,6 +50,8 @@ class Answer:
     num_tokens: int
     reasoned: bool = False
     """thoughts came beside the text, and were left out"""
+    logprobs: Any = None
+    """as the server gave them; see `read_likeliest`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ def _read_choice(choice: dict[str, Any], body: dict[str, Any], api: Api) -> Answ
     if text is None or reason == "error":
         return None
     reasoned = any(message.get(name) for name in ("reasoning_content", "reasoning")) or _has_part(content, "thinking")
-    return Answer(text, "length" if reached_limit else "stop", num_prompt_tokens, num_tokens, reasoned)
+    ended: FinishReason = "length" if reached_limit else "stop"
+    return Answer(text, ended, num_prompt_tokens, num_tokens, reasoned, choice.get("logprobs"))
 
 
 def _read_text(content: Any) -> str | None:
