@@ -17,7 +17,6 @@ from judgelm.audit.many import MANY_CHECKS
 from judgelm.audit.probes import AGAIN, ALL, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
 from judgelm.criteria import Criteria
 from judgelm.errors import InputError, SettingError
-from judgelm.evaluation.places import index_many
 from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
 from judgelm.forms import Columns
@@ -101,26 +100,20 @@ def run_audit(
     from judgelm.judge.choice import prepare
     from judgelm.judge.folder import describe_files
 
-    chosen = prepare(judge)
-    name, settings = model_id or chosen.model_id, settings or AuditSettings()
+    chosen, settings = prepare(judge), settings or AuditSettings()
+    name = model_id or chosen.model_id
     likely = "greedy" if chosen.described.get("engine") == "openai" else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
-        questions = read_samples(
-            questions, settings.task, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking
-        )
+        more: dict[str, Any] = {"columns": columns, "keep_thinking": keep_thinking}
+        questions = read_samples(questions, settings.task, reference_file=reference_file, **more)
         say_thoughts(questions)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
     described = _describe(settings, chosen, samples, teacher, digests)
     judge_round = partial(_judge_round, settings, chosen, name, folder, digests)
     if settings.task == "multi":
-        if teacher is not None:
-            raise InputError("no check of task multi needs a teacher")
-        sources = [Source(sample.without_reference()) for sample in samples]
-        judge_round([source.sample for source in sources], ALL)
-        scale = _judge_settings(settings, chosen, ALL).readable
-        evidence = Evidence(sources, {}, many=index_many(folder / ALL.name), span=scale.most - scale.least)
+        evidence = _judge_many(samples, teacher, folder, _judge_settings(settings, chosen, ALL), judge_round)
     else:
         sources = read_sources(samples, teacher, settings.self_id or name)
         evidence = _judge_probes(sources, settings.checks, judge_round)
@@ -168,6 +161,21 @@ def _judge_probes(sources: Sequence[Source], names: Sequence[str], judge: JudgeR
             judged |= judge(samples, in_round)
     again = [judge(make_probes(PLAIN, sources), each) for each in AGAIN] if "again" in probes else []
     return Evidence(sources, judged, again)
+
+
+def _judge_many(
+    samples: Sequence[Sample], teacher: PathLike | None, folder: Path, settings: JudgeSettings, judge: JudgeRound
+) -> Evidence:
+    """Judge samples of any number of answers in all rotations, without their references."""
+    from judgelm.evaluation.places import index_many
+
+    if teacher is not None:
+        raise InputError("no check of task multi needs a teacher")
+    sources = [Source(sample.without_reference()) for sample in samples]
+    judge([source.sample for source in sources], ALL)
+    return Evidence(
+        sources, {}, many=index_many(folder / ALL.name), span=settings.readable.most - settings.readable.least
+    )
 
 
 def _judge_settings(given: AuditSettings, chosen: JudgeChoice, in_round: Round) -> JudgeSettings:

@@ -6,16 +6,18 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, probe_id
 from judgelm.audit.probes import AGAIN, PLAIN, RIGHT_REFERENCE, Source
 from judgelm.distribution import certain
 from judgelm.errors import InputError
-from judgelm.evaluation.places import ManyAnswers
 from judgelm.evaluation.results import JudgedSample
 from judgelm.judgement import Outcome
 from judgelm.verdict import Reading
+
+if TYPE_CHECKING:
+    from judgelm.evaluation.places import ManyAnswers
 
 CheckVerdict = Literal["pass", "fail", "unclear", "not measured"]
 _UNREAD = float("nan")
