@@ -105,9 +105,7 @@ def run_audit(
     likely = "greedy" if chosen.described.get("engine") == "openai" else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
-        more: dict[str, Any] = {"columns": columns, "keep_thinking": keep_thinking}
-        questions = read_samples(questions, settings.task, reference_file=reference_file, **more)
-        say_thoughts(questions)
+        questions = _read(questions, settings.task, reference_file, columns, keep_thinking)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
     described = _describe(settings, chosen, samples, teacher, digests)
@@ -115,11 +113,18 @@ def run_audit(
     if settings.task == "multi":
         evidence = _judge_many(samples, teacher, folder, _judge_settings(settings, chosen, ALL), judge_round)
     else:
-        sources = read_sources(samples, teacher, settings.self_id or name)
-        evidence = _judge_probes(sources, settings.checks, judge_round)
+        evidence = _judge_probes(read_sources(samples, teacher, settings.self_id or name), settings.checks, judge_round)
     found = Audit(judge=name, settings=described, checks=[measure(check, evidence) for check in settings.checks])
     found.write(folder / "audit.json", indent=2)
     return found
+
+
+def _read(
+    questions: PathLike, task: str, reference_file: PathLike | None, columns: Columns | None, keep_thinking: bool
+) -> Samples:
+    read = read_samples(questions, task, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
+    say_thoughts(read)
+    return read
 
 
 def _describe(
