@@ -76,7 +76,7 @@ class CachedJudge:
         samples, self.hits = list(samples), 0
         with _Kept.open(self.path) as kept:
             keys: dict[_Place, bytes] = {}
-            found = set()
+            found: set[_Place] = set()
             for place, sample in _places(samples, orders):
                 if place in done:
                     continue
@@ -205,7 +205,8 @@ class _Kept:
             return None
         except sqlite3.DatabaseError as error:
             raise InputError(f"{self._path}: damaged ({error}): remove it, or name another --cache") from None
-        return None if row is None else row[0]
+        value: str | None = None if row is None else row[0]
+        return value
 
     def put(self, key: bytes, value: str | None) -> None:
         if value is not None and self._writes:

@@ -189,7 +189,8 @@ class Batcher:
             ticket = self._tickets[row]
             if generation is not None:
                 del self._tickets[row]
-            reason, tokens = (generation.finish_reason, generation.likelihoods) if generation else (None, ())
+            reason = generation.finish_reason if generation else None
+            tokens = generation.likelihoods if generation else ()
             num_prompt, num = len(row.request.input_ids), len(row.tokens)
             ticket.deliver(Update(row.show(), num_prompt, num, reason, likelihoods=tokens))
 

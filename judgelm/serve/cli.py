@@ -19,7 +19,7 @@ from judgelm.flags import add_criteria_argument, add_loading_arguments, loading
 from judgelm.jsonl import id_key
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judge import Judge
-from judgelm.judge.judged import Judged
+from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import SCORINGS, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement, Outcome
 from judgelm.prompt import TASKS
@@ -133,7 +133,7 @@ def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, 
     said = ["answers 1 and 2 exchanged"] if order == "reversed" else []
     said += [] if aspect is None else [_printable(aspect.name)]
     print("\nJudge" + (f" ({', '.join(said)})" if said else "") + f": {task.prefill}", end="")
-    likelihood = None
+    likelihood: Likelihood | None = None
     if settings.scoring == "expected":
         ((made, likelihood),) = read_likelihoods(judge.engine, [request], settings.scale)
         print(made.text)

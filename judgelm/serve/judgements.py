@@ -170,7 +170,7 @@ class _Run:
 
 def _likelihood(chunk: Chunk, num_answers: int) -> Likelihood:
     """Raises WorkerError for a worker that says nothing of it, or of other answers."""
-    found = chunk.likely and chunk.likely.likelihood
+    found = None if chunk.likely is None else chunk.likely.likelihood
     if found is None or len(found.expected) != num_answers or (found.outcomes is None) != (num_answers != 2):
         raise WorkerError("the worker does not say how likely the score lines are", ErrorCode.INTERNAL_ERROR)
     return found

@@ -60,7 +60,8 @@ class Likely(BaseModel):
 
     @property
     def likelihood(self) -> Likelihood:
-        outcomes = self.probabilities and {Outcome(name): value for name, value in self.probabilities}
+        given = self.probabilities
+        outcomes = None if given is None else {Outcome(name): value for name, value in given}
         return Likelihood(tuple(self.expected_scores), outcomes, self.score_line_mass)
 
 

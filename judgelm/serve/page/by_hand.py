@@ -110,7 +110,7 @@ async def _judge(page: Page, request: JudgementRequest, names: Sequence[str]) ->
     label = "Rotated" if rotated else "Answers exchanged"
     second = gr.update(value="", label=label, visible=request.orders in ("both", "all"))
     yield [show_waiting(), "", second, {}, "", None, ""]
-    parts: dict[str, dict[str | None, str]] = {"forward": {}, **({} if rotated else {"reversed": {}})}
+    parts: dict[str, dict[str | None, str]] = {"forward": {}} if rotated else {"forward": {}, "reversed": {}}
     pace = Pace(_BETWEEN_STEPS_S)
     async with contextlib.aclosing(judge_through(page.workers, request)) as events:
         async for event in events:

@@ -174,7 +174,9 @@ def _bars(result: Result, names: Sequence[str]) -> str:
     if not shown:
         return ""
     read = [one.order for one in result.judged if _by_aspects(result) or one.judgement.scores]
-    said = {"forward": "mean of all orders"} if result.verdict.rotations else {order: meaning(order) for order in read}
+    said: dict[str, str] = {order: meaning(order) for order in read}
+    if result.verdict.rotations:
+        said = {"forward": "mean of all orders"}
     keys = "".join(f'<span class="key {order}"></span><span>{escape(text)}</span>' for order, text in said.items())
     return f'{_outcomes(result, names)}{shown}<p class="legend">{keys}</p>'
 
