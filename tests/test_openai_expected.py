@@ -17,6 +17,7 @@ from played import QUICK
 from serving import Address, local_stack
 
 from judgelm.criteria import Aspect, Criteria, Scale
+from judgelm.engine.openai import lines
 from judgelm.engine.openai.engine import OpenAIEngine
 from judgelm.engine.openai.lines import Walk
 from judgelm.engine.openai.logprobs import read_likeliest
@@ -39,11 +40,12 @@ def build_likely(folder: Path, tokenizer: Any) -> Path:
 
     build_model(folder, tokenizer)
     model = AutoModelForCausalLM.from_pretrained(folder)
-    model.get_input_embeddings().weight.data[:, 0] = 4.0
-    head = model.get_output_embeddings().weight.data
+    # what all texts have in common, by which these tokens are told from the others
+    embeddings, head = model.get_input_embeddings().weight.data, model.get_output_embeddings().weight.data
+    embeddings *= 5
+    embeddings[:, 0] = 12.0
     head[:, 0] = 0.0
-    # a newline of a SentencePiece tokenizer is a byte, and of two spaces in a row none is needed
-    head[[token for token, text in score_pieces(tokenizer).items() if len(text) == 1], 0] = 1.0
+    head[[token for token, text in score_pieces(tokenizer).items() if len(text) == 1], 0] = 6.0
     model.save_pretrained(folder)
     return folder
 
@@ -60,17 +62,21 @@ def api(folder: Path) -> Iterator[Address]:
         yield started
 
 
-def test_expected_scores_over_our_server_are_those_of_the_model_itself(folder: Path, api: Address) -> None:
+def test_expected_scores_over_our_server_are_those_of_the_model_itself(
+    folder: Path, api: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a random model finds all lines likely, and none is to be left out
+    monkeypatch.setattr(lines, "LEAST_SHARE", 0.0)
     here = Judge.load(str(folder), dtype="float32", device="cpu")
     engine = OpenAIEngine(Server(api.url + "/v1", folder.name), QUICK)
     there = Judge(engine)
     samples = make_samples(2)
     alone = [Sample(sample.question_id, sample.question, sample.answers[:1]) for sample in samples]
     asked: tuple[tuple[list[Sample], dict[str, Any]], ...] = (
-        (samples, {}),
+        (samples[:1], {}),
         (alone, {"task": "grade"}),
         (samples[:1], {"criteria": EXAM}),
-        (samples[:1], {"task": "single"}),
+        (samples, {"task": "single"}),
     )
     for given, settings in asked:
         local = here.judge(given, scoring="expected", **settings)
@@ -78,10 +84,15 @@ def test_expected_scores_over_our_server_are_those_of_the_model_itself(folder: P
             assert theirs.scores == pytest.approx(ours.scores, abs=1e-4)
             if ours.probabilities is not None:
                 assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-4)
+            assert ours.scores
+            assert len({round(score, 2) for score in ours.scores} | {5.5, 3.0}) > 2
     assert engine.description["prompt_tokens"] > engine.description["generated_tokens"] > 100
 
 
-def test_many_answers_are_followed_by_their_likeliest_beginnings(folder: Path, api: Address) -> None:
+def test_many_answers_are_followed_by_their_likeliest_beginnings(
+    folder: Path, api: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "LEAST_SHARE", 0.0)
     sample = Sample("m", "2 + 2?", ("4", "5", "four"))
     three = Criteria("three", (Aspect("A", "B.", 1.0, (), Scale(1, 3)),))
     here = Judge.load(str(folder), dtype="float32", device="cpu")
@@ -326,11 +337,11 @@ def test_a_server_without_logprobs_and_a_chat_end_in_one_line(
 
 def test_what_is_unlikely_is_not_followed() -> None:
     walk = Walk({"": {"8": 0.01, "9": 0.000005, "A": 0.9}})
-    lines = ["8 1\n", "9 1\n"]
-    assert walk.unknown(lines) == ["8"]
+    wanted = ["8 1\n", "9 1\n"]
+    assert walk.unknown(wanted) == ["8"]
     walk.likeliest["8"] = {" 1\n": 1.0}
-    assert walk.unknown(lines) == []
-    assert walk.log_probs(lines) == (pytest.approx(math.log(0.01)), -math.inf)
+    assert walk.unknown(wanted) == []
+    assert walk.log_probs(wanted) == (pytest.approx(math.log(0.01)), -math.inf)
 
 
 def test_two_ways_to_write_a_score_add_up() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from judgelm.engine.openai.responses import Answer
 
-_LEAST_SHARE = 1e-3
-"""of all that begins a score line: a beginning that is less likely is not followed"""
+LEAST_SHARE = 1e-3
+"""of the likeliest beginning with as many scores: one that is less likely is not followed"""
 
 
 @dataclass(slots=True)
@@ -45,10 +46,16 @@ class Walk:
 
     def unknown(self, lines: Sequence[str]) -> list[str]:
         """The beginnings that have to be asked about next; none where all is known."""
-        mass = self.reached(lines)
-        least = _LEAST_SHARE * math.fsum(p for text, p in self.likeliest.get("", {}).items() if _step(text, lines))
+        mass, most = self.reached(lines), defaultdict[int, float](float)
+        for begun, probability in mass.items():
+            if begun:
+                most[begun.count(" ")] = max(most[begun.count(" ")], probability)
         going_on = [begun for begun in mass if any(line.startswith(begun) and line != begun for line in lines)]
-        return [begun for begun in going_on if begun not in self.likeliest and mass[begun] >= least]
+        return [
+            begun
+            for begun in going_on
+            if begun not in self.likeliest and mass[begun] > 0 and mass[begun] >= LEAST_SHARE * most[begun.count(" ")]
+        ]
 
     def log_probs(self, lines: Sequence[str]) -> tuple[float, ...]:
         """Of each line; minus infinity where it was not reached."""
