@@ -136,7 +136,8 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
         choices=tuple(SCORINGS),
         help="; ".join(f"{name}: {what}" for name, what in SCORINGS.items())
         + ". expected gives the expected scores and"
-        " the probability of each outcome, needs --engine hf or vllm, and no reasons come with it" + default,
+        " the probability of each outcome, and no reasons come with it; of --engine openai it needs a server that gives"
+        " logprobs, which is asked several times for each sample, and --api completions" + default,
     )
     parser.add_argument(
         "--limit", type=at_least(1), metavar="N", help="judge only the first N samples; a later run without it goes on"
@@ -153,6 +154,14 @@ def add_judging_arguments(parser: argparse.ArgumentParser, scoring: str | None =
     )
     add_prompt_format_argument(parser)
     add_device_arguments(parser)
+    parser.add_argument(
+        "--cache",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="keep judgements in a folder for other runs, and judge nothing again that is there: same judge, settings"
+        " and prompt (without DIR: judgements in ~/.cache/judgelm)",
+    )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the sampling; each sample's own comes from it and the question_id"
     )

@@ -106,12 +106,28 @@ class BothOrders:
         return tuple(sum(column) / len(column) for column in zip(*known, strict=True))
 
     @property
+    def place_scores(self) -> tuple[float, ...] | None:
+        """With orders `all`, the mean score of the answers shown first, second ..; None where one was not read."""
+        given = [reading.points for reading in self.readings]
+        read = [points for points in given if points is not None]
+        if not (self.rotations and read) or any(len(points) > len(read) for points in read):
+            return None
+        shown = [points[steps:] + points[:steps] for steps, points in enumerate(read)]
+        return tuple(sum(column) / len(column) for column in zip(*shown, strict=True))
+
+    @property
     def aspects(self) -> dict[str, BothOrders]:
-        """With criteria, what both orders say by each aspect."""
-        forward, back = (
-            {each.name: each.reading for each in one.aspects} if one else {} for one in (self.forward, self.reversed)
+        """With criteria, what all orders say by each aspect."""
+        forward, back, *rotated = (
+            {each.name: each.reading for each in one.aspects} if one else {}
+            for one in (self.forward, self.reversed, *self.rotations)
         )
-        return {name: BothOrders(forward.get(name), back.get(name)) for name in forward | back}
+        return {
+            name: BothOrders(
+                forward.get(name), back.get(name), rotations=tuple(each[name] for each in rotated if name in each)
+            )
+            for name in forward | back
+        }
 
     @property
     def consistent(self) -> bool | None:

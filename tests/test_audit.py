@@ -14,6 +14,7 @@ from judging import FakeEngine, run_command
 from judgelm import Judge, Sample
 from judgelm.audit import CHECKS, AuditSettings, Check, run_audit
 from judgelm.audit.findings import Audit, judge_effect
+from judgelm.audit.many import ALL_CHECKS
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
 from judgelm.engine.interface import Generation, LineScores
 from judgelm.errors import InputError
@@ -451,7 +452,7 @@ def test_an_interrupted_audit_goes_on(tmp_path: Path) -> None:
 def test_the_list_names_every_check_and_needs_no_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["audit", "--list"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[2:]] == list(CHECKS)
+    assert [line.split()[0] for line in out.splitlines()[2:]] == list(ALL_CHECKS)
     assert all(perturbation.what in out for perturbation in PERTURBATIONS.values())
 
 
@@ -461,7 +462,7 @@ def test_the_list_names_every_check_and_needs_no_files(capsys: pytest.CaptureFix
         (["--skip", "colour"], "unknown check 'colour', expected some of position, inconsistency"),
         (["--only", "position", "--skip", "list"], "not allowed with argument"),
         (["--skip", *CHECKS], "leave no check"),
-        (["--engine", "openai", "--scoring", "expected"], "--scoring expected needs --engine hf or vllm"),
+        (["--engine", "openai", "--scoring", "expected", "--api", "chat"], "it needs --api completions"),
         (["--teacher", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
     ],
 )

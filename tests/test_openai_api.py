@@ -121,7 +121,7 @@ def test_a_field_that_asks_for_what_is_not_done_is_refused_by_its_name(field: st
     assert (refused.value.param, refused.value.code) == (field, "unsupported_parameter")
 
 
-@pytest.mark.parametrize("field", ["suffix", "best_of", "logprobs", "echos"])
+@pytest.mark.parametrize("field", ["suffix", "best_of", "top_logprobs", "echos"])
 def test_a_completion_is_refused_what_is_not_done_too(field: str, client: Any) -> None:
     import openai
 

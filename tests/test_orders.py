@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from judging import FakeEngine, lasting, run_command
 
 from judgelm import Judge, Sample
+from judgelm.audit import AuditSettings, run_audit
 from judgelm.engine.interface import Generation
-from judgelm.errors import InputError
+from judgelm.errors import InputError, SettingError
 from judgelm.evaluation.places import ManySummary, read_many, summarize_many
 from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder
 from judgelm.sample import rotate_fields, unshow_fields
@@ -215,3 +216,36 @@ def test_a_damaged_judgement_of_many_answers_is_named(change: dict[str, Any], sa
     write_jsonl(path, [records[0] | change, *records[1:]])
     with pytest.raises(InputError, match=said):
         read_many(path.parent)
+
+
+def test_an_audit_of_many_answers_measures_places_and_rotations(tmp_path: Path) -> None:
+    samples = read_samples(write_jsonl(tmp_path / "q.jsonl", rows()), "multi")
+    engine = ByQuality()
+    found = run_audit(samples, tmp_path / "audit", choice(engine), AuditSettings(task="multi", scoring="greedy"))
+    first, last, rotation = found.checks
+    assert [check.name for check in found.checks] == ["first_place", "last_place", "rotation"]
+    # the place shown first is worth a point, of 2, 3 and 4 answers; a scale has ten
+    effects = [(1 - 1 / count) / 10 for count in (2, 3, 4)]
+    assert first.effect.value == pytest.approx(sum(effects) / 3)
+    assert last.effect.value == pytest.approx(-sum(1 / count / 10 for count in (2, 3, 4)) / 3)
+    # "good" shown first is as good as "best"
+    assert (rotation.effect.value, rotation.examples) == (pytest.approx(1 / 3), [2])
+    assert (first.verdict, first.note) == ("unclear", "3 different questions, 10 are needed for a verdict")
+    assert len(engine.prompts) == 2 + 3 + 4
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["settings"]["task"] == "multi"
+    again = run_audit(samples, tmp_path / "audit", choice(ByQuality(0)), AuditSettings(task="multi", scoring="greedy"))
+    assert again.checks == found.checks
+
+
+def test_an_audit_of_many_has_checks_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions = str(write_jsonl(tmp_path / "q.jsonl", rows()))
+    argv = ["audit", "--task", "multi", "--question-file", questions, "--output-dir", str(tmp_path / "out")]
+    for more, said in (
+        (["--only", "length"], "unknown check 'length', expected some of first_place, last_place, rotation"),
+        (["--skip", "first_place", "last_place", "rotation"], "leave no check"),
+        (["--teacher", questions], "no check of task multi needs a teacher"),
+    ):
+        assert run_command([*argv, *more]) == 2
+        assert said in capsys.readouterr().err
+    with pytest.raises(SettingError, match="an audit is of pair or multi"):
+        AuditSettings(task="grade")

@@ -267,6 +267,33 @@ def test_criteria_are_chosen_and_their_aspects_stand_side_by_side(visit: Callabl
     assert re.match(r"The answer gets [0-9.]+ of 5\.", visitor.judged("grade"))
 
 
+@pytest.mark.slow
+def test_probabilities_are_one_bar_and_many_answers_stand_in_all_places(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.get_by_label("Probabilities").check()
+    visitor.page.locator("#judge-examples tr.tr-body").first.click()
+    visitor.until(lambda: visitor.value("judge-question") != "")
+    visitor.click("judge-go")
+    visitor.page.wait_for_selector("#judge-picture .outcomes")
+    parts = visitor.page.locator("#judge-picture .outcomes > div").evaluate_all(
+        "parts => parts.map(part => part.getBoundingClientRect().width)"
+    )
+    whole = visitor.page.locator("#judge-picture .outcomes").bounding_box()
+    assert whole is not None
+    assert sum(parts) == pytest.approx(whole["width"], rel=0.02)
+    assert "with a probability of" in visitor.judged("judge")
+    visitor.picture("probabilities")
+    visitor.page.get_by_label("Scores only").check()
+    visitor.page.get_by_label("Multiple answers: judge all rotations").check()
+    visitor.choose("Multiple answers")
+    visitor.page.locator("#multi-examples tr.tr-body").first.click()
+    visitor.until(lambda: visitor.value("multi-question") != "")
+    visitor.click("multi-go")
+    visitor.page.wait_for_selector("#multi-picture .bar")
+    assert visitor.page.locator("#multi-picture .bar").count() == 2
+    assert visitor.value("multi-reversed").startswith("[answers rotated by 1]")
+
+
 @pytest.mark.parametrize("width", [1280, 820, 390])
 def test_no_label_runs_under_its_copy_button(width: int, visit: Callable[..., Visitor]) -> None:
     visitor = visit(viewport={"width": width, "height": 900})

@@ -36,10 +36,21 @@ class QuickWorker(BaseHTTPRequestHandler):
         if "criteria" in sample and len(sample["answers"]) == 2:
             text = {"Truth": "5 3\nTrue.", "Style": "1 2"}.get(sample["criteria"]["name"], "none")
         answers = {
-            "/model_details": {"context_length": 2048, "judgelm": "1", "chat": True, "criteria": True},
+            "/model_details": {
+                "context_length": 2048,
+                "judgelm": "1",
+                "chat": True,
+                "criteria": True,
+                "expected": True,
+            },
             "/worker_get_status": {"model_names": ["quick"], "speed": 1, "queue_length": 0},
             "/worker_generate_stream": {"text": text, "error_code": 0, "finish_reason": "stop"},
         }
+        if asked.get("scoring") == "expected":
+            scores = [float(each) for each in text.split("\n")[0].split()]
+            likely: dict[str, Any] = {"expected_scores": scores[::-1], "score_line_mass": 0.5}
+            likely |= {"probabilities": {"win": 0.7, "tie": 0.1, "lose": 0.2}} if len(scores) == 2 else {}
+            answers["/worker_generate_stream"] |= {"text": text.split("\n")[0], "likely": likely}
         body = json.dumps(answers[self.path]).encode() + b"\0" * (self.path == "/worker_generate_stream")
         self.send_response(200)
         self.send_header("content-length", str(len(body)))
@@ -127,7 +138,7 @@ class Visitor:
 
 
 SETTINGS = {"model": "quick", "detail": "Scores only", "both": True, "temperature": 0, "top_p": 1, "length": 64}
-SETTINGS |= {"criteria": ""}
+SETTINGS |= {"criteria": "", "rotate": False}
 CRITERIA = """
 name: <i>mine</i>
 scale: [1, 5]
@@ -317,6 +328,74 @@ def test_a_single_answer_is_graded_and_many_are_judged_by_criteria(page: Page) -
     ended = visitor.run("multi-go", "click", *form(criteria=CRITERIA, both=False), None, "Why?", *answers)
     assert "Answer 1 is the best" in ended["output"]["data"][0]
     assert ended["output"]["data"][0].count('class="bar forward"') == 9
+
+
+def test_probabilities_are_a_bar_and_expected_scores(page: Page) -> None:
+    visitor, asked = Visitor(page), (None, "Why?", "Because.", "So.")
+    ended = visitor.run("judge-go", "click", *form(detail="Probabilities", both=False), *asked)
+    picture, text, _, _, _, taken, _ = ended["output"]["data"]
+    assert "Answer 1 is better, with a probability of 70%." in picture
+    assert re.findall('class="(win|tie|lose)" style="width:([0-9.]+)%"', picture) == [
+        ("win", "70.0"),
+        ("tie", "10.0"),
+        ("lose", "20.0"),
+    ]
+    assert [f"{said}</span>" in picture for said in ("Answer 1 is better: 70%", "equal: 10%")] == [True, True]
+    # expected scores, not the line's
+    assert re.findall('class="score">([0-9.]+)<', picture) == ["7", "8"]
+    assert "Score lines have a probability of 50%" in picture
+    assert text == "8 7"
+    kept = json.loads(page.get(f"/gradio_api/file={taken['path']}").text)
+    assert (kept["request"]["scoring"], kept["result"]["probabilities"]["win"]) == ("expected", 0.7)
+    # the mean of 70 % and 20 %, and the likeliest lines contradict each other
+    both = visitor.run("judge-go", "click", *form(detail="Probabilities"), *asked)["output"]["data"][0]
+    assert "Each answer is better with a probability of 45%. The orders contradict each other." in both
+    plain = visitor.run("judge-go", "click", *form(), *asked)["output"]["data"][0]
+    assert "probability" not in plain
+    grade = visitor.run("grade-go", "click", *form(detail="Probabilities"), None, "Why?", "Because.")
+    assert "The answer gets 4 of 10." in grade["output"]["data"][0]
+    assert 'class="outcomes"' not in grade["output"]["data"][0]
+
+
+def test_many_answers_stand_in_all_places(page: Page) -> None:
+    visitor = Visitor(page)
+    answers = ["Because.", "So.", "No.", *[""] * 7]
+    visitor.run("multi-more", "click", None)
+    ended = visitor.run("multi-go", "click", *form(rotate=True), None, "Why?", *answers)
+    picture, first, second, *_ = ended["output"]["data"]
+    # each is shown in each place once, and 3, 2 and 1 are a place's
+    assert re.findall('class="score">([0-9.]+)<', picture) == ["2", "2", "2"]
+    assert "The orders do not agree on the best. By the mean of all: All answers are worth the same." in picture
+    assert "Mean score by the place in which answers were shown: 1: 3, 2: 2, 3: 1." in picture
+    assert "mean of all orders" in picture
+    assert first == "3 2 1"
+    assert second == "[answers rotated by 1]\n3 2 1\n\n[answers rotated by 2]\n3 2 1"
+    by_aspects = visitor.run("multi-go", "click", *form(rotate=True, criteria=CRITERIA), None, "Why?", *answers)
+    assert by_aspects["output"]["data"][0].count('class="bar forward"') == 9
+    # other tasks have the orders that they had
+    pair = visitor.run("judge-go", "click", *form(rotate=True, both=False), None, "Why?", "Because.", "So.")
+    assert "Answer 1 is better." in pair["output"]["data"][0]
+
+
+def test_a_file_has_probabilities_and_all_rotations(page: Page, tmp_path: Path) -> None:
+    visitor = Visitor(page)
+    pairs = write_jsonl(tmp_path / "pairs.jsonl", [{"question_id": k, **ROW} for k in range(2)])
+    ended = visitor.run("batch-go", "click", visitor.upload(pairs), None, "pair", None, *form(detail="Probabilities"))
+    said, table, _, files = ended["output"]["data"]
+    assert said.startswith("2 judged, 0 without scores.")
+    assert [row[2:5] for row in table["data"]] == [["tie", "7.5 7.5", "no"]] * 2
+    for file in files:
+        for line in page.get(f"/gradio_api/file={file['path']}").text.splitlines():
+            record = json.loads(line)
+            assert (record["pred_expected_scores"], record["pred_score_line_mass"]) == ([7, 8], 0.5)
+            assert record["pred_probabilities"] == {"win": 0.7, "tie": 0.1, "lose": 0.2}
+    many = [{"question_id": 0, **ROW}, {"question_id": 1, **ROW, "answer3_body": "No."}]
+    uploaded = visitor.upload(write_jsonl(tmp_path / "many.jsonl", many))
+    ended = visitor.run("batch-go", "click", uploaded, None, "multi", None, *form(rotate=True))
+    files = ended["output"]["data"][3]
+    assert [file["orig_name"] for file in files] == ["forward.jsonl", "rotated1.jsonl", "rotated2.jsonl"]
+    counts = [len(page.get(f"/gradio_api/file={file['path']}").text.splitlines()) for file in files]
+    assert counts == [2, 2, 1]
 
 
 @pytest.mark.parametrize(

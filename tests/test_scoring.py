@@ -131,20 +131,6 @@ def test_calibration_by_hand() -> None:
     assert calibration_error(given).over(all_rows) == pytest.approx((abs(1.8 - 1) + 0.4) / 3)
 
 
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--engine", "openai", "--base-url", "http://127.0.0.1:9/v1"], "a server does not give all probabilities"),
-    ],
-)
-def test_where_probabilities_cannot_be_had_one_line_says_so(
-    flags: list[str], said: str, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    argv = ["judge", "--question-file", str(pairs_file), "--output-dir", str(tmp_path / "o"), "--scoring", "expected"]
-    assert run_command([*argv, *flags]) == 2
-    assert said in capsys.readouterr().err.strip().splitlines()[-1]
-
-
 @pytest.mark.parametrize("num_answers", [3, 4])
 def test_expected_scores_of_many_answers_are_those_of_all_lines(num_answers: int, model_folder: Path) -> None:
     """A scale of three scores has 27 or 81 lines, each of which is read by a forward pass of its own."""

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.audit import perturbations
-from judgelm.audit.checks import CHECKS, Evidence, choose_checks
-from judgelm.audit.probes import AGAIN, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
+from judgelm.audit.checks import CHECKS, Check, Evidence, choose_checks
+from judgelm.audit.many import MANY_CHECKS
+from judgelm.audit.probes import AGAIN, ALL, BOTH, PLACED, PLAIN, Round, Source, make_probes, read_sources, round_of
 from judgelm.criteria import Criteria
+from judgelm.errors import InputError, SettingError
 from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.files import hash_file
 from judgelm.forms import Columns
@@ -38,7 +40,7 @@ class AuditSettings:
     """What an audit measures, and how the judge judges in it."""
 
     only: Sequence[str] | None = None
-    """names of `CHECKS`; None: all"""
+    """names of the task's checks; None: all"""
     skip: Sequence[str] | None = None
     self_id: str | None = None
     """answers whose model ids hold this text are the judge's own; None: the judge's name"""
@@ -48,21 +50,26 @@ class AuditSettings:
     max_new_tokens: int = 2048
     seed: int = 0
     criteria: Criteria | None = None
-    """by what pairs are judged; see `JudgeSettings`"""
+    """by what answers are judged; see `JudgeSettings`"""
     prompt_template: PromptTemplate | None = None
     verdict_format: str = SCORES
     """how they are asked for; see `JudgeSettings`"""
     reasoning: bool = False
     max_reasoning_tokens: int = 4096
+    task: str = "pair"
+    """pair, or multi, whose samples of any number of answers are judged in all rotations"""
 
     def __post_init__(self) -> None:
-        choose_checks(self.only, self.skip)
+        if self.task not in ("pair", "multi"):
+            raise SettingError("task", f"{self.task!r}: an audit is of pair or multi")
+        choose_checks(self.only, self.skip, self._known)
         self.judging  # noqa: B018 - what does not go together is told at once
 
     @property
     def judging(self) -> JudgeSettings:
         """How a round is judged."""
         return JudgeSettings(
+            self.task,
             # a verdict of another form may come last
             scores_only=self.verdict_format == SCORES,
             temperature=self.temperature,
@@ -77,9 +84,13 @@ class AuditSettings:
         )
 
     @property
+    def _known(self) -> Mapping[str, Check]:
+        return MANY_CHECKS if self.task == "multi" else CHECKS
+
+    @property
     def checks(self) -> list[str]:
         """Names of the checks, in their order."""
-        return choose_checks(self.only, self.skip)
+        return choose_checks(self.only, self.skip, self._known)
 
 
 def run_audit(
@@ -115,24 +126,33 @@ def run_audit(
     from judgelm.judge.choice import prepare
     from judgelm.judge.folder import describe_files
 
-    chosen = prepare(judge)
-    name, settings = model_id or chosen.model_id, settings or AuditSettings()
+    chosen, settings = prepare(judge), settings or AuditSettings()
+    name = model_id or chosen.model_id
     writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES or settings.reasoning
     likely = "greedy" if writes else "expected"
     settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
-        questions = read_samples(questions, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
-        say_thoughts(questions)
+        questions = _read(questions, settings.task, reference_file, columns, keep_thinking)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
     digests = describe_files(samples)
     chosen = chosen.going_on(*(folder / each.name / "run.json" for each in (BOTH, PLACED, *AGAIN)))
     described = _describe(settings, chosen, samples, teacher, digests)
     judge_round = partial(_judge_round, settings, chosen, name, folder, digests)
-    sources = read_sources(samples, teacher, settings.self_id or name)
-    evidence = _judge_probes(sources, settings.checks, judge_round)
+    if settings.task == "multi":
+        evidence = _judge_many(samples, teacher, folder, _judge_settings(settings, chosen, ALL), judge_round)
+    else:
+        evidence = _judge_probes(read_sources(samples, teacher, settings.self_id or name), settings.checks, judge_round)
     found = Audit(judge=name, settings=described, checks=[measure(check, evidence) for check in settings.checks])
     found.write(folder / "audit.json", indent=2)
     return found
+
+
+def _read(
+    questions: PathLike, task: str, reference_file: PathLike | None, columns: Columns | None, keep_thinking: bool
+) -> Samples:
+    read = read_samples(questions, task, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
+    say_thoughts(read)
+    return read
 
 
 def _describe(
@@ -159,6 +179,7 @@ def _describe(
         "seed": settings.seed,
         "constrained": chosen.constrained,
         "prompt_format": chosen.prompt_format,
+        **({"task": settings.task} if settings.task != "pair" else {}),
         **({"criteria": settings.criteria.to_record()} if settings.criteria else {}),
         **({"prompt_template": settings.prompt_template.sha256} if settings.prompt_template else {}),
         **({"verdict_format": settings.verdict_format} if settings.verdict_format != SCORES else {}),
@@ -179,6 +200,27 @@ def _judge_probes(sources: Sequence[Source], names: Sequence[str], judge: JudgeR
     return Evidence(sources, judged, again)
 
 
+def _judge_many(
+    samples: Sequence[Sample], teacher: PathLike | None, folder: Path, settings: JudgeSettings, judge: JudgeRound
+) -> Evidence:
+    """Judge samples of any number of answers in all rotations, without their references."""
+    from judgelm.evaluation.places import index_many
+
+    if teacher is not None:
+        raise InputError("no check of task multi needs a teacher")
+    sources = [Source(sample.without_reference()) for sample in samples]
+    judge([source.sample for source in sources], ALL)
+    return Evidence(
+        sources, {}, many=index_many(folder / ALL.name), span=settings.readable.most - settings.readable.least
+    )
+
+
+def _judge_settings(given: AuditSettings, chosen: JudgeChoice, in_round: Round) -> JudgeSettings:
+    drawn = in_round.temperature
+    asked = replace(given.judging, seed=given.seed + in_round.seed)
+    return chosen.settle(asked if drawn is None else replace(asked, temperature=drawn, scoring="sample"))
+
+
 def _judge_round(
     given: AuditSettings,
     chosen: JudgeChoice,
@@ -191,11 +233,7 @@ def _judge_round(
     """Judge the samples of a round into a folder of its own; the model is loaded once."""
     from judgelm.judge.run import RunFiles, run_judge
 
-    drawn, folder = in_round.temperature, output_dir / in_round.name
-    asked = replace(given.judging, seed=given.seed + in_round.seed)
-    if drawn is not None:
-        asked = replace(asked, temperature=drawn, scoring="sample")
-    settings = chosen.settle(asked)
+    folder, settings = output_dir / in_round.name, _judge_settings(given, chosen, in_round)
     described = {
         **chosen.described,
         **{name: digests[name] for name in ("question_file_sha256", "reference_file_sha256", "thoughts_left_out")},
@@ -208,5 +246,7 @@ def _judge_round(
             " and with them what a check may have added there",
             file=sys.stderr,
         )
+    if in_round is ALL:
+        return {}
     keys = {sample.key for sample in samples}
     return {judged.key: judged for judged in read_folder(folder, only=keys)}

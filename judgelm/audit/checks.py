@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, probe_id
 from judgelm.audit.probes import AGAIN, PLAIN, RIGHT_REFERENCE, Source
@@ -15,6 +15,9 @@ from judgelm.errors import InputError
 from judgelm.evaluation.results import JudgedSample
 from judgelm.judgement import Outcome
 from judgelm.verdict import Reading
+
+if TYPE_CHECKING:
+    from judgelm.evaluation.places import ManyAnswers
 
 CheckVerdict = Literal["pass", "fail", "unclear", "not measured"]
 _UNREAD = float("nan")
@@ -29,6 +32,10 @@ class Evidence:
     """by `probe_id`"""
     again: Sequence[Mapping[str, JudgedSample]] = ()
     """the plain ones, drawn with different seeds and temperatures"""
+    many: Mapping[str, ManyAnswers] = field(default_factory=dict)
+    """task multi: judgements of samples in all rotations, by the samples' keys"""
+    span: float = 10.0
+    """from the lowest to the highest score of these"""
 
     def find(self, probe: str, source: Source) -> JudgedSample | None:
         return self.judged.get(probe_id(probe, source.key))
@@ -237,12 +244,14 @@ CHECKS = {
 }
 
 
-def choose_checks(only: Sequence[str] | None, skip: Sequence[str] | None) -> list[str]:
+def choose_checks(
+    only: Sequence[str] | None, skip: Sequence[str] | None, known: Mapping[str, Check] = CHECKS
+) -> list[str]:
     """Names of checks in their order. Raises InputError for an unknown name, or where none is left."""
     for name in (*(only or ()), *(skip or ())):
-        if name not in CHECKS:
-            raise InputError(f"unknown check {name!r}, expected some of {', '.join(CHECKS)}")
-    names = [name for name in CHECKS if (only is None or name in only) and name not in (skip or ())]
+        if name not in known:
+            raise InputError(f"unknown check {name!r}, expected some of {', '.join(known)}")
+    names = [name for name in known if (only is None or name in only) and name not in (skip or ())]
     if not names:
         raise InputError("--only and --skip leave no check")
     return names

@@ -6,7 +6,8 @@ import math
 from functools import partial
 from typing import Any
 
-from judgelm.audit.checks import CHECKS, Check, CheckVerdict, Evidence
+from judgelm.audit.checks import Check, CheckVerdict, Evidence
+from judgelm.audit.many import ALL_CHECKS
 from judgelm.documents import Document, Section
 from judgelm.evaluation.metrics.intervals import Estimate, ratio
 from judgelm.evaluation.summary import Rate
@@ -54,7 +55,7 @@ class Audit(Document):
 
 def measure(name: str, evidence: Evidence) -> Finding:
     """A check's effect, its interval over questions, and the verdict."""
-    check = CHECKS[name]
+    check = ALL_CHECKS[name]
     finding = partial(
         Finding, name=name, title=check.title, what=check.what, threshold=check.threshold, two_sided=check.two_sided
     )

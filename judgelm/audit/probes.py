@@ -34,6 +34,8 @@ class Round:
 
 
 BOTH, PLACED = Round("both", ORDERS["both"]), Round("placed", ORDERS["forward"])
+ALL = Round("all", ORDERS["all"])
+"""of many answers"""
 AGAIN = tuple(
     Round(f"again-{k}", ORDERS["forward"], temperature, k)
     for k, temperature in enumerate((0.2, 0.2, 1.0, 1.0), start=1)

@@ -8,7 +8,6 @@ from typing import Any
 
 from judgelm.commands.choose import choose_criteria, choose_judge, choose_template
 from judgelm.commands.judge import print_note
-from judgelm.errors import InputError
 from judgelm.flags import add_file_arguments, add_judging_arguments, add_model_arguments
 from judgelm.judge import prepare
 
@@ -38,6 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument("--only", nargs="+", metavar="NAME", help="run these checks alone (default: all)")
     chosen.add_argument("--skip", nargs="+", metavar="NAME", help="leave these checks out")
+    parser.add_argument(
+        "--task",
+        default="pair",
+        choices=("pair", "multi"),
+        help="multi: samples of 2 to 10 answers, judged in all rotations; its checks are first_place, last_place and"
+        " rotation",
+    )
     add_model_arguments(parser)
     add_file_arguments(parser, "right answers, for the checks of references (default: reference in the rows)")
     parser.add_argument(
@@ -78,9 +84,8 @@ def run(args: argparse.Namespace) -> None:
         args.verdict_format,
         args.reasoning,
         args.max_reasoning_token,
+        args.task,
     )
-    if args.scoring == "expected" and args.engine == "openai":
-        raise InputError("--scoring expected needs --engine hf or vllm")
     judge = prepare(choose_judge(args))
     found = run_audit(
         args.question_file,

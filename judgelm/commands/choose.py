@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
-from judgelm.judge import JudgeSettings, ModelChoice, place
+from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, cached, place, prepare
 from judgelm.prompt_template import PromptTemplate, read_prompt_template
 from judgelm.samples import Samples, read_samples, say_thoughts
 
@@ -44,12 +44,13 @@ def choose_samples(args: argparse.Namespace) -> Samples:
     return samples
 
 
-def choose_judge(args: argparse.Namespace) -> ModelChoice | Server:
+def choose_judge(args: argparse.Namespace) -> ModelChoice | Server | JudgeChoice:
     """The judge that a command was asked for. Raises InputError for flags of another engine."""
     for name in _OF_A_MODEL if args.engine == "openai" else _OF_A_SERVER:
         if vars(args)[name] is not None:
             raise InputError(f"--{name.replace('_', '-')} is not for --engine {args.engine}")
-    return choose_server(args) if args.engine == "openai" else choose_model(args, args.model)
+    judge = choose_server(args) if args.engine == "openai" else choose_model(args, args.model)
+    return judge if args.cache is None else cached(prepare(judge), args.cache)
 
 
 def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
@@ -70,10 +71,12 @@ def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
 
 def choose_server(args: argparse.Namespace) -> Server:
     """A model behind a server of OpenAI's API."""
-    from judgelm.engine.openai.server import Server, check_base_url, check_key
+    from judgelm.engine.openai.server import NEEDS_COMPLETIONS, Server, check_base_url, check_key
 
     if args.prompt_format != "auto":
         raise InputError("--prompt-format is not for --engine openai: there --api completions or chat says the same")
+    if args.scoring == "expected" and args.api == "chat":
+        raise InputError(NEEDS_COMPLETIONS)
     if args.constrained:
         raise InputError("--constrained needs a model in this process: no server can be held to a score line")
     if args.base_url is None and not os.environ.get(BASE_URL_VARIABLE):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.criteria import PUBLISHED
 from judgelm.encoding import decode_after
-from judgelm.engine.interface import FinishReason, Generation, Request, Sampling, cut_at
+from judgelm.engine.interface import FinishReason, Generation, Request, Sampling, TokenLikelihood, cut_at
 from judgelm.engine.reasoning import Reasoning
 from judgelm.engine.score_line import allowed_tokens
 from judgelm.score_lines import text_begin
@@ -37,6 +37,8 @@ class Row:
     """their text, which may end in half a character or in half a stop string"""
     num_read: int = 0
     """tokens of prompt and text that the model has read"""
+    likelihoods: list[TokenLikelihood] = field(default_factory=list)
+    """of the tokens so far, where they were asked for"""
     generation: Generation | None = None
     """set when the row has finished"""
     most_thoughts: int = 0
@@ -133,8 +135,8 @@ class Row:
     def finish(self, text: str, reason: FinishReason, thoughts: str | None = None) -> None:
         """Set the generation, its text cut where the first stop string stands."""
         text = cut_at(text, self.sampling.stop, self._begin_of_text(text))
-        read, new = len(self.request.input_ids), len(self.tokens)
-        self.generation = Generation(self.request.key, text, read, new, reason, thoughts)
+        read, new, likelihoods = len(self.request.input_ids), len(self.tokens), tuple(self.likelihoods)
+        self.generation = Generation(self.request.key, text, read, new, reason, thoughts, likelihoods)
 
     def _begin_of_text(self, text: str) -> int | None:
         """Where stop strings count: behind thoughts and the white space after them; None while thoughts go on."""

@@ -47,6 +47,13 @@ class ManyAnswers:
         found = [scores for order, scores in self.shown.items() if order != "reversed" and scores is not None]
         return found if len(found) == len(self.models) else []
 
+    @property
+    def is_consistent(self) -> bool:
+        """All orders were read, and find the same answers best."""
+        scores = self.scores
+        best = {tuple(k for k, score in enumerate(each) if score == max(each)) for each in scores.values()}
+        return len(scores) == len(self.shown) and len(best) == 1
+
 
 class Place(Section):
     """What it is worth for an answer to be shown in a place."""
@@ -90,10 +97,15 @@ class ManySummary(Document):
 
 def read_many(folder: PathLike) -> list[ManyAnswers]:
     """What `judgelm judge --task multi` wrote, joined by question_id. Raises InputError for other files."""
+    return list(index_many(folder).values())
+
+
+def index_many(folder: PathLike) -> dict[str, ManyAnswers]:
+    """The same by the samples' keys."""
     paths = {order: Path(folder).expanduser() / f"{order}.jsonl" for order in ORDERS}
     lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in paths.items() if path.exists()}
     keys = dict.fromkeys(key for by_id in lines.values() for key in by_id)
-    return [_join({order: by_id[key] for order, by_id in lines.items() if key in by_id}) for key in keys]
+    return {key: _join({order: by_id[key] for order, by_id in lines.items() if key in by_id}) for key in keys}
 
 
 def summarize_many(samples: Sequence[ManyAnswers], resamples: int = RESAMPLES, seed: int = 0) -> ManySummary:
@@ -108,7 +120,7 @@ def summarize_many(samples: Sequence[ManyAnswers], resamples: int = RESAMPLES, s
             [sum(scores is None for scores in sample.shown.values()) for sample in samples],
             [len(sample.shown) for sample in samples],
         ),
-        ("consistency", ""): quotient([_is_consistent(sample) for sample in samples], several),
+        ("consistency", ""): quotient([sample.is_consistent for sample in samples], several),
         **{("answer", name): _mean_score(samples, name, span) for name in names},
     }
     places = range(max((len(sample.models) for sample in samples if sample.rotated), default=0))
@@ -182,13 +194,6 @@ def _span(samples: Sequence[ManyAnswers]) -> Span:
     """What scores lie within: 0 to 10, or where a scale is longer as far as there are."""
     most = max((score for sample in samples for each in sample.scores.values() for score in each), default=0.0)
     return 0.0, max(MAX_SCORE, most)
-
-
-def _is_consistent(sample: ManyAnswers) -> bool:
-    """All orders were read, and find the same answers best."""
-    scores = sample.scores
-    best = {tuple(k for k, score in enumerate(each) if score == max(each)) for each in scores.values()}
-    return len(scores) == len(sample.shown) and len(best) == 1
 
 
 def _mean_score(samples: Sequence[ManyAnswers], name: str, span: Span) -> Statistic:

@@ -7,10 +7,24 @@ from collections.abc import Iterator, Sequence
 
 from judgelm.criteria import Scale
 from judgelm.distribution import Distribution, line_text, score_lines
-from judgelm.engine.interface import Engine, LineScores, Request
+from judgelm.engine.interface import Engine, Generation, LineScores, Request
+from judgelm.judge.judged import Likelihood
 
 _MOST = 500
 """lines read at once"""
+
+
+def read_likelihoods(
+    engine: Engine, requests: Sequence[Request], scale: Scale
+) -> Iterator[tuple[Generation, Likelihood | None]]:
+    """The likeliest line after each prompt, as if it had been written, and what follows from all lines; None where they
+    could not be read.
+    """
+    prefills = {request.key: request.prefill for request in requests}
+    for scores, found in read_distributions(engine, requests, scale):
+        text = line_text(found.likeliest_line, prefills[scores.key]).rstrip("\n") if found else ""
+        generation = Generation(scores.key, text, scores.num_prompt_tokens, scores.num_tokens, scores.finish_reason)
+        yield generation, Likelihood.of(found) if found else None
 
 
 def read_distributions(

@@ -6,15 +6,13 @@ import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 from judgelm.criteria import Criteria
-from judgelm.distribution import line_text
 from judgelm.encoding import PromptTooLong
-from judgelm.engine.interface import Engine, FinishReason, Generation, LoadOptions, Request, Sampling
+from judgelm.engine.interface import Engine, Generation, LoadOptions, Request, Sampling
 from judgelm.engine.loading import find_loader
-from judgelm.judge.expected import read_distributions
+from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import ROTATIONS, Done, JudgeSettings, Order, check_orders
 from judgelm.models.folder import ModelFolder, find_model
@@ -183,8 +181,7 @@ class Judge:
     ) -> Iterator[tuple[_Key, int, Judged]]:
         """Each sample by each aspect, which is numbered; those `known` are not judged."""
         task = TASKS[settings.task]
-        scores_only = replace(settings, scores_only=True) if settings.scoring == "expected" else settings
-        sampling = scores_only.sampling(max(len(sample.answers) for sample in shown.values()))
+        sampling = settings.sampling(max(len(sample.answers) for sample in shown.values()))
         form, room = settings.form, sampling.max_new_tokens + sampling.most_thoughts * settings.reasoning
         requests, asked, before = [], {}, set()
         for key, sample in shown.items():
@@ -221,12 +218,7 @@ class Judge:
             for generation in self.engine.generate(requests, sampling, done=known):
                 yield generation, None
             return
-        prefill = TASKS[settings.task].prefill
-        for scores, distribution in read_distributions(self.engine, requests, settings.scale):
-            text = line_text(distribution.likeliest_line, prefill).rstrip("\n") if distribution else ""
-            reason: FinishReason = "stop" if distribution else "out_of_memory"
-            likelihood = Likelihood.of(distribution) if distribution else None
-            yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), likelihood
+        yield from read_likelihoods(self.engine, requests, settings.scale)
 
 
 class JudgeLike(Protocol):

@@ -162,7 +162,7 @@ class JudgeSettings:
             most_thoughts=thoughts,
             reasoning=self.reasoning,
         )
-        if not self.scores_only:
+        if not self.scores_only and self.scoring != "expected":
             return sampling
         # a line longer than this holds no scores; without a limit an untuned model would write to the end
         most, thoughts = min(self.max_new_tokens, 16 + 8 * num_answers), thoughts or self.max_new_tokens

@@ -272,9 +272,9 @@ def win_lines(counts: Mapping[str, int]) -> str:
 
 def checks_table() -> str:
     """All checks: names, thresholds, what is measured and what is changed."""
-    from judgelm.audit import CHECKS
+    from judgelm.audit.many import ALL_CHECKS
 
-    rows = [(name, _bound(check), check.what) for name, check in CHECKS.items()]
+    rows = [(name, _bound(check), check.what) for name, check in ALL_CHECKS.items()]
     return render_table(("check", "threshold", "effect"), rows)
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from judgelm.criteria import Scale
 from judgelm.engine.hf.engine import HFEngine
-from judgelm.engine.interface import FinishReason, Request, Sampling
+from judgelm.engine.interface import FinishReason, Request, Sampling, TokenLikelihood
 from judgelm.engine.row import Row
+from judgelm.judge.expected import read_likelihoods
+from judgelm.judge.judged import Likelihood
 
 log = logging.getLogger(__name__)
 
 _JOINING_TOKENS = 1024
 """prompt tokens read at once, while the others wait for their next token"""
+_SCORED_TOGETHER = 8
+"""prompts whose score lines are read at once, while the others wait"""
 
 
 class QueueFull(Exception):
@@ -32,6 +39,10 @@ class Update:
     finish_reason: FinishReason | None = None
     failed: bool = False
     """the model could not go on; the log says why"""
+    likelihood: Likelihood | None = None
+    """where score lines were read"""
+    likelihoods: tuple[TokenLikelihood, ...] = ()
+    """of the tokens, at the end, where they were asked for"""
 
     @property
     def last(self) -> bool:
@@ -44,6 +55,8 @@ class Ticket:
 
     row: Row
     deliver: Callable[[Update], None]
+    scored: Scale | None = None
+    """of the score lines whose probabilities are wanted in place of a text"""
     cancelled: bool = False
 
 
@@ -63,6 +76,8 @@ class Batcher:
         room = replace(room, rows=max_running, prefill=min(room.prefill, _JOINING_TOKENS), refill=1)
         self._schedule = engine.schedule(room, fair=True)
         self._tickets: dict[Row, Ticket] = {}
+        self._scoring: deque[Ticket] = deque()
+        """those whose score lines wait to be read"""
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
@@ -73,17 +88,27 @@ class Batcher:
         """Requests running or waiting."""
         return len(self._tickets)
 
-    def submit(self, request: Request, sampling: Sampling, deliver: Callable[[Update], None]) -> Ticket:
-        """Take a request. `deliver` is called from the batcher's thread until an update is the `last`.
+    def submit(
+        self,
+        request: Request,
+        sampling: Sampling,
+        deliver: Callable[[Update], None],
+        scored: Scale | None = None,
+    ) -> Ticket:
+        """Take a request, to write a text or to read the probabilities of a scale's score lines. `deliver` is called
+        from the batcher's thread until an update is the `last`.
 
         Raises QueueFull, or ValueError where the prompt fills the context.
         """
-        ticket = Ticket(self.engine.start(request, sampling), deliver)
+        ticket = Ticket(self.engine.start(request, sampling), deliver, scored)
         with self._changed:
-            waiting = len(self._schedule.waiting)
+            waiting = len(self._schedule.waiting) + len(self._scoring)
             if waiting >= self.max_waiting:
                 raise QueueFull(f"{waiting} requests are waiting already")
-            self._schedule.waiting.append(ticket.row)
+            if scored is None:
+                self._schedule.waiting.append(ticket.row)
+            else:
+                self._scoring.append(ticket)
             self._tickets[ticket.row] = ticket
             self._changed.notify()
         return ticket
@@ -109,8 +134,10 @@ class Batcher:
                 if self._closing:
                     break
                 self._drop_cancelled()
+                scoring = self._take_scoring()
                 joining = self._schedule.admit()
                 running = [*self._schedule.batch.rows, *joining]
+            self._score(scoring)
             try:
                 self._tell(self._schedule.advance(joining))
             except Exception:
@@ -123,8 +150,38 @@ class Batcher:
         gone = {row for row, ticket in self._tickets.items() if ticket.cancelled}
         if gone:
             self._schedule.leave(gone)
+            self._scoring = deque(ticket for ticket in self._scoring if ticket.row not in gone)
             for row in gone:
                 del self._tickets[row]
+
+    def _take_scoring(self) -> list[Ticket]:
+        """The next ones of one scale, so few that who writes need not wait long."""
+        found = list(itertools.islice(self._scoring, _SCORED_TOGETHER))
+        alike = list(itertools.takewhile(lambda ticket: ticket.scored == found[0].scored, found))
+        for _ in alike:
+            self._scoring.popleft()
+        return alike
+
+    def _score(self, tickets: Sequence[Ticket]) -> None:
+        """Read the score lines after each of these prompts."""
+        if not tickets:
+            return
+        # a key is a question_id, which several users may give
+        asked = {str(number): ticket for number, ticket in enumerate(tickets)}
+        requests = [replace(ticket.row.request, key=key) for key, ticket in asked.items()]
+        scale = tickets[0].scored
+        assert scale is not None
+        try:
+            for made, likelihood in read_likelihoods(self.engine, requests, scale):
+                ticket = asked.pop(made.key)
+                self._tickets.pop(ticket.row)
+                update = Update(made.text, made.num_prompt_tokens, 0, made.finish_reason, likelihood=likelihood)
+                ticket.deliver(update)
+        except Exception:
+            log.exception("the score lines of %d requests could not be read", len(asked))
+            for ticket in asked.values():
+                self._tickets.pop(ticket.row)
+                ticket.deliver(Update("", len(ticket.row.request.input_ids), 0, failed=True))
 
     def _tell(self, rows: Iterable[Row]) -> None:
         for row in rows:
@@ -133,7 +190,9 @@ class Batcher:
             if generation is not None:
                 del self._tickets[row]
             reason = generation.finish_reason if generation else None
-            ticket.deliver(Update(row.show(), len(row.request.input_ids), len(row.tokens), reason))
+            tokens = generation.likelihoods if generation else ()
+            num_prompt, num = len(row.request.input_ids), len(row.tokens)
+            ticket.deliver(Update(row.show(), num_prompt, num, reason, likelihoods=tokens))
 
     def _fail(self, rows: Iterable[Row]) -> None:
         self._schedule.clear()

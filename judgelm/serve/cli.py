@@ -17,10 +17,11 @@ from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.errors import InputError
 from judgelm.flags import add_criteria_argument, add_loading_arguments, loading
 from judgelm.jsonl import id_key
+from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judge import Judge
-from judgelm.judge.judged import Judged
-from judgelm.judge.settings import JudgeSettings, Order, check_orders
-from judgelm.judgement import Judgement
+from judgelm.judge.judged import Judged, Likelihood
+from judgelm.judge.settings import SCORINGS, JudgeSettings, Order, check_orders
+from judgelm.judgement import Judgement, Outcome
 from judgelm.prompt import TASKS
 from judgelm.sample import Sample
 from judgelm.samples import find_task, read_samples
@@ -45,6 +46,9 @@ def build_parser() -> Parser:
     parser.add_argument("--question-id", metavar="ID", help="the sample's question_id (default: the file's first)")
     parser.add_argument("--reference-file", metavar="FILE", help="JSON Lines of references, by question_id")
     add_criteria_argument(parser)
+    parser.add_argument(
+        "--scoring", choices=tuple(SCORINGS), default="sample", help="expected: read probabilities, write nothing"
+    )
     parser.add_argument("--both", action="store_true", help="judge a second time with answers 1 and 2 exchanged")
     parser.add_argument("--temperature", type=float, default=0.2, help="0 is greedy")
     parser.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="most tokens of a text")
@@ -129,10 +133,15 @@ def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, 
     said = ["answers 1 and 2 exchanged"] if order == "reversed" else []
     said += [] if aspect is None else [_printable(aspect.name)]
     print("\nJudge" + (f" ({', '.join(said)})" if said else "") + f": {task.prefill}", end="")
-    made = _write(judge, request, sampling)
-    print()
+    likelihood: Likelihood | None = None
+    if settings.scoring == "expected":
+        ((made, likelihood),) = read_likelihoods(judge.engine, [request], settings.scale)
+        print(made.text)
+    else:
+        made = _write(judge, request, sampling)
+        print()
     judgement = settings.read(task.prefill + made.text, count)
-    return Judged(shown, order, task.name, judgement, made, prompt.shortened)
+    return Judged(shown, order, task.name, judgement, made, prompt.shortened, likelihood)
 
 
 def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Judgement) -> bool:
@@ -175,7 +184,9 @@ def chat(args: argparse.Namespace) -> None:
     if args.max_new_tokens < 1 or not 0 <= args.temperature <= 10:
         raise InputError("expected --max-new-tokens of 1 or more and --temperature from 0 to 10")
     criteria = None if args.criteria is None else read_criteria(args.criteria)
-    settings = JudgeSettings(args.task, False, args.temperature, args.max_new_tokens, criteria=criteria)
+    settings = JudgeSettings(
+        args.task, False, args.temperature, args.max_new_tokens, scoring=args.scoring, criteria=criteria
+    )
     sample = choose_sample(args) if args.question_file else None
     judge = Judge.load(args.model_path, **loading(args))
     settings = replace(settings, constrained=judge.constrained, prompt_format=judge.prompt_format)
@@ -197,13 +208,16 @@ def chat(args: argparse.Namespace) -> None:
             print(f"\n{_printable(name)}: {_scores(each)}", end="")
         agree = {True: "; both orders agree", False: "; the orders contradict", None: ""}[verdict.consistent]
         print(f"\nScores: {_scores(verdict)}{agree}")
+        if (likely := verdict.probabilities) is not None:
+            said = (f"answer 1 is better {likely[Outcome.WIN]:.0%}", f"equal {likely[Outcome.TIE]:.0%}")
+            print(f"Probabilities: {', '.join(said)}, answer 2 is better {likely[Outcome.LOSE]:.0%}")
         if not _follow(judge, sample, settings, found["forward"].judgement):
             return
         sample = None
 
 
 def _scores(said: BothOrders) -> str:
-    return " ".join(f"{score:g}" for score in said.scores) if said.scores else "none could be read"
+    return " ".join(f"{round(score, 3):g}" for score in said.scores) if said.scores else "none could be read"
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -9,12 +10,12 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from judgelm.errors import InputError
 from judgelm.judge.judged import PROMPT_TOO_LONG, Judged
-from judgelm.judge.settings import JudgeSettings, Order, check_orders
-from judgelm.judgement import Judgement
+from judgelm.judge.settings import SCORINGS, JudgeSettings, Order, check_orders
+from judgelm.judgement import Outcome
 from judgelm.prompt import TASKS, count_markers
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.criteria_field import CriteriaField
-from judgelm.serve.worker_answers import Usage
+from judgelm.serve.worker_answers import Probabilities, Usage
 from judgelm.verdict import Verdict
 
 MOST_SAMPLES = 1000
@@ -60,8 +61,10 @@ class JudgementRequest(BaseModel, extra="forbid"):
     model: Name | None = Field(None, description="one of GET /v1/models; may be left away where only one is served")
     samples: Annotated[list[SampleIn], Field(min_length=1, max_length=MOST_SAMPLES)]
     task: Literal["pair", "single", "multi", "mmvet", "grade"] = "pair"
-    orders: Literal["forward", "reversed", "both"] | None = Field(
-        None, description="as given, answers 1 and 2 exchanged, or both (default: both for task pair, else forward)"
+    orders: Literal["forward", "reversed", "both", "all"] | None = Field(
+        None,
+        description="as given, answers 1 and 2 exchanged, or both; all: task multi, as many rotations as a sample has"
+        " answers, each of which so stands once in each place (default: both for task pair, else forward)",
     )
     scores_only: bool = Field(False, description="stop after the score line: no reasons")
     temperature: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(0.2, description="0 is greedy")
@@ -76,6 +79,11 @@ class JudgementRequest(BaseModel, extra="forbid"):
         description="what a file of criteria holds: answers are judged by one aspect after the other, and the scores"
         " are weighted means; tasks pair, multi and grade (default: the task's own question)",
     )
+    scoring: Literal["sample", "greedy", "expected"] = Field(
+        "sample",
+        description="; ".join(f"{name}: {what}" for name, what in SCORINGS.items())
+        + ". With expected results have probabilities too, and there are no reasons and no events text",
+    )
     stream: bool = Field(default=False, description="answer in NDJSON: events text, result, error, done")
 
     @property
@@ -85,9 +93,15 @@ class JudgementRequest(BaseModel, extra="forbid"):
 
     @property
     def settings(self) -> JudgeSettings:
-        """Raises InputError for criteria where the task takes none."""
+        """Raises InputError for criteria where the task takes none, and for more score lines than are read."""
         return JudgeSettings(
-            self.task, self.scores_only, self.temperature, self.max_new_tokens, self.seed, criteria=self.criteria
+            self.task,
+            self.scores_only,
+            self.temperature,
+            self.max_new_tokens,
+            self.seed,
+            scoring=self.scoring,
+            criteria=self.criteria,
         )
 
     def check(self) -> None:
@@ -105,7 +119,27 @@ class JudgementRequest(BaseModel, extra="forbid"):
         check_orders(self.orders or "forward", self.task)
 
 
-class AspectOut(BaseModel):
+def _left_out(value: Any) -> bool:
+    return value is None
+
+
+class _LikelyOut(BaseModel):
+    """What scoring expected alone adds."""
+
+    expected_scores: list[float] | None = Field(
+        None, description="scoring expected: the mean of each answer's score over all score lines", exclude_if=_left_out
+    )
+    probabilities: Probabilities | None = Field(
+        None, description="scoring expected, two answers: of the outcomes", exclude_if=_left_out
+    )
+    score_line_mass: float | None = Field(
+        None,
+        description="scoring expected: the probability that the judge writes a score line at all",
+        exclude_if=_left_out,
+    )
+
+
+class AspectOut(_LikelyOut):
     """What the judge wrote by one aspect."""
 
     name: str
@@ -117,7 +151,7 @@ class AspectOut(BaseModel):
     reasons: str
 
 
-class JudgementOut(BaseModel):
+class JudgementOut(_LikelyOut):
     """What the judge wrote in one order."""
 
     order: Order
@@ -135,7 +169,7 @@ class JudgementOut(BaseModel):
         """One that was generated."""
         made, criteria = judged.generation, judged.criteria
         assert made is not None
-        fields = _said(judged.judgement) | {
+        fields = _said(judged) | {
             "order": judged.order,
             "finish_reason": made.finish_reason,
             "shortened": None if judged.shortened is None else list(judged.shortened),
@@ -144,7 +178,7 @@ class JudgementOut(BaseModel):
         if criteria is None:
             return JudgementOut(**fields)
         aspects = [
-            AspectOut(name=aspect.name, weight=aspect.weight, **_said(part.judgement))
+            AspectOut(name=aspect.name, weight=aspect.weight, **_said(part))
             for aspect, part in zip(criteria.aspects, judged.parts, strict=True)
         ]
         return CriteriaJudgementOut(**fields, scale=(criteria.scale.least, criteria.scale.most), aspects=aspects)
@@ -157,14 +191,20 @@ class CriteriaJudgementOut(JudgementOut):
     aspects: list[AspectOut] = Field(description="in the criteria's order; the scores above are their weighted means")
 
 
-def _said(judgement: Judgement) -> dict[str, Any]:
+def _said(judged: Judged) -> dict[str, Any]:
+    judgement, likelihood = judged.judgement, judged.likelihood
     return {
         "text": judgement.text,
         "scores": None if judgement.scores is None else list(judgement.scores),
         "outcome": None if judgement.outcome is None else judgement.outcome.value,
         "parse": judgement.state.value,
         "reasons": judgement.reasons,
+        **(likelihood.to_record("") if likelihood else {}),
     }
+
+
+def _probabilities(found: Mapping[Outcome, float] | None) -> Probabilities | None:
+    return None if found is None else Probabilities(**{outcome.value: value for outcome, value in found.items()})
 
 
 class ErrorOut(BaseModel):
@@ -198,12 +238,23 @@ class ResultOut(BaseModel):
 
     question_id: int | str
     scores: list[float] | None = Field(
-        description="one an answer, in the sample's order: the mean of the orders judged"
+        description="one an answer, in the sample's order: the mean of the orders judged, of expected ones where"
+        " there are"
     )
     outcome: Literal["win", "tie", "lose"] | None = Field(description="of answer 1; a tie where the orders contradict")
-    consistent: bool | None = Field(description="whether both orders agree")
+    consistent: bool | None = Field(description="whether all orders find the same answers best")
     judgements: list[CriteriaJudgementOut | JudgementOut]
     suspicious_markers: int = Field(description="lines of the texts that imitate the prompt's own markers")
+    place_scores: list[float] | None = Field(
+        None,
+        description="orders all: the mean score of the answers where they were shown first, second ..",
+        exclude_if=_left_out,
+    )
+    probabilities: Probabilities | None = Field(
+        None,
+        description="scoring expected, two answers: of answer 1's outcomes, the mean of both orders",
+        exclude_if=_left_out,
+    )
     error: ErrorOut | None = None
 
     @classmethod
@@ -216,5 +267,7 @@ class ResultOut(BaseModel):
             consistent=verdict.consistent,
             judgements=[JudgementOut.of(one) for one in result.generated],
             suspicious_markers=count_markers(verdict.sample),
+            place_scores=None if verdict.place_scores is None else list(verdict.place_scores),
+            probabilities=_probabilities(verdict.probabilities),
             error=ErrorOut(message=error, type="invalid_request_error", code=PROMPT_TOO_LONG) if error else None,
         )

@@ -1,4 +1,4 @@
-"""Samples judged through workers, both orders at once: for the API and for the web page."""
+"""Samples judged through workers, all orders at once: for the API and for the web page."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from functools import partial
 from judgelm.criteria import Aspect, Criteria
 from judgelm.engine.interface import Generation
 from judgelm.jsonl import Record
-from judgelm.judge.judged import Judged
-from judgelm.judge.settings import JudgeSettings, Order
+from judgelm.judge.judged import Judged, Likelihood
+from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
 from judgelm.prompt import TASKS
-from judgelm.sample import Sample
+from judgelm.sample import Sample, rotation
 from judgelm.serve.judgement_requests import JudgementRequest, Result
 from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.worker_answers import Chunk
 from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample
 from judgelm.verdict import Verdict
@@ -78,11 +79,19 @@ async def judge_through(
     """
     run = _Run(workers, request, request.settings, begun=patient)
     samples = [given.sample for given in request.samples]
-    places = [(order, aspect) for order in request.asked_orders for aspect in run.settings.aspects]
+    places = [
+        [
+            (order, aspect)
+            for order in request.asked_orders
+            if rotation(order) < len(sample.answers)
+            for aspect in run.settings.aspects
+        ]
+        for sample in samples
+    ]
     jobs = [
         _Job(index, sample.shown(order), order, aspect)
         for index, sample in enumerate(samples)
-        for order, aspect in places
+        for order, aspect in places[index]
     ]
     done: dict[int, list[_Made]] = defaultdict(list)
     async with contextlib.aclosing(together(partial(run.judge, job) for job in jobs)) as found:
@@ -92,8 +101,9 @@ async def judge_through(
                 continue
             index = one.job.index
             done[index].append(one)
-            if len(done[index]) == len(places):
-                made = sorted(done.pop(index), key=lambda each: places.index((each.job.order, each.job.aspect)))
+            if len(done[index]) == len(places[index]):
+                given = places[index]
+                made = sorted(done.pop(index), key=lambda each: given.index((each.job.order, each.job.aspect)))
                 yield _result(index, samples[index], made, request.criteria)
 
 
@@ -104,7 +114,8 @@ def _result(index: int, sample: Sample, made: Sequence[_Made], criteria: Criteri
         count = len(criteria.aspects)
         judged = [Judged.by_criteria(criteria, judged[start : start + count]) for start in range(0, len(judged), count)]
     said = {one.order: one.reading for one in judged}
-    verdict = Verdict(said.get("forward"), said.get("reversed"), sample)
+    rotations = tuple(said[order] for order in ROTATIONS[1:] if order in said)
+    verdict = Verdict(said.get("forward"), said.get("reversed"), sample, rotations=rotations)
     error = next((one.error for one in made if one.error is not None), None)
     return Result(index, verdict, tuple(judged), error)
 
@@ -136,7 +147,8 @@ class _Run:
     async def _generate(self, job: _Job, queue: asyncio.Queue[Written | _Made]) -> Judged:
         asked, shown = self.request, job.shown
         sampling = replace(self.settings.sampling(len(shown.answers)), top_p=asked.top_p)
-        params = GenerateParams.of(JudgeSample.of(shown, asked.task, job.aspect), sampling, asked.constrained)
+        expected = self.settings.scoring == "expected"
+        params = GenerateParams.of(JudgeSample.of(shown, asked.task, job.aspect), sampling, asked.constrained, expected)
         prefill, name = TASKS[asked.task].prefill, None if job.aspect is None else job.aspect.name
         chunk = None
         assert asked.model is not None
@@ -144,10 +156,20 @@ class _Run:
             async for chunk in chunks:
                 self.begun = True
                 # whoever reads slowly gets fewer, longer steps
-                if not queue.full():
+                if not queue.full() and not expected:
                     queue.put_nowait(Written(job.index, shown.question_id, job.order, prefill + chunk.text, name))
         assert chunk is not None
         tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
         generation = Generation(shown.key, chunk.text, *tokens, chunk.finish_reason)  # type: ignore[arg-type]
         judgement = self.settings.read(prefill + chunk.text, len(shown.answers))
-        return Judged(shown, job.order, asked.task, judgement, generation, tuple(chunk.shortened or ()) or None)
+        shortened = tuple(chunk.shortened or ()) or None
+        likelihood = _likelihood(chunk, len(shown.answers)) if expected else None
+        return Judged(shown, job.order, asked.task, judgement, generation, shortened, likelihood)
+
+
+def _likelihood(chunk: Chunk, num_answers: int) -> Likelihood:
+    """Raises WorkerError for a worker that says nothing of it, or of other answers."""
+    found = None if chunk.likely is None else chunk.likely.likelihood
+    if found is None or len(found.expected) != num_answers or (found.outcomes is None) != (num_answers != 2):
+        raise WorkerError("the worker does not say how likely the score lines are", ErrorCode.INTERNAL_ERROR)
+    return found

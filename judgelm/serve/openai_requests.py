@@ -6,10 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from judgelm.serve.judgement_requests import Name, Text
+from judgelm.serve.worker_requests import MOST_LOGPROBS
 
+_MOST_WITH_LOGPROBS = 2048
+"""tokens of a text of which each has likely ones beside it"""
 _NO_MATTER = frozenset(
     {
         *("user", "metadata", "store", "safety_identifier", "parallel_tool_calls", "prediction"),
@@ -41,10 +44,10 @@ _ASKS_FOR_NOTHING: Mapping[str, Sequence[Any]] = {
 
 
 class UnsupportedField(Exception):
-    """A field asks for something that is not done here; `field` is its place in the body."""
+    """A field asks for something that is not done here; `field` is its place in the body, `why` in which case."""
 
-    def __init__(self, field: str) -> None:
-        super().__init__(f"{field}: this is not supported here")
+    def __init__(self, field: str, why: str = "") -> None:
+        super().__init__(f"{field}: this is not supported here {why}".rstrip())
         self.field = field
 
 
@@ -158,3 +161,18 @@ class CompletionRequest(_Completion):
     prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=64)]
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = 16
     echo: bool | None = False
+    logprobs: Annotated[
+        Annotated[int, Field(ge=0, le=MOST_LOGPROBS, strict=True)] | None,
+        BeforeValidator(lambda given: None if given is False else given),
+    ] = Field(None, description="how likely each token was, and so many of the likeliest at its place")
+
+    def check_rest(self, place: str = "") -> None:
+        """Probabilities come with whole texts of a moderate length, and are not of the prompt."""
+        super().check_rest(place)
+        if self.logprobs is None:
+            return
+        for name in ("stream", "echo"):
+            if getattr(self, name):
+                raise UnsupportedField(name, "with logprobs")
+        if self.max_tokens is None or self.max_tokens > _MOST_WITH_LOGPROBS:
+            raise UnsupportedField("max_tokens", f"above {_MOST_WITH_LOGPROBS} with logprobs")

@@ -47,7 +47,8 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
         """OpenAI's completion."""
         request.check_rest()
         prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
-        asked = [{"prompt": prompt, "echo": bool(request.echo)} for prompt in prompts]
+        shared = {"echo": bool(request.echo), "logprobs": request.logprobs}
+        asked = [{"prompt": prompt, **shared} for prompt in prompts]
         return await _complete(workers, metrics, request, request.max_tokens, asked)
 
     return router
@@ -89,7 +90,8 @@ class _Form:
 
 def _choice(index: int, said: dict[str, Any], ended: Chunk | None = None) -> dict[str, Any]:
     reason = None if ended is None else "length" if ended.finish_reason == "length" else "stop"
-    return {"index": index, **said, "finish_reason": reason, "logprobs": None}
+    logprobs = None if ended is None or ended.logprobs is None else ended.logprobs.model_dump()
+    return {"index": index, **said, "finish_reason": reason, "logprobs": logprobs}
 
 
 async def _complete(

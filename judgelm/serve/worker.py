@@ -28,6 +28,7 @@ from judgelm.serve.protocol import (
 )
 from judgelm.serve.servers import ask, read_secret
 from judgelm.serve.settings import TOKEN_VARIABLE
+from judgelm.serve.token_texts import describe_tokens
 from judgelm.serve.worker_answers import Usage
 from judgelm.serve.worker_prompts import Prepared, Prompts
 
@@ -76,6 +77,8 @@ class ModelWorker:
             "chat": True,
             "criteria": True,
             "prompt_format": self.prompt_format,
+            "expected": self.engine.can_copy,
+            "logprobs": True,
         }
 
     def get_conv_template(self) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class ModelWorker:
                 loop.call_soon_threadsafe(put, update)
 
         try:
-            ticket = self.batcher.submit(prepared.request, prepared.sampling, deliver)
+            ticket = self.batcher.submit(prepared.request, prepared.sampling, deliver, prepared.scored)
         except QueueFull as error:
             raise WorkerError(f"the worker is busy: {error}; try again later", ErrorCode.ENGINE_OVERLOADED) from None
         try:
@@ -168,7 +171,12 @@ class ModelWorker:
                 await changed.wait()
                 changed.clear()
                 update = newest[0]
-                yield _body(update, prepared)
+                body = _body(update, prepared)
+                if update.likelihoods:
+                    ids, tokenizer = prepared.request.input_ids, self.engine.tokenizer
+                    found = await asyncio.to_thread(describe_tokens, update.likelihoods, ids, tokenizer)
+                    body["logprobs"] = found.model_dump()
+                yield body
                 if update.last:
                     return
         finally:
@@ -188,4 +196,6 @@ def _body(update: Update, prepared: Prepared) -> dict[str, Any]:
     }
     if prepared.shortened:
         body["shortened"] = list(prepared.shortened)
+    if update.likelihood is not None:
+        body["likely"] = update.likelihood.to_record("")
     return body

@@ -8,6 +8,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
+from judgelm.criteria import LARGEST_SCORE
+from judgelm.judge.judged import Likelihood
+from judgelm.judgement import Outcome
 from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.servers import describe
@@ -36,6 +39,46 @@ class Usage(BaseModel):
         return cls(**{name: sum(getattr(one, name) for one in found) for name in cls.model_fields})
 
 
+_Probability = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]
+_Score = Annotated[float, Field(ge=0, le=LARGEST_SCORE + 1e-6, allow_inf_nan=False)]
+
+
+class Probabilities(BaseModel):
+    """Of the first answer's outcomes, 1 in all."""
+
+    win: _Probability
+    tie: _Probability
+    lose: _Probability
+
+
+class Likely(BaseModel):
+    """What follows from the probabilities of all score lines, as `Likelihood.to_record` says it."""
+
+    expected_scores: Annotated[list[_Score], Field(min_length=1, max_length=MAX_ANSWERS)]
+    probabilities: Probabilities | None = None
+    score_line_mass: _Probability
+
+    @property
+    def likelihood(self) -> Likelihood:
+        given = self.probabilities
+        outcomes = None if given is None else {Outcome(name): value for name, value in given}
+        return Likelihood(tuple(self.expected_scores), outcomes, self.score_line_mass)
+
+
+_LogProb = Annotated[float, Field(le=1e-3)]
+
+
+class Logprobs(BaseModel):
+    """How likely a text's tokens were, in the form of OpenAI's completions."""
+
+    tokens: list[_Short]
+    token_logprobs: list[_LogProb]
+    top_logprobs: list[dict[_Short, _LogProb]]
+    """of tokens whose texts are the same the likeliest"""
+    text_offset: list[_Count]
+    """where each begins in the text"""
+
+
 class Chunk(BaseModel):
     """What a worker sends; FastChat's workers leave out some of it."""
 
@@ -45,6 +88,10 @@ class Chunk(BaseModel):
     finish_reason: Annotated[str, Field(max_length=50)] | None = None
     shortened: Annotated[list[_Count], Field(max_length=MAX_ANSWERS)] | None = None
     """tokens cut from each answer"""
+    logprobs: Logprobs | None = None
+    """in the last one, where they were asked for"""
+    likely: Likely | None = None
+    """where probabilities were asked for"""
 
 
 class Details(BaseModel):
@@ -59,6 +106,10 @@ class Details(BaseModel):
     """it judges by criteria, and single answers"""
     prompt_format: _Short | None = None
     """plain or chat: how it asks its model to judge"""
+    expected: bool = False
+    """it reads the probabilities of score lines"""
+    logprobs: bool = False
+    """it says how likely the tokens were"""
 
 
 class Counted(BaseModel):

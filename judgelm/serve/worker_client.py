@@ -35,6 +35,7 @@ _MOST_KNOWN = 1024
 _AT_ONCE = 32
 _MOST_UNREAD = 64
 """found by jobs and not read yet: they wait while the reader is slow"""
+_NOT_EXPECTED = "the model's worker cannot read probabilities, as FastChat's and older ones of ours, and some models"
 _T = TypeVar("_T")
 
 
@@ -101,6 +102,10 @@ class Workers:
     async def _body(self, address: str, model: str, params: GenerateParams) -> dict[str, Any]:
         """What this worker understands, with each text in it once."""
         details = await self._details_of(address, model)
+        if params.scoring is not None and not details.expected:
+            raise WorkerError(f"scoring expected: {_NOT_EXPECTED}", ErrorCode.VALIDATION_TYPE_ERROR)
+        if params.logprobs is not None and not details.logprobs:
+            raise WorkerError("logprobs: the model's worker does not give them", ErrorCode.VALIDATION_TYPE_ERROR)
         ours = details.judgelm is not None
         if params.sample is not None and params.sample.is_by_criteria:
             # one of an older version would pass over what it does not know

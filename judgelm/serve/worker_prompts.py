@@ -7,10 +7,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from judgelm.criteria import Scale
 from judgelm.encoding import PromptTooLong
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
+from judgelm.errors import InputError
 from judgelm.judge.judge import Judge
+from judgelm.judge.settings import JudgeSettings
 from judgelm.prompt import TASKS
 from judgelm.prompt_form import PromptForm
 from judgelm.serve.chat import ChatFormat, ChatPrompt
@@ -30,6 +33,16 @@ class Prepared:
     sampling: Sampling
     shortened: tuple[int, ...] | None = None
     echo: str = ""
+    scored: Scale | None = None
+    """score lines whose probabilities are read in place of writing"""
+
+
+def _scored(prepared: Prepared, given: JudgeSample) -> Prepared:
+    """Raises ValueError for a follow-up, InputError for more lines than are read at once."""
+    if given.followup is not None:
+        raise ValueError("score lines have probabilities where there is a sample to judge")
+    settings = JudgeSettings(given.task, scoring="expected", criteria=given.criteria)
+    return replace(prepared, scored=settings.scale)
 
 
 class Prompts:
@@ -64,7 +77,7 @@ class Prompts:
                 return await asyncio.to_thread(self._prepare, params)
         except PromptTooLong as error:
             raise WorkerError(str(error), ErrorCode.CONTEXT_OVERFLOW) from None
-        except ValueError as error:
+        except (ValueError, InputError) as error:
             raise WorkerError(str(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
         finally:
             self._waiting -= 1
@@ -79,9 +92,13 @@ class Prompts:
             top_p=params.top_p,
             stop_token_ids=tuple(params.stop_token_ids or ()),
             most_thoughts=params.most_thoughts,
+            logprobs=params.logprobs,
         )
         if params.sample is not None:
-            return self._prepare_sample(params.sample, params.constrained, sampling)
+            prepared = self._prepare_sample(params.sample, params.constrained, sampling)
+            return prepared if params.scoring is None else _scored(prepared, params.sample)
+        if params.scoring is not None:
+            raise ValueError("score lines have probabilities where there is a sample to judge")
         if params.messages is not None:
             chat = self._render(params.messages)
         else:

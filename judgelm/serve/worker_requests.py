@@ -13,6 +13,7 @@ from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.criteria_field import CriteriaField
 from judgelm.serve.guard import MOST_BODY_BYTES
 
+MOST_LOGPROBS = 20
 _STOPS = 16
 
 _Text = Annotated[str, StringConstraints(max_length=MOST_BODY_BYTES)]
@@ -113,9 +114,15 @@ class GenerateParams(BaseModel):
     """a chat, in place of the prompt"""
     constrained: bool | None = None
     """allow nothing but a score line first; None is the model's own way"""
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    """say how likely each token was, and so many of the likeliest at its place"""
+    scoring: Literal["expected"] | None = None
+    """of the sample: write nothing, but read the probability of every score line"""
 
     @classmethod
-    def of(cls, sample: JudgeSample, sampling: Sampling, constrained: bool | None = None) -> GenerateParams:
+    def of(
+        cls, sample: JudgeSample, sampling: Sampling, constrained: bool | None = None, expected: bool = False
+    ) -> GenerateParams:
         """To judge a sample, or to ask about its judgement."""
         return cls(
             temperature=sampling.temperature,
@@ -128,6 +135,7 @@ class GenerateParams(BaseModel):
             echo=False,
             sample=sample,
             constrained=constrained,
+            scoring="expected" if expected else None,
         )
 
     @property

@@ -148,7 +148,7 @@ class HFEngine(ContextEngine):
             torch.cuda.empty_cache()
             if len(chunk) == 1 and (self.packs or most <= len(chunk[0].input_ids)):
                 warnings.warn(f"out of memory with question_id {chunk[0].seed_key} alone", stacklevel=2)
-                yield LineScores(chunk[0].key, (), len(chunk[0].input_ids))
+                yield LineScores(chunk[0].key, (), len(chunk[0].input_ids), finish_reason="out_of_memory")
                 continue
             most = max(1, (sum(len(request.input_ids) for request in chunk) if self.packs else most) // 2)
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)

@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+import math
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
 from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, cut_at
+from judgelm.engine.openai.lines import Walk
+from judgelm.engine.openai.logprobs import read_likeliest
 from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, in_background, way_out
 from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, score_end
-from judgelm.engine.openai.server import Server
+from judgelm.engine.openai.server import NEEDS_COMPLETIONS, Server
 from judgelm.errors import InputError, one_line
 from judgelm.prompt import Turns, render_followup
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
@@ -27,7 +30,12 @@ from judgelm.thinking import strip_tags
 
 log = logging.getLogger(__name__)
 
-Answered = tuple[Request, Answer | Refusal]
+T = TypeVar("T")
+_NO_LOGPROBS = (
+    "its answers have no logprobs, which --scoring expected needs: judgelm serve, vLLM and llama.cpp give them"
+)
+_LIKELIEST = 20
+"""tokens, as many as vLLM says by default"""
 _LEAST_NEW_TOKENS = 256
 """where prompt and judgement overflow the context together, the room for the judgement is halved down to this"""
 _MOST_UNEXPLAINED = 16
@@ -73,6 +81,7 @@ class OpenAIEngine:
         # one prompt's answer does not depend on others
         self.block = 1024
         self._num_short = self._num_cut = 0
+        self._last_walk = "", Walk()
 
     def fit(
         self,
@@ -99,8 +108,77 @@ class OpenAIEngine:
         return EncodedPrompt(render_followup(form.render(sample, task), judgement, turns, question), [], None)
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
-        """See `Engine.score`; always InputError."""
-        raise InputError("--scoring expected needs a model in this process: a server does not give all probabilities")
+        """See `Engine.score`: the server is asked for the likeliest tokens after the prompt, then after each beginning
+        of a line that is likely enough, so that a line gets -inf where others are a thousand times likelier.
+
+        A prompt after which no line is likely is refused. Raises InputError where the server gives no probabilities,
+        and as `generate` does.
+        """
+        if self.server.api == "chat":
+            raise InputError(NEEDS_COMPLETIONS)
+        places = asyncio.Semaphore(self.server.max_concurrency)
+
+        async def follow(client: httpx.AsyncClient, request: Request) -> Walk | Refusal:
+            walk = self._walk_of(request)
+            while begun := walk.unknown(lines):
+                looks = [asyncio.ensure_future(self._look(client, places, request, each)) for each in begun]
+                try:
+                    found = await asyncio.gather(*looks)
+                finally:
+                    for look in looks:
+                        look.cancel()
+                for each, likeliest in zip(begun, found, strict=True):
+                    if isinstance(likeliest, Refusal):
+                        return likeliest
+                    walk.take(each, *likeliest)
+            return walk
+
+        for request, outcome in self._usable(self._send_all(requests, follow), self._sender.num_answers > 0):
+            yield self._read_walk(request, outcome, lines)
+
+    def _walk_of(self, request: Request) -> Walk:
+        """Of more than two answers the sample before goes on, as one is scored in several passes that begin alike."""
+        if request.num_answers <= 2:
+            return Walk()
+        prompt, walk = self._last_walk
+        self._last_walk = request.prompt, walk if prompt == request.prompt else Walk()
+        return self._last_walk[1]
+
+    async def _look(
+        self, client: httpx.AsyncClient, places: asyncio.Semaphore, request: Request, begun: str
+    ) -> tuple[Answer, Mapping[str, float]] | Refusal:
+        """The likeliest tokens after a beginning of a line."""
+        body = {
+            "model": self.server.model,
+            "prompt": request.prompt + begun,
+            "max_tokens": 1,
+            # at which those servers that change probabilities by it give the model's own
+            "temperature": 1.0,
+            "logprobs": _LIKELIEST,
+            **self.server.fields,
+        }
+        async with places:
+            answer = await self._sender.send(client, {name: value for name, value in body.items() if value is not None})
+        self._count(answer)
+        if isinstance(answer, Refusal):
+            return answer
+        try:
+            likeliest = read_likeliest(answer.logprobs)
+        except ValueError as error:
+            return Refusal(one_line(str(error)), "failed", answer.num_prompt_tokens, answer.num_tokens)
+        if likeliest is None:
+            raise InputError(f"{self.server.base_url}: {_NO_LOGPROBS}")
+        return answer, likeliest
+
+    def _read_walk(self, request: Request, outcome: Walk | Refusal, lines: Sequence[str]) -> LineScores:
+        log_probs: tuple[float, ...] = ()
+        if isinstance(outcome, Walk):
+            log_probs = outcome.log_probs(lines)
+        if any(value > -math.inf for value in log_probs):
+            return LineScores(request.key, log_probs, outcome.num_prompt_tokens, outcome.num_tokens)
+        why = outcome.reason if isinstance(outcome, Refusal) else "no score line is among what is likeliest"
+        log.warning("question_id %s is refused: %s", one_line(request.seed_key), why)
+        return LineScores(request.key, (), outcome.num_prompt_tokens, outcome.num_tokens, "refused")
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, done: Collection[str] = (), on_text: OnText = None
@@ -113,40 +191,49 @@ class OpenAIEngine:
         if sampling.constrained or sampling.stop_token_ids:
             raise InputError("a server can neither be held to a score line nor told token ids (--constrained)")
         waiting = [request for request in requests if request.key not in done]
+        taken = bool(done) or self._sender.num_answers > 0
+
+        async def answer(client: httpx.AsyncClient, request: Request) -> Answer | Refusal:
+            return await self._answer(client, request, sampling)
+
+        for request, outcome in self._usable(self._send_all(waiting, answer), taken):
+            generation = self._finish(request, outcome, sampling)
+            if on_text is not None:
+                on_text(generation.key, generation.text)
+            yield generation
+
+    def _usable(
+        self, answered: Generator[tuple[Request, T | Refusal], None, None], taken: bool
+    ) -> Iterator[tuple[Request, T | Refusal]]:
+        """All that is found, once the server is known to be one that can be used (`taken`). Raises InputError."""
         # until the server has answered a prompt, it may be the request's form that it does not take, and where it fails
         # at one prompt after the other it may be down
-        unsure: list[Answered] = []
-        taken = bool(done) or self._sender.num_answers > 0
-        with contextlib.closing(self._send_all(waiting, sampling)) as found:
+        unsure: list[tuple[Request, T | Refusal]] = []
+        with contextlib.closing(answered) as found:
             for request, outcome in found:
                 unsure.append((request, outcome))
                 about = outcome.about if isinstance(outcome, Refusal) else None
                 if about == "failed" or (about == "unknown" and not taken):
                     if len(unsure) < (_MOST_FAILED if about == "failed" else _MOST_UNEXPLAINED):
                         continue
-                    raise InputError(self._explain_nothing(unsure))
+                    raise InputError(self._explain_nothing(outcome))
                 taken = True
-                yield from self._release(unsure, sampling, on_text)
+                yield from unsure
                 unsure = []
         if unsure and not taken:
-            raise InputError(self._explain_nothing(unsure))
-        yield from self._release(unsure, sampling, on_text)
+            raise InputError(self._explain_nothing(unsure[-1][1]))
+        yield from unsure
 
-    def _release(self, found: Sequence[Answered], sampling: Sampling, on_text: OnText) -> Iterator[Generation]:
-        for request, outcome in found:
-            generation = self._finish(request, outcome, sampling)
-            if on_text is not None:
-                on_text(generation.key, generation.text)
-            yield generation
-
-    def _send_all(self, requests: Sequence[Request], sampling: Sampling) -> Generator[Answered, None, None]:
+    def _send_all(
+        self, requests: Sequence[Request], ask: Callable[[httpx.AsyncClient, Request], Awaitable[T | Refusal]]
+    ) -> Generator[tuple[Request, T | Refusal], None, None]:
         waiting = iter(requests)
         most = min(self.server.max_concurrency, len(requests))
 
-        async def produce(emit: Callable[[Answered], None]) -> None:
+        async def produce(emit: Callable[[tuple[Request, T | Refusal]], None]) -> None:
             async def work() -> None:
                 for request in waiting:
-                    emit((request, await self._answer(client, request, sampling)))
+                    emit((request, await ask(client, request)))
 
             client = self._sender.open()
             try:
@@ -250,8 +337,8 @@ class OpenAIEngine:
         if self.server.prices:
             counts["cost"] = cost(counts["prompt_tokens"], counts["generated_tokens"], self.server.prices)
 
-    def _explain_nothing(self, found: Sequence[Answered]) -> str:
-        url, (_, last) = self.server.base_url, found[-1]
+    def _explain_nothing(self, last: object) -> str:
+        url = self.server.base_url
         assert isinstance(last, Refusal)
         if last.about == "unknown":
             return f"{url} takes no request: {last.reason}{way_out(last.reason)}"

@@ -208,9 +208,10 @@ class Sender:
 
 def way_out(reason: str) -> str:
     """What to do about a field that the server does not take."""
-    for name in ("max_tokens", "temperature", "top_p", "seed", "stop"):
+    for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "logprobs"):
         if re.search(rf"(?:^|[^\w]){name}(?:$|[^\w])", reason):
-            instead = {name: None} | ({"max_completion_tokens": 4096} if name == "max_tokens" else {})
+            instead = {name: 5 if name == "logprobs" else None}
+            instead |= {"max_completion_tokens": 4096} if name == "max_tokens" else {}
             also = "--temperature 1, or " if name == "temperature" else ""
             return f"; try {also}--request-fields '{json.dumps(instead)}'"
     return ""

@@ -50,6 +50,8 @@ class Answer:
     num_tokens: int
     thoughts: str | None = None
     """those that came beside the text"""
+    logprobs: Any = None
+    """as the server gave them; see `read_likeliest`"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +176,9 @@ def _read_choice(choice: dict[str, Any], body: dict[str, Any], api: Api) -> Answ
         text = ""
     if text is None or reason == "error":
         return None
+    ended: FinishReason = "length" if reached_limit else "stop"
     thoughts = _read_thoughts(message, content)
-    return Answer(text, "length" if reached_limit else "stop", num_prompt_tokens, num_tokens, thoughts)
+    return Answer(text, ended, num_prompt_tokens, num_tokens, thoughts, choice.get("logprobs"))
 
 
 def _read_thoughts(message: dict[str, Any], content: Any) -> str | None:

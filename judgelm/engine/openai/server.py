@@ -16,6 +16,11 @@ from judgelm.errors import InputError
 Api = Literal["completions", "chat"]
 PATHS: dict[Api, str] = {"completions": "/completions", "chat": "/chat/completions"}
 
+NEEDS_COMPLETIONS = (
+    "--scoring expected asks a server how each beginning of a score line goes on, and a chat says that of its own first"
+    " word alone: it needs --api completions"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Server:

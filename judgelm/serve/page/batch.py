@@ -19,7 +19,7 @@ from judgelm.errors import InputError, one_line
 from judgelm.evaluation.evaluation import measure_files
 from judgelm.jsonl import Record, write_lines
 from judgelm.judge.run import stamped
-from judgelm.judge.settings import Order
+from judgelm.judge.settings import ORDERS, Order
 from judgelm.prompt import TASKS, count_markers
 from judgelm.report.terminal import metrics_table
 from judgelm.sample import Sample
@@ -175,9 +175,12 @@ class _Run:
         remove_old(self.folder)
         made = Path(tempfile.mkdtemp(prefix="batch-", dir=self.folder))
         paths = []
-        for order in self.settings.orders(self.task):
-            paths.append(str(made / f"{order}.jsonl"))
-            write_lines(Path(paths[-1]), [self.records[place][order] for place in sorted(self.records)])
+        for order in ORDERS[self.settings.orders(self.task)]:
+            records = [each[order] for _, each in sorted(self.records.items()) if order in each]
+            # a sample is rotated by less than its answers
+            if records or order == "forward":
+                paths.append(str(made / f"{order}.jsonl"))
+                write_lines(Path(paths[-1]), records)
         return paths
 
     def measure(self, teacher: str | None) -> list[Any]:
@@ -199,7 +202,7 @@ class _Run:
 def _row(sample: Sample, result: Result) -> list[str]:
     verdict = result.verdict
     agree = {True: "yes", False: "no", None: ""}[verdict.consistent]
-    scores = " ".join(f"{score:g}" for score in verdict.scores or ())
+    scores = " ".join(f"{round(score, 3):g}" for score in verdict.scores or ())
     note = result.error or ("" if verdict.scores else "no scores could be read")
     outcome = verdict.outcome.value if verdict.outcome else ""
     return [str(sample.question_id), one_line(sample.question)[:120], outcome, scores, agree, note]

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError
 from judgelm.prompt import TASKS
-from judgelm.sample import MAX_ANSWERS
+from judgelm.sample import MAX_ANSWERS, rotation
 from judgelm.serve.judgement_requests import JudgementRequest, ResultOut, SampleIn
 from judgelm.serve.judgements import Written, judge_through
-from judgelm.serve.page.result import GRADED, show_message, show_result, show_talk, show_waiting
+from judgelm.serve.page.result import GRADED, meaning, show_message, show_result, show_talk, show_waiting
 from judgelm.serve.page.shared import Pace, Page, PageSettings, Shown, check_texts, say
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample, Turn
@@ -106,21 +106,31 @@ def judge(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[lis
 
 
 async def _judge(page: Page, request: JudgementRequest, names: Sequence[str]) -> AsyncGenerator[list[Any], None]:
-    yield [show_waiting(), "", gr.update(value="", visible=request.orders == "both"), {}, "", None, ""]
-    parts: dict[str, dict[str | None, str]] = {"forward": {}, "reversed": {}}
+    rotated = request.orders == "all"
+    label = "Rotated" if rotated else "Answers exchanged"
+    second = gr.update(value="", label=label, visible=request.orders in ("both", "all"))
+    yield [show_waiting(), "", second, {}, "", None, ""]
+    parts: dict[str, dict[str | None, str]] = {"forward": {}} if rotated else {"forward": {}, "reversed": {}}
     pace = Pace(_BETWEEN_STEPS_S)
     async with contextlib.aclosing(judge_through(page.workers, request)) as events:
         async for event in events:
             if isinstance(event, Written):
-                parts[event.order][event.aspect] = event.text
+                parts.setdefault(event.order, {})[event.aspect] = event.text
                 if pace.is_due():
-                    yield [gr.skip(), *map(_together, parts.values()), *[gr.skip()] * 4]
+                    texts = _two({order: _together(said) for order, said in parts.items()})
+                    yield [gr.skip(), *texts, *[gr.skip()] * 4]
                 continue
             written = {order: _together(said) for order, said in parts.items()}
             written |= {one.order: one.judgement.text for one in event.generated}
             shown = {"request": request.model_dump(), "result": ResultOut.of(event).model_dump(), "turns": []}
             taken = await asyncio.to_thread(page.to_file, shown)
-            yield [show_result(event, names), *written.values(), {} if event.error else shown, "", taken, ""]
+            yield [show_result(event, names), *_two(written), {} if event.error else shown, "", taken, ""]
+
+
+def _two(written: Mapping[str, str]) -> tuple[str, str]:
+    """The texts of the two boxes: of the order given, and of the other, or of all rotations."""
+    rotated = [f"[{meaning(order)}]\n{written[order]}" for order in sorted(written) if rotation(order)]
+    return written.get("forward", ""), written.get("reversed", "") or "\n\n".join(rotated)
 
 
 def _together(said: Mapping[str | None, str]) -> str:

@@ -51,12 +51,17 @@ def build_page(page: Page) -> gr.Blocks:
             with gr.Column(scale=3, min_width=280):
                 detail = gr.Radio(list(DETAILS), value=DETAILS[0], label="Detail", elem_id="detail")
                 both = gr.Checkbox(True, label="Judge both orders: does the verdict survive a swap?", elem_id="both")
+                rotate = gr.Checkbox(
+                    False,
+                    label="Multiple answers: judge all rotations, each answer once in each place",
+                    elem_id="rotate",
+                )
         with gr.Accordion("Sampling", open=False), gr.Row():
             temperature = gr.Slider(0, 2, 0.2, step=0.05, label="Temperature", info="0 is greedy")
             top_p = gr.Slider(0.05, 1, 1, step=0.05, label="Top-p")
             length = gr.Slider(16, 2048, 512, step=16, label="Most tokens of a judgement")
         criteria = _add_criteria()
-        settings = [model, detail, both, temperature, top_p, length, criteria]  # as PageSettings has them
+        settings = [model, detail, both, temperature, top_p, length, criteria, rotate]  # as PageSettings has them
         for tab in TABS:
             with gr.Tab(tab.title, id=tab.slug, elem_id=f"tab-{tab.slug}"):
                 add_tab(page, tab, settings)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from judgelm.judgement import ParseState
+from judgelm.distribution import likeliest
+from judgelm.judgement import Outcome, ParseState
 from judgelm.prompt import count_markers
+from judgelm.sample import rotation, unshow
 from judgelm.serve.judgement_requests import Result
+from judgelm.verdict import BothOrders
 
 STYLE = """
 .verdict { padding: .25rem 0; color: var(--body-text-color); }
@@ -22,6 +25,11 @@ STYLE = """
 .verdict .bar { height: 100%; border-radius: .45rem; }
 .verdict .forward { background: #4f46e5; }
 .verdict .reversed { background: #0d9488; }
+.verdict .outcomes { display: flex; height: 1.5rem; border-radius: .45rem; overflow: hidden; margin: 0 0 .4rem; }
+.verdict .outcomes > * { height: 100%; }
+.verdict .win { background: #4f46e5; }
+.verdict .tie { background: #9ca3af; }
+.verdict .lose { background: #d97706; }
 .verdict .aspects { overflow-x: auto; }
 .verdict .aspects table { width: 100%; border-collapse: collapse; }
 .verdict .aspects th { text-align: left; font-weight: 500; padding: .3rem .8rem .3rem 0; overflow-wrap: anywhere; }
@@ -45,6 +53,11 @@ STYLE = """
 GRADED = ("Reference answer", "Answer")
 """names of the answers where the first one is the measure of the second"""
 _MEANING = {"forward": "answers in the order given", "reversed": "answers 1 and 2 exchanged"}
+
+
+def meaning(order: str) -> str:
+    """In which order the answers were."""
+    return _MEANING.get(order) or f"answers rotated by {rotation(order)}"
 
 
 def show_result(result: Result, names: Sequence[str]) -> str:
@@ -82,17 +95,27 @@ def statement(result: Result, names: Sequence[str]) -> str:
     unread = [one for one in result.judged if one.judgement.scores is None]
     scores = result.verdict.scores
     if unread or scores is None:
-        where = "" if len(result.judged) == 1 else f" ({' and '.join(_MEANING[one.order] for one in unread)})"
+        where = "" if len(result.judged) == 1 else f" ({' and '.join(meaning(one.order) for one in unread)})"
         if _by_aspects(result):
             return f"Not every aspect has scores that could be read{where}. The judge's texts are below."
         return f"No scores could be read from what the judge wrote{where}. Its text is below."
     if names == GRADED or len(names) == 1:
-        return f"The answer gets {scores[-1]:g} of {_most(result)}."
+        return f"The answer gets {_rounded(scores[-1])} of {_most(result)}."
+    if (likely := result.verdict.probabilities) is not None:
+        outcome, most = likeliest(likely), max(likely.values())
+        contradict = " The orders contradict each other." if result.verdict.consistent is False else ""
+        if likely[outcome] < most:
+            return f"Each answer is better with a probability of {most:.0%}.{contradict}"
+        winners = {Outcome.WIN: names[:1], Outcome.LOSE: names[1:]}.get(outcome, names)
+        return f"{_winners(winners, names)}, with a probability of {most:.0%}.{contradict}"
     found = [_winners([names[number - 1] for number in one.best], names) for one in result.verdict.readings]
     if len(found) == 1:
         return f"{found[0]}."
     if result.verdict.consistent:
-        return f"{found[0]}, in both orders."
+        return f"{found[0]}, in {'all' if result.verdict.rotations else 'both'} orders."
+    if result.verdict.rotations:
+        best = [name for name, score in zip(names, scores, strict=True) if score == max(scores)]
+        return f"The orders do not agree on the best. By the mean of all: {_winners(best, names)}."
     given, exchanged = (text[0].lower() + text[1:] for text in found)
     return (
         "The verdict does not survive the swap. "
@@ -112,16 +135,22 @@ def notes_on(result: Result) -> list[str]:
     """What a reader of the scores should know: texts that were shortened or cut, and imitated markers."""
     notes = []
     for one in result.generated:
-        where = "" if len(result.generated) == 1 else f" ({_MEANING[one.order]})"
+        where = "" if len(result.generated) == 1 else f" ({meaning(one.order)})"
         if one.shortened:
             cut = list(one.shortened)
-            cut[:2] = cut[:2] if one.order == "forward" else cut[1::-1]
+            cut = list(unshow(tuple(cut), one.order))
             parts = [f"answer {k} by {count} tokens" for k, count in enumerate(cut, start=1) if count]
             notes.append(f"The prompt was too long for the model: it shortened {', '.join(parts)}{where}.")
         if one.generation is not None and one.generation.finish_reason == "length":
             notes.append(f"The judge's text ends at the length limit{where}.")
         if one.judgement.state is ParseState.REPAIRED:
             notes.append(f"The score line was not quite in the form asked for{where}.")
+    masses = [one.likelihood.mass for one in result.judged if one.likelihood is not None]
+    if masses:
+        notes.append(f"Score lines have a probability of {min(masses):.0%}; the scores are their means by it.")
+    if (places := result.verdict.place_scores) is not None:
+        said = ", ".join(f"{k}: {_rounded(score)}" for k, score in enumerate(places, start=1))
+        notes.append(f"Mean score by the place in which answers were shown: {said}.")
     markers = count_markers(result.verdict.sample)
     if markers:
         notes.append(
@@ -144,18 +173,39 @@ def _bars(result: Result, names: Sequence[str]) -> str:
     shown = _aspect_rows(result, names) if _by_aspects(result) else _answer_rows(result, names)
     if not shown:
         return ""
+    read = [one.order for one in result.judged if _by_aspects(result) or one.judgement.scores]
+    said: dict[str, str] = {order: meaning(order) for order in read}
+    if result.verdict.rotations:
+        said = {"forward": "mean of all orders"}
+    keys = "".join(f'<span class="key {order}"></span><span>{escape(text)}</span>' for order, text in said.items())
+    return f'{_outcomes(result, names)}{shown}<p class="legend">{keys}</p>'
+
+
+def _outcomes(result: Result, names: Sequence[str]) -> str:
+    """How likely each outcome is, as parts of one bar."""
+    likely = result.verdict.probabilities
+    if likely is None:
+        return ""
+    words = {Outcome.WIN: f"{names[0]} is better", Outcome.TIE: "equal", Outcome.LOSE: f"{names[1]} is better"}
+    parts = "".join(f'<div class="{name}" style="width:{100 * likely[name]:.1f}%"></div>' for name in words)
     keys = "".join(
-        f'<span class="key {one.order}"></span><span>{escape(_MEANING[one.order])}</span>'
-        for one in result.judged
-        if _by_aspects(result) or one.judgement.scores
+        f'<span class="key {name}"></span><span>{escape(text)}: {likely[name]:.0%}</span>'
+        for name, text in words.items()
     )
-    return f'{shown}<p class="legend">{keys}</p>'
+    return f'<div class="outcomes">{parts}</div><p class="legend">{keys}</p>'
+
+
+def _shown_scores(both: BothOrders) -> list[tuple[str, tuple[float, ...] | None]]:
+    """What the bars of an answer show: a score of each order, of rotations their mean."""
+    if both.rotations:
+        return [("forward", both.scores)]
+    given = (("forward", both.forward), ("reversed", both.reversed))
+    return [(order, reading.points) for order, reading in given if reading is not None]
 
 
 def _answer_rows(result: Result, names: Sequence[str]) -> str:
     """A row for each answer."""
-    both = zip(result.judged, result.verdict.readings, strict=True)
-    readable = [(judged.order, reading.scores) for judged, reading in both if reading.scores]
+    readable = [(order, scores) for order, scores in _shown_scores(result.verdict) if scores]
     if not readable:
         return ""
     rows = []
@@ -172,14 +222,12 @@ def _aspect_rows(result: Result, names: Sequence[str]) -> str:
     """A row for each aspect and a column for each answer, the weighted means below."""
     if result.error is not None:
         return ""
-    readings = result.verdict.readings
     rows = [_aspect_row("", "", [f'<th scope="col">{escape(name)}</th>' for name in names])]
-    for k, aspect in enumerate(readings[0].aspects):
+    by_name = result.verdict.aspects
+    for aspect in result.verdict.readings[0].aspects:
         head = f'{escape(aspect.name)} <span class="weight">weight {aspect.weight:g}</span>'
-        scores = [reading.aspects[k].reading.scores for reading in readings]
-        rows.append(_aspect_row("", head, _cells(result, scores, len(names))))
-    means = [reading.scores for reading in readings]
-    rows.append(_aspect_row("mean", "Weighted mean", _cells(result, means, len(names))))
+        rows.append(_aspect_row("", head, _cells(result, by_name[aspect.name], len(names))))
+    rows.append(_aspect_row("mean", "Weighted mean", _cells(result, result.verdict, len(names))))
     head, *body = rows
     return f'<div class="aspects"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table></div>'
 
@@ -189,14 +237,14 @@ def _aspect_row(kind: str, head: str, cells: Sequence[str]) -> str:
     return f'<tr class="{kind}">{first}{"".join(cells)}</tr>'
 
 
-def _cells(result: Result, scores: Sequence[Sequence[float] | None], count: int) -> list[str]:
+def _cells(result: Result, both: BothOrders, count: int) -> list[str]:
     """One for each answer, with a bar for each order."""
-    orders, most = [one.order for one in result.judged], _most(result)
+    most = _most(result)
     return [
         "<td>"
         + "".join(
             f'<div class="cell">{_bar(order, None if found is None else found[k], most)}</div>'
-            for order, found in zip(orders, scores, strict=True)
+            for order, found in _shown_scores(both)
         )
         + "</td>"
         for k in range(count)
@@ -209,5 +257,9 @@ def _bar(order: str, score: float | None, most: int) -> str:
         return '<div></div><span class="score">–</span>'
     return (
         f'<div class="track"><div class="bar {order}" style="width:{100 * score / most:.1f}%"></div></div>'
-        f'<span class="score">{score:g}</span>'
+        f'<span class="score">{_rounded(score)}</span>'
     )
+
+
+def _rounded(score: float) -> str:
+    return f"{round(score, 2):g}"

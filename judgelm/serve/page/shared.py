@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from judgelm.criteria import Criteria, parse_criteria
 from judgelm.errors import InputError
 from judgelm.jsonl import dump_json, dump_line
-from judgelm.judge.settings import Order
 from judgelm.prompt import TASKS
 from judgelm.serve.judgement_requests import JudgementRequest, SampleIn
 from judgelm.serve.page.files import append_private, remove_old, write_private
@@ -24,7 +23,7 @@ from judgelm.serve.protocol import WorkerError
 from judgelm.serve.servers import describe
 from judgelm.serve.worker_client import Workers
 
-DETAILS = ("Scores and reasons", "Scores only")
+DETAILS = ("Scores and reasons", "Scores only", "Probabilities")
 _MOST_CRITERIA = 10_000
 """characters of criteria: reading YAML is slow"""
 _MOST_BRACKETS = 300
@@ -45,11 +44,15 @@ class PageSettings(NamedTuple):
     length: float
     criteria: str | None = None
     """YAML; empty: none"""
+    rotate: bool = False
+    """many answers stand in all places"""
 
-    def orders(self, task: str) -> tuple[Order, ...]:
-        """Both orders where they are wanted and the task has them."""
+    def orders(self, task: str) -> str:
+        """A name of `ORDERS`: several where they are wanted and the task has them."""
         spec = TASKS[task]
-        return ("forward", "reversed") if self.both and not spec.prefill and spec.max_answers > 1 else ("forward",)
+        if self.rotate and task == "multi":
+            return "all"
+        return "both" if self.both and not spec.prefill and spec.max_answers > 1 else "forward"
 
     def read_criteria(self) -> Criteria | None:
         """Raises InputError for a text that is none."""
@@ -68,7 +71,8 @@ class PageSettings(NamedTuple):
             model=self.model,
             samples=list(samples),
             task=task,  # type: ignore[arg-type]
-            orders="both" if len(self.orders(task)) == 2 else "forward",
+            orders=self.orders(task),  # type: ignore[arg-type]
+            scoring="expected" if self.detail == DETAILS[2] else "sample",
             scores_only=self.detail == DETAILS[1],
             temperature=self.temperature,
             top_p=self.top_p,
