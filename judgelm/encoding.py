@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from judgelm.criteria import Aspect
+from judgelm.dialogue import LeftOut, Shortened, Turn
 from judgelm.prompt import RESPONSE, Turns, followup_parts, render_followup, render_prompt
 from judgelm.sample import Sample
 
@@ -14,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class PromptTooLong(Exception):
-    """The prompt does not fit even with empty answers."""
+    """The prompt does not fit even with empty answers, or with nothing before a dialogue's last question."""
 
-    def __init__(self, num_tokens: int, max_tokens: int) -> None:
-        super().__init__(f"question, reference and instruction alone take {num_tokens} tokens of {max_tokens}")
+    def __init__(self, num_tokens: int, max_tokens: int, what: str = "question, reference and instruction") -> None:
+        super().__init__(f"{what} alone take {num_tokens} tokens of {max_tokens}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,8 @@ class EncodedPrompt:
     text: str
     input_ids: list[int]
     """[T]"""
-    shortened: tuple[int, ...] | None
-    """tokens cut from the end of each answer; None where nothing was cut"""
+    shortened: Shortened | None
+    """None where nothing was cut"""
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -53,12 +56,15 @@ def encode_prompt(
     """Render and encode a sample in at most `max_tokens` tokens.
 
     Where it is too long the answers are shortened at their ends, all to the same number of tokens (a shorter answer
-    stays whole); question, reference and instruction are never cut. Raises PromptTooLong where that is not enough.
+    stays whole); question, reference and instruction are never cut. Of a dialogue the oldest turns are left out, and
+    its answers stay whole. Raises PromptTooLong where that is not enough.
     """
     prompt = render_prompt(sample, task, aspect)
     input_ids = encode(prompt, tokenizer)
     if len(input_ids) <= max_tokens:
         return EncodedPrompt(prompt, input_ids, None)
+    if sample.dialogue is not None:
+        return _leave_out(sample, task, tokenizer, max_tokens, aspect)
 
     ends = [_token_ends(answer, tokenizer) for answer in sample.answers]
 
@@ -73,15 +79,59 @@ def encode_prompt(
     best = cut_to(0)
     if len(best.input_ids) > max_tokens:
         raise PromptTooLong(len(best.input_ids), max_tokens)
-    low, high = 0, max(map(len, ends))
+    return _most_that_fits(cut_to, best, max(map(len, ends)), max_tokens)
+
+
+def _most_that_fits(
+    make: Callable[[int], EncodedPrompt], least: EncodedPrompt, too_much: int, max_tokens: int
+) -> EncodedPrompt:
+    """That of the largest number below `too_much` which fits; `least` is that of 0, and does."""
+    low, high, best = 0, too_much, least
     while high - low > 1:
         middle = (low + high) // 2
-        attempt = cut_to(middle)
+        attempt = make(middle)
         if len(attempt.input_ids) <= max_tokens:
             low, best = middle, attempt
         else:
             high = middle
     return best
+
+
+def _leave_out(
+    sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, max_tokens: int, aspect: Aspect | None
+) -> EncodedPrompt:
+    """The newest turns of a dialogue, as many as fit, of each conversation as many as of the others; of those before
+    them the ends, all to the same number of tokens.
+    """
+    dialogue = sample.dialogue
+    assert dialogue is not None
+    earlier = dialogue.earlier
+    ends = [[_token_ends(turn.text, tokenizer) for _, turn in turns] for turns in earlier]
+
+    def keep(turns: int, tokens: int = 0) -> EncodedPrompt:
+        """So many turns, and so many tokens of the next."""
+        kept, gone, lost = [], [], []
+        for all_turns, all_ends in zip(earlier, ends, strict=True):
+            shown = dict(all_turns[:turns])
+            lost.append(sum(map(len, all_ends[turns:])))
+            if tokens and turns < len(all_turns):
+                (place, turn), end = all_turns[turns], all_ends[turns]
+                left = max(0, len(end) - tokens)
+                shown[place] = Turn(turn.role, turn.text[end[left - 1] if left else 0 :])
+                lost[-1] += left - len(end)
+            kept.append(shown)
+            gone.append(len(all_turns) - len(shown))
+        text = render_prompt(replace(sample, dialogue=dialogue.keeping(kept)), task, aspect)
+        return EncodedPrompt(text, encode(text, tokenizer), LeftOut(tuple(gone), tuple(lost)))
+
+    bare = keep(0)
+    if len(bare.input_ids) > max_tokens:
+        raise PromptTooLong(len(bare.input_ids), max_tokens, "last question, answers, reference and instruction")
+    whole = _most_that_fits(keep, bare, max(map(len, earlier)), max_tokens)
+    assert isinstance(whole.shortened, LeftOut)
+    turns = max(len(all_turns) - gone for all_turns, gone in zip(earlier, whole.shortened.turns, strict=True))
+    cut = max(len(all_ends[turns]) for all_ends in ends if turns < len(all_ends))
+    return _most_that_fits(partial(keep, turns), whole, cut, max_tokens)
 
 
 def encode_followup(
