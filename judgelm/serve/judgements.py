@@ -151,4 +151,4 @@ class _Run:
         tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
         generation = Generation(shown.key, chunk.text, *tokens, chunk.finish_reason)  # type: ignore[arg-type]
         judgement = Judgement.parse(prefill + chunk.text, len(shown.answers), self.settings.readable)
-        return Judged(shown, job.order, asked.task, judgement, generation, tuple(chunk.shortened or ()) or None)
+        return Judged(shown, job.order, asked.task, judgement, generation, chunk.cut)

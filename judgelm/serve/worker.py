@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from judgelm import __version__
+from judgelm.dialogue import shortened_record
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.judge.judge import Judge
 from judgelm.serve.batcher import Batcher, QueueFull, Update
@@ -69,7 +70,11 @@ class ModelWorker:
 
     def get_details(self) -> dict[str, Any]:
         """What an API of ours must know to ask."""
-        return {"context_length": self.engine.context_length, OUR_WORKER: __version__, "chat": True, "criteria": True}
+        return {
+            "context_length": self.engine.context_length,
+            OUR_WORKER: __version__,
+            **dict.fromkeys(("chat", "criteria", "dialogues"), True),
+        }
 
     def get_conv_template(self) -> dict[str, Any]:
         """For FastChat's clients, which make prompts themselves: a template of the tokenizer's is not for them."""
@@ -180,5 +185,5 @@ def _body(update: Update, prepared: Prepared) -> dict[str, Any]:
         "finish_reason": update.finish_reason,
     }
     if prepared.shortened:
-        body["shortened"] = list(prepared.shortened)
+        body["shortened"] = shortened_record(prepared.shortened)
     return body

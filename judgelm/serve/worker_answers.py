@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
+from judgelm.dialogue import LeftOut, Shortened
 from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.servers import describe
@@ -36,6 +37,16 @@ class Usage(BaseModel):
         return cls(**{name: sum(getattr(one, name) for one in found) for name in cls.model_fields})
 
 
+_Counts = Annotated[list[_Count], Field(max_length=MAX_ANSWERS)]
+
+
+class LeftOutCounts(BaseModel):
+    """What of a dialogue did not fit; see `judgelm.dialogue.LeftOut`."""
+
+    turns: _Counts = Field(description="left out as a whole: of the dialogue, or of each answer's conversation")
+    tokens: _Counts = Field(description="left out in all")
+
+
 class Chunk(BaseModel):
     """What a worker sends; FastChat's workers leave out some of it."""
 
@@ -43,8 +54,15 @@ class Chunk(BaseModel):
     error_code: Annotated[int, Field(ge=0, le=2**31)]
     usage: Usage = Usage()
     finish_reason: Annotated[str, Field(max_length=50)] | None = None
-    shortened: Annotated[list[_Count], Field(max_length=MAX_ANSWERS)] | None = None
-    """tokens cut from each answer"""
+    shortened: _Counts | LeftOutCounts | None = None
+    """tokens cut from each answer, or what of a dialogue was left out"""
+
+    @property
+    def cut(self) -> Shortened | None:
+        """The same as judgements have it; None for nothing."""
+        if isinstance(self.shortened, LeftOutCounts):
+            return LeftOut(tuple(self.shortened.turns), tuple(self.shortened.tokens))
+        return tuple(self.shortened or ()) or None
 
 
 class Details(BaseModel):
@@ -57,6 +75,8 @@ class Details(BaseModel):
     """it takes a chat's messages and makes the prompt itself"""
     criteria: bool = False
     """it judges by criteria, and single answers"""
+    dialogues: bool = False
+    """it is shown what was said before the answers"""
 
 
 class Counted(BaseModel):
