@@ -267,6 +267,21 @@ def test_criteria_are_chosen_and_their_aspects_stand_side_by_side(visit: Callabl
     assert re.match(r"The answer gets [0-9.]+ of 5\.", visitor.judged("grade"))
 
 
+def test_replies_to_a_dialogue_are_judged_in_both_orders(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.get_by_label("Scores only").check()
+    visitor.choose("Dialogue")
+    visitor.page.locator("#dialogue-examples tr.tr-body").first.click()
+    visitor.until(lambda: visitor.value("dialogue-question").startswith("System: "))
+    visitor.click("dialogue-go")
+    visitor.page.wait_for_selector("#dialogue-picture .bar")
+    assert visitor.page.locator("#dialogue-picture .bar").count() == 4
+    visitor.picture("dialogue")
+    visitor.fill("dialogue-question", "User: Hello.\nAssistant: Hello.")
+    visitor.click("dialogue-go")
+    visitor.until(lambda: "A dialogue ends in the user's question" in visitor.judged("dialogue"))
+
+
 @pytest.mark.parametrize("width", [1280, 820, 390])
 def test_no_label_runs_under_its_copy_button(width: int, visit: Callable[..., Visitor]) -> None:
     visitor = visit(viewport={"width": width, "height": 900})
