@@ -190,6 +190,40 @@ def read_said(record: Mapping[str, Any], num_answers: int) -> Said | None:
     return Said(Dialogue(turns[:-1]) if turns[:-1] else None, turns[-1].text)
 
 
+def shown_question(record: Mapping[str, Any], num_answers: int = 2, first: int = 1) -> str:
+    """The question of a record as people and statistics are to know it: with the turns before it, or all that the user
+    said in the conversation that ends in answer `first`.
+    """
+    dialogue = _dialogue_of(record, num_answers)
+    question = str(record.get("question_body", ""))
+    if dialogue is None:
+        return question
+    if dialogue.conversations:
+        return _as_text([turn for turn in dialogue.conversations[first - 1] if turn.role == USER])
+    return _as_text([*dialogue.turns, Turn(USER, question)])
+
+
+def shown_conversation(record: Mapping[str, Any], number: int, answer: str, num_answers: int = 2) -> str:
+    """An answer of a record with the conversation that it ends, where it ends one of its own."""
+    dialogue = _dialogue_of(record, num_answers)
+    if dialogue is None or not dialogue.conversations:
+        return answer
+    return _as_text([*dialogue.conversations[number - 1], Turn(ASSISTANT, answer)])
+
+
+def _dialogue_of(record: Mapping[str, Any], num_answers: int) -> Dialogue | None:
+    try:
+        said = read_said(record, num_answers)
+    except ValueError:
+        # it was no dialogue when it was judged either
+        return None
+    return said and said.dialogue
+
+
+def _as_text(turns: Sequence[Turn]) -> str:
+    return "\n\n".join(f"{turn.role.capitalize()}: {turn.text}" for turn in turns)
+
+
 def _has_answers(record: Mapping[str, Any]) -> bool:
     return any(record.get(name) is not None for name in ("answer_body", "answer1_body"))
 
