@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from judgelm.chat_template import Message, Piece, find_chat_template
 from judgelm.criteria import Aspect
+from judgelm.dialogue import LeftOut, Shortened, Turn
 from judgelm.prompt import RESPONSE, TASKS, Turns, followup_parts, render_followup
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class PromptTooLong(Exception):
-    """The prompt does not fit even with empty answers."""
+_Written = tuple[str, list[int]]
+"""a prompt and its token ids, [T]"""
 
-    def __init__(self, num_tokens: int, max_tokens: int) -> None:
-        super().__init__(f"question, reference and instruction alone take {num_tokens} tokens of {max_tokens}")
+
+class PromptTooLong(Exception):
+    """The prompt does not fit even with empty answers, or with nothing before a dialogue's last question."""
+
+    def __init__(self, num_tokens: int, max_tokens: int, what: str = "question, reference and instruction") -> None:
+        super().__init__(f"{what} alone take {num_tokens} tokens of {max_tokens}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,8 @@ class EncodedPrompt:
     text: str
     input_ids: list[int]
     """[T]"""
-    shortened: tuple[int, ...] | None
-    """tokens cut from the end of each answer; None where nothing was cut"""
+    shortened: Shortened | None
+    """None where nothing was cut"""
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -70,11 +76,18 @@ def encode_prompt(
     """Render and encode a sample in at most `max_tokens` tokens.
 
     Where it is too long the answers are shortened at their ends, all to the same number of tokens (a shorter answer
-    stays whole); question, reference and instruction are never cut. Raises PromptTooLong where that is not enough.
+    stays whole); question, reference and instruction are never cut. Of a dialogue the oldest turns are left out, and
+    its answers stay whole. Raises PromptTooLong where that is not enough.
     """
-    prompt, input_ids = _write(sample, task, tokenizer, aspect, form)
+
+    def write(shown: Sample) -> _Written:
+        return _write(shown, task, tokenizer, aspect, form)
+
+    prompt, input_ids = write(sample)
     if len(input_ids) <= max_tokens:
         return EncodedPrompt(prompt, input_ids, None)
+    if sample.dialogue is not None:
+        return _leave_out(sample, write, tokenizer, max_tokens)
 
     ends = [_token_ends(answer, tokenizer) for answer in sample.answers]
 
@@ -83,16 +96,23 @@ def encode_prompt(
             answer if len(end) <= cap else answer[: end[cap - 1]] if cap else ""
             for answer, end in zip(sample.answers, ends, strict=True)
         ]
-        text, ids = _write(replace(sample, answers=tuple(answers)), task, tokenizer, aspect, form)
-        return EncodedPrompt(text, ids, tuple(max(0, len(end) - cap) for end in ends))
+        cut = tuple(max(0, len(end) - cap) for end in ends)
+        return EncodedPrompt(*write(replace(sample, answers=tuple(answers))), cut)
 
     best = cut_to(0)
     if len(best.input_ids) > max_tokens:
         raise PromptTooLong(len(best.input_ids), max_tokens)
-    low, high = 0, max(map(len, ends))
+    return _most_that_fits(cut_to, best, max(map(len, ends)), max_tokens)
+
+
+def _most_that_fits(
+    make: Callable[[int], EncodedPrompt], least: EncodedPrompt, too_much: int, max_tokens: int
+) -> EncodedPrompt:
+    """That of the largest number below `too_much` which fits; `least` is that of 0, and does."""
+    low, high, best = 0, too_much, least
     while high - low > 1:
         middle = (low + high) // 2
-        attempt = cut_to(middle)
+        attempt = make(middle)
         if len(attempt.input_ids) <= max_tokens:
             low, best = middle, attempt
         else:
@@ -102,7 +122,7 @@ def encode_prompt(
 
 def _write(
     sample: Sample, task: str, tokenizer: PreTrainedTokenizerBase, aspect: Aspect | None, form: PromptForm
-) -> tuple[str, list[int]]:
+) -> _Written:
     """The prompt and its token ids. As a chat it is the user's message, and the assistant's begins with the prefill.
 
     Raises ValueError where the tokenizer has no chat template that takes it.
@@ -116,7 +136,7 @@ def _write(
 
 def _write_chat(
     messages: Sequence[Message], begun: str, tokenizer: PreTrainedTokenizerBase, reasoning: bool
-) -> tuple[str, list[int]]:
+) -> _Written:
     """A chat in the tokenizer's own template, in which the assistant's turn has begun, with thoughts or without any."""
     *pieces, (end, special) = find_chat_template(tokenizer).render(messages, enable_thinking=reasoning)
     if not reasoning:
@@ -125,6 +145,43 @@ def _write_chat(
         end += f"{find_opening(str(tokenizer.chat_template))}\n"
     pieces.append((end + begun, special))
     return "".join(text for text, _ in pieces), encode_pieces(pieces, tokenizer)
+
+
+def _leave_out(
+    sample: Sample, write: Callable[[Sample], _Written], tokenizer: PreTrainedTokenizerBase, max_tokens: int
+) -> EncodedPrompt:
+    """The newest turns of a dialogue, as many as fit, of each conversation as many as of the others; of those before
+    them the ends, all to the same number of tokens.
+    """
+    dialogue = sample.dialogue
+    assert dialogue is not None
+    earlier = dialogue.earlier
+    ends = [[_token_ends(turn.text, tokenizer) for _, turn in turns] for turns in earlier]
+
+    def keep(turns: int, tokens: int = 0) -> EncodedPrompt:
+        """So many turns, and so many tokens of the next."""
+        kept, gone, lost = [], [], []
+        for all_turns, all_ends in zip(earlier, ends, strict=True):
+            shown = dict(all_turns[:turns])
+            lost.append(sum(map(len, all_ends[turns:])))
+            if tokens and turns < len(all_turns):
+                (place, turn), end = all_turns[turns], all_ends[turns]
+                left = max(0, len(end) - tokens)
+                shown[place] = Turn(turn.role, turn.text[end[left - 1] if left else 0 :])
+                lost[-1] += left - len(end)
+            kept.append(shown)
+            gone.append(len(all_turns) - len(shown))
+        cut = LeftOut(tuple(gone), tuple(lost))
+        return EncodedPrompt(*write(replace(sample, dialogue=dialogue.keeping(kept))), cut)
+
+    bare = keep(0)
+    if len(bare.input_ids) > max_tokens:
+        raise PromptTooLong(len(bare.input_ids), max_tokens, "last question, answers, reference and instruction")
+    whole = _most_that_fits(keep, bare, max(map(len, earlier)), max_tokens)
+    assert isinstance(whole.shortened, LeftOut)
+    turns = max(len(all_turns) - gone for all_turns, gone in zip(earlier, whole.shortened.turns, strict=True))
+    cut = max(len(all_ends[turns]) for all_ends in ends if turns < len(all_ends))
+    return _most_that_fits(partial(keep, turns), whole, cut, max_tokens)
 
 
 def encode_followup(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from judgelm.dialogue import ASSISTANT, USER, CannotBeJudged, Turn, Turns, join_conversations, read_said, read_turns
 from judgelm.errors import InputError
 from judgelm.files import PathLike
-from judgelm.jsonl import Line, LineFile, Record, read_text, require
+from judgelm.jsonl import Line, LineFile, Record, read_text
 from judgelm.judgement import LABEL_OF
 from judgelm.sample import MAX_ANSWERS
 from judgelm.vocabularies import VOCABULARIES, normal_form
@@ -23,8 +24,10 @@ _FIELDS = {
     "answer": "text",
     "judgement": "text",
     "judgement_with_reference": "text_w_reference",
+    "messages": "messages",
     **{f"answer{k}": f"answer{k}_body" for k in range(1, MAX_ANSWERS + 1)},
     **{f"model{k}": f"answer{k}_model_id" for k in range(1, MAX_ANSWERS + 1)},
+    **{f"conversation{k}": f"conversation{k}" for k in range(1, MAX_ANSWERS + 1)},
 }
 """our names for columns, as they are typed -> the fields of a row"""
 
@@ -33,7 +36,7 @@ _VOTES = {"model_a": 1, "model_b": 2, "tie": 0, "tie (bothbad)": 0}
 
 
 class DialogueError(InputError):
-    """A row of several turns, which is whole but cannot be judged yet."""
+    """A row with a dialogue that is whole, and that no judge can be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,8 @@ class Columns:
 
 
 def _shown_names() -> list[str]:
-    return [name for name in _FIELDS if not name[-1].isdigit()] + [f"answer1 .. answer{MAX_ANSWERS}", "model1 .."]
+    numbered = [f"answer1 .. answer{MAX_ANSWERS}", "model1 ..", "conversation1 .."]
+    return [name for name in _FIELDS if not name[-1].isdigit()] + numbered
 
 
 def read_label(line: Line) -> int | None:
@@ -112,37 +116,41 @@ class KnownForm:
     make: Callable[[Line], Record]
 
 
+@contextlib.contextmanager
+def _reading(line: Line) -> Iterator[None]:
+    """What is wrong with a dialogue becomes an error that names the line."""
+    try:
+        yield
+    except CannotBeJudged as error:
+        raise DialogueError(f"{line.where}: {error}") from None
+    except ValueError as error:
+        raise InputError(f"{line.where}: {error}") from None
+
+
 def _from_preferences(line: Line) -> Record:
-    prompt = line.record["prompt"]
-    question = prompt if not isinstance(prompt, list) else _only_question(line, prompt)
-    texts = {"question": question, "chosen": _reply(line, "chosen"), "rejected": _reply(line, "rejected")}
-    read = line._replace(record=texts)
-    return {
-        "question_body": read_text(read, "question"),
-        "answer1_body": read_text(read, "chosen"),
-        "answer2_body": read_text(read, "rejected"),
-        "label": 1,
-    }
+    """Texts, or messages; chosen and rejected may begin with those of the prompt, which then need not be there."""
+    with _reading(line):
+        both = [_whole(line, field) for field in ("chosen", "rejected")]
+        return {**join_conversations(both).to_fields(), "label": 1}
 
 
-def _reply(line: Line, field: str) -> Any:
-    """The text, or the last message's."""
-    value = line.record[field]
-    if not isinstance(value, list):
-        return value
-    last = value[-1] if value else None
-    if not isinstance(last, dict) or last.get("role") != "assistant":
-        raise InputError(f"{line.where}: expected {field} to end in a message of the assistant")
-    return last.get("content")
-
-
-def _only_question(line: Line, messages: list[Any]) -> Any:
-    asked = [each for each in messages if isinstance(each, dict) and each.get("role") == "user"]
-    if len(asked) != 1 or len(messages) != 1:
-        raise DialogueError(
-            f"{line.where}: expected prompt to be one message of the user, found {len(messages)} messages"
-        )
-    return asked[0].get("content")
+def _whole(line: Line, field: str) -> Turns:
+    """The dialogue that ends in the reply of this field. Raises ValueError."""
+    value, prompt = line.record[field], line.record.get("prompt")
+    if isinstance(prompt, list):
+        before = read_turns(prompt, "prompt")
+    elif "prompt" in line.record:
+        before = (Turn(USER, read_text(line, "prompt")),)
+    else:
+        before = ()
+    if not isinstance(value, list) and before:
+        return (*before, Turn(ASSISTANT, read_text(line, field)))
+    turns = read_turns(value, field)
+    if turns[-1].role != ASSISTANT:
+        raise ValueError(f"expected {field} to end in a message of the assistant")
+    if turns[: len(before)] == before or (not isinstance(prompt, list) and len(turns) > 2):
+        return turns
+    return (*before, *(turns if isinstance(prompt, list) else turns[-1:]))
 
 
 def _from_annotations(line: Line) -> Record:
@@ -168,11 +176,8 @@ def _from_annotations(line: Line) -> Record:
 
 
 def _from_votes(line: Line) -> Record:
-    """LMArena's: conversations of one turn, and whom a visitor preferred."""
-    (asked, first), (asked_again, second) = (_only_turn(line, f"conversation_{side}") for side in "ab")
-    if asked != asked_again:
-        raise InputError(f"{line.where}: expected both conversations to begin with the same question")
-    record: Record = {"question_body": asked, "answer1_body": first, "answer2_body": second}
+    """LMArena's: two conversations, and whom a visitor preferred."""
+    record = _from_conversations(line)
     record |= {f"answer{k}_model_id": line.record[f"model_{side}"] for k, side in enumerate("ab", start=1)}
     winner = line.record["winner"]
     label = None if winner is None else _VOTES.get(winner) if isinstance(winner, str) else None
@@ -181,19 +186,24 @@ def _from_votes(line: Line) -> Record:
     return {**record, "label": label}
 
 
-def _only_turn(line: Line, field: str) -> tuple[str, str]:
-    """Question and answer. Raises DialogueError where there is more."""
-    messages = require(line, field, list)
-    roles = [each.get("role") if isinstance(each, dict) else None for each in messages]
-    if roles[:2] == ["user", "assistant"] and len(roles) > 2:
-        raise DialogueError(
-            f"{line.where}: {field} is a dialogue of {len(roles)} messages, expected one question and one answer:"
-            " dialogues cannot be judged yet, and judgelm convert leaves them out"
-        )
-    if roles != ["user", "assistant"]:
-        raise InputError(f"{line.where}: expected {field} to be a message of the user and one of the assistant")
-    question, answer = (read_text(line._replace(record=each), "content") for each in messages)
-    return question, answer
+def _from_conversations(line: Line) -> Record:
+    with _reading(line):
+        both = [read_turns(line.record[name], name) for name in ("conversation_a", "conversation_b")]
+        return join_conversations(both).to_fields()
+
+
+def _from_messages(line: Line) -> Record:
+    """Ours already, with the question that they end in. A question and its answer may be an answer file's row too."""
+    messages = line.record["messages"]
+    answered = any(name in line.record for name in ("answer_body", "answer1_body"))
+    if not answered and isinstance(messages, list) and len(messages) == 2:
+        return {"messages": messages}
+    with _reading(line):
+        said = read_said(line.record, 1)
+    if said is None:
+        return {"messages": None}
+    answer = {"answer_body": said.answers[0]} if said.answers else {}
+    return {"messages": messages, "question_body": said.question, **answer}
 
 
 KNOWN_FORMS = (
@@ -201,6 +211,12 @@ KNOWN_FORMS = (
         "prompt, chosen, rejected",
         frozenset(("prompt", "chosen", "rejected")),
         "chosen is answer 1, rejected answer 2, and the label says that the first is better",
+        _from_preferences,
+    ),
+    KnownForm(
+        "chosen, rejected",
+        frozenset(("chosen", "rejected")),
+        "dialogues whose last replies are answers 1 and 2; the label says that the first is better",
         _from_preferences,
     ),
     KnownForm(
@@ -212,8 +228,20 @@ KNOWN_FORMS = (
     KnownForm(
         "model_a, model_b, winner, conversation_a, conversation_b",
         frozenset(("model_a", "model_b", "winner", "conversation_a", "conversation_b")),
-        "votes as LMArena publishes them, of one turn; the label is the winner, and both bad is a tie",
+        "votes as LMArena publishes them; the label is the winner, and both bad is a tie",
         _from_votes,
+    ),
+    KnownForm(
+        "conversation_a, conversation_b",
+        frozenset(("conversation_a", "conversation_b")),
+        "conversations as LMArena publishes them, without votes",
+        _from_conversations,
+    ),
+    KnownForm(
+        "messages",
+        frozenset(("messages",)),
+        "a dialogue, to which the answers are the next reply; or the last of which is the answer, task grade",
+        _from_messages,
     ),
 )
 

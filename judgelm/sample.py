@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from judgelm.dialogue import Dialogue, Said, read_said
 from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text
 from judgelm.score_lines import leading_thoughts
 
 MAX_ANSWERS = 10
-_ANSWER_FIELD = re.compile(r"answer([12])_(.+)")
-_ANY_ANSWER_FIELD = re.compile(r"answer([1-9][0-9]?)_(.+)")
+_ANSWER_FIELD = re.compile(r"(answer(?=[12]_)|conversation(?=[12]$))([12])(_.+|)")
+_ANY_ANSWER_FIELD = re.compile(r"(answer(?=\d+_)|conversation(?=\d+$))([1-9][0-9]?)(_.+|)")
 _ROTATED = "rotated"
 _Value = TypeVar("_Value")
 
@@ -36,6 +37,8 @@ class Sample:
     answers: tuple[str, ...]
     reference: str | None
     record: Mapping[str, Any]
+    dialogue: Dialogue | None
+    """what was said before the answers, where that is more than the question"""
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Sample:
         answers: Sequence[str],
         reference: str | None = None,
         record: Mapping[str, Any] | None = None,
+        dialogue: Dialogue | None = None,
     ) -> None:
         if isinstance(answers, str):
             raise ValueError("answers must be a list of texts, found str")
@@ -53,10 +57,15 @@ class Sample:
             ("answers", tuple(answers)),
             ("reference", reference),
             ("record", {} if record is None else record),
+            ("dialogue", dialogue),
         ):
             object.__setattr__(self, name, value)
         if not 1 <= len(self.answers) <= MAX_ANSWERS:
             raise ValueError(f"a sample has 1 to {MAX_ANSWERS} answers, found {len(self.answers)}")
+        if dialogue is not None and len(dialogue.conversations) not in (0, len(self.answers)):
+            raise ValueError(
+                f"{len(self.answers)} answers have {len(dialogue.conversations)} conversations before them"
+            )
         texts = {"question": self.question, **{f"answer {k}": a for k, a in enumerate(self.answers, start=1)}}
         if self.reference is not None:
             texts["reference"] = self.reference
@@ -75,23 +84,36 @@ class Sample:
 
     @classmethod
     def from_line(cls, line: Line, num_answers: int = 2, reference: str | None = None) -> Sample:
-        """A sample from `question_id`, `question_body`, `answer1_body` .. `answer{num_answers}_body`.
+        """A sample from `question_id`, `question_body`, `answer1_body` .. `answer{num_answers}_body`; or with
+        `messages` in place of the question, or `conversation1` .. in place of all texts, see `read_said`.
 
         In its record id and texts stand as they were read.
         """
-        question_id, question = read_id(line), read_text(line, "question_body")
-        bodies = {f"answer{k}_body": read_text(line, f"answer{k}_body") for k in range(1, num_answers + 1)}
-        record = {**line.record, "question_id": question_id, "question_body": question, **bodies}
-        return cls(question_id, question, tuple(bodies.values()), reference, record)
+        return cls._from_fields(line, [f"answer{k}_body" for k in range(1, num_answers + 1)], reference)
 
     @classmethod
     def from_graded_line(cls, line: Line, reference: str | None = None) -> Sample:
-        """A sample with one answer, from `question_id`, `question_body`, and `answer_body` or `answer1_body`."""
-        question_id, question = read_id(line), read_text(line, "question_body")
-        field = "answer_body" if "answer_body" in line.record else "answer1_body"
-        answer = read_text(line, field)
-        record = {**line.record, "question_id": question_id, "question_body": question, field: answer}
-        return cls(question_id, question, (answer,), reference, record)
+        """A sample with one answer, from `question_id`, `question_body`, and `answer_body` or `answer1_body`; or from
+        `messages` or `conversation1`, whose last one may be the answer.
+        """
+        names = ("answer_body", "answer1_body")
+        said = any(line.record.get(name) is not None for name in ("messages", "conversation1"))
+        own = "answer_body" in line.record or (said and "answer1_body" not in line.record)
+        return cls._from_fields(line, [names[0] if own else names[1]], reference)
+
+    @classmethod
+    def _from_fields(cls, line: Line, names: Sequence[str], reference: str | None) -> Sample:
+        """Raises InputError, and ValueError for a dialogue that is none."""
+        question_id, said = read_id(line), read_said(line.record, len(names))
+        if said is None:
+            said = Said(None, read_text(line, "question_body"))
+        elif line.record.get("question_body") is not None:
+            # each conversation has a last question of its own: the record's stays, in any order of them
+            said = said._replace(question=read_text(line, "question_body"))
+        answers = said.answers or tuple(read_text(line, name) for name in names)
+        texts = dict(zip(names, answers, strict=True))
+        record = {**line.record, "question_id": question_id, "question_body": said.question, **texts}
+        return cls(question_id, said.question, answers, reference, record, said.dialogue)
 
     @classmethod
     def from_mmvet_line(cls, line: Line, seed: int = 0, reference: str | None = None) -> Sample:
@@ -144,13 +166,18 @@ class Sample:
         """
         if len(self.answers) < 2:
             raise ValueError("a single answer has none to be exchanged with")
-        answers = (self.answers[1], self.answers[0], *self.answers[2:])
-        return replace(self, answers=answers, record=swap_fields(self.record))
+        dialogue = self.dialogue and self.dialogue.reordered(_exchange)
+        return replace(self, answers=_exchange(self.answers), record=swap_fields(self.record), dialogue=dialogue)
 
     def rotated(self, steps: int) -> Sample:
         """The same sample with the first `steps` answers behind the others, and with them all that is said of each."""
-        answers = (*self.answers[steps:], *self.answers[:steps])
-        return replace(self, answers=answers, record=rotate_fields(self.record, steps, len(answers)))
+
+        def rotate(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
+            return (*values[steps:], *values[:steps])
+
+        record = rotate_fields(self.record, steps, len(self.answers))
+        dialogue = self.dialogue and self.dialogue.reordered(rotate)
+        return replace(self, answers=rotate(self.answers), record=record, dialogue=dialogue)
 
     def shown(self, order: str) -> Sample:
         """As a judge sees it in an order: forward, reversed, or rotated1, rotated2 .., rotated by so many answers."""
@@ -163,7 +190,12 @@ class Sample:
         if self.record:
             return dict(self.record)
         bodies = {f"answer{k}_body": answer for k, answer in enumerate(self.answers, start=1)}
-        return {"question_id": self.question_id, "question_body": self.question, **bodies}
+        said = self.dialogue.to_fields(self.question, self.answers) if self.dialogue else {}
+        return {"question_id": self.question_id, **said, "question_body": self.question, **bodies}
+
+
+def _exchange(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
+    return values[1], values[0], *values[2:]
 
 
 def rotation(order: str) -> int:
@@ -174,7 +206,7 @@ def rotation(order: str) -> int:
 def unshow(values: tuple[_Value, ...], order: str) -> tuple[_Value, ...]:
     """What was said of each answer in the places in which an order shows them, in the file's order."""
     if order == "reversed":
-        return values[1], values[0], *values[2:]
+        return _exchange(values)
     steps = rotation(order)
     return values[-steps:] + values[:-steps] if steps else values
 
@@ -188,15 +220,15 @@ def unshow_fields(record: Mapping[str, Any], order: str, num_answers: int) -> Re
 
 
 def rotate_fields(record: Mapping[str, Any], steps: int, num_answers: int) -> Record:
-    """Give `answer{k}_*` of the first answers the places that they have once the first `steps` stand behind the others,
-    and their scores with them, but for those of a teacher's judgement, as in `swap_fields`.
+    """Give `answer{k}_*` and `conversation{k}` of the first answers the places that they have once the first `steps`
+    stand behind the others, and their scores with them, but for those of a teacher's judgement, as in `swap_fields`.
     """
     rotated: Record = {}
     for name, value in record.items():
         match = _ANY_ANSWER_FIELD.fullmatch(name)
-        if match and int(match[1]) <= num_answers:
-            place = (int(match[1]) - 1 - steps) % num_answers + 1
-            rotated[f"answer{place}_{match[2]}"] = value
+        if match and int(match[2]) <= num_answers:
+            place = (int(match[2]) - 1 - steps) % num_answers + 1
+            rotated[f"{match[1]}{place}{match[3]}"] = value
         elif name == "score" and "text" not in record and isinstance(value, list) and len(value) >= num_answers:
             rotated[name] = [*value[steps:num_answers], *value[:steps], *value[num_answers:]]
         else:
@@ -230,14 +262,14 @@ def empty_answers(record: Mapping[str, Any]) -> list[int]:
 
 
 def swap_fields(record: Mapping[str, Any]) -> Record:
-    """Exchange `answer1_*` with `answer2_*` and their scores; all else stays in place.
+    """Exchange `answer1_*` with `answer2_*`, conversations and scores likewise; all else stays in place.
 
     A teacher's judgement in the record (`text` and its `score`) is of the order it was given in, and stays.
     """
     swapped: Record = {}
     for name, value in record.items():
         match = _ANSWER_FIELD.fullmatch(name)
-        other = f"answer{3 - int(match[1])}_{match[2]}" if match else name
+        other = f"{match[1]}{3 - int(match[2])}{match[3]}" if match else name
         if match and other in record:
             swapped[name] = record[other]
         elif match:

@@ -17,9 +17,10 @@ from judgelm.jsonl import Form, Line, LineFile, check_ids, id_key, read_referenc
 from judgelm.prompt import TASKS, Task
 from judgelm.sample import MAX_ANSWERS, Sample
 
-_ANSWER_BODY = re.compile(r"answer([0-9]+)_body")
-_COLUMNS = ("question_id", "question", "answer", "model", "reference", "label", "category")
-"""what may be named in a question file; answer1, model1 .. by their beginning"""
+_ANSWER = re.compile(r"answer([0-9]+)_body")
+_CONVERSATION = re.compile(r"conversation([0-9]+)")
+_COLUMNS = ("question_id", "question", "answer", "model", "reference", "label", "category", "messages", "conversation")
+"""what may be named in a question file; answer1, model1, conversation1 .. by their beginning"""
 _HELD = 256 << 20
 """bytes of memory, about, for samples that are kept once they are read"""
 _HELD_EACH = 1 << 10
@@ -58,7 +59,7 @@ def read_samples(
     rows = range(len(lines))[begin:end]
     holds = lines.size + len(lines) * _HELD_EACH <= _HELD
     keys: list[str] = []
-    thoughts = 0
+    thoughts, dialogues = 0, False
     held: dict[int, Sample] = {}
     # all ids must differ; what is wrong with a row that is not asked for does not matter
     for row, line in enumerate(check_ids(lines)):
@@ -66,11 +67,14 @@ def read_samples(
         if row in rows:
             sample = make(row, line)
             thoughts += len(sample.thoughts)
+            dialogues = dialogues or sample.dialogue is not None
             if holds:
                 held[row] = sample
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
-    files = SampleFiles(lines.path, references.path if references else None, num_answers, lines.form, thoughts)
+    files = SampleFiles(
+        lines.path, references.path if references else None, num_answers, lines.form, thoughts, dialogues
+    )
     return Samples(_Rows(lines, keys, held, make), rows, files)
 
 
@@ -94,6 +98,8 @@ class SampleFiles:
     """what made our own rows of the question file's"""
     thoughts: int = 0
     """of how many answers thoughts are left out"""
+    dialogues: bool = False
+    """whether any row asked for is a dialogue"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,11 @@ def say_thoughts(samples: Samples) -> None:
         print(f"judgelm: {samples.files.question_file}: {said}", file=sys.stderr)
 
 
+def has_dialogues(samples: Sequence[Sample]) -> bool:
+    """Whether one of them has more before its answers than a question; of a file's, whether one of the file's has."""
+    return samples.files.dialogues if isinstance(samples, Samples) else any(each.dialogue for each in samples)
+
+
 def sample_keys(samples: Sequence[Sample]) -> Sequence[str]:
     """The key of each."""
     return samples.keys if isinstance(samples, Samples) else [sample.key for sample in samples]
@@ -202,6 +213,8 @@ def make_sample(
             sample = Sample.from_graded_line(line, reference)
         else:
             sample = Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2, reference)
+        if sample.dialogue is not None and TASKS[task].prefill:
+            raise ValueError(f"task {task} takes no dialogue")
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
     return sample if keep_thinking else sample.without_thoughts()
@@ -226,11 +239,12 @@ def _make_sample(
 
 
 def _count_answers(line: Line, asked: int | None) -> int:
-    given = {int(match[1]) for name in line.record if (match := _ANSWER_BODY.fullmatch(name))}
+    given = {int(match[1]) for name in line.record if (match := _ANSWER.fullmatch(name))}
+    given = given or {int(match[1]) for name in line.record if (match := _CONVERSATION.fullmatch(name))}
     count = 0
     while count + 1 in given:
         count += 1
-    while count > 2 and line.record[f"answer{count}_body"] is None:
+    while count > 2 and all(line.record.get(name) is None for name in (f"answer{count}_body", f"conversation{count}")):
         # a table has the columns of the row with most answers
         count -= 1
     if asked is None:

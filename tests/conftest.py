@@ -73,6 +73,7 @@ SLOW = {
     "test_page.py": (
         "test_each_tab_judges_its_example",
         "test_criteria_are_chosen_and_their_aspects_stand_side_by_side",
+        "test_replies_to_a_dialogue_are_judged_in_both_orders",
         "test_no_label_runs_under_its_copy_button",
         "test_a_file_is_checked_judged_and_measured",
         "test_a_file_that_is_stopped_gives_what_was_judged",

@@ -19,7 +19,9 @@ from judgelm.benchmark.report import BenchmarkReport, measure_grades
 from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
+from judgelm.prompt import render_prompt
 from judgelm.report.terminal import grades_table
+from judgelm.sample import Sample
 
 
 def read(name: str, *paths: Path) -> Any:
@@ -95,6 +97,54 @@ def test_mt_bench_votes_on_a_pair_are_counted_together_in_either_order(tmp_path:
     assert (record["question_body"], record["answer1_body"], record["answer2_body"]) == ("Why?", "by m", "by n")
     assert record["category"] == "writing"
     assert dropped == {"second turn": 1, "no majority": 1}
+
+
+def second_vote(winner: str, models: str = "mn", asked: str = "And then?") -> dict[str, Any]:
+    row = vote(winner, models, turn=2)
+    for side, model in zip("ab", models, strict=True):
+        talk = row[f"conversation_{side}"]
+        talk[2]["content"] = asked
+        talk.append({"role": "assistant", "content": f"more by {model}"})
+    return row
+
+
+@pytest.mark.parametrize(
+    ("turn", "keys", "left_out"),
+    [
+        (None, ["81-m-n"], {"second turn": 3, "no majority": 0}),
+        ("1", ["81-m-n"], {"second turn": 3, "no majority": 0}),
+        ("2", ["81-m-n-turn2"], {"first turn": 1, "no majority": 0}),
+        ("both", ["81-m-n", "81-m-n-turn2"], {"other turn": 0, "no majority": 0}),
+    ],
+)
+def test_votes_on_second_turns_are_of_whole_conversations(
+    tmp_path: Path, turn: str | None, keys: list[str], left_out: dict[str, int]
+) -> None:
+    rows = [vote("model_a"), second_vote("model_b"), second_vote("model_a", "nm"), second_vote("model_a")]
+    found = read_benchmark("mt-bench-human", write_jsonl(tmp_path / "human.jsonl", rows), turn=turn)
+    assert found.turn == (turn or "1")
+    (split,) = found.labelled.splits
+    assert found.labelled.dropped == left_out
+    assert [record["question_id"] for record in split.records] == keys
+    if turn in ("2", "both"):
+        record = split.records[-1]
+        assert (record["label"], record["annotators"], record["turn"]) == (2, [2, 2, 1], 2)
+        talk = [("user", "Why?"), ("assistant", "by n"), ("user", "And then?"), ("assistant", "more by n")]
+        assert record["conversation2"] == [{"role": role, "content": text} for role, text in talk]
+        sample = Sample.from_record(record)
+        assert (sample.question, sample.answers) == ("And then?", ("more by m", "more by n"))
+        assert sample.dialogue is not None
+        assert render_prompt(sample).count("[User]\nAnd then?") == 2
+
+
+def test_a_turn_that_is_none_or_for_others_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_jsonl(tmp_path / "human.jsonl", [vote("model_a", turn=2)])
+    with pytest.raises(InputError, match=r"human.jsonl:1: conversation_a: message 3: expected content to be a text"):
+        read_benchmark("mt-bench-human", path, turn="2")
+    with pytest.raises(InputError, match="unknown turn '3', expected one of 1, 2, both"):
+        read_benchmark("mt-bench-human", path, turn="3")
+    assert run_command(["benchmark", "pairs", "--turn", "2", "--data", str(path), "--output-dir", "x"]) == 2
+    assert "--turn is for mt-bench-human, not for pairs" in capsys.readouterr().err
 
 
 def test_pairs_keep_their_ids_unless_one_is_missing_or_double(tmp_path: Path) -> None:

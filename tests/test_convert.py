@@ -163,7 +163,7 @@ def test_rows_with_fewer_answers_are_refused_where_a_cell_could_not_say_so(tmp_p
     assert [len(sample.answers) for sample in read_samples(tmp_path / "q.parquet", "multi")] == [2, 3]
 
 
-def test_rows_of_others_are_written_as_ours_and_dialogues_left_out(
+def test_rows_of_others_are_written_as_ours_and_dialogues_with_tools_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said(*texts: str) -> list[dict[str, str]]:
@@ -173,19 +173,23 @@ def test_rows_of_others_are_written_as_ours_and_dialogues_left_out(
         {"model_a": "x", "model_b": "y", "winner": "tie", "conversation_a": said(*a), "conversation_b": said(*b)}
         for a, b in ((("Q1", "a"), ("Q1", "b")), (("Q2", "a", "Q3", "c"), ("Q2", "b", "Q3", "d")))
     ]
-    source, target = write_jsonl(tmp_path / "votes.jsonl", votes), tmp_path / "out" / "pairs.csv"
+    tools = {**votes[1], "conversation_a": [*said("Q4"), {"role": "tool", "content": "{}"}]}
+    source, target = write_jsonl(tmp_path / "votes.jsonl", [*votes, tools]), tmp_path / "out" / "pairs.csv"
     assert run_command(["convert", str(source), str(target)]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0].startswith("took 1 of 2 rows, read as model_a, model_b, winner, conversation_a, conversation_b: ")
-    assert printed[1].startswith(f"left out 1 dialogues of several turns, the first one {source}:2")
+    assert printed[0].startswith("took 2 of 3 rows, read as model_a, model_b, winner, conversation_a, conversation_b: ")
+    assert printed[1].startswith(f"left out 1 dialogues with tools or images, the first one {source}:3")
     assert printed[2:] == [
-        "fields: question_id, question_body, answer1_body, answer2_body, answer1_model_id, answer2_model_id, label",
+        "fields: question_id, question_body, answer1_body, answer2_body, answer1_model_id, answer2_model_id, label,"
+        " conversation1, conversation2",
         f"written to {target}",
     ]
-    (sample,) = read_samples(target)
+    sample, talks = read_samples(target)
     assert (sample.key, sample.question, sample.answers, sample.record["label"]) == ("1", "Q1", ("a", "b"), 0)
-    with pytest.raises(InputError, match=r"only.jsonl: all 1 rows are dialogues of several turns"):
-        convert(write_jsonl(tmp_path / "only.jsonl", votes[1:]), tmp_path / "none.jsonl")
+    assert sample.dialogue is None
+    assert [talks.record[f"conversation{k}"] for k in (1, 2)] == [votes[1][f"conversation_{side}"] for side in "ab"]
+    with pytest.raises(InputError, match=r"only.jsonl: all 1 rows are dialogues with tools or images"):
+        convert(write_jsonl(tmp_path / "only.jsonl", [tools]), tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from judgelm.answers import read_answers
 from judgelm.audit.probes import read_sources
+from judgelm.dialogue import Dialogue, Turn
 from judgelm.errors import InputError
 from judgelm.forms import KNOWN_FORMS, AnyForm, Columns
 from judgelm.hub import find_file
@@ -256,8 +257,35 @@ def test_chosen_and_rejected_are_a_pair_with_a_label(tmp_path: Path) -> None:
     rows[1]["chosen"] = said[:1]
     with pytest.raises(InputError, match=r"q.jsonl:2: expected chosen to end in a message of the assistant"):
         read_samples(write_jsonl(tmp_path / "q.jsonl", rows))
-    rows[1]["chosen"], rows[1]["prompt"] = said, [*said, said[0]]
-    with pytest.raises(InputError, match=r"q.jsonl:2: expected prompt to be one message of the user, found 3 messages"):
+    # of several turns they are replies to a dialogue
+    rows[1]["chosen"], rows[1]["prompt"] = [*said, said[0], said[1]], [*said, said[0]]
+    sample = read_samples(write_jsonl(tmp_path / "q.jsonl", rows))[1]
+    assert sample.dialogue == Dialogue((Turn("user", "Q2"), Turn("assistant", "good")))
+    assert (sample.question, sample.answers) == ("Q2", ("good", "bad"))
+
+
+def test_replies_with_their_dialogues_need_no_prompt(tmp_path: Path) -> None:
+    def said(*texts: str) -> list[dict[str, str]]:
+        return [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(texts)]
+
+    rows: list[dict[str, Any]] = [
+        {"chosen": said("Q", "a", "R", "good"), "rejected": said("Q", "a", "R", "bad")},
+        {"chosen": said("Q", "a", "R", "good"), "rejected": said("Q", "b", "R", "bad"), "prompt": "Q"},
+        {"chosen": said("Q", "good"), "rejected": said("Q", "bad"), "prompt": "Q", "messages": said("Q", "good")},
+    ]
+    samples = read_samples(write_jsonl(tmp_path / "q.jsonl", rows))
+    turns = Turn("user", "Q"), Turn("assistant", "a"), Turn("assistant", "b"), Turn("user", "R")
+    assert [sample.dialogue for sample in samples] == [
+        Dialogue(turns[:2]),
+        Dialogue(conversations=((turns[0], turns[1], turns[3]), (turns[0], turns[2], turns[3]))),
+        None,
+    ]
+    assert [(s.question, s.answers, s.record["label"]) for s in samples] == [
+        *[("R", ("good", "bad"), 1)] * 2,
+        ("Q", ("good", "bad"), 1),
+    ]
+    rows[0]["rejected"] = "bad"
+    with pytest.raises(InputError, match=r"q.jsonl:1: rejected: expected a list of messages, found str"):
         read_samples(write_jsonl(tmp_path / "q.jsonl", rows))
 
 
@@ -317,18 +345,13 @@ def test_votes_of_one_turn_are_pairs(tmp_path: Path, winner: Any, label: int | N
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (vote("tie", "and?", "c"), "conversation_a is a dialogue of 4 messages, expected one question and one an"),
         (vote("me"), r"expected winner model_a, model_b, tie, tie \(bothbad\) or null, found 'me'"),
         (vote([1]), r"expected winner .* found \[1\]"),
-        (vote("tie", conversation_b=[]), "expected conversation_b to be a message of the user and one of the assist"),
-        (vote("tie", conversation_a="Q"), "field 'conversation_a' must be list, found str"),
-        (
-            vote("tie", conversation_b=[{"role": "user", "content": "R"}, {"role": "assistant", "content": "b"}]),
-            "expected both conversations to begin with the same question",
-        ),
+        (vote("tie", conversation_b=[]), "conversation_b: expected a list of messages, found none"),
+        (vote("tie", conversation_a="Q"), "conversation_a: expected a list of messages, found str"),
         (
             vote("tie", conversation_b=[{"role": "user", "content": "Q"}, {"role": "assistant"}]),
-            "field 'content' is missing",
+            "conversation_b: message 2: expected content to be a text, found NoneType",
         ),
     ],
 )
@@ -336,6 +359,22 @@ def test_votes_that_are_none_end_in_one_line(tmp_path: Path, row: dict[str, Any]
     with pytest.raises(InputError, match=rf"q.jsonl:1: {message}") as error:
         read_samples(write_jsonl(tmp_path / "q.jsonl", [row]))
     assert "\n" not in str(error.value)
+
+
+def test_votes_of_several_turns_are_conversations(tmp_path: Path) -> None:
+    rows = [vote("model_b", "and?", "c"), vote("tie", "and?", "c", question_id=2)]
+    del rows[1]["model_a"], rows[1]["model_b"], rows[1]["winner"]
+    first, second = read_samples(write_jsonl(tmp_path / "q.jsonl", rows))
+    for sample in (first, second):
+        assert sample.dialogue is not None
+        assert [[turn.text for turn in turns] for turns in sample.dialogue.conversations] == [
+            ["Q", "a", "and?"],
+            ["Q", "b", "and?"],
+        ]
+        assert (sample.question, sample.answers) == ("and?", ("c", "c"))
+        assert "conversation_a" not in sample.record
+    assert (first.record["label"], first.record["answer2_model_id"]) == (2, "y")
+    assert "label" not in second.record
 
 
 def test_our_own_rows_stay_as_they_are_whatever_fields_they_bring(tmp_path: Path) -> None:

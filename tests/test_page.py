@@ -294,6 +294,21 @@ def test_probabilities_are_one_bar_and_many_answers_stand_in_all_places(visit: C
     assert visitor.value("multi-reversed").startswith("[answers rotated by 1]")
 
 
+def test_replies_to_a_dialogue_are_judged_in_both_orders(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    visitor.page.get_by_label("Scores only").check()
+    visitor.choose("Dialogue")
+    visitor.page.locator("#dialogue-examples tr.tr-body").first.click()
+    visitor.until(lambda: visitor.value("dialogue-question").startswith("System: "))
+    visitor.click("dialogue-go")
+    visitor.page.wait_for_selector("#dialogue-picture .bar")
+    assert visitor.page.locator("#dialogue-picture .bar").count() == 4
+    visitor.picture("dialogue")
+    visitor.fill("dialogue-question", "User: Hello.\nAssistant: Hello.")
+    visitor.click("dialogue-go")
+    visitor.until(lambda: "A dialogue ends in the user's question" in visitor.judged("dialogue"))
+
+
 @pytest.mark.parametrize("width", [1280, 820, 390])
 def test_no_label_runs_under_its_copy_button(width: int, visit: Callable[..., Visitor]) -> None:
     visitor = visit(viewport={"width": width, "height": 900})

@@ -42,6 +42,7 @@ class QuickWorker(BaseHTTPRequestHandler):
                 "chat": True,
                 "criteria": True,
                 "expected": True,
+                "dialogues": True,
             },
             "/worker_get_status": {"model_names": ["quick"], "speed": 1, "queue_length": 0},
             "/worker_generate_stream": {"text": text, "error_code": 0, "finish_reason": "stop"},
@@ -315,6 +316,47 @@ def test_aspects_are_shown_side_by_side_and_taken_home(page: Page) -> None:
     assert "Not every aspect has scores that could be read" in shown
     assert "&lt;img" in shown
     assert "<img" not in shown
+
+
+def test_replies_to_a_dialogue_are_judged_of_lines_and_of_messages(page: Page) -> None:
+    visitor = Visitor(page)
+    lines = "System: Be brief.\nuser: Why?\nAnd how?\n\nAssistant: So.\nHuman: Sure?"
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why?\nAnd how?"},
+        {"role": "assistant", "content": "So."},
+        {"role": "user", "content": "Sure?"},
+    ]
+    for text in (lines, json.dumps(messages)):
+        ended = visitor.run("dialogue-go", "click", *form(both=False), None, text, "Yes.", "No.")
+        shown, _, _, _, _, taken, _ = ended["output"]["data"]
+        assert "Answer 1 is better" in shown
+        kept = page.get(f"/gradio_api/file={taken['path']}").json()
+        (sample,) = kept["request"]["samples"]
+        assert (sample["messages"], sample["answers"]) == (messages, ["Yes.", "No."])
+    asked = visitor.run("dialogue-followup", "submit", None, "Why?", *form())
+    assert "could not be asked" not in str(asked["output"]["data"])
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "said"),
+    [
+        ("", "Write a dialogue first."),
+        ("Why?", "or in lines that begin with User:, Assistant: or System:."),
+        ("Well.\nUser: Why?", "or in lines that begin with User:, Assistant: or System:."),
+        ("User: Why?\nAssistant: So.", "A dialogue ends in the user&#x27;s question"),
+        ("[" * 100_000, "this is not JSON."),
+        ("[1]", "message 1: expected {"),
+        ('[{"role": "tool", "content": "<b>"}]', "dialogues with calls of tools cannot be judged"),
+        ("User: x\n" * 1001, "expected 1000 messages at most, found 1001"),
+    ],
+)
+def test_dialogues_that_are_none_are_told_in_one_line(dialogue: str, said: str, page: Page) -> None:
+    ended = Visitor(page).run("dialogue-go", "click", *form(), None, dialogue, "Because.", "So.")
+    shown = ended["output"]["data"][0]
+    assert said in shown
+    assert "its log says why" not in shown
+    assert "<b>" not in shown
 
 
 def test_a_single_answer_is_graded_and_many_are_judged_by_criteria(page: Page) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +107,9 @@ def round_of(probe: str) -> Round | None:
 def make_probes(probe: str, sources: Sequence[Source]) -> list[Sample]:
     """The samples of a probe: those as they are ("plain"), with a changed answer, or with a reference."""
     if probe in PERTURBATIONS:
-        changed = (perturb(source.sample, probe) for source in sources)
-        return [sample for sample in changed if sample is not None]
+        changed = ((perturb(source.sample, probe), source.sample.dialogue) for source in sources)
+        # an answer is changed, what was said before it stays
+        return [replace(sample, dialogue=said) for sample, said in changed if sample is not None]
     if probe == PLAIN:
         return [_shown(source, PLAIN, None) for source in sources]
     # without a truth nobody could say what a reference does
@@ -120,7 +121,7 @@ def make_probes(probe: str, sources: Sequence[Source]) -> list[Sample]:
 
 def _shown(source: Source, probe: str, reference: str | None) -> Sample:
     sample = source.sample
-    return Sample(probe_id(probe, source.key), sample.question, sample.answers, reference)
+    return Sample(probe_id(probe, source.key), sample.question, sample.answers, reference, dialogue=sample.dialogue)
 
 
 def _wrong_reference(sources: Sequence[Source], place: int) -> str | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.benchmark.files import find_files
-from judgelm.benchmark.readers import ANSWERS, GRADES, Files, Labelled, Split
+from judgelm.benchmark.readers import ANSWERS, GRADES, TURNS, Files, Labelled, Split, read_mt_bench_human
 from judgelm.benchmark.sets import Benchmark, find_benchmark
 from judgelm.errors import InputError
 from judgelm.files import hash_file
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from judgelm.judge.log import OrderFile
 
 REPORT_FILE = "benchmark.json"
+MT_BENCH = "mt-bench-human"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class BenchmarkData:
     files: Files
     fetched: bool
     labelled: Labelled
+    turn: str | None = None
+    """mt-bench-human: one of `TURNS`"""
 
     @property
     def splits(self) -> Mapping[str, Split]:
@@ -50,17 +54,28 @@ class BenchmarkRun:
     judge: JudgeChoice
 
 
-def check_benchmark(name: str, answers: PathLike | None = None, grades: PathLike | None = None) -> Benchmark:
-    """The benchmark of that name. Raises InputError for an unknown one, and for files that are not for it."""
+def check_benchmark(
+    name: str, answers: PathLike | None = None, grades: PathLike | None = None, turn: str | None = None
+) -> Benchmark:
+    """The benchmark of that name. Raises InputError for an unknown one, files and a turn that are not for it."""
     benchmark = find_benchmark(name)
     for what, path in ((ANSWERS, answers), (GRADES, grades)):
         if path is not None and benchmark.task != "mmvet":
             raise InputError(f"--{what} is for mm-vet, not for {name}")
+    if turn is not None and name != MT_BENCH:
+        raise InputError(f"--turn is for {MT_BENCH}, not for {name}")
+    if turn is not None and turn not in TURNS:
+        raise InputError(f"unknown turn {turn!r}, expected one of {', '.join(TURNS)}")
     return benchmark
 
 
 def read_benchmark(
-    name: str, data: PathLike | None = None, *, answers: PathLike | None = None, grades: PathLike | None = None
+    name: str,
+    data: PathLike | None = None,
+    *,
+    answers: PathLike | None = None,
+    grades: PathLike | None = None,
+    turn: str | None = None,
 ) -> BenchmarkData:
     """A benchmark's samples, of its files.
 
@@ -69,17 +84,21 @@ def read_benchmark(
         data: its file, or a folder of its files (default: fetched once from their public home, and kept).
         answers: mm-vet: the vision model's answers, {"v1_0": "text", ..}.
         grades: mm-vet: grades from 0 to 1 to compare with, {"v1_0": 0.5, ..}.
+        turn: mt-bench-human: the turns whose votes count, 1, 2 or both (default: 1).
 
     Raises InputError for an unknown name, files that are not there, cannot be fetched or read, and rows without labels.
     """
-    benchmark = check_benchmark(name, answers, grades)
+    benchmark = check_benchmark(name, answers, grades, turn)
     named = {ANSWERS: answers, GRADES: grades}
     given = {what: Path(path).expanduser() for what, path in named.items() if path is not None}
     files = {**find_files(name, data), **given}
+    if name == MT_BENCH:
+        turn = turn or "1"
+        benchmark = replace(benchmark, read=partial(read_mt_bench_human, turns=TURNS[turn]))
     found = benchmark.read(files)
     if not any(split.records for split in found.splits):
         raise InputError(f"benchmark {name}: no row has a label")
-    return BenchmarkData(name, benchmark, files, data is None, found)
+    return BenchmarkData(name, benchmark, files, data is None, found, turn)
 
 
 def run_benchmark(
@@ -91,6 +110,7 @@ def run_benchmark(
     data: PathLike | None = None,
     answers: PathLike | None = None,
     grades: PathLike | None = None,
+    turn: str | None = None,
     orders: str | None = None,
     limit: int | None = None,
     model_id: str | None = None,
@@ -99,7 +119,7 @@ def run_benchmark(
     """Judge what is not judged yet of a benchmark, compare with its labels, and write benchmark.json.
 
     Args:
-        name, data, answers, grades: see `read_benchmark`.
+        name, data, answers, grades, turn: see `read_benchmark`.
         output_dir: gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, benchmark.json; with several splits
             each has a folder there. A run that was ended goes on.
         settings: how samples are judged; the task is the benchmark's.
@@ -113,7 +133,7 @@ def run_benchmark(
     from judgelm.benchmark.report import BenchmarkReport
     from judgelm.judge.kept import keep_questions
 
-    found = read_benchmark(name, data, answers=answers, grades=grades)
+    found = read_benchmark(name, data, answers=answers, grades=grades, turn=turn)
     # loaded for the first split that has anything left to judge
     chosen, settings = prepare(judge), replace(settings or JudgeSettings(), task=found.benchmark.task)
     metrics: dict[str, Measured | Grades] = {}
@@ -160,12 +180,13 @@ def score_predictions(
     vocabulary: str | None = None,
     *,
     data: PathLike | None = None,
+    turn: str | None = None,
     output_dir: PathLike | None = None,
 ) -> BenchmarkReport:
     """Compare verdicts that are there already with a benchmark's labels; no model is loaded.
 
     Args:
-        name, data: see `read_benchmark`.
+        name, data, turn: see `read_benchmark`.
         predictions: rows of `question_id` and `verdict`, or as PandaLM, JudgeBench, LLMBar and Auto-J publish them.
         vocabulary: one of `VOCABULARIES`, what the verdicts mean (default: found from the file's words).
         output_dir: gets benchmark.json.
@@ -178,7 +199,7 @@ def score_predictions(
     if find_benchmark(name).task == "mmvet":
         raise InputError("mm-vet has no verdicts to score: --answers FILE names answers, --grades FILE grades")
     path = Path(predictions).expanduser()
-    found = read_benchmark(name, data)
+    found = read_benchmark(name, data, turn=turn)
     given = read_predictions(path, vocabulary)
     metrics: dict[str, Measured | Grades] = {}
     left = {}
@@ -209,6 +230,7 @@ def _describe(data: BenchmarkData) -> dict[str, Any]:
         "files": {name: DataFile(path=str(path), sha256=hash_file(path)) for name, path in data.files.items()},
         "homes": dict(data.benchmark.homes) if data.fetched else None,
         "licence": data.benchmark.licence,
+        **({} if data.turn is None else {"turn": data.turn}),
         "rows": {name: len(split.records) for name, split in data.splits.items()},
         "dropped": dict(data.labelled.dropped),
         "odd_rows": OddRows.of(data.labelled.odd),

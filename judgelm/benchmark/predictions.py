@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.benchmark.rows import Rows
+from judgelm.dialogue import shown_conversation, shown_question
 from judgelm.errors import InputError
 from judgelm.evaluation.results import JudgedSample, read_truth
 from judgelm.jsonl import Line, Record, id_key, read_id, require
@@ -172,8 +173,11 @@ def _sample(line: Line, key: str, predictions: Predictions) -> JudgedSample:
         forward,
         back[0] if back else None,
         key=id_key(record["question_id"]),
-        question=record["question_body"],
-        answers=(record["answer1_body"], record["answer2_body"]),
+        question=shown_question(record),
+        answers=(
+            shown_conversation(record, 1, record["answer1_body"]),
+            shown_conversation(record, 2, record["answer2_body"]),
+        ),
         models=(record.get("answer1_model_id"), record.get("answer2_model_id")),
         category=None if category is None else str(category),
         truth=read_truth(line),

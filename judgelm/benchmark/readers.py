@@ -10,6 +10,7 @@ from typing import Any
 
 from judgelm.answers import mmvet_record
 from judgelm.benchmark.rows import Rows
+from judgelm.dialogue import join_conversations, read_turns
 from judgelm.errors import InputError
 from judgelm.evaluation.results import find_line, read_truth
 from judgelm.jsonl import (
@@ -210,20 +211,24 @@ def autoj(line: Line, row: int) -> Record:
 
 MT_BENCH_CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """of the questions 81 to 160, ten each"""
+TURNS = {"1": (1,), "2": (2,), "both": (1, 2)}
+"""turns of MT-bench that can be asked for"""
+_LEFT_OUT = {(1,): "second turn", (2,): "first turn"}
 
 
-def read_mt_bench_human(files: Files) -> Labelled:
-    """One row a vote; votes on the first turn of the same pair are counted together, whatever their order."""
+def read_mt_bench_human(files: Files, turns: Sequence[int] = TURNS["1"]) -> Labelled:
+    """One row a vote; votes on the same turn of the same pair are counted together, whatever their order."""
     rows = Rows()
-    pairs: dict[tuple[str, frozenset[str]], Record] = {}
-    dropped: Counter[str] = Counter({"second turn": 0, "no majority": 0})
+    pairs: dict[tuple[str, int, frozenset[str]], Record] = {}
+    other = _LEFT_OUT.get(tuple(turns), "other turn")
+    dropped: Counter[str] = Counter({other: 0, "no majority": 0})
     for path in files.values():
-        for _, vote in rows.read(path, _read_vote):
+        for _, vote in rows.read(path, lambda line: _read_vote(line, turns)):
             if vote is None:
-                dropped["second turn"] += 1
+                dropped[other] += 1
                 continue
             models = vote["answer1_model_id"], vote["answer2_model_id"]
-            pair = pairs.setdefault((vote["question"], frozenset(models)), vote)
+            pair = pairs.setdefault((vote["question"], vote.get("turn", 1), frozenset(models)), vote)
             exchanged = pair["answer1_model_id"] != models[0]
             pair["annotators"].append({0: 0, 1: 2, 2: 1}[vote["vote"]] if exchanged else vote["vote"])
     kept = []
@@ -236,22 +241,16 @@ def read_mt_bench_human(files: Files) -> Labelled:
     return Labelled((Split("", kept),), dropped, rows.count, rows.odd)
 
 
-def _read_vote(line: Line) -> Record | None:
-    """A pair with one vote; None for one on a later turn."""
-    if read_id(line, "turn") != 1:
+def _read_vote(line: Line, turns: Sequence[int]) -> Record | None:
+    """A pair with one vote; None for one on another turn."""
+    if (turn := read_id(line, "turn")) not in turns:
         return None
     question = read_id(line)
     models = [read_text(line, f"model_{side}") for side in "ab"]
-    turns = [require(line, f"conversation_{side}", list) for side in "ab"]
-    try:
-        (asked, first), (_, second) = ([message["content"] for message in each[:2]] for each in turns)
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{line.where}: a conversation has no first question and answer") from None
-    texts = {"question_body": asked, "answer1_body": first, "answer2_body": second}
     category = (question - 81) // 10 if isinstance(question, int) else -1
     return {
-        "question_id": f"{question}-{models[0]}-{models[1]}",
-        **_read_texts(line._replace(record=texts)),
+        "question_id": f"{question}-{models[0]}-{models[1]}" + (f"-turn{turn}" if turn != 1 else ""),
+        **(_first_turns(line) if turn == 1 else {**_later_turns(line, int(turn)), "turn": turn}),
         "answer1_model_id": models[0],
         "answer2_model_id": models[1],
         "annotators": [],
@@ -259,6 +258,28 @@ def _read_vote(line: Line) -> Record | None:
         "question": id_key(question),
         "vote": _to_label(line, "winner", "letter"),
     }
+
+
+def _first_turns(line: Line) -> Record:
+    turns = [require(line, f"conversation_{side}", list) for side in "ab"]
+    try:
+        (asked, first), (_, second) = ([message["content"] for message in each[:2]] for each in turns)
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{line.where}: a conversation has no first question and answer") from None
+    texts = {"question_body": asked, "answer1_body": first, "answer2_body": second}
+    return {**_read_texts(line._replace(record=texts))}
+
+
+def _later_turns(line: Line, turn: int) -> Record:
+    """Both conversations up to the reply of this turn."""
+    names = [f"conversation_{side}" for side in "ab"]
+    try:
+        both = [read_turns(line.record.get(name), name)[: 2 * turn] for name in names]
+        if any(len(turns) < 2 * turn for turns in both):
+            raise ValueError(f"a conversation has no {2 * turn} messages, and turn {turn} no answer")
+        return join_conversations(both).to_fields()
+    except ValueError as error:
+        raise InputError(f"{line.where}: {error}") from None
 
 
 def read_pairs(files: Files) -> Labelled:

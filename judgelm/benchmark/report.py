@@ -107,6 +107,8 @@ class BenchmarkReport(_Sparse, Document):
     homes: dict[str, str] | None
     """addresses of the files, where they were fetched"""
     licence: str
+    turn: str | None = None
+    """mt-bench-human: on which turns people voted, 1, 2 or both"""
     rows: dict[str, int]
     """by split: its name, or the benchmark's where it is one run"""
     dropped: dict[str, int]

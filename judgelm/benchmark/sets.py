@@ -99,7 +99,7 @@ BENCHMARKS = {
         {"testdata_pairwise.jsonl": f"{_AUTO_J}/testdata_pairwise.jsonl"},
     ),
     "mt-bench-human": Benchmark(
-        "MT-bench's human votes, first turn, majority of a pair's voters",
+        "MT-bench's human votes, majority of a pair's voters, of the turns that --turn names",
         "CC BY 4.0",
         readers.read_mt_bench_human,
         {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.benchmark import BENCHMARKS, VOCABULARIES, check_benchmark, run_benchmark, score_predictions
+from judgelm.benchmark.readers import TURNS
 from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_note
 from judgelm.errors import InputError
@@ -42,6 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, benchmark.json; judgelm-val has a folder"
         " for each setting (needed to judge; with --predictions it gets benchmark.json)",
     )
+    parser.add_argument(
+        "--turn",
+        choices=tuple(TURNS),
+        help="mt-bench-human: the turns whose votes count (default: 1); of turn 2 whole conversations are judged",
+    )
     group = parser.add_argument_group("verdicts and answers that are there already")
     group.add_argument(
         "--predictions",
@@ -68,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Judge or score, print a table and as the last line one JSON object, keep the same in benchmark.json."""
-    check_benchmark(args.name, args.answers, args.grades)
+    check_benchmark(args.name, args.answers, args.grades, args.turn)
     if not args.predictions and args.vocabulary is not None:
         raise InputError("--vocabulary says how --predictions FILE is read")
     if not args.predictions and args.output_dir is None:
@@ -91,6 +97,7 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
         data=args.data,
         answers=args.answers,
         grades=args.grades,
+        turn=args.turn,
         orders=args.orders,
         limit=args.limit,
         model_id=args.model_id,
@@ -108,7 +115,9 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
 
 
 def _score(args: argparse.Namespace) -> BenchmarkReport:
-    report = score_predictions(args.name, args.predictions, args.vocabulary, data=args.data, output_dir=args.output_dir)
+    report = score_predictions(
+        args.name, args.predictions, args.vocabulary, data=args.data, turn=args.turn, output_dir=args.output_dir
+    )
     given = report.predictions
     _print_report(report, Path(args.predictions).name)
     if given is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from judgelm.criteria import READABLE, Scale
+from judgelm.dialogue import shown_question
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.readings import read_reading, read_scale
 from judgelm.evaluation.results import find_line, forward_file, index_teacher, is_number, model_name, read_aspects
@@ -82,7 +83,7 @@ def _join(key: str, line: Line, source: Line) -> GradedSample:
     category = record.get("category", record.get("subset"))
     return GradedSample(
         key=key,
-        question=str(record.get("question_body", "")),
+        question=shown_question(record, 1),
         answer=str(record.get("answer_body", record.get("answer1_body", ""))),
         reading=reading,
         model=next((name for field in _MODELS if (name := model_name(record.get(field))) is not None), None),

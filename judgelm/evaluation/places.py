@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from judgelm.criteria import READABLE
+from judgelm.dialogue import shown_question
 from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Span, Statistic, estimates, quotient
@@ -162,7 +163,7 @@ def _join(lines: Mapping[str, Line]) -> ManyAnswers:
     (count,) = counts
     record = unshow_fields(line.record, order, count)
     named = [model_name(record.get(f"answer{k}_model_id")) or f"answer {k}" for k in range(1, count + 1)]
-    return ManyAnswers(str(record.get("question_body", "")), tuple(named), shown)
+    return ManyAnswers(shown_question(record, count), tuple(named), shown)
 
 
 def _count_answers(line: Line) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.criteria import READABLE, Scale
+from judgelm.dialogue import shown_conversation, shown_question
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.readings import read_reading, read_scale
 from judgelm.forms import Columns, open_rows
@@ -214,7 +215,7 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
     sides = (1, 2) if order == "forward" else (2, 1)
     first, second = (_answer(record, side) for side in sides)
     models = [model_name(record.get(f"answer{side}_model_id")) for side in sides]
-    question = record.get("question_body", "")
+    question = shown_question(record, first=sides[0])
     if _task(line) == "mmvet":
         question, first, second, models = record.get("question", ""), record.get("answer", ""), first, [None, models[0]]
     return str(question), (str(first), str(second)), (models[0], models[1])
@@ -223,7 +224,7 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
 def _answer(record: Record, side: int) -> Any:
     """As the judge was shown it."""
     shown = shown_answer(record, f"answer{side}_body")
-    return record.get(f"answer{side}_body", "") if shown is None else shown
+    return record.get(f"answer{side}_body", "") if shown is None else shown_conversation(record, side, shown)
 
 
 def _empty(line: Line, order: str, models: tuple[str | None, str | None]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from judgelm.dialogue import read_shortened, shortened_record
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
 from judgelm.files import cache_folder
@@ -132,7 +133,7 @@ def _part(judged: Judged) -> dict[str, Any]:
     made, likely = judged.generation, judged.likelihood
     return {
         "generation": made and asdict(replace(made, key="", likelihoods=())),
-        "shortened": judged.shortened,
+        "shortened": shortened_record(judged.shortened),
         "likelihood": likely and [likely.expected, likely.outcomes, likely.mass],
     }
 
@@ -159,8 +160,7 @@ def _read_part(part: Mapping[str, Any], shown: Sample, order: Order, settings: J
         likelihood = Likelihood(tuple(expected), read, mass)
     text = prefill + generation.text if generation else ""
     judgement = settings.read(text, len(shown.answers))
-    shortened = part["shortened"] and tuple(part["shortened"])
-    return Judged(shown, order, settings.task, judgement, generation, shortened, likelihood)
+    return Judged(shown, order, settings.task, judgement, generation, read_shortened(part["shortened"]), likelihood)
 
 
 class _Kept:

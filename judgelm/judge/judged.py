@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from judgelm.criteria import Aspect, Criteria
+from judgelm.dialogue import LeftOut, Shortened, shortened_record
 from judgelm.distribution import Distribution
 from judgelm.engine.interface import FinishReason, Generation
 from judgelm.jsonl import Record
@@ -64,8 +65,8 @@ class Judged:
     judgement: Judgement
     generation: Generation | None
     """None where the prompt did not fit"""
-    shortened: tuple[int, ...] | None
-    """tokens cut from each answer"""
+    shortened: Shortened | None
+    """None: all was shown"""
     likelihood: Likelihood | None = None
     """with scoring `expected`"""
     criteria: Criteria | None = None
@@ -125,7 +126,7 @@ class Judged:
             "pred_finish_reason": generation.finish_reason if generation else PROMPT_TOO_LONG,
             "pred_prompt_tokens": generation.num_prompt_tokens if generation else None,
             "pred_tokens": generation.num_tokens if generation else 0,
-            "pred_shortened": list(self.shortened) if self.shortened else None,
+            "pred_shortened": shortened_record(self.shortened),
             "pred_suspicious_markers": count_markers(self.sample),
         }
         if thoughts := self.sample.thoughts:
@@ -173,6 +174,9 @@ def _together(criteria: Criteria, generations: Sequence[Generation | None], text
     return Generation(given[0].key, text, prompts, new, reason, "\n\n".join(thoughts) if thoughts else None)
 
 
-def _most_shortened(each: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
-    cut = [one for one in each if one is not None]
+def _most_shortened(each: Sequence[Shortened | None]) -> Shortened | None:
+    left_out = [one for one in each if isinstance(one, LeftOut)]
+    cut = [one for one in each if isinstance(one, tuple)]
+    if left_out:
+        return LeftOut.most(left_out)
     return tuple(map(max, *cut)) if len(cut) > 1 else cut[0] if cut else None

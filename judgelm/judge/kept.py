@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
@@ -91,7 +92,10 @@ class Questions:
 
 
 def _digest(sample: Sample) -> bytes:
-    shown = json.dumps([sample.question, sample.answers, sample.reference])
+    texts: list[Any] = [sample.question, sample.answers, sample.reference]
+    if sample.dialogue is not None:
+        texts.append(sample.dialogue.to_fields(sample.question, sample.answers))
+    shown = json.dumps(texts)
     return hashlib.blake2b(shown.encode(), digest_size=16).digest()
 
 

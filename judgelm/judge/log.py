@@ -52,6 +52,17 @@ class AspectRecord(BaseModel):
     """with scoring expected: the probability of a score line by this aspect"""
 
 
+class LeftOutRecord(BaseModel):
+    """What of a dialogue did not fit: a number for the dialogue, or one for each answer's conversation, as shown."""
+
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+
+    turns: Annotated[list[_Count], Field(min_length=1, max_length=MAX_ANSWERS)]
+    """that were left out as a whole"""
+    tokens: Annotated[list[_Count], Field(min_length=1, max_length=MAX_ANSWERS)]
+    """that were left out in all: those turns, and the beginning of the oldest that is shown"""
+
+
 class JudgementRecord(BaseModel):
     """What a judge's record adds to the row it is of, whose fields stand before; in the reversed order those of answers
     1 and 2 are exchanged.
@@ -80,10 +91,11 @@ class JudgementRecord(BaseModel):
     """null where the prompt did not fit"""
     pred_tokens: _Count
     """that were generated"""
-    pred_shortened: list[_Count] | None
-    """how many tokens each answer lost at its end, in the order that was shown; null: none"""
+    pred_shortened: list[_Count] | LeftOutRecord | None
+    """how many tokens each answer lost at its end, in the order that was shown; of a dialogue what was left out at its
+    beginning: `{"turns": [..], "tokens": [..]}`; null: nothing"""
     pred_suspicious_markers: _Count
-    """lines of question, reference and answers that imitate the prompt's own markers"""
+    """lines of question, reference, answers and dialogue that imitate the prompt's own markers"""
     pred_thoughts: dict[str, _Count] | None = None
     """characters of thoughts at the beginning of answers that the judge was not shown, by field, where there are any"""
     pred_reasoning: str | None = None

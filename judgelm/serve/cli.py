@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from judgelm.console import Parser, run_main
 from judgelm.criteria import Aspect, read_criteria
+from judgelm.dialogue import LeftOut
 from judgelm.encoding import PromptTooLong
 from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.errors import InputError
@@ -126,7 +127,9 @@ def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, 
     count = len(shown.answers)
     sampling, task = settings.sampling(count), TASKS[settings.task]
     prompt = judge.engine.fit(shown, task.name, sampling.max_new_tokens, aspect, settings.form)
-    if prompt.shortened:
+    if isinstance(prompt.shortened, LeftOut):
+        print(f"(too long: {', '.join(map(str, prompt.shortened.tokens))} tokens of the oldest turns were left out)")
+    elif prompt.shortened:
         print(f"(too long: the answers were shortened by {', '.join(map(str, prompt.shortened))} tokens)")
     scale = None if aspect is None else aspect.scale
     request = Request(shown.key, prompt.text, prompt.input_ids, task.prefill, count, scale)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, model_validator
 
+from judgelm.dialogue import Dialogue, Said, shortened_record
 from judgelm.errors import InputError
 from judgelm.judge.judged import PROMPT_TOO_LONG, Judged
 from judgelm.judge.settings import SCORINGS, JudgeSettings, Order, check_orders
@@ -15,7 +16,8 @@ from judgelm.judgement import Outcome
 from judgelm.prompt import TASKS, count_markers
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.criteria_field import CriteriaField
-from judgelm.serve.worker_answers import Probabilities, Usage
+from judgelm.serve.dialogue_field import Messages, read_conversations, read_replied
+from judgelm.serve.worker_answers import LeftOutCounts, Probabilities, Usage
 from judgelm.verdict import Verdict
 
 MOST_SAMPLES = 1000
@@ -27,32 +29,69 @@ Name = Annotated[str, StringConstraints(max_length=200)]
 
 
 class SampleIn(BaseModel, extra="forbid"):
-    """One question with its answers."""
+    """One question with its answers, replies to a dialogue, or whole conversations."""
 
     question_id: int | Name = Field(
         default=0, description="names the sample in the answer and seeds its random numbers"
     )
-    question: Text
-    answers: Annotated[list[Text], Field(min_length=1, max_length=MAX_ANSWERS)]
+    question: Text | None = None
+    answers: Annotated[list[Text], Field(max_length=MAX_ANSWERS)] = []
+    messages: Messages | None = Field(
+        default=None,
+        description="in place of the question: the dialogue so far as OpenAI's messages, the user's question at its"
+        " end; the answers are the next reply",
+    )
+    conversations: Annotated[list[Messages], Field(min_length=1, max_length=MAX_ANSWERS)] | None = Field(
+        default=None,
+        description="in place of question and answers: a whole conversation of each assistant, its reply at the end",
+    )
     reference: Text | None = Field(default=None, description="a known good answer, shown to the judge")
 
     @classmethod
     def of(cls, sample: Sample) -> SampleIn:
-        return cls(
-            question_id=sample.question_id,
-            question=sample.question,
-            answers=list(sample.answers),
-            reference=sample.reference,
-        )
+        said: dict[str, Any] = {"question": sample.question, "answers": list(sample.answers)}
+        if sample.dialogue is not None:
+            said = _write_said(sample.dialogue, sample)
+        return cls(question_id=sample.question_id, reference=sample.reference, **said)
+
+    @model_validator(mode="after")
+    def _has_one_form(self) -> Self:
+        asked = [name for name in ("question", "messages", "conversations") if getattr(self, name) is not None]
+        if len(asked) != 1:
+            raise ValueError(
+                f"a sample has a question, messages or conversations, found {' and '.join(asked) or 'none'}"
+            )
+        if bool(self.answers) == (self.conversations is not None):
+            raise ValueError("answers go with a question or messages, conversations have theirs at their ends")
+        # what is wrong with a dialogue is said at once
+        self._said()
+        return self
 
     @property
     def size(self) -> int:
         """Characters of its texts."""
-        return len(self.question) + len(self.reference or "") + sum(map(len, self.answers))
+        talks = [*([self.messages] if self.messages else []), *(self.conversations or [])]
+        said = sum(message.size for messages in talks for message in messages)
+        return len(self.question or "") + len(self.reference or "") + sum(map(len, self.answers)) + said
+
+    def _said(self) -> Said:
+        if self.conversations is not None:
+            return read_conversations(self.conversations)
+        if self.messages is None:
+            return Said(None, self.question or "", tuple(self.answers))
+        return read_replied(self.messages)._replace(answers=tuple(self.answers))
 
     @property
     def sample(self) -> Sample:
-        return Sample(self.question_id, self.question, tuple(self.answers), self.reference)
+        said = self._said()
+        return Sample(self.question_id, said.question, said.answers, self.reference, dialogue=said.dialogue)
+
+
+def _write_said(dialogue: Dialogue, sample: Sample) -> dict[str, Any]:
+    fields = dialogue.to_fields(sample.question, sample.answers)
+    if dialogue.conversations:
+        return {"conversations": list(fields.values())}
+    return {**fields, "answers": list(sample.answers)}
 
 
 class JudgementRequest(BaseModel, extra="forbid"):
@@ -109,9 +148,12 @@ class JudgementRequest(BaseModel, extra="forbid"):
         spec, number = TASKS[self.task], len(self.settings.aspects)
         least = "" if spec.min_answers == spec.max_answers else f"{spec.min_answers} to "
         for given in self.samples:
-            if not spec.min_answers <= len(given.answers) <= spec.max_answers:
+            count = len(given.answers if given.conversations is None else given.conversations)
+            if not spec.min_answers <= count <= spec.max_answers:
                 takes = f"{least}{spec.max_answers} answer{'s' if spec.max_answers > 1 else ''}"
-                raise InputError(f"task {self.task} takes {takes}, found {len(given.answers)}")
+                raise InputError(f"task {self.task} takes {takes}, found {count}")
+            if spec.prefill and given.question is None:
+                raise InputError(f"task {self.task} takes no dialogue")
             if spec.needs_reference and given.reference is None:
                 raise InputError(f"task {self.task} needs a reference")
             if number > 1 and number * given.size > _MOST_READ:
@@ -161,7 +203,10 @@ class JudgementOut(_LikelyOut):
     parse: Literal["ok", "repaired", "failed"]
     reasons: str
     finish_reason: str
-    shortened: list[int] | None = Field(description="tokens cut from each answer, in the order the judge saw them")
+    shortened: list[int] | LeftOutCounts | None = Field(
+        description="tokens cut from each answer, in the order the judge saw them; of a dialogue what was left out at"
+        " its beginning"
+    )
     usage: Usage
 
     @staticmethod
@@ -172,7 +217,7 @@ class JudgementOut(_LikelyOut):
         fields = _said(judged) | {
             "order": judged.order,
             "finish_reason": made.finish_reason,
-            "shortened": None if judged.shortened is None else list(judged.shortened),
+            "shortened": shortened_record(judged.shortened),
             "usage": Usage.of(made.num_prompt_tokens, made.num_tokens),
         }
         if criteria is None:

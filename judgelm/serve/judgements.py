@@ -162,9 +162,8 @@ class _Run:
         tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
         generation = Generation(shown.key, chunk.text, *tokens, chunk.finish_reason)  # type: ignore[arg-type]
         judgement = self.settings.read(prefill + chunk.text, len(shown.answers))
-        shortened = tuple(chunk.shortened or ()) or None
         likelihood = _likelihood(chunk, len(shown.answers)) if expected else None
-        return Judged(shown, job.order, asked.task, judgement, generation, shortened, likelihood)
+        return Judged(shown, job.order, asked.task, judgement, generation, chunk.cut, likelihood)
 
 
 def _likelihood(chunk: Chunk, num_answers: int) -> Likelihood:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from judgelm.dialogue import LeftOut, Shortened, Turn
 from judgelm.encoding import encode
 from judgelm.sample import Sample
 
@@ -42,15 +43,50 @@ def exceeds(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, context: i
     return sum(map(len, texts)) > _most_whole(context) and any(least > context for least in _least(texts, tokenizer))
 
 
-def cut_answers(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[Sample, tuple[int, ...]]:
-    """The sample without the ends of very long answers, which could not be shown in any case, and how many tokens were
-    left out of each answer, an estimate. What is shown in the end is the same as without the cut.
+def cut_texts(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[Sample, Shortened]:
+    """The sample without the ends of very long answers, or the oldest turns of a very long dialogue, which could not be
+    shown in any case, and how many tokens were left out, an estimate. What is shown in the end is the same as without
+    the cut.
     """
+    if sample.dialogue is not None:
+        return _cut_dialogue(sample, tokenizer, context)
     share = _most_whole(context)
     if sum(map(len, sample.answers)) > share:
         share //= len(sample.answers)
     cut = [(answer, 0) if len(answer) <= share else _cut(answer, tokenizer, context) for answer in sample.answers]
     return replace(sample, answers=tuple(answer for answer, _ in cut)), tuple(count for _, count in cut)
+
+
+def _cut_dialogue(sample: Sample, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[Sample, LeftOut]:
+    dialogue = sample.dialogue
+    assert dialogue is not None
+    kept, turns, tokens = [], [], []
+    for earlier in dialogue.earlier:
+        shown: dict[int, Turn] = {}
+        # the texts from the end to the beginning, until they certainly fill the context
+        room, gone, lost = context, 0, []
+        for place, turn in earlier:
+            if room < 0:
+                gone += 1
+                lost.append(turn.text)
+                continue
+            begin, least = _cut_beginning(turn.text, tokenizer, room)
+            shown[place] = Turn(turn.role, turn.text[begin:])
+            lost.append(turn.text[:begin])
+            room -= least
+        kept.append(shown)
+        turns.append(gone)
+        tokens.append(_estimate("".join(lost), tokenizer))
+    return replace(sample, dialogue=dialogue.keeping(kept)), LeftOut(tuple(turns), tuple(tokens))
+
+
+def _cut_beginning(text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> tuple[int, int]:
+    """From where a text is kept whose end alone certainly has more than `room` tokens, and how many the end has."""
+    begin, least = len(text), 0
+    while begin and least <= room:
+        end, begin = begin, max(0, begin - _PIECE)
+        least += max(0, sum(_counts(text[begin:end], tokenizer)) - _BORDER)
+    return begin, least
 
 
 def _cut(answer: str, tokenizer: PreTrainedTokenizerBase, context: int) -> tuple[str, int]:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from judgelm import __version__
+from judgelm.dialogue import shortened_record
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.judge.judge import Judge
 from judgelm.serve.batcher import Batcher, QueueFull, Update
@@ -74,11 +75,9 @@ class ModelWorker:
         return {
             "context_length": self.engine.context_length,
             OUR_WORKER: __version__,
-            "chat": True,
-            "criteria": True,
+            **dict.fromkeys(("chat", "criteria", "dialogues", "logprobs"), True),
             "prompt_format": self.prompt_format,
             "expected": self.engine.can_copy,
-            "logprobs": True,
         }
 
     def get_conv_template(self) -> dict[str, Any]:
@@ -195,7 +194,7 @@ def _body(update: Update, prepared: Prepared) -> dict[str, Any]:
         "finish_reason": update.finish_reason,
     }
     if prepared.shortened:
-        body["shortened"] = list(prepared.shortened)
+        body["shortened"] = shortened_record(prepared.shortened)
     if update.likelihood is not None:
         body["likely"] = update.likelihood.to_record("")
     return body

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from judgelm.criteria import LARGEST_SCORE
+from judgelm.dialogue import LeftOut, Shortened
 from judgelm.judge.judged import Likelihood
 from judgelm.judgement import Outcome
 from judgelm.sample import MAX_ANSWERS
@@ -77,6 +78,14 @@ class Logprobs(BaseModel):
     """of tokens whose texts are the same the likeliest"""
     text_offset: list[_Count]
     """where each begins in the text"""
+_Counts = Annotated[list[_Count], Field(max_length=MAX_ANSWERS)]
+
+
+class LeftOutCounts(BaseModel):
+    """What of a dialogue did not fit; see `judgelm.dialogue.LeftOut`."""
+
+    turns: _Counts = Field(description="left out as a whole: of the dialogue, or of each answer's conversation")
+    tokens: _Counts = Field(description="left out in all")
 
 
 class Chunk(BaseModel):
@@ -86,12 +95,19 @@ class Chunk(BaseModel):
     error_code: Annotated[int, Field(ge=0, le=2**31)]
     usage: Usage = Usage()
     finish_reason: Annotated[str, Field(max_length=50)] | None = None
-    shortened: Annotated[list[_Count], Field(max_length=MAX_ANSWERS)] | None = None
-    """tokens cut from each answer"""
+    shortened: _Counts | LeftOutCounts | None = None
+    """tokens cut from each answer, or what of a dialogue was left out"""
     logprobs: Logprobs | None = None
     """in the last one, where they were asked for"""
     likely: Likely | None = None
     """where probabilities were asked for"""
+
+    @property
+    def cut(self) -> Shortened | None:
+        """The same as judgements have it; None for nothing."""
+        if isinstance(self.shortened, LeftOutCounts):
+            return LeftOut(tuple(self.shortened.turns), tuple(self.shortened.tokens))
+        return tuple(self.shortened or ()) or None
 
 
 class Details(BaseModel):
@@ -104,6 +120,8 @@ class Details(BaseModel):
     """it takes a chat's messages and makes the prompt itself"""
     criteria: bool = False
     """it judges by criteria, and single answers"""
+    dialogues: bool = False
+    """it is shown what was said before the answers"""
     prompt_format: _Short | None = None
     """plain or chat: how it asks its model to judge"""
     expected: bool = False

@@ -110,6 +110,8 @@ class Workers:
         if params.sample is not None and params.sample.is_by_criteria:
             # one of an older version would pass over what it does not know
             ours = ours and details.criteria
+        if params.sample is not None and params.sample.dialogue is not None:
+            ours = ours and details.dialogues
         if params.messages is not None and not (ours and details.chat):
             params = await self._as_prompt(address, model, params)
         if not ours:
@@ -118,7 +120,7 @@ class Workers:
 
     async def _fitted(self, address: str, model: str, params: GenerateParams, context: int | None) -> GenerateParams:
         """For FastChat's own workers, which take prompts alone and cut the beginning of one that leaves too little
-        room, without a word; and for those of ours that know no criteria.
+        room, without a word; and for those of ours that know no criteria or no dialogues.
         """
         prompt = params.prompt if params.sample is None else params.sample.prompt
         counted = await self._ask(address + "/count_token", {"model": model, "prompt": prompt})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from judgelm.criteria import Scale
+from judgelm.dialogue import LeftOut, Shortened
 from judgelm.encoding import PromptTooLong
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
@@ -17,7 +18,7 @@ from judgelm.judge.settings import JudgeSettings
 from judgelm.prompt import TASKS
 from judgelm.prompt_form import PromptForm
 from judgelm.serve.chat import ChatFormat, ChatPrompt
-from judgelm.serve.lengths import cut_answers, exceeds
+from judgelm.serve.lengths import cut_texts, exceeds
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample, Message
 
@@ -31,7 +32,7 @@ class Prepared:
 
     request: Request
     sampling: Sampling
-    shortened: tuple[int, ...] | None = None
+    shortened: Shortened | None = None
     echo: str = ""
     scored: Scale | None = None
     """score lines whose probabilities are read in place of writing"""
@@ -125,8 +126,9 @@ class Prompts:
             raise ValueError(f"unknown task, expected one of {', '.join(TASKS)}")
         aspect = given.aspect
         said = [given.judgement or "", *(text for pair in given.talk for text in pair), given.followup or ""]
-        self._refuse_long([given.question, given.reference or "", *said])
-        sample, left_out = cut_answers(given.sample, self.engine.tokenizer, self.engine.context_length)
+        never_cut = [given.question, given.reference or "", *said, *(given.answers if given.dialogue else ())]
+        self._refuse_long(never_cut)
+        sample, left_out = cut_texts(given.sample, self.engine.tokenizer, self.engine.context_length)
         most, prefill = sampling.max_new_tokens, ""
         if given.followup is None:
             prompt = self.engine.fit(sample, given.task, most, aspect, self.form)
@@ -140,11 +142,7 @@ class Prompts:
             )
         scale = None if aspect is None else aspect.scale
         request = Request(given.seed_key, prompt.text, prompt.input_ids, prefill, len(sample.answers), scale)
-        shortened = prompt.shortened
-        if any(left_out):
-            # an answer of which anything was left out did not fit
-            shortened = tuple(map(sum, zip(shortened or (0,) * len(left_out), left_out, strict=True)))
-        return Prepared(request, sampling, shortened)
+        return Prepared(request, sampling, _in_all(left_out, prompt.shortened))
 
     def _refuse_long(self, texts: Sequence[str]) -> None:
         context = self.engine.context_length
@@ -154,3 +152,15 @@ class Prompts:
     def _overflow(self, tokens: str) -> WorkerError:
         context = self.engine.context_length
         return WorkerError(f"the prompt has {tokens} tokens, the model's context {context}", ErrorCode.CONTEXT_OVERFLOW)
+
+
+def _in_all(first: Shortened, then: Shortened | None) -> Shortened | None:
+    """What was cut of very long texts, and then of those that are shown."""
+    if isinstance(first, LeftOut):
+        both = LeftOut.total([first, *([then] if isinstance(then, LeftOut) else [])])
+        return both if any(both.tokens) else None
+    if not any(first):
+        return then
+    # an answer of which anything was left out did not fit
+    more = then if isinstance(then, tuple) else (0,) * len(first)
+    return tuple(map(sum, zip(more, first, strict=True)))

@@ -11,6 +11,7 @@ from judgelm.engine.interface import Sampling
 from judgelm.prompt import render_followup, render_prompt
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.criteria_field import CriteriaField
+from judgelm.serve.dialogue_field import DialogueField
 from judgelm.serve.guard import MOST_BODY_BYTES
 
 MOST_LOGPROBS = 20
@@ -45,6 +46,8 @@ class JudgeSample(BaseModel):
     """the question_id, from which the random numbers come too"""
     criteria: CriteriaField | None = None
     """one aspect, by which alone it is judged"""
+    dialogue: DialogueField | None = None
+    """what was said before the answers"""
     judgement: _Text | None = None
     """what the judge wrote after the prompt, for a follow-up"""
     turns: Annotated[list[Turn], Field(max_length=1000)] = []
@@ -59,12 +62,14 @@ class JudgeSample(BaseModel):
             task=task,
             seed_key=sample.key,
             criteria=None if aspect is None else Criteria(aspect.name, (aspect,)),
+            dialogue=None if sample.dialogue is None else DialogueField.of(sample.dialogue),
         )
 
     @property
     def sample(self) -> Sample:
         """Raises ValueError for texts that no tokenizer can read."""
-        return Sample(self.seed_key, self.question, tuple(self.answers), self.reference)
+        dialogue = None if self.dialogue is None else self.dialogue.dialogue
+        return Sample(self.seed_key, self.question, tuple(self.answers), self.reference, dialogue=dialogue)
 
     @property
     def aspect(self) -> Aspect | None:

@@ -58,8 +58,12 @@ class ExampleEncoder:
         return [len(ids) + own for ids in self.tokenizer(texts, split_special_tokens=True).input_ids]
 
     def fits_without_answers(self, variant: Variant) -> bool:
-        """Whether shortening the answers can make room, in any order of the answers."""
-        bare = replace(variant.sample, answers=("",) * len(variant.sample.answers))
+        """Whether shortening the answers, or leaving out a dialogue's turns, can make room, in any order of answers."""
+        sample, dialogue = variant.sample, variant.sample.dialogue
+        if dialogue is None:
+            bare = replace(sample, answers=("",) * len(sample.answers))
+        else:
+            bare = replace(sample, dialogue=dialogue.keeping([{}] * len(dialogue.earlier)))
         # exchanging "Assistant 1" and "Assistant 2" in the reasons may change the count by a token
         return self.count_tokens([variant._replace(sample=bare)])[0] + 8 <= self.max_tokens
 

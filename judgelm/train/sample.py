@@ -48,7 +48,8 @@ class TrainingSample:
         """
         aspect = _read_aspect(line)
         scale = READABLE if aspect is None else aspect.scale
-        graded = "answer2_body" not in line.record and ("answer_body" in line.record or aspect is not None)
+        alone = "answer2_body" not in line.record and "conversation2" not in line.record
+        graded = alone and ("answer_body" in line.record or aspect is not None)
         sample = Sample.from_graded_line(line) if graded else Sample.from_line(line)
         num_answers = len(sample.answers)
         reference, with_reference = None, None

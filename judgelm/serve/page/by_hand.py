@@ -19,6 +19,7 @@ from judgelm.prompt import TASKS
 from judgelm.sample import MAX_ANSWERS, rotation
 from judgelm.serve.judgement_requests import JudgementRequest, ResultOut, SampleIn
 from judgelm.serve.judgements import Written, judge_through
+from judgelm.serve.page.dialogue_form import parse_dialogue
 from judgelm.serve.page.result import GRADED, meaning, show_message, show_result, show_talk, show_waiting
 from judgelm.serve.page.shared import Pace, Page, PageSettings, Shown, check_texts, say
 from judgelm.serve.protocol import WorkerError
@@ -40,6 +41,8 @@ class Tab:
     note: str
     reference: bool = False
     image: bool = False
+    dialogue: bool = False
+    """a dialogue in place of the question"""
 
 
 TABS = (
@@ -52,6 +55,13 @@ TABS = (
         "multi",
         f"2 to {MAX_ANSWERS} answers and a known good one.",
         reference=True,
+    ),
+    Tab(
+        "dialogue",
+        "Dialogue",
+        "pair",
+        "Two replies to a dialogue. It ends in the user's question; a long one loses its oldest turns first.",
+        dialogue=True,
     ),
     Tab("single", "Single answer", "single", "One answer, graded against a reference answer that is worth 10."),
     Tab("grade", "Grade one answer", "grade", "One answer gets a score, by itself."),
@@ -72,12 +82,14 @@ def _read_form(tab: Tab, count: int, texts: Sequence[str]) -> SampleIn:
     reference = rest.pop(0) if tab.reference else None
     answers = rest[:count]
     if not question.strip():
-        raise InputError("Write a question first.")
+        raise InputError(f"Write a {'dialogue' if tab.dialogue else 'question'} first.")
     if reference is not None and not reference.strip():
         raise InputError("Write a reference first, or use the tab without one.")
     empty = [str(k) for k, answer in enumerate(answers, start=1) if not answer.strip()]
     if empty:
         raise InputError(f"Answer {' and '.join(empty)} is empty.")
+    if tab.dialogue:
+        return SampleIn(question_id="page", messages=parse_dialogue(question), answers=answers)
     return SampleIn(question_id="page", question=question, answers=answers, reference=reference)
 
 

@@ -1,4 +1,4 @@
-"""The web page: seven tabs to judge by hand and one for files, over the workers of a controller."""
+"""The web page: eight tabs to judge by hand and one for files, over the workers of a controller."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from judgelm.dialogue import LeftOut
 from judgelm.distribution import likeliest
 from judgelm.judgement import Outcome, ParseState
 from judgelm.prompt import count_markers
@@ -136,7 +137,13 @@ def notes_on(result: Result) -> list[str]:
     notes = []
     for one in result.generated:
         where = "" if len(result.generated) == 1 else f" ({meaning(one.order)})"
-        if one.shortened:
+        if isinstance(one.shortened, LeftOut):
+            turns, tokens = sum(one.shortened.turns), sum(one.shortened.tokens)
+            notes.append(
+                f"The dialogue was too long for the model: it left out {turns} of the oldest turns,"
+                f" {tokens} tokens in all{where}."
+            )
+        elif one.shortened:
             cut = list(one.shortened)
             cut = list(unshow(tuple(cut), one.order))
             parts = [f"answer {k} by {count} tokens" for k, count in enumerate(cut, start=1) if count]

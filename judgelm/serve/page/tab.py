@@ -9,6 +9,7 @@ import gradio as gr
 
 from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.page.by_hand import NAMES, Tab, follow, judge
+from judgelm.serve.page.dialogue_form import HINT
 from judgelm.serve.page.shared import Page, Shown
 
 _CHESS = "A chess knight stands in a corner of an empty board. How many squares can it move to, and why?"
@@ -29,12 +30,19 @@ _BRIDGE = "What is the boat in the picture doing?"
 _BRIDGE_REFERENCE = "A red fishing boat passes under a raised drawbridge; two people on the deck coil ropes."
 _BRIDGE_GOOD = "It is a red fishing boat going under a drawbridge that has been opened for it."
 _BRIDGE_WRONG = "The boat is a white ferry that waits at a pier for passengers."
+_RIVERS = (
+    "System: Answer in one sentence.\nUser: Name three rivers that flow through Vienna.\nAssistant: The Danube, the"
+    " Wien and the Liesing.\nUser: Which of them is the longest?"
+)
+_RIVERS_GOOD = "The Danube, which is 2,850 km long, most of it outside Austria."
+_RIVERS_WRONG = "The Wien, as the city is named after it."
 
 _EXAMPLES: dict[str, tuple[tuple[str, ...], ...]] = {
     "judge": ((_CHESS, _CHESS_GOOD, _CHESS_WRONG), (_SOUP, _SOUP_MYTH, _SOUP_GOOD)),
     "judge-reference": ((_SOUP, _SOUP_REFERENCE, _SOUP_MYTH, _SOUP_GOOD),),
     "multi": ((_CHESS, _CHESS_GOOD, _CHESS_WRONG), (_SOUP, _SOUP_MYTH, _SOUP_GOOD)),
     "multi-reference": ((_SOUP, _SOUP_REFERENCE, _SOUP_MYTH, _SOUP_GOOD),),
+    "dialogue": ((_RIVERS, _RIVERS_GOOD, _RIVERS_WRONG),),
     "single": ((_CHESS, _CHESS_GOOD, _CHESS_SHORT), (_CHESS, _CHESS_GOOD, _CHESS_WRONG)),
     "grade": ((_CHESS, _CHESS_GOOD), (_SOUP, _SOUP_MYTH)),
     "multimodal": ((_BRIDGE, _BRIDGE_REFERENCE, _BRIDGE_GOOD, _BRIDGE_WRONG),),
@@ -93,10 +101,12 @@ def add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
 def _add_texts(tab: Tab) -> tuple[gr.State, list[gr.Textbox]]:
     """How many answers can be seen; question, reference where there is one, answers."""
 
-    def box(name: str, label: str, lines: int = 4, visible: bool = True) -> gr.Textbox:
-        return gr.Textbox(label=label, lines=lines, max_lines=14, visible=visible, elem_id=f"{tab.slug}-{name}")
+    def box(name: str, label: str, lines: int = 4, visible: bool = True, hint: str | None = None) -> gr.Textbox:
+        return gr.Textbox(
+            label=label, lines=lines, max_lines=14, visible=visible, placeholder=hint, elem_id=f"{tab.slug}-{name}"
+        )
 
-    texts = [box("question", "Question", 3)]
+    texts = [box("question", "Dialogue", 8, hint=HINT) if tab.dialogue else box("question", "Question", 3)]
     if tab.reference:
         texts.append(box("reference", "Reference", 3))
     count = gr.State(2)
