@@ -1,4 +1,4 @@
-"""Flags of how a judge is asked: in which format, in whose words, for a verdict of which form, and whether it thinks."""
+"""Flags of how a judge is asked: in which format, in whose words, for a verdict of which form, after which thoughts."""
 
 from __future__ import annotations
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.bounded import Bounded
 from judgelm.criteria import PUBLISHED, Aspect, Criteria
+from judgelm.dialogue import Turn
 from judgelm.errors import InputError, one_line
 from judgelm.files import PathLike
 from judgelm.prompt import TASKS
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
 _MOST_TEMPLATE = 1 << 17
 _MOST_RENDERED = 4
 """characters of a prompt for each one of its texts"""
-NAMES = {
-    "pair": ("question", "answers", "answer_a", "answer_b", "reference", "criterion", "scale"),
-    "multi": ("question", "answers", "reference", "criterion", "scale"),
-    "grade": ("question", "answers", "answer", "reference", "criterion", "scale"),
-}
-"""what a template of each task can name; reference and criterion may be none"""
+_DIALOGUE = ("dialogue", "conversations")
+_ALL = ("question", "answers", "reference", "criterion", "scale", *_DIALOGUE)
+NAMES = {"pair": (*_ALL, "answer_a", "answer_b"), "multi": _ALL, "grade": (*_ALL, "answer")}
+"""what a template of each task can name; reference and criterion may be none, dialogue and conversations empty"""
 _FILTERS = ("trim", "upper", "lower", "title", "capitalize", "length", "count", "first", "last", "default", "round")
 _NODES = (
     *("Template", "Output", "TemplateData", "Name", "Const", "If", "For", "Assign", "Tuple", "List", "Pair", "Dict"),
@@ -69,8 +68,11 @@ class PromptTemplate:
             "reference": sample.reference,
             "criterion": aspect,
             "scale": aspect.scale if aspect else PUBLISHED,
+            "dialogue": sample.dialogue.turns if sample.dialogue else (),
+            "conversations": sample.dialogue.conversations if sample.dialogue else (),
         }
-        most = _MOST_TEMPLATE + _MOST_RENDERED * (sum(map(len, sample.answers)) + len(sample.question))
+        before = [turn.text for turn in sample.dialogue.all_turns] if sample.dialogue else []
+        most = _MOST_TEMPLATE + _MOST_RENDERED * sum(map(len, (sample.question, *sample.answers, *before)))
         return _bounded.run(lambda: _write(_compile(self), names, most + len(sample.reference or "")))
 
     @functools.cache  # noqa: B019 - a template is as small as what it is called with
@@ -102,14 +104,27 @@ class PromptTemplate:
                 raise ValueError(f"answer {number} of {count} is not shown")
 
     def check_samples(self, samples: Iterable[Sample], task: str, criteria: Criteria | None) -> None:
-        """Raises InputError for a sample without the reference that the template shows."""
-        aspect = criteria.aspects[0] if criteria else None
+        """Raises InputError for a sample without the reference that the template shows, or with a dialogue that it does
+        not.
+        """
+        aspect, used = criteria.aspects[0] if criteria else None, _names(_parse(self))
+        if any(name not in used for name in _DIALOGUE):
+            for sample in samples:
+                self._check_dialogue(sample, used)
         try:
             self._render(_planted(task, TASKS[task].max_answers), task, aspect)
         except ValueError:
             for sample in samples:
                 if sample.reference is None:
                     self.render(sample, task, aspect)
+
+    def _check_dialogue(self, sample: Sample, used: Collection[str]) -> None:
+        if sample.dialogue is None:
+            return
+        name = "conversations" if sample.dialogue.conversations else "dialogue"
+        if name not in used:
+            where = f"question_id {one_line(sample.key)}"
+            raise InputError(f"{self.name}: the dialogue of {where} is not shown: the template does not name {name}")
 
 
 def _planted(task: str, count: int) -> Sample:
@@ -156,8 +171,10 @@ def _shown(value: Any) -> Any:
     """What a template prints."""
     if value is None:
         raise ValueError("there is no reference or criterion where it is shown ({% if reference %} asks for it)")
-    if isinstance(value, tuple | list | dict | Aspect):
-        raise ValueError("a list or a criterion is shown as a whole, expected a text of it, or a loop over them")
+    if isinstance(value, tuple | list | dict | Aspect | Turn):
+        raise ValueError(
+            "a list, a criterion or a turn is shown as a whole, expected a text of it, or a loop over them"
+        )
     return value
 
 

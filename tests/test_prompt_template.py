@@ -21,6 +21,7 @@ from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder
 from judgelm.prompt_template import PromptTemplate, read_prompt_template
 from judgelm.ranking import rank
 from judgelm.report import write_report
+from judgelm.samples import read_samples
 
 TEMPLATES = ROOT / "examples" / "templates"
 SAMPLE = Sample(1, "What is 2 + 2?", ["4", "It is 5."])
@@ -193,6 +194,34 @@ def test_a_reference_that_a_template_insists_on_is_missed_before_anything_is_jud
     choice = JudgeChoice("scripted", load, {})
     with pytest.raises(InputError, match=r"^t\.j2: .*there is no reference or criterion .*\(question_id 2\)$"):
         judge_folder([SAMPLE.with_reference("4"), Sample(2, "Q", ["a", "b"])], tmp_path, choice, settings)
+
+
+TALK = PromptTemplate(
+    "{% for turn in dialogue %}{{ turn.role }}: {{ turn.text }}\n{% endfor %}user: {{ question }}\n"
+    "A: {{ answer_a }}\nB: {{ answer_b }}\n"
+)
+
+
+def test_dialogues_are_shown_in_own_words_or_the_template_is_refused(tmp_path: Path) -> None:
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi {{ scale }}"},
+            {"role": "assistant", "content": "Hello."}, {"role": "user", "content": "2 + 2?"}]  # fmt: skip
+    rows = [{"question_id": 1, "messages": said, "answer1_body": "4", "answer2_body": "5"}]
+    (sample,) = read_samples(write_jsonl(tmp_path / "q.jsonl", rows))
+    asked = "system: Be brief.\nuser: Hi {{ scale }}\nassistant: Hello.\nuser: 2 + 2?\nA: 4\nB: 5"
+    assert TALK.render(sample, "pair") == asked
+    assert TALK.render(SAMPLE, "pair") == "user: What is 2 + 2?\nA: 4\nB: It is 5."
+    TALK.check_samples([sample, SAMPLE], "pair", None)
+    with pytest.raises(InputError, match=r"the dialogue of question_id 1 is not shown: .* does not name dialogue"):
+        LETTER.check_samples([SAMPLE, sample], "pair", None)
+    two = {"conversation1": [*said, {"role": "assistant", "content": "4"}],
+           "conversation2": [*said[1:], {"role": "assistant", "content": "5"}]}  # fmt: skip
+    (sample,) = read_samples(write_jsonl(tmp_path / "q.jsonl", [{"question_id": 2, **two}]))
+    with pytest.raises(InputError, match="question_id 2 is not shown: the template does not name conversations"):
+        TALK.check_samples([sample], "pair", None)
+    each = "{% for turn in conversations[1] %}{{ turn.text }}|{% endfor %}{{ answer_a }}{{ answer_b }}"
+    assert PromptTemplate(each).render(sample, "pair") == "Hi {{ scale }}|Hello.|2 + 2?|45"
+    with pytest.raises(InputError, match="a turn is shown as a whole"):
+        PromptTemplate(f"{{% for turn in conversations[0] %}}{{{{ turn }}}}{{% endfor %}}{each}").render(sample, "pair")
 
 
 def test_a_template_travels_to_other_processes() -> None:

@@ -78,6 +78,8 @@ class Logprobs(BaseModel):
     """of tokens whose texts are the same the likeliest"""
     text_offset: list[_Count]
     """where each begins in the text"""
+
+
 _Counts = Annotated[list[_Count], Field(max_length=MAX_ANSWERS)]
 
 
