@@ -1,4 +1,4 @@
-"""Flags of how a judge is asked: in which format, in whose words, for a verdict of which form, after which thoughts."""
+"""Flags of how a judge is asked: in which format and whose words, for which form of verdict, and whether it thinks."""
 
 from __future__ import annotations
 

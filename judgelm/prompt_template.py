@@ -193,7 +193,7 @@ def _parse(template: PromptTemplate) -> Any:
         kind = type(node).__name__
         if kind not in _NODES:
             raise InputError(f"{template.name}:{node.lineno}: {kind} is not for prompts (if, for, set and names are)")
-        if kind == "Filter" and node.name not in _FILTERS:
+        if isinstance(node, nodes.Filter) and node.name not in _FILTERS:
             known = ", ".join(_FILTERS)
             raise InputError(f"{template.name}:{node.lineno}: unknown filter {node.name!r}, expected one of {known}")
     return tree

@@ -128,7 +128,8 @@ def _find_object(said: str, num_answers: int, scale: Scale) -> Verdict | None:
 
 def _objects(said: str) -> Iterator[tuple[dict[str, Any], bool]]:
     """The objects in a text that are in no other, the last first, and whether each is all there is."""
-    decoder, begin, found = json.JSONDecoder(), said.find("{"), []
+    decoder, begin = json.JSONDecoder(), said.find("{")
+    found: list[tuple[dict[str, Any], bool]] = []
     for _ in range(_MOST_OBJECTS):
         if begin < 0:
             break

@@ -141,7 +141,8 @@ def test_a_base_of_any_kind_writes_and_weighs_in_chat_what_transformers_does(kin
     theirs = build(kind, tokenizer, **KINDS[kind][1])
     engine = HFEngine(copy.deepcopy(theirs), tokenizer)
     aspects = Criteria("c", tuple(Aspect(name, "as a whole") for name in ("Truth", "Length"))).aspects
-    asked, right = [], []
+    asked: list[Request] = []
+    right: list[Any] = []
     for sample in make_samples(3):
         prompts = [engine.fit(sample, "pair", 64, aspect, CHAT) for aspect in aspects]
         # the aspect comes last in chat too: what stands before it is read once
