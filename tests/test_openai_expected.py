@@ -344,6 +344,15 @@ def test_what_is_unlikely_is_not_followed() -> None:
     assert walk.log_probs(wanted) == (pytest.approx(math.log(0.01)), -math.inf)
 
 
+def test_a_digit_is_taken_for_a_space_and_a_digit_only_where_no_token_has_a_space() -> None:
+    lines_after = ["8 1\n", "8 2\n"]
+    kept = Walk({"": {"8": 1.0}, "8": {" ": 0.5, "1": 0.25}, "8 ": {"1": 0.5, "2": 0.5}})
+    assert {"8 1", "8 "} <= set(kept.reached(lines_after))
+    assert kept.reached(lines_after)["8 1"] == 0.25
+    left_out = Walk({"": {"8": 1.0}, "8": {"": 0.5, "1": 0.25}, "8 ": {"1": 0.5, "2": 0.5}})
+    assert left_out.reached(lines_after)["8 1"] == 0.5
+
+
 def test_two_ways_to_write_a_score_add_up() -> None:
     walk = Walk({"": {"1": 0.5, "10": 0.25}, "1": {"0": 0.5, "\n": 0.5}, "10": {"\n": 1.0}})
     found = walk.log_probs(["1\n", "10\n"])

@@ -22,7 +22,7 @@ from judgelm.files import hash_file
 from judgelm.forms import Columns
 from judgelm.judge.settings import JudgeSettings
 from judgelm.prompt_template import PromptTemplate
-from judgelm.sample import Sample
+from judgelm.sample import Sample, rotation
 from judgelm.samples import PathLike, Samples, read_samples, say_thoughts
 from judgelm.verdict_forms import SCORES
 
@@ -239,7 +239,9 @@ def _judge_round(
         **{name: digests[name] for name in ("question_file_sha256", "reference_file_sha256", "thoughts_left_out")},
         "perturbations_sha256": hash_file(perturbations.__file__),
     }
-    found = run_judge(chosen.load, samples, settings, RunFiles.in_folder(folder, in_round.orders), described, name)
+    most = max(len(sample.answers) for sample in samples)
+    files = RunFiles.in_folder(folder, [order for order in in_round.orders if rotation(order) < most])
+    found = run_judge(chosen.load, samples, settings, files, described, name)
     if cut := sum(each.counts["shortened"] for each in found.values()):
         print(
             f"judgelm: warning: {in_round.name}: in {cut} judgements the answers did not fit and lost their ends,"

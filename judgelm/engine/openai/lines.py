@@ -38,9 +38,11 @@ class Walk:
         mass = {"": 1.0}
         # what leads to a beginning is shorter
         for begun in sorted(self.likeliest, key=len):
-            rests = [line[len(begun) :] for line in lines if line.startswith(begun)]
-            for text, probability in self.likeliest[begun].items():
-                if (step := _step(text, rests)) and begun in mass:
+            rests, likeliest = [line[len(begun) :] for line in lines if line.startswith(begun)], self.likeliest[begun]
+            # some servers leave the space out at a token's beginning, or have no text for it at all
+            missing = "" if any(text.startswith(" ") for text in likeliest) else " "
+            for text, probability in likeliest.items():
+                if (step := _step(text, rests, missing)) and begun in mass:
                     mass[begun + step] = mass.get(begun + step, 0.0) + mass[begun] * probability
         return mass
 
@@ -63,12 +65,9 @@ class Walk:
         return tuple(math.log(mass[line]) if mass.get(line) else -math.inf for line in lines)
 
 
-def _step(text: str, rests: Sequence[str]) -> str:
-    """What a token adds to a line that goes on with one of the rests; empty where it leads out of all lines.
-
-    Some servers leave the space out at a token's beginning, or have no text for it at all.
-    """
-    for step in (text, f" {text}"):
+def _step(text: str, rests: Sequence[str], missing: str) -> str:
+    """What a token adds to a line that goes on with one of the rests; empty where it leads out of all lines."""
+    for step in (text, missing + text):
         if step and any(rest.startswith(step) for rest in rests):
             return step
     return ""
