@@ -21,7 +21,7 @@ from judgelm.errors import InputError
 from judgelm.judge.judge import Judge
 from judgelm.sample import Sample
 from judgelm.serve.chat import ConversationFormat, TemplateFormat, choose_format
-from judgelm.serve.lengths import count_tokens, cut_answers, exceeds
+from judgelm.serve.lengths import count_tokens, cut_texts, exceeds
 from judgelm.serve.protocol import ErrorCode, WorkerError, get_conv_template
 
 TEMPLATE = (
@@ -211,7 +211,7 @@ def test_an_answer_far_too_long_is_shown_as_if_all_of_it_had_been_read(worker: A
     assert prepared.shortened[0] == pytest.approx(right.shortened[0], rel=0.01)
     # many answers, each of them long, are together as long
     many = Sample("0", "2 + 2?", tuple(f"{k} {LONG[:70_000]}" for k in range(8)))
-    cut, left_out = cut_answers(many, engine.tokenizer, 512)
+    cut, left_out = cut_texts(many, engine.tokenizer, 512)
     assert max(map(len, cut.answers)) < 40_000
     assert min(left_out) > 0
     assert (
@@ -227,7 +227,7 @@ def test_texts_that_may_fit_are_read_as_they_are() -> None:
     assert not exceeds([text], made, 512)
     assert count_tokens(LONG, made, 512) == pytest.approx(len(encode(LONG, made)), rel=0.01)
     sample = replace(make_samples(1)[0], answers=(text, "b"))
-    assert cut_answers(sample, made, 512) == (sample, (0, 0))
+    assert cut_texts(sample, made, 512) == (sample, (0, 0))
 
 
 def test_a_worker_that_ends_is_forgotten_at_once(judge: Judge, worker: Any) -> None:
