@@ -23,8 +23,8 @@ from serving import running, stack
 
 from judgelm import Judge
 from judgelm.engine.interface import Generation, Sampling
-from judgelm.engine.openai.engine import OpenAIEngine, seed_of
-from judgelm.engine.openai.requests import Retries
+from judgelm.engine.openai.engine import OpenAIEngine
+from judgelm.engine.openai.requests import Retries, seed_of
 from judgelm.engine.openai.server import Server, check_base_url
 from judgelm.errors import InputError
 from judgelm.prompt import render_prompt

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, cut_at
 from judgelm.engine.openai.lines import Walk
 from judgelm.engine.openai.logprobs import read_likeliest
-from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, in_background, way_out
+from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, cost, in_background, seed_of, way_out
 from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, score_end
 from judgelm.engine.openai.server import NEEDS_COMPLETIONS, Server
 from judgelm.errors import InputError, one_line
@@ -159,7 +158,7 @@ class OpenAIEngine:
         }
         async with places:
             answer = await self._sender.send(client, {name: value for name, value in body.items() if value is not None})
-        self._count(answer)
+        self._count(answer, reasoning=False)
         if isinstance(answer, Refusal):
             return answer
         try:
@@ -343,13 +342,3 @@ class OpenAIEngine:
         if last.about == "unknown":
             return f"{url} takes no request: {last.reason}{way_out(last.reason)}"
         return f"{url} gives no usable answer ({last.reason}); {KEPT}"
-
-
-def seed_of(seed: int, key: str) -> int:
-    """A sample's own seed, of 31 bits, which every server takes."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode(errors="surrogatepass")).digest()[:4], "big") >> 1
-
-
-def cost(prompt_tokens: int, generated_tokens: int, prices: tuple[float, float]) -> float:
-    """In the currency of the prices, which are for a million tokens."""
-    return round((prompt_tokens * prices[0] + generated_tokens * prices[1]) / 1_000_000, 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import logging
 import queue
@@ -215,3 +216,13 @@ def way_out(reason: str) -> str:
             also = "--temperature 1, or " if name == "temperature" else ""
             return f"; try {also}--request-fields '{json.dumps(instead)}'"
     return ""
+
+
+def seed_of(seed: int, key: str) -> int:
+    """A sample's own seed, of 31 bits, which every server takes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode(errors="surrogatepass")).digest()[:4], "big") >> 1
+
+
+def cost(prompt_tokens: int, generated_tokens: int, prices: tuple[float, float]) -> float:
+    """In the currency of the prices, which are for a million tokens."""
+    return round((prompt_tokens * prices[0] + generated_tokens * prices[1]) / 1_000_000, 6)
