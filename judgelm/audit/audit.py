@@ -83,6 +83,11 @@ class AuditSettings:
             max_reasoning_tokens=self.max_reasoning_tokens,
         )
 
+    def scoring_of(self, judge: JudgeChoice) -> str:
+        """The one asked for, else expected, where the judge can be read so."""
+        writes = judge.described.get("engine") == "openai" or self.verdict_format != SCORES or self.reasoning
+        return self.scoring or ("greedy" if writes else "expected")
+
     @property
     def _known(self) -> Mapping[str, Check]:
         return MANY_CHECKS if self.task == "multi" else CHECKS
@@ -128,9 +133,7 @@ def run_audit(
 
     chosen, settings = prepare(judge), settings or AuditSettings()
     name = model_id or chosen.model_id
-    writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES or settings.reasoning
-    likely = "greedy" if writes else "expected"
-    settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
+    settings = replace(settings, scoring=settings.scoring_of(chosen), self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
         questions = _read(questions, settings.task, reference_file, columns, keep_thinking)
     samples, folder = questions[:limit], Path(output_dir).expanduser()

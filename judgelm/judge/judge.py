@@ -96,22 +96,16 @@ class Judge:
         reasoning: bool = False,
         max_reasoning_tokens: int = 4096,
     ) -> list[Verdict]:
-        """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or
-        all (task multi); `scoring` sample, greedy
-        or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade. There a
-        `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the `verdict_format`. With
-        `reasoning` a model asked in chat thinks first, in at most so many tokens.
+        """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or all (task multi);
+        `scoring` sample, greedy or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi
+        and grade. There a `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the
+        `verdict_format`. With `reasoning` a model asked in chat thinks first, in at most so many tokens.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
         """
         asked = check_orders(orders, task)
-        for sample in samples:
-            if not isinstance(sample, Sample):
-                raise ValueError(f"expected a Sample, found {type(sample).__name__}")
-        for key, count in Counter(sample.key for sample in samples).items():
-            if count > 1:
-                raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
+        _check(samples)
         settings = JudgeSettings(
             task,
             scores_only,
@@ -219,6 +213,15 @@ class Judge:
                 yield generation, None
             return
         yield from read_likelihoods(self.engine, requests, settings.scale)
+
+
+def _check(samples: Sequence[Sample]) -> None:
+    for sample in samples:
+        if not isinstance(sample, Sample):
+            raise ValueError(f"expected a Sample, found {type(sample).__name__}")
+    for key, count in Counter(sample.key for sample in samples).items():
+        if count > 1:
+            raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
 
 
 class JudgeLike(Protocol):
