@@ -117,9 +117,8 @@ def run_audit(
 
     chosen = prepare(judge)
     name, settings = model_id or chosen.model_id, settings or AuditSettings()
-    writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES or settings.reasoning
-    likely = "greedy" if writes else "expected"
-    settings = replace(settings, scoring=settings.scoring or likely, self_id=settings.self_id or name)
+    scoring = settings.scoring or _choose_scoring(settings, chosen)
+    settings = replace(settings, scoring=scoring, self_id=settings.self_id or name)
     if isinstance(questions, str | os.PathLike):
         questions = read_samples(questions, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
         say_thoughts(questions)
@@ -133,6 +132,12 @@ def run_audit(
     found = Audit(judge=name, settings=described, checks=[measure(check, evidence) for check in settings.checks])
     found.write(folder / "audit.json", indent=2)
     return found
+
+
+def _choose_scoring(settings: AuditSettings, chosen: JudgeChoice) -> str:
+    """The cheapest where a model's probabilities of score lines can be read."""
+    writes = chosen.described.get("engine") == "openai" or settings.verdict_format != SCORES or settings.reasoning
+    return "greedy" if writes else "expected"
 
 
 def _describe(

@@ -24,7 +24,7 @@ from judgelm.prompt import TASKS, prompt_order
 from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample, rotation
 from judgelm.thinking import opened_thoughts
-from judgelm.verdict import Verdict
+from judgelm.verdict import Reading, Verdict
 from judgelm.verdict_forms import SCORES
 
 _WINDOW = 2048
@@ -98,22 +98,16 @@ class Judge:
         reasoning: bool = False,
         max_reasoning_tokens: int = 4096,
     ) -> list[Verdict]:
-        """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or
-        all (task multi); `scoring` sample, greedy
-        or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi and grade. There a
-        `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the `verdict_format`. With
-        `reasoning` a model asked in chat thinks first, in at most so many tokens.
+        """One verdict a sample, in the samples' order. `orders` is forward, reversed, both or all (task multi);
+        `scoring` sample, greedy or expected; `criteria` are asked for one by one (`read_criteria`), tasks pair, multi
+        and grade. There a `prompt_template` (`read_prompt_template`) can ask in its own words, for a verdict in the
+        `verdict_format`. With `reasoning` a model asked in chat thinks first, in at most so many tokens.
 
         Raises ValueError where two samples have the same question_id or do not fit the task, InputError for an unknown
         task or order.
         """
         asked = check_orders(orders, task)
-        for sample in samples:
-            if not isinstance(sample, Sample):
-                raise ValueError(f"expected a Sample, found {type(sample).__name__}")
-        for key, count in Counter(sample.key for sample in samples).items():
-            if count > 1:
-                raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
+        _check_samples(samples)
         settings = JudgeSettings(
             task,
             scores_only,
@@ -130,15 +124,7 @@ class Judge:
             max_reasoning_tokens,
         )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
-        return [
-            Verdict(
-                read.get(("forward", each.key)),
-                read.get(("reversed", each.key)),
-                each,
-                rotations=tuple(read[one, each.key] for one in ROTATIONS[1:] if (one, each.key) in read),
-            )
-            for each in samples
-        ]
+        return [_verdict(each, read) for each in samples]
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -227,6 +213,23 @@ class Judge:
             reason: FinishReason = "stop" if distribution else "out_of_memory"
             likelihood = Likelihood.of(distribution) if distribution else None
             yield Generation(scores.key, text, scores.num_prompt_tokens, 0, reason), likelihood
+
+
+def _check_samples(samples: Sequence[Sample]) -> None:
+    """Raises ValueError for what is no sample, and where two have the same question_id."""
+    for sample in samples:
+        if not isinstance(sample, Sample):
+            raise ValueError(f"expected a Sample, found {type(sample).__name__}")
+    for key, count in Counter(sample.key for sample in samples).items():
+        if count > 1:
+            raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
+
+
+def _verdict(sample: Sample, read: Mapping[_Key, Reading]) -> Verdict:
+    """Of what was read in all orders."""
+    key = sample.key
+    rotations = tuple(read[one, key] for one in ROTATIONS[1:] if (one, key) in read)
+    return Verdict(read.get(("forward", key)), read.get(("reversed", key)), sample, rotations=rotations)
 
 
 class JudgeLike(Protocol):
