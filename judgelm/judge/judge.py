@@ -22,7 +22,7 @@ from judgelm.prompt import TASKS, prompt_order
 from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample, rotation
 from judgelm.thinking import opened_thoughts
-from judgelm.verdict import Verdict
+from judgelm.verdict import Reading, Verdict
 from judgelm.verdict_forms import SCORES
 
 _WINDOW = 2048
@@ -105,7 +105,7 @@ class Judge:
         task or order.
         """
         asked = check_orders(orders, task)
-        _check(samples)
+        _check_samples(samples)
         settings = JudgeSettings(
             task,
             scores_only,
@@ -122,15 +122,7 @@ class Judge:
             max_reasoning_tokens,
         )
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
-        return [
-            Verdict(
-                read.get(("forward", each.key)),
-                read.get(("reversed", each.key)),
-                each,
-                rotations=tuple(read[one, each.key] for one in ROTATIONS[1:] if (one, each.key) in read),
-            )
-            for each in samples
-        ]
+        return [_verdict(each, read) for each in samples]
 
     @property
     def description(self) -> Mapping[str, Any]:
@@ -215,13 +207,21 @@ class Judge:
         yield from read_likelihoods(self.engine, requests, settings.scale)
 
 
-def _check(samples: Sequence[Sample]) -> None:
+def _check_samples(samples: Sequence[Sample]) -> None:
+    """Raises ValueError for what is no sample, and where two have the same question_id."""
     for sample in samples:
         if not isinstance(sample, Sample):
             raise ValueError(f"expected a Sample, found {type(sample).__name__}")
     for key, count in Counter(sample.key for sample in samples).items():
         if count > 1:
             raise ValueError(f"question_id must be different for each sample, {key} stands there {count} times")
+
+
+def _verdict(sample: Sample, read: Mapping[_Key, Reading]) -> Verdict:
+    """Of what was read in all orders."""
+    key = sample.key
+    rotations = tuple(read[one, key] for one in ROTATIONS[1:] if (one, key) in read)
+    return Verdict(read.get(("forward", key)), read.get(("reversed", key)), sample, rotations=rotations)
 
 
 class JudgeLike(Protocol):
