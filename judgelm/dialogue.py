@@ -87,7 +87,7 @@ class Dialogue:
 
     def keeping(self, earlier: Sequence[Mapping[int, Turn]]) -> Dialogue | None:
         """The same with these of the earlier turns, by their places; None where nothing is left."""
-        kept = [tuple(turn for _, turn in sorted(turns.items())) for turns in map(dict, earlier)]
+        kept = [tuple(turn for _, turn in sorted(turns.items())) for turns in earlier]
         if not self.conversations:
             return Dialogue(kept[0]) if kept[0] else None
         ends = (turns[_last_question(turns) :] for turns in self.conversations)
@@ -224,7 +224,7 @@ def _dialogue_of(record: Mapping[str, Any], num_answers: int) -> Dialogue | None
     except ValueError:
         # it was no dialogue when it was judged either
         return None
-    return said and said.dialogue
+    return None if said is None else said.dialogue
 
 
 def _as_text(turns: Sequence[Turn]) -> str:

@@ -192,6 +192,18 @@ def _from_conversations(line: Line) -> Record:
         return join_conversations(both).to_fields()
 
 
+def _from_our_conversations(line: Line) -> Record:
+    """Ours already, with the question and the answers that they end in."""
+    if line.record["conversation1"] is None and line.record.get("messages") is not None:
+        # a table has the columns of all its rows
+        return _from_messages(line)
+    names = [f"conversation{k}" for k in range(1, MAX_ANSWERS + 1)]
+    talks = {name: line.record[name] for name in names if line.record.get(name) is not None}
+    with _reading(line):
+        said = join_conversations([read_turns(talk, name) for name, talk in (talks or {names[0]: None}).items()])
+    return {**talks, **said._replace(dialogue=None).to_fields()}
+
+
 def _from_messages(line: Line) -> Record:
     """Ours already, with the question that they end in. A question and its answer may be an answer file's row too."""
     messages = line.record["messages"]
@@ -236,6 +248,12 @@ KNOWN_FORMS = (
         frozenset(("conversation_a", "conversation_b")),
         "conversations as LMArena publishes them, without votes",
         _from_conversations,
+    ),
+    KnownForm(
+        "conversation1, conversation2",
+        frozenset(("conversation1", "conversation2")),
+        "whole conversations, whose last replies are the answers",
+        _from_our_conversations,
     ),
     KnownForm(
         "messages",

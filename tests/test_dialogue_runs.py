@@ -15,6 +15,7 @@ from test_dialogues import REPLIES, TALKS, said
 
 from judgelm import Judge
 from judgelm.audit import AuditSettings, run_audit
+from judgelm.conversion import convert
 from judgelm.criteria import read_criteria
 from judgelm.dialogue import LeftOut
 from judgelm.encoding import encode_prompt
@@ -98,6 +99,31 @@ def test_columns_name_messages(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "q.jsonl", [talks])
     (sample,) = read_samples(path, columns=Columns.parse("conversation1=left,conversation2=right"))
     assert sample.dialogue == Sample.from_record(TALKS).dialogue
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.parquet", "d.json", "d.jsonl.gz"])
+def test_dialogues_come_back_from_files_of_any_format(tmp_path: Path, name: str) -> None:
+    source = ROOT / "examples" / "dialogues.jsonl"
+    convert(source, tmp_path / name)
+    before, after = (
+        [(each.key, each.question, each.answers, each.dialogue) for each in read_samples(path)]
+        for path in (source, tmp_path / name)
+    )
+    assert after == before
+
+
+def test_a_table_of_both_kinds_is_read(tmp_path: Path) -> None:
+    from pyarrow import Table, parquet
+
+    names = list(REPLIES | TALKS)
+    rows = [{name: row.get(name) for name in names} for row in (REPLIES, TALKS)]
+    parquet.write_table(Table.from_pylist(rows), tmp_path / "t")
+    first, second = read_samples(tmp_path / "t")
+    assert first.dialogue == Sample.from_record(REPLIES).dialogue
+    assert second.dialogue == Sample.from_record(TALKS).dialogue
+    nothing = {"question_id": 1, "conversation1": None, "conversation2": None}
+    with pytest.raises(InputError, match=r"q.jsonl:1: conversation1: expected a list of messages, found NoneType"):
+        read_samples(write_jsonl(tmp_path / "q.jsonl", [nothing]))
 
 
 def test_the_prompt_command_shows_dialogues(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,13 +23,13 @@ def said(*texts: str, system: str | None = None) -> list[dict[str, str]]:
     return [*first, *({"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(texts))]
 
 
-REPLIES = {
+REPLIES: dict[str, Any] = {
     "question_id": 1,
     "messages": said("Where is Oslo?", "In Norway.", "And how big is it?", system="Be brief."),
     "answer1_body": "700,000 people.",
     "answer2_body": "Big.",
 }
-TALKS = {
+TALKS: dict[str, Any] = {
     "question_id": 2,
     "conversation1": said("Where is Oslo?", "In Norway.", "Sure?", "Yes.", system="Be brief."),
     "conversation2": said("Where is Oslo?", "In Sweden.", "Really?", "No, in Norway."),

@@ -211,9 +211,9 @@ def autoj(line: Line, row: int) -> Record:
 
 MT_BENCH_CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """of the questions 81 to 160, ten each"""
-TURNS = {"1": (1,), "2": (2,), "both": (1, 2)}
+TURNS: Mapping[str, Sequence[int]] = {"1": (1,), "2": (2,), "both": (1, 2)}
 """turns of MT-bench that can be asked for"""
-_LEFT_OUT = {(1,): "second turn", (2,): "first turn"}
+_LEFT_OUT: Mapping[tuple[int, ...], str] = {(1,): "second turn", (2,): "first turn"}
 
 
 def read_mt_bench_human(files: Files, turns: Sequence[int] = TURNS["1"]) -> Labelled:

@@ -89,7 +89,8 @@ def _read_form(tab: Tab, count: int, texts: Sequence[str]) -> SampleIn:
     if empty:
         raise InputError(f"Answer {' and '.join(empty)} is empty.")
     if tab.dialogue:
-        return SampleIn(question_id="page", messages=parse_dialogue(question), answers=answers)
+        said = {"question_id": "page", "messages": parse_dialogue(question), "answers": answers}
+        return SampleIn.model_validate(said)
     return SampleIn(question_id="page", question=question, answers=answers, reference=reference)
 
 
