@@ -70,14 +70,14 @@ def test_a_file_of_questions_may_be_arena_hards_or_ours(tmp_path: Path) -> None:
     asked = write_jsonl(tmp_path / "question.jsonl", [{"uid": "u0", "category": "hard", "prompt": "Asked?"}])
     (record,) = make_pairs(whole, question_file=asked)
     assert record["question_body"] == "Question 0?"
-    row = {"question_id": "u0", "choices": [{"turns": [{"content": "b"}]}]}
+    row: dict[str, Any] = {"question_id": "u0", "choices": [{"turns": [{"content": "b"}]}]}
     older = [write_jsonl(tmp_path / f"older-{model}.jsonl", [row | {"model_id": model}]) for model in ("m1", "m2")]
     (record,) = make_pairs(older, question_file=asked)
     assert (record["question_body"], record["answer2_body"]) == ("Asked?", "b")
     ours = write_jsonl(tmp_path / "ours.jsonl", [{"question_id": "u0", "question_body": "Ours?"}])
     assert make_pairs(older, question_file=ours)[0]["question_body"] == "Ours?"
-    for row, wrong in (({"uid": [1], "prompt": "Q"}, "'uid'"), ({"uid": "u0", "prompt": [7]}, "'prompt'")):
-        write_jsonl(asked, [row])
+    for odd, wrong in (({"uid": [1], "prompt": "Q"}, "'uid'"), ({"uid": "u0", "prompt": [7]}, "'prompt'")):
+        write_jsonl(asked, [odd])
         with pytest.raises(InputError, match=rf"question.jsonl:1: field {wrong}"):
             make_pairs(older, question_file=asked)
 

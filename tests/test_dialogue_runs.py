@@ -140,7 +140,7 @@ def test_a_record_says_what_was_left_out(tmp_path: Path) -> None:
     long = {**REPLIES, "messages": said(*(f"turn {k} alpha beta " * 60 for k in range(8)), "Q")}
 
     class Short(Liking):
-        def fit(self, sample: Any, task: str, max_new_tokens: int, aspect: Any = None) -> Any:
+        def fit(self, sample: Any, task: str, max_new_tokens: int, aspect: Any = None, form: Any = None) -> Any:
             return encode_prompt(sample, task, tokenizer, 900, aspect)
 
     criteria = read_criteria(ROOT / "examples" / "criteria" / "concise.yaml")
