@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, SkipValidation, ValidationError
@@ -54,10 +55,14 @@ class Document(Section):
         write_text(path, dump_json(self.to_record(), indent=indent) + "\n")
 
 
+_TYPE = re.compile(r"list\[[a-z-]+\]")
+
+
 def describe_fault(error: ValidationError) -> str:
     """The first thing that is wrong with a record: its place, what was expected and what came."""
     first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
+    # of a field with several types it says too which of them was tried
+    place = ".".join(str(part) for part in first["loc"] if not _TYPE.fullmatch(str(part)))
     found = first["input"]
     if first["type"] == "missing":
         return one_line(f"{place}: {first['msg']}")

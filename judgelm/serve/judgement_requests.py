@@ -35,7 +35,7 @@ class SampleIn(BaseModel, extra="forbid"):
         default=0, description="names the sample in the answer and seeds its random numbers"
     )
     question: Text | None = None
-    answers: Annotated[list[Text], Field(max_length=MAX_ANSWERS)] = []
+    answers: Annotated[list[Text], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None
     messages: Messages | None = Field(
         default=None,
         description="in place of the question: the dialogue so far as OpenAI's messages, the user's question at its"
@@ -61,7 +61,7 @@ class SampleIn(BaseModel, extra="forbid"):
             raise ValueError(
                 f"a sample has a question, messages or conversations, found {' and '.join(asked) or 'none'}"
             )
-        if bool(self.answers) == (self.conversations is not None):
+        if (self.answers is None) == (self.conversations is None):
             raise ValueError("answers go with a question or messages, conversations have theirs at their ends")
         # what is wrong with a dialogue is said at once
         self._said()
@@ -72,14 +72,14 @@ class SampleIn(BaseModel, extra="forbid"):
         """Characters of its texts."""
         talks = [*([self.messages] if self.messages else []), *(self.conversations or [])]
         said = sum(message.size for messages in talks for message in messages)
-        return len(self.question or "") + len(self.reference or "") + sum(map(len, self.answers)) + said
+        return len(self.question or "") + len(self.reference or "") + sum(map(len, self.answers or [])) + said
 
     def _said(self) -> Said:
         if self.conversations is not None:
             return read_conversations(self.conversations)
         if self.messages is None:
-            return Said(None, self.question or "", tuple(self.answers))
-        return read_replied(self.messages)._replace(answers=tuple(self.answers))
+            return Said(None, self.question or "", tuple(self.answers or ()))
+        return read_replied(self.messages)._replace(answers=tuple(self.answers or ()))
 
     @property
     def sample(self) -> Sample:
@@ -148,7 +148,7 @@ class JudgementRequest(BaseModel, extra="forbid"):
         spec, number = TASKS[self.task], len(self.settings.aspects)
         least = "" if spec.min_answers == spec.max_answers else f"{spec.min_answers} to "
         for given in self.samples:
-            count = len(given.answers if given.conversations is None else given.conversations)
+            count = len(given.answers or given.conversations or ())
             if not spec.min_answers <= count <= spec.max_answers:
                 takes = f"{least}{spec.max_answers} answer{'s' if spec.max_answers > 1 else ''}"
                 raise InputError(f"task {self.task} takes {takes}, found {count}")

@@ -115,7 +115,8 @@ class Batch:
                 yield ["reading the file …", [], gr.update(value="", visible=False), None]
                 samples = read or samples
         for sample in samples if self.page.moderate is not None else ():
-            texts = [sample.question, sample.reference, *sample.answers]
+            turns = sample.dialogue.all_turns if sample.dialogue else []
+            texts = [sample.question, sample.reference, *sample.answers, *(turn.text for turn in turns)]
             texts.append(run.settings.criteria)
             await check_texts(self.page.moderate, texts, f"question_id {sample.question_id}")
             yield ["asking the moderation …", keep, keep, keep] if pace.is_due() else None

@@ -105,7 +105,7 @@ def judge(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[lis
             seed = random.getrandbits(32) if fresh else 0
             request = await asyncio.to_thread(settings.request, [given], tab.task, seed)
             await check_texts(page.moderate, [*texts, settings.criteria])
-            names = NAMES.get(tab.task) or [f"Answer {k}" for k in range(1, len(given.answers) + 1)]
+            names = NAMES.get(tab.task) or [f"Answer {k}" for k in range(1, len(given.answers or ()) + 1)]
             async with contextlib.aclosing(_judge(page, request, names)) as steps:
                 async for step in steps:
                     yield step
