@@ -249,7 +249,7 @@ def _ends_alike(record: Mapping[str, Any], names: Sequence[str]) -> bool:
         if _answer(record, 1) not in (None, reply):
             return False
         messages = messages[:-1]
-    return _last_text(messages, USER) == record["question_body"]
+    return bool(_last_text(messages, USER) == record["question_body"])
 
 
 def _answer(record: Mapping[str, Any], number: int) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from judgelm.criteria import READABLE, Scale
@@ -126,7 +126,7 @@ def _find_object(said: str, num_answers: int, scale: Scale) -> Verdict | None:
     return None
 
 
-def _objects(said: str) -> Iterator[tuple[dict[str, Any], bool]]:
+def _objects(said: str) -> Sequence[tuple[dict[str, Any], bool]]:
     """The objects in a text that are in no other, the last first, and whether each is all there is."""
     decoder, begin = json.JSONDecoder(), said.find("{")
     found: list[tuple[dict[str, Any], bool]] = []
@@ -139,7 +139,7 @@ def _objects(said: str) -> Iterator[tuple[dict[str, Any], bool]]:
         except (ValueError, RecursionError):
             end = begin + 1
         begin = said.find("{", end)
-    return reversed(found)
+    return found[::-1]
 
 
 def _read_field(name: str, given: Any, num_answers: int, scale: Scale, alone: bool) -> Verdict | None:

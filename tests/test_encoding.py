@@ -52,7 +52,7 @@ def test_long_prompt_shortens_the_answers_evenly_and_never_the_instruction(token
     limit = len(full.input_ids) - sum(len(encode(a, tokenizer)) for a in LONG.answers) * 3 // 4
     encoded = encode_prompt(LONG, "multi", tokenizer, limit)
     assert limit - 12 < len(encoded.input_ids) <= limit
-    assert encoded.shortened is not None
+    assert isinstance(encoded.shortened, tuple)
     head, tail = render_prompt(LONG, "multi").split(LONG.answers[0])[0], RESPONSE
     instruction = render_prompt(LONG, "multi").rpartition("[System]\n")[2]
     assert encoded.text.startswith(head)
