@@ -117,12 +117,13 @@ class JudgeSettings:
             raise SettingError("reasoning", "writes thoughts: --scoring expected writes nothing")
 
     def to_record(self) -> dict[str, Any]:
-        """As run.json holds them; of a template the hash."""
+        """As run.json holds them: of a template the hash, and the bound of thoughts where there are any."""
         criteria, template = self.criteria, self.prompt_template
         return {
             **asdict(self),
             "criteria": None if criteria is None else criteria.to_record(),
             "prompt_template": None if template is None else template.sha256,
+            "max_reasoning_tokens": self.max_reasoning_tokens if self.reasoning else None,
         }
 
     @property
