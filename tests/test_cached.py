@@ -125,6 +125,10 @@ def test_what_another_attempt_may_change_is_not_kept(reason: str, tmp_path: Path
         assert len(engine.asked) == 4
 
 
+def _no_model(*_: Any, **__: Any) -> Judge:
+    raise AssertionError("a model is loaded")
+
+
 def test_the_command_loads_no_model_the_second_time(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,7 +141,7 @@ def test_the_command_loads_no_model_the_second_time(
     for name, more in (("expected", ["--scoring", "expected"]), ("sampled", ["--scores-only", "--constrained"])):
         assert run_command([str(word) for word in [*argv, *more, "--output-dir", tmp_path / f"{name}-a"]]) == 0
         with monkeypatch.context() as without:
-            without.setattr(Judge, "load", None)
+            without.setattr(Judge, "load", _no_model)
             assert run_command([str(word) for word in [*argv, *more, "--output-dir", tmp_path / f"{name}-b"]]) == 0
         assert judged_files(tmp_path / f"{name}-a") == judged_files(tmp_path / f"{name}-b")
         assert "12 of 12 judgements are in" in capsys.readouterr().err
@@ -197,7 +201,7 @@ def test_a_value_that_is_none_is_judged_anew(value: str, tmp_path: Path) -> None
 def test_a_file_that_cannot_be_written_does_not_keep_a_judge_from_judging(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import judgelm.judge.cached as module
+    import judgelm.judge.cache as module
 
     cache = tmp_path / "cache"
     assert asks(cache, tmp_path / "a", make_samples(1), JudgeSettings(), "forward") == 1

@@ -122,7 +122,7 @@ def test_texts_are_shown_as_they_are() -> None:
         ("{{ answer_a", "t.j2:1: "),
         ("{{ answer_a }}", "t.j2: answer 2 of 2 is not shown"),
         ("{{ question }}", "t.j2: answer 1 of 2 is not shown"),
-        ("{{ answers }}", "t.j2: the template refuses these texts: a list or a criterion is shown as a whole"),
+        ("{{ answers }}", "t.j2: the template refuses these texts: a list, a criterion or a turn is shown as a"),
         (
             "{{ answers[0] }}{{ answers[1] }}{{ criterion.name }}",
             "t.j2: the template refuses these texts: 'None' has no",

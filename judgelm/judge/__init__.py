@@ -1,6 +1,6 @@
 """Samples -> judgements, in memory or on disk."""
 
-from judgelm.judge.cached import cached
+from judgelm.judge.cache import cached
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
 from judgelm.judge.folder import OUTPUT_FORMATS, judge_answer_file, judge_folder, write_beside
 from judgelm.judge.judge import Judge, JudgeLike
