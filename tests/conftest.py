@@ -51,6 +51,7 @@ SLOW = {
         "test_published_command_trains_with_fsdp_and_resumes_and_judges",
         "test_an_adapter_is_trained_with_fsdp",
         "test_other_architectures_are_trained",
+        "test_a_judge_learns_to_grade_by_criteria_from_columns_of_other_names",
         "test_published_shell_script_trains",
         "test_batch_accumulation_and_ranks_are_interchangeable",
         "test_killed_and_resumed_equals_undisturbed",
@@ -73,6 +74,7 @@ SLOW = {
     "test_page.py": (
         "test_each_tab_judges_its_example",
         "test_criteria_are_chosen_and_their_aspects_stand_side_by_side",
+        "test_probabilities_are_one_bar_and_many_answers_stand_in_all_places",
         "test_replies_to_a_dialogue_are_judged_in_both_orders",
         "test_no_label_runs_under_its_copy_button",
         "test_a_file_is_checked_judged_and_measured",

@@ -267,7 +267,6 @@ def test_criteria_are_chosen_and_their_aspects_stand_side_by_side(visit: Callabl
     assert re.match(r"The answer gets [0-9.]+ of 5\.", visitor.judged("grade"))
 
 
-@pytest.mark.slow
 def test_probabilities_are_one_bar_and_many_answers_stand_in_all_places(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     visitor.page.get_by_label("Probabilities").check()
