@@ -462,7 +462,6 @@ def test_the_list_names_every_check_and_needs_no_files(capsys: pytest.CaptureFix
         (["--skip", "colour"], "unknown check 'colour', expected some of position, inconsistency"),
         (["--only", "position", "--skip", "list"], "not allowed with argument"),
         (["--skip", *CHECKS], "leave no check"),
-        (["--engine", "openai", "--scoring", "expected", "--api", "chat"], "it needs --api completions"),
         (["--teacher", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
     ],
 )
@@ -473,6 +472,16 @@ def test_a_mistake_ends_in_one_line(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_chat_says_no_probabilities_of_score_lines(
+    pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["audit", "--question-file", str(pairs_file), "--output-dir", str(tmp_path / "out"), "--model", "m"]
+    argv += ["--engine", "openai", "--base-url", "http://127.0.0.1:9/v1", "--api", "chat", "--scoring", "expected"]
+    assert run_command(argv) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "it needs --api completions" in line
 
 
 @pytest.mark.parametrize(
