@@ -65,12 +65,14 @@ SLOW = {
         "test_replicas_that_are_lost_again_and_again_end_the_run",
     ),
     "test_commands.py": ("test_shell_scripts_run_with_their_paths_as_variables",),
+    "test_forms.py": ("test_a_table_is_judged_with_its_labels_and_a_second_start_judges_nothing",),
     "test_launch.py": (
         "test_one_command_serves_two_models_until_ctrl_c",
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
         "test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_killed_one",
     ),
     "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
+    "test_openai_expected.py": ("test_expected_scores_over_our_server_are_those_of_the_model_itself",),
     "test_page.py": (
         "test_each_tab_judges_its_example",
         "test_criteria_are_chosen_and_their_aspects_stand_side_by_side",
@@ -85,6 +87,7 @@ SLOW = {
         "test_moderation_refuses_what_it_flags",
     ),
     "test_run.py": ("test_runs_ended_at_random_points_resume_to_the_same_bytes",),
+    "test_serve_expected.py": ("test_every_answer_stands_in_every_place_over_the_api_too",),
     "test_tiny.py": (
         "test_two_processes_that_start_at_once_share_one_conversion",
         "test_batch_equals_one_by_one_with_the_real_model",
