@@ -13,7 +13,8 @@ from conftest import build_model, make_samples, train_byte_tokenizer, train_sent
 from judging import Scripted, judge_args, run_command
 from test_bases import KINDS, build
 
-from judgelm.criteria import Aspect, Criteria
+from judgelm.criteria import Aspect, Criteria, Scale
+from judgelm.dialogue import Dialogue, Turn
 from judgelm.distribution import line_text, score_lines
 from judgelm.encoding import decode_after, encode_followup, encode_prompt
 from judgelm.engine.hf.engine import HFEngine
@@ -40,6 +41,16 @@ KNOWS_THINKING = CHATML.replace(
 )
 CHAT = PromptForm(chat=True)
 SAMPLE = Sample(1, "What is 2 + 2?", ["4", "5"])
+TALK = Sample(
+    2,
+    "And in words?",
+    ["Four."],
+    dialogue=Dialogue((Turn("system", "Be brief."), Turn("user", "What is 2 + 2?"), Turn("assistant", "4"))),
+)
+GRADING = Criteria(
+    "grading",
+    (Aspect("Truth", "Is it true?", 3.0, (), Scale(1, 5)), Aspect("Length", "Is it short?", 1.0, (), Scale(1, 5))),
+)
 MESSAGE = """\
 You are a helpful and precise assistant for checking the quality of the answer.
 [Question]
@@ -173,6 +184,30 @@ def test_a_base_of_any_kind_writes_and_weighs_in_chat_what_transformers_does(kin
         assert weighed[request.key][47] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["qwen3", "gemma3_text", "mistral", "phi3"])
+def test_a_base_of_any_kind_grades_a_reply_to_a_dialogue_by_criteria_in_chat(kind: str, tokenizer: Any) -> None:
+    theirs = build(kind, tokenizer, **KINDS[kind][1])
+    judge = Judge(HFEngine(copy.deepcopy(theirs), tokenizer), constrained=True, prompt_format="chat")
+    (verdict,) = judge.judge([TALK], task="grade", criteria=GRADING, scoring="expected")
+    for aspect in GRADING.aspects:
+        message = render_prompt(TALK, "grade", aspect).removesuffix("\n\n### Response:")
+        chat = [{"role": "user", "content": message}]
+        ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        weights = []
+        for score in aspect.scale.scores:
+            (line,) = line_tokens([f"{score}\n"], "", tokenizer)
+            with torch.inference_mode():
+                logits = theirs(torch.tensor([[*ids, *line]])).logits[0, -len(line) - 1 : -1]
+            weights.append(logits.double().log_softmax(-1)[range(len(line)), list(line)].sum().exp().item())
+        mean = sum(map(lambda score, weight: score * weight, aspect.scale.scores, weights)) / sum(weights)
+        read = verdict.aspects[aspect.name].forward
+        assert read is not None
+        assert read.expected_scores == pytest.approx((mean,), abs=1e-3)
+    (written,) = judge.judge([TALK], task="grade", criteria=GRADING, scoring="greedy", scores_only=True)
+    assert written.scores is not None
+    assert 1 <= written.scores[0] <= 5
+
+
 def test_auto_is_chat_for_a_general_model_and_plain_for_judges(
     chat_folder: Path, model_folder: Path, tmp_path: Path
 ) -> None:
@@ -215,6 +250,9 @@ def test_the_embedded_models_are_asked_as_before_and_can_be_asked_in_chat() -> N
     assert sum(verdict.probabilities.values()) == pytest.approx(1)
     (written,) = judge.judge([SAMPLE], scores_only=True)
     assert written.scores is not None
+    (graded,) = judge.judge([TALK], task="grade", criteria=GRADING, scoring="expected")
+    assert graded.scores is not None
+    assert 1 < graded.scores[0] < 5
 
 
 def test_a_template_that_does_not_work_leaves_the_model_plain(tmp_path: Path) -> None:
