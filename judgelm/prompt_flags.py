@@ -15,7 +15,8 @@ def add_template_argument(parser: argparse.ArgumentParser) -> None:
         "--prompt-file",
         metavar="FILE",
         help="a prompt of your own, a template in Jinja that names question, answers (answer_a and answer_b; answer),"
-        " reference, criterion and scale; tasks pair, multi and grade (examples/templates has four)",
+        " reference, criterion, scale, dialogue and conversations; tasks pair, multi and grade (examples/templates has"
+        " four)",
     )
 
 

@@ -18,6 +18,7 @@ import uvicorn
 from conftest import PATIENCE_S
 from forked import Forked
 
+from judgelm.sample import Sample
 from judgelm.serve.protocol import HEART_BEAT_EXPIRATION_S
 from judgelm.serve.servers import Protocol, address_of, listen
 
@@ -184,3 +185,11 @@ def local_stack(
         found = controller
         found.wait(lambda: bool(models_of(found)))
         yield controller, Address(worker), Address(url)
+
+
+def asked(samples: list[Sample]) -> list[dict[str, Any]]:
+    """As the API's clients give them."""
+    return [
+        {"question_id": sample.question_id, "question": sample.question, "answers": list(sample.answers)}
+        for sample in samples
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_samples, write_jsonl
+from conftest import ROOT, make_samples, write_jsonl
 from judging import FakeEngine, run_command
 
 from judgelm import Judge, Sample
@@ -472,6 +472,14 @@ def test_a_mistake_ends_in_one_line(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_letter_cannot_be_held_to_a_score_line(
+    model_folder: Path, pairs_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--constrained", "--verdict-format", "letter", "--prompt-file", str(ROOT / "examples/templates/letter.j2")]
+    assert run_command(audit_args(model_folder, pairs_file, tmp_path / "out", *more)) == 2
+    assert "--constrained is about a line of scores: not with the verdict format letter" in capsys.readouterr().err
 
 
 def test_a_chat_says_no_probabilities_of_score_lines(

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import ROOT, make_samples
-from serving import HTTP, Address, local_stack
+from serving import HTTP, Address, asked, local_stack
 
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.judge.judge import Judge
@@ -38,13 +38,6 @@ def api(servers: tuple[Address, Address, Address]) -> Address:
 @pytest.fixture(scope="module")
 def judge(model_folder: Path) -> Judge:
     return Judge.load(str(model_folder), dtype="float32", device="cpu", constrained=True)
-
-
-def asked(samples: list[Sample]) -> list[dict[str, Any]]:
-    return [
-        {"question_id": sample.question_id, "question": sample.question, "answers": list(sample.answers)}
-        for sample in samples
-    ]
 
 
 def one_answer(count: int) -> list[Sample]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE_S, make_samples
-from serving import Address, local_stack
+from serving import Address, asked, local_stack
 
 from judgelm.criteria import Aspect, Criteria, Scale
 from judgelm.engine.interface import Request, Sampling
@@ -48,13 +48,6 @@ def api(servers: tuple[Address, Address, Address]) -> Address:
 @pytest.fixture(scope="module")
 def judge(model_folder: Path) -> Judge:
     return Judge.load(str(model_folder), dtype="float32", device="cpu")
-
-
-def asked(samples: list[Sample]) -> list[dict[str, Any]]:
-    return [
-        {"question_id": sample.question_id, "question": sample.question, "answers": list(sample.answers)}
-        for sample in samples
-    ]
 
 
 def plain(likelihood: Mapping[Outcome, float]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> None:
         args.max_reasoning_token,
         args.task,
     )
+    # what does not go together is told, as by judgelm judge
+    replace(settings.judging, constrained=bool(args.constrained))
     judge = prepare(choose_judge(args))
     found = run_audit(
         args.question_file,
