@@ -13,11 +13,12 @@ from typing import Any
 
 from judgelm.errors import InputError, one_line
 from judgelm.files import PathLike
+from judgelm.yaml_text import parse_yaml, read_yaml_text
 
 LARGEST_SCORE = 100
 LARGEST_WEIGHT = 1_000_000
 MOST_ASPECTS = 50
-_MOST_BYTES = 1 << 20
+_WHAT = "criteria"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,32 +140,12 @@ class Criteria:
 
 def read_criteria(path: PathLike) -> Criteria:
     """The criteria of a YAML file. Raises InputError, in one line, for anything else."""
-    place = Path(path).expanduser()
-    try:
-        if place.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{place}: a file of criteria has at most {_MOST_BYTES} bytes")
-        text = place.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not YAML ({one_line(str(error))})") from None
-    return parse_criteria(text, str(place))
+    return parse_criteria(read_yaml_text(path, _WHAT), str(Path(path).expanduser()))
 
 
 def parse_criteria(text: str, place: str) -> Criteria:
     """The criteria of a text in YAML that came from a `place`. Raises InputError, in one line, for anything else."""
-    import yaml
-
-    try:
-        # an alias repeats what it names: a few of them in one another are larger than any memory once they are told
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise InputError(f"{place}: aliases (*NAME) are not read in criteria")
-        record = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{place}:{mark.line + 1}" if mark else place
-        problem = getattr(error, "problem", None) or one_line(str(error))
-        raise InputError(f"{where}: not YAML ({problem})") from None
+    record = parse_yaml(text, place, _WHAT)
     try:
         return Criteria.from_record(record)
     except ValueError as error:

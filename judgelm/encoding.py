@@ -131,13 +131,16 @@ def _write(
     if not form.chat:
         return prompt, encode(prompt, tokenizer)
     asked = {"role": "user", "content": form.message(prompt, task)}
-    return _write_chat([asked], TASKS[task].prefill, tokenizer, form.reasoning)
+    return encode_chat([asked], TASKS[task].prefill, tokenizer, form.reasoning)
 
 
-def _write_chat(
+def encode_chat(
     messages: Sequence[Message], begun: str, tokenizer: PreTrainedTokenizerBase, reasoning: bool
 ) -> _Written:
-    """A chat in the tokenizer's own template, in which the assistant's turn has begun, with thoughts or without any."""
+    """A chat in the tokenizer's own template, in which the assistant's turn has begun, with thoughts or without any.
+
+    Raises ValueError where there is no template that takes it.
+    """
     *pieces, (end, special) = find_chat_template(tokenizer).render(messages, enable_thinking=reasoning)
     if not reasoning:
         end += close_thoughts(end)
@@ -205,7 +208,7 @@ def encode_followup(
             said = [(form.message(prompt, task), TASKS[task].prefill + judgement), *turns, (question, None)]
             roles = zip(("user", "assistant") * len(said), (text for pair in said for text in pair), strict=True)
             messages = [{"role": role, "content": text} for role, text in roles if text is not None]
-            return _write_chat(messages, "", tokenizer, reasoning=False)
+            return encode_chat(messages, "", tokenizer, reasoning=False)
         first, *rest = followup_parts(prompt, judgement, turns, question)
         ids = encode(first, tokenizer)
         for part in rest:

@@ -12,7 +12,7 @@ import stat
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -59,6 +59,27 @@ def keep(path: Path, name: str, make: Callable[[Path], Path], is_kept: Callable[
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=f"unfinished-{name}-") as work:
                 os.replace(make(Path(work)), path)
     return path
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep others from writing what this file describes, in its folder, which is made. Raises InputError where somebody
+    does.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{path.parent}: another run is writing there") from None
+    except OSError as error:
+        raise InputError(f"{path.parent}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:

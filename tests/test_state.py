@@ -15,6 +15,7 @@ from conftest import make_samples, write_jsonl
 from judging import FakeEngine
 from played import Played, wrote
 
+from judgelm import appended
 from judgelm.cli import main
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
@@ -272,7 +273,7 @@ def test_the_end_of_a_large_file_is_found_without_reading_it(tmp_path: Path) -> 
         file.seek(0, os.SEEK_END)
         file.write(b"\n" + half)
     tracemalloc.start()
-    tail = log._tail(large)
+    tail = appended._tail(large)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert tail == ((1 << 32) + 1, half)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from judgelm.appended import writing
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Line, Record, dump_line, holds_lines, id_key, read_lines, reading
@@ -22,7 +23,6 @@ from judgelm.judge.log import (
     judgement_fields,
     partial_of,
     read_output,
-    writing,
 )
 from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.sample import Sample, unshow_fields

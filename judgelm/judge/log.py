@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from judgelm.appended import AppendedFile, ends_in_half, writing
 from judgelm.documents import describe_fault
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
@@ -21,8 +20,6 @@ from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome, ParseState
 from judgelm.sample import MAX_ANSWERS, empty_answers
 
-_BLOCK = 1 << 16
-"""bytes read at once where a file is searched from its end"""
 WAY_OUT = "mend or remove this line, and the same command goes on"
 _Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Check = Callable[[Line], None]
@@ -168,7 +165,7 @@ def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
         if not holds_lines(file):
             continue
         lines = LineFile(file, finite=False, ours=True)
-        for row, raw in lines.select_raw(range(len(lines) - (file != path and _is_half(_tail(file)[1])))):
+        for row, raw in lines.select_raw(range(len(lines) - (file != path and ends_in_half(file)))):
             line, mark = lines.parse(row, raw), hash(raw.strip())
             check(line)
             key = id_key(line.record["question_id"])
@@ -186,28 +183,6 @@ def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
 def judgement_fields(record: Record) -> Record:
     """What the judge and not the question file said."""
     return {name: value for name, value in record.items() if name.startswith("pred_") or name == "tstamp"}
-
-
-def _tail(path: Path) -> tuple[int, bytes]:
-    """What stands behind the last newline of a file, and the byte at which it begins: read from the end, in blocks."""
-    with path.open("rb") as file:
-        begin, text = file.seek(0, os.SEEK_END), b""
-        while begin and b"\n" not in text:
-            size = min(_BLOCK, begin)
-            begin = file.seek(begin - size)
-            text = file.read(size) + text
-    newline = text.rfind(b"\n") + 1
-    return begin + newline, text[newline:]
-
-
-def _is_half(tail: bytes) -> bool:
-    """Whether it is something, and not a whole record that lacks its newline alone."""
-    if not tail.strip():
-        return False
-    try:
-        return not isinstance(json.loads(tail), dict)
-    except (ValueError, RecursionError):
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,25 +233,12 @@ class Log:
 
     def open(self) -> None:
         """Mend what a killed process left, and be ready for more."""
-        with writing(self.partial):
-            self._file = self.partial.open("ab", buffering=0)
-            begin, tail = _tail(self.partial)
-            if _is_half(tail):
-                # it is judged again
-                self._file.truncate(begin)
-            elif tail:
-                self._file.write(b"\n")
-            self._end = self._file.seek(0, os.SEEK_END)
+        self._file = AppendedFile(self.partial)
 
     def append(self, key: str, record: Record) -> None:
         """Write one line and hand it to the operating system, so that a killed process loses nothing."""
         line = dump_line(record).encode()
-        with writing(self.partial):
-            written = 0
-            while written < len(line):
-                written += self._file.write(line[written:])
-        self._add(key, Place(self.partial, self._end, hash(line.strip())), record)
-        self._end += len(line)
+        self._add(key, Place(self.partial, self._file.append(line), hash(line.strip())), record)
 
     def close(self) -> None:
         self._file.close()
@@ -312,16 +274,6 @@ class Log:
             text = raw.decode("utf-8-sig").strip() + "\n"
             content.update(text.encode())
             yield text
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """An error of the disk becomes one line."""
-    try:
-        yield
-    except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror}); what was judged is kept, the same command goes on"
-        raise InputError(message) from error
 
 
 _REASONS = {"length": "length_limit", **{name: name for name in (PROMPT_TOO_LONG, "out_of_memory", "refused")}}

@@ -8,24 +8,24 @@ import reprlib
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from judgelm.appended import writing
 from judgelm.errors import InputError
-from judgelm.files import remove_unfinished
+from judgelm.files import locked, remove_unfinished
 from judgelm.jsonl import Record
 from judgelm.judge.description import Machine, RunDescription, Session, read_description
 from judgelm.judge.judge import JudgeLike
 from judgelm.judge.judged import Judged
 from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
-from judgelm.judge.log import Log, OrderFile, partial_of, writing
+from judgelm.judge.log import Log, OrderFile, partial_of
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample, rotation
@@ -118,7 +118,7 @@ def run_judge(
         else prompt_fingerprint(settings.task, settings.criteria, has_dialogues(samples)),
         **settings.to_record(),
     }
-    with _locked(files.run):
+    with locked(files.run):
         stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
         run = _RunFile(files.run, _check_settings(files.run, stored, wanted, keep_judged), wanted)
         if keep_judged and stored.begun:
@@ -192,22 +192,6 @@ def stamped(judged: Judged, model_id: str) -> Record:
     """A record of an order's file: with an id of its own, the judge's name and the time."""
     stamp = {"pred_id": uuid.uuid4().hex, "pred_model_id": model_id, "tstamp": time.time()}
     return {**judged.to_record(), **stamp}
-
-
-@contextmanager
-def _locked(run: Path) -> Iterator[None]:
-    lock = FileLock(run.with_name(f".{run.name}.lock"), timeout=0)
-    try:
-        run.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"{run.parent}: another run is writing there") from None
-    except OSError as error:
-        raise InputError(f"{run.parent}: cannot be written ({error.strerror})") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: bool | None) -> RunDescription:

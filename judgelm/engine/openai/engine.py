@@ -15,9 +15,10 @@ import httpx
 from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, cut_at
+from judgelm.engine.openai.asking import Asker
 from judgelm.engine.openai.lines import Walk
 from judgelm.engine.openai.logprobs import read_likeliest
-from judgelm.engine.openai.requests import KEPT, PATIENT, Retries, Sender, cost, in_background, seed_of, way_out
+from judgelm.engine.openai.requests import PATIENT, Retries, cost, in_background, seed_of
 from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, score_end
 from judgelm.engine.openai.server import NEEDS_COMPLETIONS, Server
 from judgelm.errors import InputError, one_line
@@ -35,12 +36,6 @@ _NO_LOGPROBS = (
 )
 _LIKELIEST = 20
 """tokens, as many as vLLM says by default"""
-_LEAST_NEW_TOKENS = 256
-"""where prompt and judgement overflow the context together, the room for the judgement is halved down to this"""
-_MOST_UNEXPLAINED = 16
-"""refusals, and nothing else, after which they are put down to the requests' form and not to the prompts"""
-_MOST_FAILED = 64
-"""prompts one after the other without a usable answer, after which that is put down to the server"""
 
 
 class OpenAIEngine:
@@ -65,7 +60,7 @@ class OpenAIEngine:
 
     def __init__(self, server: Server, retries: Retries = PATIENT) -> None:
         self.server = server
-        self._sender = Sender(server, retries)
+        self._asker = Asker(server, retries)
         self.description: dict[str, Any] = {
             "engine": "openai",
             "base_url": server.base_url,
@@ -132,8 +127,9 @@ class OpenAIEngine:
                     walk.take(each, *likeliest)
             return walk
 
-        for request, outcome in self._usable(self._send_all(requests, follow), self._sender.num_answers > 0):
-            yield self._read_walk(request, outcome, lines)
+        with contextlib.closing(self._ask_all(requests, follow, self._asker.is_used)) as found:
+            for request, outcome in found:
+                yield self._read_walk(request, outcome, lines)
 
     def _walk_of(self, request: Request) -> Walk:
         """Of more than two answers the sample before goes on, as one is scored in several passes that begin alike."""
@@ -157,7 +153,9 @@ class OpenAIEngine:
             **self.server.fields,
         }
         async with places:
-            answer = await self._sender.send(client, {name: value for name, value in body.items() if value is not None})
+            answer = await self._asker.sender.send(
+                client, {name: value for name, value in body.items() if value is not None}
+            )
         self._count(answer, reasoning=False)
         if isinstance(answer, Refusal):
             return answer
@@ -190,62 +188,25 @@ class OpenAIEngine:
         if sampling.constrained or sampling.stop_token_ids:
             raise InputError("a server can neither be held to a score line nor told token ids (--constrained)")
         waiting = [request for request in requests if request.key not in done]
-        taken = bool(done) or self._sender.num_answers > 0
+        taken = bool(done) or self._asker.is_used
 
         async def answer(client: httpx.AsyncClient, request: Request) -> Answer | Refusal:
             return await self._answer(client, request, sampling)
 
-        for request, outcome in self._usable(self._send_all(waiting, answer), taken):
-            generation = self._finish(request, outcome, sampling)
-            if on_text is not None:
-                on_text(generation.key, generation.text)
-            yield generation
+        with contextlib.closing(self._ask_all(waiting, answer, taken)) as answered:
+            for request, outcome in answered:
+                generation = self._finish(request, outcome, sampling)
+                if on_text is not None:
+                    on_text(generation.key, generation.text)
+                yield generation
 
-    def _usable(
-        self, answered: Generator[tuple[Request, T | Refusal], None, None], taken: bool
-    ) -> Iterator[tuple[Request, T | Refusal]]:
-        """All that is found, once the server is known to be one that can be used (`taken`). Raises InputError."""
-        # until the server has answered a prompt, it may be the request's form that it does not take, and where it fails
-        # at one prompt after the other it may be down
-        unsure: list[tuple[Request, T | Refusal]] = []
-        with contextlib.closing(answered) as found:
-            for request, outcome in found:
-                unsure.append((request, outcome))
-                about = outcome.about if isinstance(outcome, Refusal) else None
-                if about == "failed" or (about == "unknown" and not taken):
-                    if len(unsure) < (_MOST_FAILED if about == "failed" else _MOST_UNEXPLAINED):
-                        continue
-                    raise InputError(self._explain_nothing(outcome))
-                taken = True
-                yield from unsure
-                unsure = []
-        if unsure and not taken:
-            raise InputError(self._explain_nothing(unsure[-1][1]))
-        yield from unsure
-
-    def _send_all(
-        self, requests: Sequence[Request], ask: Callable[[httpx.AsyncClient, Request], Awaitable[T | Refusal]]
+    def _ask_all(
+        self,
+        requests: Sequence[Request],
+        ask: Callable[[httpx.AsyncClient, Request], Awaitable[T | Refusal]],
+        taken: bool,
     ) -> Generator[tuple[Request, T | Refusal], None, None]:
-        waiting = iter(requests)
-        most = min(self.server.max_concurrency, len(requests))
-
-        async def produce(emit: Callable[[tuple[Request, T | Refusal]], None]) -> None:
-            async def work() -> None:
-                for request in waiting:
-                    emit((request, await ask(client, request)))
-
-            client = self._sender.open()
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(most):
-                        group.create_task(work())
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-            finally:
-                # to its end, even where that is when we are cancelled
-                await asyncio.shield(client.aclose())
-
-        return in_background(produce)
+        return in_background(lambda emit: self._asker.ask_all(requests, ask, emit, taken))
 
     async def _answer(self, client: httpx.AsyncClient, request: Request, sampling: Sampling) -> Answer | Refusal:
         """One prompt's answer, with all the room for thoughts where less is not enough."""
@@ -278,12 +239,11 @@ class OpenAIEngine:
 
     async def _fit_room(self, client: httpx.AsyncClient, request: Request, sampling: Sampling) -> Answer | Refusal:
         """One prompt's answer, its room made smaller where it does not fit the context beside the prompt."""
-        room = sampling.max_new_tokens
-        while True:
-            outcome = await self._sender.send(client, self._body(request, sampling, room))
-            if not isinstance(outcome, Refusal) or outcome.about != "context" or room // 2 < _LEAST_NEW_TOKENS:
-                return outcome
-            room //= 2
+
+        def body(room: int) -> dict[str, Any]:
+            return self._body(request, sampling, room)
+
+        return await self._asker.fit_room(client, body, sampling.max_new_tokens)
 
     def _body(self, request: Request, sampling: Sampling, max_tokens: int) -> dict[str, Any]:
         chat = self.server.api == "chat"
@@ -335,10 +295,3 @@ class OpenAIEngine:
         counts["thoughts_left_out"] += isinstance(outcome, Answer) and outcome.thoughts is not None and not reasoning
         if self.server.prices:
             counts["cost"] = cost(counts["prompt_tokens"], counts["generated_tokens"], self.server.prices)
-
-    def _explain_nothing(self, last: object) -> str:
-        url = self.server.base_url
-        assert isinstance(last, Refusal)
-        if last.about == "unknown":
-            return f"{url} takes no request: {last.reason}{way_out(last.reason)}"
-        return f"{url} gives no usable answer ({last.reason}); {KEPT}"

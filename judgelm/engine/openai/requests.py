@@ -23,7 +23,6 @@ from judgelm.errors import InputError, one_line
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-KEPT = "what was judged is kept, the same command goes on"
 _CONNECT_TIMEOUT_S = 10
 _BUSY_ROUNDS = 3
 """how often all attempts are made at a prompt while others are answered"""
@@ -55,6 +54,30 @@ class Retries:
 
 PATIENT = Retries()
 """about a minute in all, twice that at most"""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What a user is told to do about a server: in words of the command line, or of a file."""
+
+    kept: str = "what was judged is kept, the same command goes on"
+    key: str = "--api-key-variable"
+    """where the key's variable is named"""
+    fields: str = "--request-fields"
+    temperature: str = "--temperature 1, or "
+
+    def way_out(self, reason: str) -> str:
+        """What to do about a field that the server does not take."""
+        for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "logprobs"):
+            if re.search(rf"(?:^|[^\w]){name}(?:$|[^\w])", reason):
+                instead = {name: 5 if name == "logprobs" else None}
+                instead |= {"max_completion_tokens": 4096} if name == "max_tokens" else {}
+                also = self.temperature if name == "temperature" else ""
+                return f"; try {also}{self.fields} '{json.dumps(instead)}'"
+        return ""
+
+
+FLAGS = Words()
 
 
 def in_background(produce: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[T, None, None]:
@@ -93,9 +116,10 @@ def in_background(produce: Callable[[Callable[[T], None]], Coroutine[Any, Any, N
 class Sender:
     """Sends bodies to a server until each is answered; what it has counted lasts from one connection to the next."""
 
-    def __init__(self, server: Server, retries: Retries) -> None:
+    def __init__(self, server: Server, retries: Retries, words: Words = FLAGS) -> None:
         self.server = server
         self.retries = retries
+        self.words = words
         self.num_answers = 0
         self._interval_s = 60 / server.requests_per_minute if server.requests_per_minute else 0.0
         self._next_s = 0.0
@@ -143,7 +167,7 @@ class Sender:
             others = self.num_answers > num_before
             if attempt >= self._most_attempts(outcome, others):
                 if outcome.kind == "away" and not others:
-                    reason = f"no answer in {attempt} attempts ({outcome.reason}); {KEPT}"
+                    reason = f"no answer in {attempt} attempts ({outcome.reason}); {self.words.kept}"
                     raise InputError(f"{self.server.base_url}: {reason}")
                 return Refusal(f"{outcome.reason}, {attempt} times", "prompt" if others else "failed")
             if not self._troubled:
@@ -167,10 +191,10 @@ class Sender:
             return Fault(f"no whole answer within {self.server.timeout_s:g} s", kind="broken")
         except httpx.RequestError as error:
             away = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError)
-            return Fault(self._clean(f"{type(error).__name__}: {error}"), kind="away" if away else "broken")
+            return Fault(self.clean(f"{type(error).__name__}: {error}"), kind="away" if away else "broken")
         if response is None:
             return Fault(f"an answer of more than {_MOST_BYTES >> 20} MiB", kind="unusable")
-        return read_response(response, self.server.api, self._clean)
+        return read_response(response, self.server.api, self.clean)
 
     async def _post(self, client: httpx.AsyncClient, body: Mapping[str, Any]) -> httpx.Response | None:
         """The whole response; None where it is too long."""
@@ -192,30 +216,19 @@ class Sender:
         if end.status == 401:
             # the message is left out: some repeat parts of the key
             why = "refuses the API key" if self.server.key else "wants an API key, and there is none"
-            return f"{url} {why} (401 Unauthorized); keys come from the environment, see --api-key-variable"
+            return f"{url} {why} (401 Unauthorized); keys come from the environment, see {self.words.key}"
         if end.status == 404:
             return (
                 f"{url} does not know model {self.server.model} or has no {PATHS[self.server.api]} ({end.reason}); the"
                 " base URL of most servers ends in /v1"
             )
-        return f"{url} refuses all requests ({end.reason}){way_out(end.reason)}; {KEPT}"
+        return f"{url} refuses all requests ({end.reason}){self.words.way_out(end.reason)}; {self.words.kept}"
 
-    def _clean(self, text: str) -> str:
+    def clean(self, text: str) -> str:
         """A server's words in one short line, without the key."""
         text = text.replace(self.server.key, "***") if self.server.key else text
         text = one_line(text).rstrip(": ")
         return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + " .."
-
-
-def way_out(reason: str) -> str:
-    """What to do about a field that the server does not take."""
-    for name in ("max_tokens", "temperature", "top_p", "seed", "stop", "logprobs"):
-        if re.search(rf"(?:^|[^\w]){name}(?:$|[^\w])", reason):
-            instead = {name: 5 if name == "logprobs" else None}
-            instead |= {"max_completion_tokens": 4096} if name == "max_tokens" else {}
-            also = "--temperature 1, or " if name == "temperature" else ""
-            return f"; try {also}--request-fields '{json.dumps(instead)}'"
-    return ""
 
 
 def seed_of(seed: int, key: str) -> int:
