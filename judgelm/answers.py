@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from judgelm.dialogue import Dialogue, read_said
 from judgelm.errors import InputError
 from judgelm.files import PathLike
 from judgelm.forms import Columns, open_rows
@@ -110,15 +111,36 @@ def as_answer(line: Line, asked: Counter[str], questions: Mapping[str, Line] | N
     return _from_mt_bench(line, questions) if "choices" in record else record
 
 
-def _from_alpaca_eval(line: Line, asked: Counter[str]) -> Record:
-    """Its rows have neither ids nor a fixed order: a question is known by its text and how often it came before."""
+def as_question(line: Line, asked: Counter[str], row: int) -> Record:
+    """A row of a question file as MT-bench, Arena-Hard or AlpacaEval write it as ours, any other as it is; without an
+    id the row's number is one, 0 being the first row, or with AlpacaEval what its answer files are joined by.
+
+    `asked` counts the questions of rows without ids. Raises InputError for a row that holds no question.
+    """
+    record = line.record
+    named: Record = {"question_id": record.get("question_id", record.get("uid", row + 1))}
+    if "question_body" in record or record.get("messages") is not None:
+        return record | named
+    if "instruction" in record:
+        return record | _known_by_text(line, asked) | (named if "question_id" in record else {})
+    return record | ({"question_body": _question(line)} if "prompt" in record or "turns" in record else {}) | named
+
+
+def _known_by_text(line: Line, asked: Counter[str]) -> Record:
+    """AlpacaEval's rows have neither ids nor a fixed order: a question is known by its text and how often it came
+    before.
+    """
     question, more = read_text(line, "instruction"), line.record.get("input")
     question = f"{question}\n{more}" if more else question
     asked[question] += 1
     digest = hashlib.sha256(question.encode(errors="backslashreplace")).hexdigest()[:12]
+    name = digest if asked[question] == 1 else f"{digest}-{asked[question]}"
+    return {"question_id": name, "question_body": question}
+
+
+def _from_alpaca_eval(line: Line, asked: Counter[str]) -> Record:
     return {
-        "question_id": digest if asked[question] == 1 else f"{digest}-{asked[question]}",
-        "question_body": question,
+        **_known_by_text(line, asked),
         "text": read_text(line, "output"),
         "model": line.record.get("generator"),
     }
@@ -190,10 +212,32 @@ def combine_lines(lines: Sequence[Line]) -> Record:
         "question_body": question,
     }
     numbered = list(enumerate(lines, start=1))
+    if (dialogue := _shared_dialogue(lines)) is not None:
+        record["messages"] = dialogue
     record |= {f"answer{k}_body": read_text(line, "text") for k, line in numbered}
     record |= {f"answer{k}_model_id": line.record.get("model") for k, line in numbered}
     record |= {f"answer{k}_metadata": {"decoding_method": line.record.get("decoding_method")} for k, line in numbered}
     return record
+
+
+def _shared_dialogue(lines: Sequence[Line]) -> Any:
+    """The `messages` of rows that are answers to a dialogue, which ends in their question; None where there is none.
+
+    Raises InputError where these are not the same in all.
+    """
+    found = [_dialogue(line) for line in lines]
+    for line, each in zip(lines, found, strict=True):
+        if each != found[0]:
+            raise InputError(f"{line.where}: messages differ from those of {lines[0].where}")
+    return lines[0].record["messages"] if found[0] is not None else None
+
+
+def _dialogue(line: Line) -> Dialogue | None:
+    try:
+        said = read_said({name: line.record.get(name) for name in ("question_body", "messages")}, 2)
+    except ValueError as error:
+        raise InputError(f"{line.where}: {error}") from None
+    return None if said is None else said.dialogue
 
 
 def combine_mmvet(truth_file: PathLike, prediction_file: PathLike) -> list[Record]:

@@ -10,6 +10,7 @@ from judgelm.commands import (
     arena,
     audit,
     benchmark,
+    collect,
     convert,
     evaluate,
     judge,
@@ -23,7 +24,22 @@ from judgelm.commands import (
 )
 from judgelm.console import Parser, run_main
 
-COMMANDS = (judge, evaluate, benchmark, report, rank, arena, audit, train, train_data, merge, serve, prompt, convert)
+COMMANDS = (
+    judge,
+    evaluate,
+    benchmark,
+    report,
+    rank,
+    arena,
+    audit,
+    collect,
+    train,
+    train_data,
+    merge,
+    serve,
+    prompt,
+    convert,
+)
 """in the order of `judgelm --help`"""
 
 

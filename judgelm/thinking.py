@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from judgelm.score_lines import THOUGHTS_BEGIN, THOUGHTS_END
+from judgelm.score_lines import THOUGHTS_BEGIN, THOUGHTS_END, leading_thoughts
 
 _AT_THE_END = re.compile(rf"(?:{THOUGHTS_BEGIN.pattern})\s*\Z", re.IGNORECASE)
 
@@ -35,3 +35,18 @@ def close_thoughts(prompt: str) -> str:
 def strip_tags(thoughts: str) -> str:
     """Thoughts without the tags around them."""
     return THOUGHTS_END.sub("", THOUGHTS_BEGIN.sub("", thoughts)).strip()
+
+
+def split_thoughts(text: str, thinks: bool = False, cut: bool = False) -> tuple[str, str]:
+    """The thoughts with which a model's text begins, without tags, and its answer.
+
+    Args:
+        thinks: thoughts may have an end alone, as their beginning was the template's.
+        cut: the text ended for lack of room: thoughts without an end are all there is of it.
+    """
+    end = leading_thoughts(text)
+    if not end and thinks and (closed := THOUGHTS_END.search(text)):
+        end = closed.end()
+    if not end and cut and (thinks or THOUGHTS_BEGIN.match(text.lstrip())):
+        end = len(text)
+    return strip_tags(text[:end]), text[end:].lstrip() if end else text

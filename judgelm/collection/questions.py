@@ -1,0 +1,108 @@
+"""What is asked: the questions of a file, each as a chat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from judgelm.answers import as_question
+from judgelm.dialogue import SYSTEM, USER, Turn, Turns, read_said
+from judgelm.errors import InputError, one_line
+from judgelm.files import PathLike
+from judgelm.forms import Columns, open_rows
+from judgelm.jsonl import Line, Record, check_ids, id_key, read_id, read_text
+
+_COLUMNS = ("question_id", "question", "answer", "model", "reference", "label", "category", "messages")
+"""what may be named in a file of questions; of these the first two and messages count"""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a model is to answer: the last of some turns, which is the user's."""
+
+    question_id: int | str
+    turns: Turns
+
+    @property
+    def key(self) -> str:
+        return id_key(self.question_id)
+
+    @property
+    def text(self) -> str:
+        return self.turns[-1].text
+
+    def chat(self, system: str | None) -> Turns:
+        """With a model's own prompt of the system, before the dialogue's own, as one."""
+        if system is None:
+            return self.turns
+        first, *rest = self.turns
+        if first.role == SYSTEM:
+            return (replace(first, text=f"{system}\n\n{first.text}"), *rest)
+        return (Turn(SYSTEM, system), *self.turns)
+
+    def to_record(self) -> Record:
+        """The fields of an answer file's row."""
+        said = {"messages": [turn.to_message() for turn in self.turns]} if len(self.turns) > 1 else {}
+        return {"question_id": self.question_id, "question_body": self.text, **said}
+
+
+def read_questions(path: PathLike, columns: Columns | None = None) -> list[Question]:
+    """The questions of a file in any form that samples are read in, answers or not, as MT-bench, Arena-Hard or
+    AlpacaEval write them, or in `columns` of other names; of several `turns` the first.
+
+    Raises InputError for anything that does not fit, naming file and line.
+    """
+    if columns is not None:
+        columns.check(_COLUMNS, "a file of questions")
+    lines, asked = open_rows(path, columns), Counter[str]()
+    rows = (line._replace(record=as_question(line, asked, row)) for row, line in enumerate(lines))
+    return [_read(line) for line in check_ids(rows)]
+
+
+def _read(line: Line) -> Question:
+    try:
+        said = read_said(line.record, 2)
+        if said is not None and said.dialogue is not None and said.dialogue.conversations:
+            raise ValueError("its conversations differ before their last replies, so there is no one question to ask")
+        before = said.dialogue.turns if said is not None and said.dialogue is not None else ()
+        turns = (*before, Turn(USER, said.question if said is not None else read_text(line, "question_body")))
+    except ValueError as error:
+        raise InputError(f"{line.where}: {error}") from None
+    if not turns[-1].text.strip():
+        raise InputError(f"{line.where}: the question is empty")
+    return Question(read_id(line), turns)
+
+
+def check_questions(questions: Sequence[Question], samples: int) -> None:
+    """Raises InputError where there is no question, or one has the id that a further answer to another one gets."""
+    if not questions:
+        raise InputError("no questions are left to ask")
+    keys = Counter(each.key for each in questions)
+    for key, count in keys.items():
+        if count > 1:
+            raise InputError(f"question_id {one_line(key)} stands there {count} times")
+    for key in keys:
+        for sample in range(2, samples + 1):
+            if sample_key(key, sample) in keys:
+                raise InputError(f"question_id {one_line(sample_key(key, sample))} is that of answer {sample} to {key}")
+
+
+def sample_key(key: str, sample: int) -> str:
+    """The id of one of several answers to a question: 17, 17#2, 17#3."""
+    return key if sample == 1 else f"{key}#{sample}"
+
+
+def hash_questions(questions: Sequence[Question]) -> str:
+    """sha256 of what is asked, ids included."""
+    digest = hashlib.sha256()
+    for part in _parts(questions):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(questions: Sequence[Question]) -> Iterator[bytes]:
+    for each in questions:
+        yield json.dumps([each.key, [[turn.role, turn.text] for turn in each.turns]]).encode()

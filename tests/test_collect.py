@@ -1,0 +1,697 @@
+"""Answers collected from many models: what is asked, kept, paid for, and told of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PATIENCE_S, build_model, make_samples, train_byte_tokenizer, write_jsonl
+from judging import run_command
+from played import QUICK, Played, Reply, failed, wrote
+from serving import local_stack
+
+from judgelm.collection import AnswerModel, CollectSettings, collect, read_models, read_questions
+from judgelm.collection import servers as collected_servers
+from judgelm.collection.collected import Collection
+from judgelm.engine.openai.requests import Retries, seed_of
+from judgelm.errors import InputError
+from judgelm.forms import Columns
+from judgelm.jsonl import read_json
+from judgelm.ranking import make_pairs
+
+pytestmark = pytest.mark.usefixtures("without_a_key")
+KEY = "sk-secret-0123456789"
+CHATML = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def said(text: str | None, finish_reason: str = "stop", **message: Any) -> Reply:
+    choice = {"index": 0, "message": {"content": text, **message}, "finish_reason": finish_reason}
+    return Reply(200, {"choices": [choice], "usage": {"prompt_tokens": 100, "completion_tokens": 20}})
+
+
+def echo(body: dict[str, Any]) -> str:
+    """A text that depends on all that is asked."""
+    return f"{body['model']} {zlib.crc32(json.dumps(body['messages']).encode())} {body['seed']}"
+
+
+class Talking(Played):
+    """Replies to what it is asked: `talk(number of the question, how often it was asked before, body)`."""
+
+    def __init__(
+        self, talk: Callable[[int, int, dict[str, Any]], Reply] = lambda *_: said("4"), pause_s: float = 0
+    ) -> None:
+        super().__init__(lambda *_: wrote(), pause_s)
+        self.talk = talk
+
+    def __enter__(self) -> Talking:
+        super().__enter__()
+        return self
+
+    def reply(self, number: int, before: int, body: dict[str, Any]) -> Reply:
+        return self.talk(number, before, body)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collected_servers.ask_servers, "__defaults__", (QUICK,))
+
+
+def questions_file(folder: Path, count: int) -> Path:
+    rows = [{"question_id": k, "question_body": f"Question {k}: what is {k} + {k}?"} for k in range(count)]
+    return write_jsonl(folder / "questions.jsonl", rows)
+
+
+def models_file(folder: Path, *models: dict[str, Any]) -> Path:
+    path = folder / "models.yaml"
+    # JSON is YAML
+    path.write_text(json.dumps({"models": list(models)}, indent=1))
+    return path
+
+
+def arguments(folder: Path, *more: str, output: str = "out") -> list[str]:
+    files = ["--questions", str(folder / "questions.jsonl"), "--models", str(folder / "models.yaml")]
+    return ["collect", *files, "--output-dir", str(folder / output), *more]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files but the log, whose lines stand as they came."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name != "log.jsonl"}
+
+
+def test_two_servers_are_asked_at_once_and_their_answers_make_an_arena(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(number: int, text: str) -> Reply:
+        """The first question to one server is answered once the other has it too."""
+        if number == 0:
+            both.wait(PATIENCE_S)
+        return said(text)
+
+    both = threading.Barrier(2)
+    monkeypatch.setenv("MY_KEY", f" {KEY}\n")
+    questions_file(tmp_path, 5)
+    with (
+        Talking(lambda number, _, body: meet(number, f"a{echo(body)}")) as one,
+        Talking(lambda number, *_: meet(number, "b" * number)) as other,
+    ):
+        first: dict[str, Any] = {
+            "model": "org/a-7b",
+            "base_url": one.url,
+            "api_key_env": "MY_KEY",
+            "system": "Be brief.",
+        }
+        first |= {"temperature": 0.5, "top_p": 0.9, "max_tokens": 77, "price": [2, 10], "max_concurrency": 2}
+        second = {"model": "b", "name": "Model B", "base_url": other.url, "temperature": 0}
+        models_file(tmp_path, first, second | {"request_fields": {"top_k": 3, "max_tokens": None}})
+        assert run_command(arguments(tmp_path)) == 0
+    assert one.most <= 2
+    assert one.keys == {f"Bearer {KEY}"}
+    assert other.keys == {None}
+    body = next(body for body in one.bodies if body["messages"][-1]["content"].startswith("Question 3:"))
+    question = {"role": "user", "content": "Question 3: what is 3 + 3?"}
+    assert body == {
+        **{"model": "org/a-7b", "messages": [{"role": "system", "content": "Be brief."}, question]},
+        **{"max_tokens": 77, "temperature": 0.5, "top_p": 0.9, "seed": seed_of(0, "3")},
+    }
+    assert {frozenset(body) for body in other.bodies} == {
+        frozenset({"model", "messages", "temperature", "seed", "top_k"})
+    }
+    files = [tmp_path / "out" / "answers" / name for name in ("a-7b.jsonl", "Model-B.jsonl")]
+    assert rows(files[0])[3] == {
+        **{"question_id": 3, "question_body": question["content"], "text": f"a{echo(body)}", "model": "a-7b"},
+        **{"decoding_method": "temperature 0.5, top_p 0.9", "finish_reason": "stop"},
+        **{"prompt_tokens": 100, "generated_tokens": 20},
+    }
+    pairs = make_pairs(files)
+    assert [(r["question_id"], r["answer2_body"], r["answer2_model_id"]) for r in pairs] == [
+        (f"{k}/1-2", "b" * k, "Model B") for k in range(5)
+    ]
+    found = read_json(tmp_path / "out" / "collect.json")
+    # 5 x 100 tokens for 2 and 5 x 20 for 10 a million
+    assert (found["finished"], found["questions"], found["cost"]) == (True, 5, 0.002)
+    assert [(m["name"], m["answers"], m["cost"], m["empty"]) for m in found["models"]] == [
+        ("a-7b", 5, 0.002, []),
+        ("Model B", 5, None, ["0"]),
+    ]
+    assert found["models"][0]["settings"]["system"] == "Be brief."
+    shown = capsys.readouterr()
+    assert "a-7b: 5 answers; 500 prompt tokens, 100 generated tokens, cost 0.002\n" in shown.out
+    assert "Model B: 5 answers, 1 empty; 500 prompt tokens, 100 generated tokens\n  empty answers to 0\n" in shown.out
+    assert "cost 0.00" in shown.err
+    everything = "".join(content.decode() for content in contents(tmp_path / "out").values())
+    assert KEY not in everything + shown.out + shown.err + (tmp_path / "out" / "log.jsonl").read_text()
+
+
+def test_models_of_one_server_share_its_places(tmp_path: Path) -> None:
+    questions_file(tmp_path, 8)
+    with Talking(pause_s=0.02) as server:
+        shared = {"base_url": server.url, "max_concurrency": 2}
+        models_file(tmp_path, {"model": "a", **shared}, {"model": "b", **shared, "max_concurrency": 9})
+        assert run_command(arguments(tmp_path)) == 0
+    assert server.most == 2
+    assert len(server.asked) == 16
+
+
+def kill_at(step: int, folder: Path) -> None:
+    """Kill this process before the step-th time that it opens or renames a file of the folder, or writes a reply."""
+    left = step
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal left
+        if event in ("open", "os.rename", "os.truncate") and str(folder) in str(args[0]):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def run_killed(folder: Path, output: str, step: int, pause_s: float) -> int:
+    """The status of a run in a process of its own, killed at a step of its work on files, or after a while."""
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if step:
+            kill_at(step, folder / output)
+        os._exit(run_command(arguments(folder, "--samples", "2", output=output)))
+    if not step:
+        time.sleep(pause_s)
+        os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
+
+
+def whole_lines(log: Path) -> list[bytes]:
+    return log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+
+
+def asked_for(line: bytes) -> tuple[str, int, int]:
+    """Model, question and seed of a reply in the log."""
+    reply = json.loads(line)
+    number, sample = reply["question_id"], reply.get("sample", 1)
+    return reply["model"], number, seed_of(0, str(number) if sample == 1 else f"{number}#{sample}")
+
+
+def test_killed_at_random_it_goes_on_to_the_same_bytes_and_pays_for_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server fails half of the time, answers by what it is asked, refuses one question and has nothing for one."""
+    monkeypatch.setattr(collected_servers.ask_servers, "__defaults__", (Retries(30, 0.001, 0.02),))
+    rng = random.Random(5)
+
+    def talk(number: int, before: int, body: dict[str, Any]) -> Reply:
+        with server.lock:
+            if rng.random() < 0.5:
+                return failed(503, "busy")
+            asked = body["model"], number, body["seed"]
+            answered[asked] += 1
+            again.extend({asked} & there)
+        if number == 3:
+            return failed(400, "The prompt was flagged", "content_policy_violation")
+        return said("" if number == 4 else echo(body))
+
+    answered: Counter[tuple[str, int, int]] = Counter()
+    there: set[tuple[str, int, int]] = set()
+    again: list[tuple[str, int, int]] = []
+    questions_file(tmp_path, 12)
+    with Talking(talk) as server:
+        shared = {"base_url": server.url, "price": [1, 2], "max_concurrency": 3}
+        models_file(tmp_path, {"model": "a", **shared}, {"model": "b", **shared, "system": "Think."})
+        assert run_command(arguments(tmp_path, "--samples", "2", output="undisturbed")) == 0
+        assert set(answered.values()) == {1}
+        assert len(answered) == 2 * 2 * 12
+        killed = 0
+        for trial in range(3):
+            output, ended = f"out{trial}", False
+            answered.clear()
+            before = killed
+            while not ended:
+                there |= {asked_for(line) for line in whole_lines(tmp_path / output / "log.jsonl")}
+                status = run_killed(tmp_path, output, rng.choice([0, rng.randint(1, 12)]), rng.uniform(0.05, 0.4))
+                ended = not os.WIFSIGNALED(status)
+                killed += not ended
+                assert ended is False or os.WEXITSTATUS(status) == 0
+            assert contents(tmp_path / output) == contents(tmp_path / "undisturbed")
+            # of each run that was killed what was under way is lost: three places, and as many on their way to the log
+            assert 48 <= answered.total() <= 48 + 6 * (killed - before)
+            there.clear()
+        assert again == []
+        assert killed > 3
+        asked = len(server.asked)
+        assert run_command(arguments(tmp_path, "--samples", "2", output="out0")) == 0
+        assert len(server.asked) == asked
+    found = rows(tmp_path / "out0" / "answers" / "a.jsonl")
+    assert [row["question_id"] for row in found[:4]] == [0, "0#2", 1, "1#2"]
+    assert found[0]["text"] != found[1]["text"]
+    counts = read_json(tmp_path / "out0" / "collect.json")["models"][1]
+    assert [each["question_id"] for each in counts["failed"]] == ["3", "3#2"]
+    assert counts["failed"][0]["reason"] == "400 The prompt was flagged"
+    assert counts["empty"] == ["4", "4#2"]
+    assert {row["question_id"]: row["text"] for row in found if "3" in str(row["question_id"])}["3#2"] == ""
+
+
+def test_no_reply_that_was_kept_is_asked_for_again(tmp_path: Path) -> None:
+    """Whatever a killed process left of its last line."""
+    questions_file(tmp_path, 6)
+    with Talking(lambda _, __, body: said(echo(body))) as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url})
+        assert run_command(arguments(tmp_path)) == 0
+        log, whole = tmp_path / "out" / "log.jsonl", contents(tmp_path / "out")
+        lines = log.read_bytes().splitlines(keepends=True)
+        for left, again in (
+            (lines[:3], 3),
+            ([*lines[:3], lines[3][:20]], 3),
+            ([*lines[:3], lines[3].rstrip()], 2),
+            ([*lines[:3], b'{"model": "a", "question_id": 0, "te'], 3),
+        ):
+            log.write_bytes(b"".join(left))
+            server.asked.clear()
+            assert run_command(arguments(tmp_path)) == 0
+            kept = {json.loads(line)["question_id"] for line in lines[: 6 - again]}
+            assert server.numbers() == sorted(set(range(6)) - kept)
+            assert contents(tmp_path / "out") == whole
+
+
+THOUGHTS = {
+    0: said("4", reasoning_content=" Two and two. "),
+    1: said("<think>\nHm.\n</think>\n\n4"),
+    2: said("Hm, four.</think>4"),
+    3: said("<think>Hm, it goes on", "length"),
+    4: said("The tag <think> opens, </think> closes."),
+    5: said(None, "length", reasoning="on and on"),
+    6: said([{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "4"}]),  # type: ignore[arg-type]
+    7: said("and on and on", "length"),
+}
+
+
+def test_thoughts_are_left_out_of_answers_and_kept_beside_them(tmp_path: Path) -> None:
+    questions_file(tmp_path, len(THOUGHTS))
+    with Talking(lambda number, *_: THOUGHTS[number]) as server:
+        thinks = {"model": "b", "base_url": server.url, "max_thinking_tokens": 1000, "max_tokens": 100}
+        models_file(tmp_path, {"model": "a", "base_url": server.url}, thinks)
+        assert run_command(arguments(tmp_path)) == 0
+    assert {(body["model"], body["max_tokens"]) for body in server.bodies} == {("a", 2048), ("b", 1100)}
+    plain, thinking = (
+        {row["question_id"]: (row["text"], row.get("thoughts")) for row in rows(tmp_path / "out/answers" / name)}
+        for name in ("a.jsonl", "b.jsonl")
+    )
+    shared = {
+        0: ("4", "Two and two."),
+        1: ("4", "Hm."),
+        3: ("", "Hm, it goes on"),
+        5: ("", "on and on"),
+        6: ("4", "Hm."),
+    }
+    text = "The tag <think> opens, </think> closes."
+    assert plain == {**shared, 2: ("Hm, four.</think>4", None), 4: (text, None), 7: ("and on and on", None)}
+    assert thinking == {**shared, 2: ("4", "Hm, four."), 4: ("closes.", "The tag  opens,"), 7: ("", "and on and on")}
+    assert [m["thoughts"] for m in read_json(tmp_path / "out/collect.json")["models"]] == [5, 8]
+    assert [m["cut_off"] for m in read_json(tmp_path / "out/collect.json")["models"]] == [3, 3]
+
+
+HOSTILE = {
+    0: said(f"your key is {KEY}"),
+    1: said("\x00\x1b[31m\u202e half \ud83d" + "x" * 10_000),
+    2: Reply(200, {"choices": [{"message": {"content": {"a": [1]}}, "finish_reason": 7}], "usage": [3]}),
+    3: Reply(
+        200, {"choices": [{"message": {"content": "4"}}], "usage": {"prompt_tokens": -3, "completion_tokens": 1e99}}
+    ),
+    4: Reply(200, '{"choices": ' + "[" * 5000),
+    5: said("4", finish_reason="whatever"),
+    6: failed(500, f"\x1b[2J {KEY}"),
+    7: said('"},\n{"model": "b", "question_id": 1, "text": "forged'),
+}
+
+
+def test_hostile_replies_stay_texts_or_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    questions_file(tmp_path, len(HOSTILE))
+    with Talking(lambda number, *_: HOSTILE[number]) as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url, "api_key_env": "MY_KEY", "price": [1, 1]})
+        assert run_command(arguments(tmp_path)) == 0
+        assert run_command(arguments(tmp_path)) == 0
+    found = {row["question_id"]: row for row in rows(tmp_path / "out/answers/a.jsonl")}
+    assert found[0]["text"] == "your key is ***"
+    assert found[1]["text"] == "\x00\x1b[31m\u202e half \ufffd" + "x" * 10_000
+    assert (found[3]["text"], found[3]["prompt_tokens"], found[3]["generated_tokens"]) == ("4", 0, 0)
+    assert (found[5]["text"], found[5]["finish_reason"]) == ("4", "stop")
+    assert found[7]["text"].startswith('"},\n{"model": "b"')
+    assert [k for k, row in found.items() if row["finish_reason"] == "refused"] == [2, 4, 6]
+    shown = capsys.readouterr()
+    assert "  no answer to 2 (200, but there is no text in the answer, 3 times)" in shown.out
+    log = (tmp_path / "out" / "log.jsonl").read_text()
+    assert KEY not in log + shown.out + shown.err
+    assert "\x1b" not in shown.out
+
+
+def test_a_server_that_cannot_be_used_ends_for_itself_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    questions_file(tmp_path, 9)
+    with Talking() as one, Talking(lambda *_: failed(401, f"no {KEY}")) as other:
+        bad = {"model": "b", "base_url": other.url, "api_key_env": "MY_KEY"}
+        models_file(tmp_path, {"model": "a", "base_url": one.url}, bad)
+        assert run_command(arguments(tmp_path)) == 2
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last == (
+            f"judgelm: error: model b: {other.url} refuses the API key (401 Unauthorized); keys come from the"
+            " environment, see api_key_env; 9 of 18 answers are there"
+        )
+        found = read_json(tmp_path / "out" / "collect.json")
+        assert (found["finished"], [m["file"] for m in found["models"]]) == (False, ["answers/a.jsonl", None])
+        other.talk = lambda *_: failed(400, "temperature is deprecated for this model")
+        assert run_command(arguments(tmp_path)) == 2
+        assert "try temperature: 1, or request_fields: '{\"temperature\": null}'" in capsys.readouterr().err
+        other.talk = one.talk
+        assert run_command(arguments(tmp_path)) == 0
+    assert len(one.asked) == 9
+    assert read_json(tmp_path / "out" / "collect.json")["finished"] is True
+
+
+def test_what_was_refused_is_asked_again_where_that_is_wanted(tmp_path: Path) -> None:
+    questions_file(tmp_path, 5)
+    with Talking(lambda number, *_: failed(500, "oops") if number in (1, 3) else said("4")) as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url, "price": [1, 0]})
+        assert run_command(arguments(tmp_path)) == 0
+        found = read_json(tmp_path / "out" / "collect.json")["models"][0]
+        assert [(each["question_id"], each["finish_reason"]) for each in found["failed"]] == [
+            ("1", "refused"),
+            ("3", "refused"),
+        ]
+        server.talk = lambda number, *_: failed(500, "oops") if number == 3 else said("5")
+        server.asked.clear()
+        assert run_command(arguments(tmp_path, "--retry-failed")) == 0
+        assert set(server.numbers()) == {1, 3}
+    assert [row["text"] for row in rows(tmp_path / "out/answers/a.jsonl")] == ["4", "5", "4", "", "4"]
+    found = read_json(tmp_path / "out" / "collect.json")["models"][0]
+    assert ([each["question_id"] for each in found["failed"]], found["prompt_tokens"]) == (["3"], 400)
+
+
+def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions_file(tmp_path, 30)
+    with Talking(pause_s=0.01) as server:
+        # a reply costs 100 + 20 x 10 = 300 millionths, and could cost above 400: no token is less than a byte
+        priced = {"model": "a", "base_url": server.url, "price": [1, 10], "max_tokens": 20}
+        models_file(tmp_path, priced | {"system": "Be brief, be kind, be right, and above all be brief."})
+        assert run_command(arguments(tmp_path, "--max-cost", "0.0021")) == 2
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert last.endswith("max_cost 0.0021 has no room for more (cost so far 0.0018); 6 of 30 answers are there")
+        assert len(server.asked) == 6
+        assert not (tmp_path / "out" / "answers").exists()
+        assert run_command(arguments(tmp_path, "--max-cost", "0.0021")) == 2
+        assert len(server.asked) == 6
+        assert run_command(arguments(tmp_path, "--max-cost", "1")) == 0
+        assert len(server.asked) == 30
+    assert read_json(tmp_path / "out" / "collect.json")["cost"] == 0.009
+
+
+def test_a_budget_needs_a_server_that_counts_and_what_it_said_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions_file(tmp_path, 9)
+    with Talking(lambda *_: Reply(200, {"choices": said("4").body["choices"]})) as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url, "price": [1, 1], "max_concurrency": 1})
+        assert run_command(arguments(tmp_path, "--max-cost", "1")) == 2
+        assert "its answers have no usage, by which max_cost counts; 1 of 9 answers" in capsys.readouterr().err
+        assert run_command(arguments(tmp_path)) == 0
+    assert len(set(server.numbers())) == 9
+    assert len(server.asked) <= 10
+
+
+def test_more_samples_questions_and_models_join_a_collection(tmp_path: Path) -> None:
+    questions_file(tmp_path, 4)
+    with Talking(lambda _, __, body: said(echo(body))) as server:
+        first, second = ({"model": name, "base_url": server.url} for name in "ab")
+        models_file(tmp_path, first)
+        assert run_command(arguments(tmp_path, "--limit", "2")) == 0
+        before = rows(tmp_path / "out/answers/a.jsonl")
+        models_file(tmp_path, first, second)
+        assert run_command(arguments(tmp_path, "--samples", "2")) == 0
+    after = rows(tmp_path / "out/answers/a.jsonl")
+    assert [row["question_id"] for row in after] == [0, "0#2", 1, "1#2", 2, "2#2", 3, "3#2"]
+    assert [after[0], after[2]] == before
+    assert len(server.asked) == 2 + 6 + 8
+
+
+DIGEST = hashlib.sha256(b"Q\n?").hexdigest()[:12]
+FORMS: dict[str, tuple[str, list[dict[str, Any]], Any]] = {
+    "ours": ("q.jsonl", [{"question_id": 7, "question_body": "Q?", "answer1_body": "a", "answer2_body": "b"}], 7),
+    "MT-bench": ("q.jsonl", [{"question_id": 81, "category": "writing", "turns": ["Q?", "And?"]}], 81),
+    "Arena-Hard": ("q.jsonl", [{"uid": "u1", "category": "hard", "prompt": "Q?"}], "u1"),
+    "Arena-Hard before": ("q.jsonl", [{"question_id": "u1", "turns": [{"content": "Q?"}]}], "u1"),
+    "AlpacaEval": ("q.json", [{"instruction": "Q", "input": "?", "output": "a", "dataset": "d"}], DIGEST),
+    "preferences": ("q.jsonl", [{"prompt": "Q?", "chosen": "a", "rejected": "b"}], 1),
+    "prompts alone": ("q.jsonl", [{"prompt": "Q?"}], 1),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_questions_are_read_in_every_form(form: str, tmp_path: Path) -> None:
+    name, records, question_id = FORMS[form]
+    path = tmp_path / name
+    path.write_text(json.dumps(records) if name.endswith("json") else json.dumps(records[0]) + "\n")
+    (found,) = read_questions(path)
+    assert found.question_id == question_id
+    asked = "Q\n?" if form == "AlpacaEval" else "Q?"
+    assert [turn.to_message() for turn in found.turns] == [{"role": "user", "content": asked}]
+
+
+def test_dialogues_are_asked_as_chats_and_tables_by_their_columns(tmp_path: Path) -> None:
+    talk = [
+        {"role": "system", "content": "Rhyme."},
+        {"role": "user", "content": "Question 1: what?"},
+        {"role": "assistant", "content": "That."},
+        {"role": "user", "content": "Question 2: why?"},
+    ]
+    write_jsonl(tmp_path / "questions.jsonl", [{"question_id": 5, "messages": talk}])
+    with Talking(lambda _, __, body: said(echo(body))) as server:
+        shared = {"base_url": server.url}
+        models_file(tmp_path, {"model": "a", **shared}, {"model": "b", **shared, "system": "Be brief."})
+        assert run_command(arguments(tmp_path)) == 0
+    seen = {body["model"]: body["messages"] for body in server.bodies}
+    assert seen == {"a": talk, "b": [{"role": "system", "content": "Be brief.\n\nRhyme."}, *talk[1:]]}
+    (row,) = rows(tmp_path / "out/answers/b.jsonl")
+    assert (row["question_body"], row["messages"]) == ("Question 2: why?", talk)
+    files = [tmp_path / "out" / "answers" / f"{name}.jsonl" for name in "ab"]
+    (pair,) = make_pairs(files)
+    assert (pair["messages"], pair["question_body"]) == (talk, "Question 2: why?")
+    write_jsonl(files[1], [row | {"messages": talk[1:]}])
+    with pytest.raises(InputError, match=r"b\.jsonl:1: messages differ from those of .*a\.jsonl:1"):
+        make_pairs(files)
+    table = tmp_path / "t.csv"
+    table.write_text('number,ask\n8,"What, then?"\n9,7\n')
+    found = read_questions(table, Columns.parse("question_id=number,question=ask"))
+    assert [(each.question_id, each.text) for each in found] == [(8, "What, then?"), (9, "7")]
+
+
+MODEL = {"model": "a", "base_url": "http://127.0.0.1:9/v1"}
+BAD_MODELS: list[tuple[str, str]] = [
+    ("models:\n- model: a\n  api_key: sk-secret\n", "models.yaml:3: api_key: is no setting of a model (they are"),
+    ("models:\n- model: a\n\n  base_url: 127.0.0.1:8000\n", "models.yaml:4: base_url: "),
+    ("models:\n- base_url: http://h/v1\n", "models.yaml:2: field 'model' is missing (found: base_url)"),
+    ("models:\n- model: x/a\n- model: b\n- name: A\n  model: c\n", "models.yaml:4: name: A is that of model 1 already"),
+    (
+        "models:\n- model: a\n  temperature: hot\n",
+        "models.yaml:3: temperature: expected a number from 0",
+    ),
+    ("models:\n- {model: a, top_p: 0}\n", "models.yaml:2: top_p: expected a number above 0, 1 at most, found 0"),
+    ("models:\n- {model: a, price: 3}\n", "price: expected two numbers, of a million prompt tokens"),
+    ("models:\n- {model: a, base_url: 'http://h/v1', device: cpu}\n", "device: is not for engine openai"),
+    ("models:\n- {model: a, api_key_env: K}\n", "api_key_env: is not for engine hf"),
+    (
+        "models:\n- {model: a, base_url: 'http://h/v1', api_key_env: sk-secret}\n",
+        "api_key_env: expected the name",
+    ),
+    ("models:\n- {model: a, engine: gpt}\n", "engine: expected one of openai, hf, vllm, found 'gpt'"),
+    ("models:\n- {model: a, quantization: int3}\n", "quantization: 'int3': expected one of int8"),
+    ("models:\n- {model: a, max_tokens: 1.5}\n", "max_tokens: expected a whole number from 1 on, found 1.5"),
+    ("models:\n- just a name\n", "models.yaml:2: expected a model with its settings, found str"),
+    ("models: []\n", "expected `models:` and below it a list of models"),
+    ("- model: a\n", "expected `models:` and below it a list of models"),
+    ("models:\n- model: [\n", "models.yaml:3: not YAML"),
+    ("models:\n- &a {model: a}\n- *a\n", "aliases (*NAME) are not read in models"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_MODELS)
+def test_models_that_cannot_be_are_told_with_their_line(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions_file(tmp_path, 2)
+    (tmp_path / "models.yaml").write_text(text)
+    assert run_command(arguments(tmp_path)) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+    assert "sk-secret" not in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_wrong_is_told_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(message: str, *more: str) -> None:
+        assert run_command(arguments(tmp_path, *more)) == 2
+        assert message in capsys.readouterr().err
+
+    questions = questions_file(tmp_path, 3)
+    with Talking() as server:
+        good = {"model": "a", "base_url": server.url}
+        models_file(tmp_path, good, {"model": "b", "base_url": server.url, "api_key_env": "NOT_THERE"})
+        refused("model b: api_key_env: the environment has no NOT_THERE")
+        monkeypatch.setenv("NOT_THERE", "a b")
+        refused("the environment's NOT_THERE holds characters that no API key has")
+        models_file(tmp_path, good, {"model": str(tmp_path / "nowhere")})
+        refused("nowhere: no such folder")
+        models_file(tmp_path, good | {"price": [1, 2]}, {"model": "b", "base_url": server.url})
+        refused("model b: max_cost needs its price", "--max-cost", "1")
+        models_file(tmp_path, good | {"temperature": 0})
+        refused("model a: several samples need a temperature above 0", "--samples", "2")
+        models_file(tmp_path, good)
+        for content, message in (
+            ("", "the file is empty"),
+            ('{"question_id": 1}\n', "questions.jsonl:1: field 'question_body' is missing"),
+            ('{"question_id": 1, "question_body": " "}\n', "questions.jsonl:1: the question is empty"),
+            ('{"question_id": 1, "question_body": "q"}\n' * 2, "question_id 1 stands already in line 1"),
+            ('{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]}\n', "the user's"),
+        ):
+            questions.write_text(content)
+            refused(message)
+        questions.unlink()
+        refused("questions.jsonl: no such file")
+        write_jsonl(questions, [{"question_id": each, "question_body": "q"} for each in ("1", "1#2")])
+        refused("question_id 1#2 is that of answer 2 to 1", "--samples", "2")
+        assert server.asked == []
+        assert not (tmp_path / "out" / "log.jsonl").exists()
+
+
+def test_a_folder_of_another_collection_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(message: str, *more: str) -> None:
+        assert run_command(arguments(tmp_path, *more)) == 2
+        assert message in capsys.readouterr().err
+
+    questions_file(tmp_path, 2)
+    with Talking() as server:
+        good = {"model": "a", "base_url": server.url}
+        models_file(tmp_path, good)
+        assert run_command(arguments(tmp_path)) == 0
+        before = contents(tmp_path / "out")
+        refused("is a collection with seed 0, now 1", "--seed", "1")
+        models_file(tmp_path, good | {"temperature": 0.1, "max_concurrency": 3})
+        refused("is a collection with other settings: a: temperature was 0.7, now 0.1 (name another folder)")
+        models_file(tmp_path, good | {"name": "b"})
+        refused("has answers of a, which is none of the models")
+        models_file(tmp_path, good)
+        questions_file(tmp_path, 3)
+        refused("is a collection of answers to other questions")
+        questions_file(tmp_path, 2)
+        log = tmp_path / "out" / "log.jsonl"
+        whole = log.read_text()
+        log.write_text(whole + '{"model": "a", "question_id": 9, "text": "x", "finish_reason": "stop"}\n')
+        refused("holds an answer of a to question_id 9, which nobody asked")
+        log.write_text('{"model": "a"}\n' + whole)
+        refused("log.jsonl:1: not an answer that was collected (question_id")
+        log.write_text(whole)
+        (tmp_path / "out" / "collect.json").rename(tmp_path / "aside.json")
+        refused("log.jsonl exists already without collect.json")
+        (tmp_path / "aside.json").rename(tmp_path / "out" / "collect.json")
+        assert contents(tmp_path / "out") == before
+        assert run_command(arguments(tmp_path)) == 0
+        assert len(server.asked) == 2
+
+
+@pytest.fixture(scope="module")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = train_byte_tokenizer()
+    tokenizer.chat_template = CHATML
+    return build_model(tmp_path_factory.mktemp("model") / "talker", tokenizer, context=256)
+
+
+def test_local_models_are_asked_one_after_the_other_and_go_on_bit_for_bit(
+    tmp_path: Path, chat_folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = write_jsonl(
+        tmp_path / "questions.jsonl",
+        [
+            *({"question_id": s.question_id, "question_body": s.question} for s in make_samples(5)),
+            {"question_id": "long", "question_body": "why? " * 200},
+        ],
+    )
+    shared = {"model": str(chat_folder), "device": "cpu", "dtype": "float32", "max_tokens": 12}
+    thinks = shared | {"name": "thinker", "max_thinking_tokens": 8, "system": "Be brief."}
+    models = models_file(tmp_path, shared, thinks)
+    found = collect(read_questions(questions), read_models(models), tmp_path / "out", CollectSettings(samples=2))
+    assert [(m.name, m.answers, [f.question_id for f in m.failed]) for m in found.models] == [
+        ("talker", 12, ["long", "long#2"]),
+        ("thinker", 12, ["long", "long#2"]),
+    ]
+    assert "tokens, the context of the model 256" in str(found.models[0].failed[0].reason)
+    assert found.models[1].thoughts == 10
+    plain, thinking = (rows(tmp_path / "out/answers" / f"{name}.jsonl") for name in ("talker", "thinker"))
+    assert plain[0]["text"] != plain[1]["text"]
+    assert all(0 < row["generated_tokens"] <= 12 for row in plain[:10])
+    assert [row["text"] for row in thinking[:10]] != [row["text"] for row in plain[:10]]
+    assert len(found.models[0].settings["model_fingerprint"]) == 64
+    whole, log = contents(tmp_path / "out"), tmp_path / "out" / "log.jsonl"
+    kept = random.Random(0).sample(log.read_bytes().splitlines(keepends=True), 9)
+    log.write_bytes(b"".join(kept))
+    assert run_command(arguments(tmp_path, "--samples", "2")) == 0
+    assert "9 of 24 answers are there already" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == whole
+    models_file(tmp_path, shared | {"model": str(model_folder)})
+    assert run_command(arguments(tmp_path, output="other")) == 2
+    assert "cannot be asked in chat: the tokenizer has no chat template" in capsys.readouterr().err
+    models_file(tmp_path, shared | {"device": "cuda:7"})
+    assert run_command(arguments(tmp_path, output="other")) == 2
+    assert "model talker: device cuda:7: this machine has no such device" in capsys.readouterr().err
+
+
+def test_our_own_server_gives_the_answers_of_its_model_in_this_process(tmp_path: Path, chat_folder: Path) -> None:
+    asked = questions_file(tmp_path, 4)
+    shared: dict[str, Any] = {"system": "Be brief.", "temperature": 0, "max_tokens": 12}
+    here = AnswerModel(str(chat_folder), "here", device="cpu", dtype="float32", **shared)
+    with local_stack(chat_folder) as (_, _, api):
+        there = AnswerModel("talker", "there", base_url=f"{api.url}/v1", **shared)
+        found = collect(read_questions(asked), [here, there], tmp_path / "out")
+    texts = [[row["text"] for row in rows(tmp_path / f"out/answers/{name}.jsonl")] for name in ("here", "there")]
+    assert texts[0] == texts[1]
+    assert all(texts[0])
+    assert (found.models[0].prompt_tokens, found.models[0].generated_tokens) == (
+        found.models[1].prompt_tokens,
+        found.models[1].generated_tokens,
+    )
+
+
+def test_collect_json_is_read_back_by_its_type(tmp_path: Path) -> None:
+    questions_file(tmp_path, 1)
+    with Talking() as server:
+        models = [AnswerModel("a", base_url=server.url)]
+        found = collect(read_questions(tmp_path / "questions.jsonl"), models, tmp_path / "out")
+    assert Collection.read(tmp_path / "out" / "collect.json") == found
+    with pytest.raises(InputError, match="two models have the name a"):
+        collect(read_questions(tmp_path / "questions.jsonl"), models * 2, tmp_path / "other")
