@@ -108,7 +108,17 @@ def _kind(value: Any) -> str:
         return "float"
     if isinstance(value, list) and {_kind(each) for each in value} <= {"int", "float"}:
         return "floats" if any(isinstance(each, float) for each in value) else "ints"
+    if isinstance(value, list) and all(map(_is_message, value)):
+        return "messages"
     return "text" if isinstance(value, str) and encodable(value) else "json"
+
+
+def _is_message(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"role", "content"}
+        and all(isinstance(text, str) and encodable(text) for text in value.values())
+    )
 
 
 def _look_at(rows: Iterable[Record], fields: dict[str, _Column]) -> int:
@@ -134,13 +144,16 @@ def _json_lines(rows: Iterable[Record], as_list: bool, fields: dict[str, _Column
 
 
 def _write_parquet(file: IO[bytes], rows: Iterable[Record], fields: Mapping[str, _Column]) -> None:
-    """A column each; one of several types, or of objects, holds JSON and says so."""
+    """A column each, of messages with their role and content; one of several types, or of other objects, holds JSON and
+    says so.
+    """
     import pyarrow
     from pyarrow import parquet
 
     types = {
         **{"text": pyarrow.string(), "int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.bool_()},
         **{"ints": pyarrow.list_(pyarrow.int64()), "floats": pyarrow.list_(pyarrow.float64())},
+        "messages": pyarrow.list_(pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])),
         "json": pyarrow.string(),
     }
     kinds = {name: fields[name].kind for name in _in_order(fields)}
