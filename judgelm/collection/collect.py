@@ -188,7 +188,7 @@ def _ask_rest(
         rest = (ask_local(each, asks[each.model.name], settings.seed, is_done) for each in local)
         for reply in itertools.chain(replies, itertools.chain.from_iterable(rest)):
             if isinstance(reply, Failure):
-                tqdm.write(f"judgelm: model {reply.model}: {reply.reason}", sys.stderr)
+                tqdm.write(one_line(f"judgelm: model {reply.model}: {reply.reason}"), sys.stderr)
                 problems.append(f"model {reply.model}: {reply.reason}")
                 continue
             log.append(reply)
