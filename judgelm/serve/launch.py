@@ -98,9 +98,11 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
     wanted = (
         *(("--device", settings.device), ("--dtype", settings.dtype), ("--quantization", settings.quantization)),
         *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
-        ("--prompt-format", settings.prompt_format),
+        *(("--prompt-format", settings.prompt_format), ("--prompt-file", settings.prompt_file)),
+        *(("--verdict-format", settings.verdict_format), ("--max-reasoning-token", settings.max_reasoning_tokens)),
     )
     shared = [word for flag, value in wanted if value is not None for word in (flag, str(value))]
+    shared += ["--reasoning"] if settings.reasoning else []
     places = [(model, copy) for model in settings.models for copy in range(settings.num_workers)]
     for number, (model, copy) in enumerate(places):
         port = str(_port(settings.worker_host, 0))

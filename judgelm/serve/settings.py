@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from judgelm.errors import InputError, SettingError
+from judgelm.judge.settings import tasks_of
+from judgelm.prompt_form import PromptForm
+from judgelm.prompt_template import read_prompt_template
+from judgelm.verdict_forms import SCORES
 
 TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
 """environment variable: with it, a controller registers only workers that send the same"""
@@ -36,6 +40,13 @@ class ServeSettings:
     chat_format: str = "auto"
     prompt_format: str = "auto"
     """how judges are asked; see `Judge.load`"""
+    prompt_file: str | None = None
+    """of a template in whose words they are asked; see `read_prompt_template`"""
+    verdict_format: str = SCORES
+    """scores, grade, letter or json: how they say a verdict"""
+    reasoning: bool = False
+    """they think first, in at most so many tokens"""
+    max_reasoning_tokens: int = 4096
     host: str = "127.0.0.1"
     """on which page and API listen"""
     port: int = PAGE_PORT
@@ -59,6 +70,9 @@ class ServeSettings:
             raise InputError(
                 f"--model {' '.join(self.models)}: each name may come once (--num-workers serves more of one)"
             )
+        # what cannot be asked is told before a worker is started
+        template = None if self.prompt_file is None else read_prompt_template(self.prompt_file)
+        tasks_of(PromptForm(False, template, self.reasoning, self.verdict_format, self.max_reasoning_tokens))
 
 
 def served_name(model: str) -> str:
