@@ -318,6 +318,17 @@ def test_aspects_are_shown_side_by_side_and_taken_home(page: Page) -> None:
     assert "<img" not in shown
 
 
+def test_clear_empties_a_tab_and_folds_thoughts_away(page: Page) -> None:
+    ended = Visitor(page).run("judge-clear", "click")
+    assert ended["success"], ended
+    texts, outputs = ended["output"]["data"][:3], ended["output"]["data"][3:]
+    assert texts == ["", "", ""]
+    hidden = [number for number, each in enumerate(outputs) if isinstance(each, dict) and each.get("visible") is False]
+    # the text of the other order, and what thoughts are folded in
+    assert hidden == [2, 7]
+    assert len(outputs) == 10
+
+
 def test_replies_to_a_dialogue_are_judged_of_lines_and_of_messages(page: Page) -> None:
     visitor = Visitor(page)
     lines = "System: Be brief.\nuser: Why?\nAnd how?\n\nAssistant: So.\nHuman: Sure?"

@@ -22,8 +22,9 @@ from judgelm.cli import main as command
 from judgelm.criteria import Aspect, Criteria, Scale
 from judgelm.engine.row import Row
 from judgelm.judge.judge import Judge
-from judgelm.judge.settings import tasks_of
+from judgelm.judge.settings import JudgeSettings, tasks_of
 from judgelm.models.folder import find_model
+from judgelm.prompt import _instruction, render_prompt
 from judgelm.prompt_form import PromptForm
 from judgelm.prompt_template import PromptTemplate, read_prompt_template
 from judgelm.sample import Sample
@@ -652,3 +653,32 @@ def test_a_file_of_the_batch_tab_is_what_judgelm_judge_writes(
             assert records == lasting(tmp_path / "out" / Path(path).name)
             assert {record["pred_reasoning"] for record in records} == {THOUGHTS}
             assert {record["pred_verdict_format"] for record in records} == {"letter"}
+
+
+def test_a_worker_that_does_not_answer_keeps_nobody_from_the_page(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("judgelm.serve.worker_client._DETAILS_S", 0.1)
+
+    class Hung(Scripted):
+        async def _details_of(self, address: str, model: str) -> Details:
+            await asyncio.sleep(3600)
+            raise AssertionError
+
+    async def chosen() -> Any:
+        page = Page(Hung(OURS), tmp_path, tmp_path, models=["m"])
+        try:
+            return await page.chosen("m")
+        finally:
+            await page.workers.close()
+
+    assert asyncio.run(chosen())["info"] == ""
+
+
+def test_criteria_of_clients_are_not_kept_forever() -> None:
+    for number in range(300):
+        aspect = Aspect(f"Aspect {number}", "Some text.")
+        JudgeSettings.of_form(LETTER, "pair", criteria=Criteria("c", (aspect,)))
+        render_prompt(SAMPLES[0], "pair", aspect)
+    assert PromptTemplate.check.cache_info().currsize < 50
+    assert _instruction.cache_info().currsize < 300

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from judgelm.errors import InputError, SettingError
-from judgelm.judge.settings import tasks_of
-from judgelm.prompt_form import PromptForm
-from judgelm.prompt_template import read_prompt_template
 from judgelm.verdict_forms import SCORES
 
 TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
@@ -70,9 +67,6 @@ class ServeSettings:
             raise InputError(
                 f"--model {' '.join(self.models)}: each name may come once (--num-workers serves more of one)"
             )
-        # what cannot be asked is told before a worker is started
-        template = None if self.prompt_file is None else read_prompt_template(self.prompt_file)
-        tasks_of(PromptForm(False, template, self.reasoning, self.verdict_format, self.max_reasoning_tokens))
 
 
 def served_name(model: str) -> str:

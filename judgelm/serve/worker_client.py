@@ -29,6 +29,7 @@ from judgelm.serve.worker_requests import GenerateParams
 log = logging.getLogger(__name__)
 
 _CONTROLLER_TIMEOUT_S = 30
+_DETAILS_S = 5
 _SILENCE_S = 300.0
 _MOST_MESSAGE = 2000
 _MOST_KNOWN = 1024
@@ -75,12 +76,16 @@ class Workers:
             await self._ask_controller("/refresh_all_workers")
 
     async def details(self, model: str) -> Details:
-        """What a worker of the model says of it now. Raises WorkerError where there is none, or it does not answer."""
-        address = await self._address(model, after_another=False)
-        self._details.pop(address, None)
+        """What a worker of the model says of it now.
+
+        Raises WorkerError where there is none, or it does not answer soon: who asks would rather do without.
+        """
         try:
-            return await self._details_of(address, model)
-        except httpx.HTTPError:
+            async with asyncio.timeout(_DETAILS_S):
+                address = await self._address(model, after_another=False)
+                self._details.pop(address, None)
+                return await self._details_of(address, model)
+        except (httpx.HTTPError, TimeoutError):
             raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
 
     async def stream(self, model: str, params: GenerateParams) -> AsyncGenerator[Chunk, None]:

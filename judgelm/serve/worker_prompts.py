@@ -138,8 +138,9 @@ class Prompts:
         never_cut = [given.question, given.reference or "", *said, *(given.answers if given.dialogue else ())]
         self._refuse_long(never_cut)
         settings = self._settings(given, params)
-        settings.check_samples([given.sample])
-        sample, left_out = cut_texts(given.sample, self.engine.tokenizer, self.engine.context_length)
+        whole = given.sample
+        settings.check_samples([whole])
+        sample, left_out = cut_texts(whole, self.engine.tokenizer, self.engine.context_length)
         if given.followup is not None:
             return self._prepare_followup(sample, given, given.followup, sampling, left_out)
         sampling = replace(sampling, constrained=settings.constrained, reasoning=settings.reasoning)
