@@ -256,7 +256,7 @@ def test_a_worker_that_knows_no_criteria_gets_prompts(criteria: Criteria | None)
             {"criteria": {"name": "x", "aspects": [ASPECT]}, "judgement": "8 7", "followup": "Why?"},
             "nothing can be asked",
         ),
-        ({"criteria": {"name": "x", "aspects": [ASPECT]}, "task": "single"}, "task single takes no criteria"),
+        ({"criteria": {"name": "x", "aspects": [ASPECT]}, "task": "single"}, "cannot be used with task single"),
         ({"criteria": {"name": "x", "aspects": []}}, "expected 1 to 50"),
     ],
 )

@@ -19,7 +19,6 @@ from judgelm.models.folder import find_model
 from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt_form import NO_CHAT
-from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -96,8 +95,7 @@ class JudgeChoice:
         """
         if settings.reasoning and self.prompt_format == "plain" and self.described.get("engine") != "openai":
             raise SettingError("reasoning", NO_CHAT)
-        constrained = self.constrained and settings.verdict_format == SCORES
-        return replace(settings, constrained=constrained, prompt_format=self.prompt_format)
+        return settings.settled(self.constrained, self.prompt_format)
 
     @property
     def model_id(self) -> str:

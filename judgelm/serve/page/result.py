@@ -12,6 +12,7 @@ from judgelm.prompt import count_markers
 from judgelm.sample import rotation, unshow
 from judgelm.serve.judgement_requests import Result
 from judgelm.verdict import BothOrders
+from judgelm.verdict_forms import SCORES
 
 STYLE = """
 .verdict { padding: .25rem 0; color: var(--body-text-color); }
@@ -53,6 +54,12 @@ STYLE = """
 """
 GRADED = ("Reference answer", "Answer")
 """names of the answers where the first one is the measure of the second"""
+_FORMS = {
+    "letter": "This judge says which answer is better with a letter: a win has 1 point, a loss 0, a tie one half.",
+    "grade": "This judge writes a grade, in a prompt of its own.",
+    "json": "This judge writes its verdict as JSON, in a prompt of its own.",
+}
+"""verdict formats but lines of scores, in words"""
 _MEANING = {"forward": "answers in the order given", "reversed": "answers 1 and 2 exchanged"}
 
 
@@ -99,7 +106,8 @@ def statement(result: Result, names: Sequence[str]) -> str:
         where = "" if len(result.judged) == 1 else f" ({' and '.join(meaning(one.order) for one in unread)})"
         if _by_aspects(result):
             return f"Not every aspect has scores that could be read{where}. The judge's texts are below."
-        return f"No scores could be read from what the judge wrote{where}. Its text is below."
+        what = "scores" if unread and unread[0].judgement.form == SCORES else "verdict"
+        return f"No {what} could be read from what the judge wrote{where}. Its text is below."
     if names == GRADED or len(names) == 1:
         return f"The answer gets {_rounded(scores[-1])} of {_most(result)}."
     if (likely := result.verdict.probabilities) is not None:
@@ -151,7 +159,9 @@ def notes_on(result: Result) -> list[str]:
         if one.generation is not None and one.generation.finish_reason == "length":
             notes.append(f"The judge's text ends at the length limit{where}.")
         if one.judgement.state is ParseState.REPAIRED:
-            notes.append(f"The score line was not quite in the form asked for{where}.")
+            what = "score line" if one.judgement.form == SCORES else "verdict"
+            notes.append(f"The {what} was not quite in the form asked for{where}.")
+    notes += dict.fromkeys(_FORMS[one.judgement.form] for one in result.generated if one.judgement.form in _FORMS)
     masses = [one.likelihood.mass for one in result.judged if one.likelihood is not None]
     if masses:
         notes.append(f"Score lines have a probability of {min(masses):.0%}; the scores are their means by it.")
