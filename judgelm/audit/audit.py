@@ -137,6 +137,7 @@ def run_audit(
     if isinstance(questions, str | os.PathLike):
         questions = _read(questions, settings.task, reference_file, columns, keep_thinking)
     samples, folder = questions[:limit], Path(output_dir).expanduser()
+    chosen.check_images(samples)
     digests = describe_files(samples)
     chosen = chosen.going_on(*(folder / each.name / "run.json" for each in (BOTH, PLACED, *AGAIN)))
     described = _describe(settings, chosen, samples, teacher, digests)

@@ -187,7 +187,10 @@ class Judge:
                 asks = settings.scale if settings.criteria else None
                 ids = prompt.input_ids
                 tag = opened_thoughts(prompt.text) if form.reasoning and ids else ""
-                requests.append(Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key, tag))
+                images = prompt.images
+                requests.append(
+                    Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key, tag, images)
+                )
         # an engine is to know that there are judgements already, though it were in other blocks
         before.update(map(" ".join, itertools.islice(done, 1)))
         for generation, likelihood in self._results(requests, settings, sampling, before):

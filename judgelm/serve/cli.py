@@ -24,7 +24,7 @@ from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import SCORINGS, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement, Outcome
 from judgelm.prompt import TASKS
-from judgelm.sample import Sample
+from judgelm.sample import Sample, refuse_images
 from judgelm.samples import find_task, read_samples
 from judgelm.verdict import BothOrders, Verdict
 
@@ -61,6 +61,7 @@ def choose_sample(args: argparse.Namespace) -> Sample:
     samples = read_samples(args.question_file, args.task, reference_file=args.reference_file, keep_thinking=True)
     for sample in samples:
         if args.question_id is None or sample.key == id_key(args.question_id):
+            refuse_images(sample)
             return sample
     raise InputError(f"{args.question_file} has no question_id {args.question_id}")
 
