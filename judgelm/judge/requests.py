@@ -31,5 +31,6 @@ def make_request(
         None if aspect is None else aspect.scale,
         sample.key,
         tag,
+        prompt.images,
     )
     return request, prompt.shortened

@@ -29,7 +29,7 @@ from judgelm.judge.log import Log, OrderFile, partial_of, writing
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample, rotation
-from judgelm.samples import has_dialogues, sample_keys
+from judgelm.samples import has_dialogues, has_images, sample_keys
 
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 _INPUTS = ("question_file_sha256", "reference_file_sha256")
@@ -114,7 +114,7 @@ def run_judge(
         "model_id": model_id,
         "prompt_fingerprint": template.sha256
         if template
-        else prompt_fingerprint(settings.task, settings.criteria, has_dialogues(samples)),
+        else prompt_fingerprint(settings.task, settings.criteria, has_dialogues(samples), has_images(samples)),
         **settings.to_record(),
     }
     with _locked(files.run):

@@ -27,7 +27,7 @@ from judgelm.models.folder import find_model
 from judgelm.models.prompt_format import form_for
 from judgelm.prompt import TASKS
 from judgelm.prompt_flags import add_reasoning_arguments, add_template_arguments, choose_form
-from judgelm.sample import Sample
+from judgelm.sample import Sample, refuse_images
 from judgelm.samples import find_task, read_samples
 from judgelm.verdict import BothOrders, Verdict
 
@@ -66,6 +66,7 @@ def choose_sample(args: argparse.Namespace) -> Sample:
     samples = read_samples(args.question_file, args.task, reference_file=args.reference_file, keep_thinking=True)
     for sample in samples:
         if args.question_id is None or sample.key == id_key(args.question_id):
+            refuse_images(sample)
             return sample
     raise InputError(f"{args.question_file} has no question_id {args.question_id}")
 

@@ -14,7 +14,7 @@ from judgelm.judge.judged import PROMPT_TOO_LONG, Judged
 from judgelm.judge.settings import SCORINGS, JudgeSettings, Order, check_orders
 from judgelm.judgement import Outcome
 from judgelm.prompt import TASKS, count_markers
-from judgelm.sample import MAX_ANSWERS, Sample
+from judgelm.sample import MAX_ANSWERS, Sample, refuse_images
 from judgelm.serve.criteria_field import CriteriaField
 from judgelm.serve.dialogue_field import Messages, read_conversations, read_replied
 from judgelm.serve.worker_answers import LeftOutCounts, Probabilities, Usage
@@ -50,6 +50,8 @@ class SampleIn(BaseModel, extra="forbid"):
 
     @classmethod
     def of(cls, sample: Sample) -> SampleIn:
+        """Raises InputError for a sample with images."""
+        refuse_images(sample)
         said: dict[str, Any] = {"question": sample.question, "answers": list(sample.answers)}
         if sample.dialogue is not None:
             said = _write_said(sample.dialogue, sample)

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from judgelm.console import Parser, run_main
 from judgelm.engine.hf.engine import HFEngine
+from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_loading_arguments, loading
 from judgelm.judge.judge import Judge
 from judgelm.judge.settings import tasks_of
@@ -89,8 +90,9 @@ def _add_generation(app: FastAPI, worker: ModelWorker) -> None:
     async def prepare(http: HTTPRequest) -> Prepared:
         try:
             params = GenerateParams.model_validate(await _read(http))
-        except ValidationError as error:
-            raise WorkerError(describe(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
+        except (ValidationError, InputError) as error:
+            said = describe(error) if isinstance(error, ValidationError) else str(error)
+            raise WorkerError(said, ErrorCode.VALIDATION_TYPE_ERROR) from None
         return await worker.prompts.prepare(params)
 
     @app.post("/worker_generate_stream")

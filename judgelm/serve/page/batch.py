@@ -23,7 +23,7 @@ from judgelm.judge.settings import ORDERS, Order
 from judgelm.prompt import TASKS, count_markers
 from judgelm.report.terminal import metrics_table
 from judgelm.sample import Sample
-from judgelm.samples import find_task, read_samples
+from judgelm.samples import check_no_images, find_task, read_samples
 from judgelm.serve.judgement_requests import MOST_SAMPLES, Result, SampleIn
 from judgelm.serve.judgements import judge_through
 from judgelm.serve.page.files import remove_old
@@ -234,6 +234,7 @@ def _read(questions: str | None, references: str | None, task: str) -> list[Samp
             f"{questions}: found {len(samples)} rows, at most {MOST_ROWS_OF_A_FILE} can be judged here;"
             " `judgelm judge` takes more"
         )
+    check_no_images(samples)
     read = list(samples)
     for sample in read:
         try:
