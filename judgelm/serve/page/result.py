@@ -34,10 +34,11 @@ STYLE = """
 .verdict .lose { background: #d97706; }
 .verdict .aspects { overflow-x: auto; }
 .verdict .aspects table { width: 100%; border-collapse: collapse; }
+.verdict .aspects table, .verdict .aspects tr, .verdict .aspects tr > * { border: 0; }
 .verdict .aspects th { text-align: left; font-weight: 500; padding: .3rem .8rem .3rem 0; overflow-wrap: anywhere; }
 .verdict .aspects tbody th { min-width: 6rem; width: 30%; }
 .verdict .aspects td { min-width: 7rem; padding: .3rem .8rem .3rem 0; }
-.verdict .aspects .mean > * { border-top: 1px solid var(--border-color-primary); font-weight: 600; }
+.verdict .aspects tr.mean > * { border-top: 1px solid var(--border-color-primary); font-weight: 600; }
 .verdict .aspects .weight { font-size: .85rem; font-weight: 400; color: var(--body-text-color-subdued); }
 .verdict .cell { display: grid; grid-template-columns: 1fr 2.6rem; gap: .6rem; align-items: center; }
 .verdict .score { font-variant-numeric: tabular-nums; text-align: right; }
