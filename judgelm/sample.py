@@ -222,7 +222,7 @@ def refuse_images(sample: Sample, where: str = "") -> None:
 def read_content(line: Line, field: str, gallery: Gallery) -> str:
     """A question or an answer: a text, or OpenAI's parts. Raises InputError for anything else."""
     given = line.record.get(field)
-    if not isinstance(given, list) or not given:
+    if not isinstance(given, list) or not given or not all(isinstance(part, Mapping) for part in given):
         return gallery.read(read_text(line, field))
     try:
         return gallery.read(given)

@@ -276,9 +276,10 @@ def test_what_is_no_image_ends_in_one_line(tmp_path: Path, url: Any, message: st
     ("content", "message"),
     [
         ([], "field 'question_body' must be str, found list"),
-        ([[text("Q")]], "parts of type text and image_url can be judged, found one of type list"),
-        (["Q"], "found one of type str"),
-        ([None], "found one of type NoneType"),
+        ([[text("Q")]], "field 'question_body' must be str, found list"),
+        ([text("Q"), [image(CAT)]], "field 'question_body' must be str, found list"),
+        (["Q"], "field 'question_body' must be str, found list"),
+        ([None], "field 'question_body' must be str, found list"),
         ([{"type": "input_audio"}], "found one of type 'input_audio'"),
         ([{"type": {"a": ["b"] * 999}}], "found one of type"),
         ([{"text": "Q"}], "found one of type 'None'"),
@@ -325,6 +326,16 @@ def test_nobody_puts_an_image_anywhere_by_writing_its_mark(tmp_path: Path, name:
     votes = write_jsonl(tmp_path / "v.jsonl", [{"conversation_a": talk, "conversation_b": talk}])
     with pytest.raises(InputError, match=r"v.jsonl:1: expected no noncharacter"):
         read_samples(votes)
+
+
+def test_parts_of_messages_that_are_none_end_in_one_line(tmp_path: Path) -> None:
+    for part, kind in ((["Q"], "list"), (None, "NoneType"), ("Q", "str"), ({"type": "file"}, "'file'")):
+        row = {"question_id": 1, "messages": [{"role": "user", "content": [text("Q"), part]}], "answer_body": "a"}
+        path = write_jsonl(tmp_path / "q.jsonl", [row])
+        with pytest.raises(InputError) as error:
+            read_samples(path, "grade")
+        why = f"parts of type text and image_url can be judged, found one of type {kind}"
+        assert str(error.value) == f"{path}:1: messages: message 1: {why}"
 
 
 def test_where_nobody_can_show_images_messages_with_some_are_refused() -> None:
