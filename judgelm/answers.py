@@ -12,6 +12,7 @@ from judgelm.dialogue import Dialogue, read_said
 from judgelm.errors import InputError
 from judgelm.files import PathLike
 from judgelm.forms import Columns, open_rows
+from judgelm.images import Gallery, Image, write_content
 from judgelm.jsonl import (
     Line,
     LineFile,
@@ -24,7 +25,7 @@ from judgelm.jsonl import (
     require,
     write_lines,
 )
-from judgelm.sample import MAX_ANSWERS
+from judgelm.sample import MAX_ANSWERS, read_content
 
 JUDGELM_OUTPUT = "judgelm-val-5k-judge-samples.jsonl"
 MMVET_OUTPUT = "mm-vet-judge-samples.jsonl"
@@ -160,8 +161,8 @@ def _from_arena_hard(line: Line) -> Record:
     said = line._replace(record={"question": question, "answer": answer})
     return {
         "question_id": read_id(line, "uid" if "uid" in line.record else "question_id"),
-        "question_body": read_text(said, "question"),
-        "text": read_text(said, "answer"),
+        "question_body": _read_parts(said, "question"),
+        "text": _read_parts(said, "answer"),
         "model": line.record.get("model"),
     }
 
@@ -199,12 +200,19 @@ def _first_turn(line: Line) -> str:
     return read_text(line._replace(record=first if isinstance(first, dict) else {"content": first}), "content")
 
 
+def _read_parts(line: Line, field: str) -> str | list[dict[str, Any]]:
+    """A question or an answer, with images a list of parts. Raises InputError for anything else."""
+    gallery = Gallery()
+    text = read_content(line, field, gallery)
+    return write_content(text, gallery.close())
+
+
 def combine_lines(lines: Sequence[Line]) -> Record:
     """One judge sample of a question's answers; raises InputError where they answer different questions."""
     first = lines[0]
-    question = read_text(first, "question_body")
+    question = _read_parts(first, "question_body")
     for line in lines[1:]:
-        if read_text(line, "question_body") != question:
+        if _read_parts(line, "question_body") != question:
             raise InputError(f"{line.where}: question_body differs from that of {first.where}")
     record: Record = {
         "question_id": first.record["question_id"],
@@ -214,7 +222,7 @@ def combine_lines(lines: Sequence[Line]) -> Record:
     numbered = list(enumerate(lines, start=1))
     if (dialogue := _shared_dialogue(lines)) is not None:
         record["messages"] = dialogue
-    record |= {f"answer{k}_body": read_text(line, "text") for k, line in numbered}
+    record |= {f"answer{k}_body": _read_parts(line, "text") for k, line in numbered}
     record |= {f"answer{k}_model_id": line.record.get("model") for k, line in numbered}
     record |= {f"answer{k}_metadata": {"decoding_method": line.record.get("decoding_method")} for k, line in numbered}
     return record
@@ -232,12 +240,14 @@ def _shared_dialogue(lines: Sequence[Line]) -> Any:
     return lines[0].record["messages"] if found[0] is not None else None
 
 
-def _dialogue(line: Line) -> Dialogue | None:
+def _dialogue(line: Line) -> tuple[Dialogue, tuple[Image, ...]] | None:
+    gallery = Gallery()
     try:
-        said = read_said({name: line.record.get(name) for name in ("question_body", "messages")}, 2)
+        said = read_said({name: line.record.get(name) for name in ("question_body", "messages")}, 2, gallery)
+        images = gallery.close()
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
-    return None if said is None else said.dialogue
+    return None if said is None or said.dialogue is None else (said.dialogue, images)
 
 
 def combine_mmvet(truth_file: PathLike, prediction_file: PathLike) -> list[Record]:

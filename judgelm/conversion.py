@@ -27,7 +27,7 @@ class Conversion:
     form: str | None
     """in which the rows were, None for our own; see `judgelm.forms.KNOWN_FORMS`"""
     dialogues: tuple[str, ...]
-    """places of rows that were left out, as no judge can be shown their dialogues: tools, images"""
+    """places of rows that were left out, as no judge can be shown their dialogues: tools, audio .."""
 
 
 def convert(
@@ -42,8 +42,9 @@ def convert(
         columns: of a file whose fields have other names.
         question_file: the questions of answers that have none, MT-bench's.
 
-    Dialogues with calls of tools or images are left out. Raises InputError for a damaged row, an id that is missing or
-    stands there twice, where no row is left, and where the target is the source or cannot be written.
+    Images stay where they are. Dialogues with calls of tools, or parts of other kinds, are left out. Raises InputError
+    for a damaged row, an id that is missing or stands there twice, where no row is left, and where the target is the
+    source or cannot be written.
     """
     find_format(target)
     lines, path = open_rows(source, columns), Path(target).expanduser()
@@ -71,7 +72,8 @@ class _Rows:
             self.taken += 1
             yield {"question_id": read_id(line), **{n: v for n, v in line.record.items() if n != "question_id"}}
         if not self.taken:
-            raise InputError(f"{self.lines.path}: all {len(self.dialogues)} rows are dialogues with tools or images")
+            what = "dialogues with tools or parts of other kinds"
+            raise InputError(f"{self.lines.path}: all {len(self.dialogues)} rows are {what}")
         form = self.lines.form
         if self.form is None and isinstance(form, AnyForm) and form.found:
             self.form = f"{form.found.name}: {form.found.meaning}"

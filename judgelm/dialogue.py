@@ -9,12 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from judgelm.images import CannotBeJudged, Gallery, Image, TextOnly, write_content
+
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
 MOST_TURNS = 1000
-
-
-class CannotBeJudged(ValueError):
-    """A dialogue is whole, and has something that no judge is shown."""
 
 
 _ROLES = {"developer": SYSTEM, **{role: role for role in (SYSTEM, USER, ASSISTANT)}}
@@ -39,9 +37,9 @@ class Turn:
         except UnicodeEncodeError:
             raise ValueError("a text has half a surrogate pair, which no tokenizer can read") from None
 
-    def to_message(self) -> dict[str, str]:
-        """As OpenAI's API has it."""
-        return {"role": self.role, "content": self.text}
+    def to_message(self, images: Sequence[Image] = ()) -> dict[str, Any]:
+        """As OpenAI's API has it; `images` are those whose marks may stand in it."""
+        return {"role": self.role, "content": write_content(self.text, images)}
 
 
 Turns = tuple[Turn, ...]
@@ -93,13 +91,13 @@ class Dialogue:
         ends = (turns[_last_question(turns) :] for turns in self.conversations)
         return Dialogue(conversations=tuple(before + end for before, end in zip(kept, ends, strict=True)))
 
-    def to_fields(self, question: str, answers: Sequence[str]) -> dict[str, Any]:
+    def to_fields(self, question: str, answers: Sequence[str], images: Sequence[Image] = ()) -> dict[str, Any]:
         """The fields of a record: `messages`, or `conversation1`, `conversation2` .. with the answers at their ends."""
         if not self.conversations:
-            return {"messages": to_messages([*self.turns, Turn(USER, question)])}
+            return {"messages": to_messages([*self.turns, Turn(USER, question)], images)}
         whole = zip(self.conversations, answers, strict=True)
         return {
-            f"conversation{k}": to_messages([*turns, Turn(ASSISTANT, answer)])
+            f"conversation{k}": to_messages([*turns, Turn(ASSISTANT, answer)], images)
             for k, (turns, answer) in enumerate(whole, start=1)
         }
 
@@ -149,9 +147,9 @@ def read_shortened(record: Sequence[int] | Mapping[str, Sequence[int]] | None) -
     return tuple(record) if record else None
 
 
-def to_messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
+def to_messages(turns: Sequence[Turn], images: Sequence[Image] = ()) -> list[dict[str, Any]]:
     """As OpenAI's API has them."""
-    return [turn.to_message() for turn in turns]
+    return [turn.to_message(images) for turn in turns]
 
 
 def _last_question(turns: Turns) -> int:
@@ -167,16 +165,17 @@ class Said(NamedTuple):
     answers: tuple[str, ...] = ()
     """those that stand in it"""
 
-    def to_fields(self) -> dict[str, Any]:
-        """The fields of a record."""
-        said = self.dialogue.to_fields(self.question, self.answers) if self.dialogue else {}
+    def to_fields(self, images: Sequence[Image] = ()) -> dict[str, Any]:
+        """The fields of a record; `images` are the row's."""
+        said = self.dialogue.to_fields(self.question, self.answers, images) if self.dialogue else {}
         names = ["answer_body"] if len(self.answers) == 1 else [f"answer{k + 1}_body" for k in range(len(self.answers))]
-        return {**said, "question_body": self.question, **dict(zip(names, self.answers, strict=True))}
+        texts = dict(zip(("question_body", *names), (self.question, *self.answers), strict=True))
+        return {**said, **{name: write_content(text, images) for name, text in texts.items()}}
 
 
-def read_said(record: Mapping[str, Any], num_answers: int) -> Said | None:
+def read_said(record: Mapping[str, Any], num_answers: int, gallery: Gallery | None = None) -> Said | None:
     """What stands in a record's `messages`, or in its `conversation1` .. `conversation{num_answers}`; None where it has
-    neither.
+    neither. Its images go into the `gallery`; without one none is taken.
 
     In a row with a `question_body` they count only where they end in it, and in the row's answers: other people's rows
     may bring a field of that name along. Raises ValueError for what is no dialogue.
@@ -186,10 +185,10 @@ def read_said(record: Mapping[str, Any], num_answers: int) -> Said | None:
     if given and not _ends_alike(record, names):
         return None
     if record.get(names[0]) is not None:
-        return join_conversations([read_turns(record.get(name), name) for name in names])
+        return join_conversations([read_turns(record.get(name), name, gallery) for name in names])
     if record.get("messages") is None:
         return None
-    turns = read_turns(record["messages"], "messages")
+    turns = read_turns(record["messages"], "messages", gallery)
     if turns[-1].role == ASSISTANT and num_answers == 1 and (given or not _has_answers(record)):
         return join_conversations([turns])
     if turns[-1].role != USER:
@@ -237,30 +236,39 @@ def _has_answers(record: Mapping[str, Any]) -> bool:
 
 def _ends_alike(record: Mapping[str, Any], names: Sequence[str]) -> bool:
     """Whether the dialogue of a row ends as the row itself says."""
+    gallery = Gallery()
     if isinstance(record.get(names[0]), list):
         return all(
-            _answer(record, k) in (None, _last_text(record.get(name), ASSISTANT))
+            _is_said(_answer(record, k), _last_text(record.get(name), ASSISTANT, gallery), gallery)
             for k, name in enumerate(names, start=1)
         )
     messages = record.get("messages")
     if not isinstance(messages, list):
         return False
-    if len(names) == 1 and (reply := _last_text(messages, ASSISTANT)) is not None:
-        if _answer(record, 1) not in (None, reply):
+    if len(names) == 1 and (reply := _last_text(messages, ASSISTANT, gallery)) is not None:
+        if not _is_said(_answer(record, 1), reply, gallery):
             return False
         messages = messages[:-1]
-    return bool(_last_text(messages, USER) == record["question_body"])
+    return _is_said(record["question_body"], _last_text(messages, USER, gallery), gallery)
+
+
+def _is_said(given: Any, text: str | None, gallery: Gallery) -> bool:
+    """Whether a field is what a message says, or null."""
+    try:
+        return given is None or bool((gallery.read(given) if isinstance(given, list) else given) == text)
+    except ValueError:
+        return False
 
 
 def _answer(record: Mapping[str, Any], number: int) -> Any:
     return record.get("answer_body" if number == 1 and "answer_body" in record else f"answer{number}_body")
 
 
-def _last_text(messages: Any, role: str) -> str | None:
+def _last_text(messages: Any, role: str, gallery: Gallery) -> str | None:
     """That of the last message, if it is one of this role."""
     last = messages[-1] if isinstance(messages, list) and messages else None
     try:
-        turn = _read_turn(last)
+        turn = _read_turn(last, gallery)
     except ValueError:
         return None
     return turn.text if turn.role == role else None
@@ -283,8 +291,11 @@ def join_conversations(conversations: Sequence[Turns]) -> Said:
     return Said(dialogue, first[_last_question(first)].text, answers)
 
 
-def read_turns(messages: Any, name: str) -> Turns:
-    """OpenAI's list of messages. Raises ValueError, which names it, for anything else."""
+def read_turns(messages: Any, name: str, gallery: Gallery | None = None) -> Turns:
+    """OpenAI's list of messages, whose images go into the `gallery`; without one none is taken. Raises ValueError,
+    which names it, for anything else.
+    """
+    gallery = gallery or TextOnly()
     if not isinstance(messages, list) or not messages:
         found = "none" if isinstance(messages, list) else type(messages).__name__
         raise ValueError(f"{name}: expected a list of messages, found {found}")
@@ -293,32 +304,21 @@ def read_turns(messages: Any, name: str) -> Turns:
     turns = []
     for number, message in enumerate(messages, start=1):
         try:
-            turns.append(_read_turn(message))
+            turns.append(_read_turn(message, gallery))
         except ValueError as error:
             raise type(error)(f"{name}: message {number}: {error}") from None
     return tuple(turns)
 
 
-def _read_turn(message: Any) -> Turn:
+def _read_turn(message: Any, gallery: Gallery) -> Turn:
     if not isinstance(message, Mapping) or "role" not in message:
         raise ValueError('expected {"role": .., "content": ..}')
     role = message["role"]
     if role in ("tool", "function") or message.get("tool_calls") or message.get("function_call"):
         raise CannotBeJudged("dialogues with calls of tools cannot be judged")
     content = message.get("content")
-    text = "\n".join(map(_read_part, content)) if isinstance(content, list) else content
-    if isinstance(text, bool | int | float):
-        text = str(text)
-    if not isinstance(text, str):
-        raise ValueError(f"expected content to be a text, found {type(text).__name__}")
-    return Turn(_ROLES.get(role, str(role)) if isinstance(role, str) else str(role), text)
-
-
-def _read_part(part: Any) -> str:
-    """The text of a part of a message; raises CannotBeJudged for an image, as for all that is no text."""
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if kind != "text":
-        raise CannotBeJudged(f"parts of type text can be judged alone, found one of type {str(kind)[:_SHOWN]!r}")
-    if not isinstance(part.get("text"), str):
-        raise ValueError("a part of type text has no text")
-    return str(part["text"])
+    if isinstance(content, bool | int | float):
+        content = str(content)
+    if not isinstance(content, str | list):
+        raise ValueError(f"expected content to be a text, found {type(content).__name__}")
+    return Turn(_ROLES.get(role, str(role)) if isinstance(role, str) else str(role), gallery.read(content))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from judgelm.chat_template import Message, Piece, find_chat_template
 from judgelm.criteria import Aspect
 from judgelm.dialogue import LeftOut, Shortened, Turn
+from judgelm.images import Placed
 from judgelm.prompt import RESPONSE, TASKS, Turns, followup_parts, render_followup
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
@@ -39,6 +40,8 @@ class EncodedPrompt:
     """[T]"""
     shortened: Shortened | None
     """None where nothing was cut"""
+    images: tuple[Placed, ...] = ()
+    """those in the text, of an engine that shows them"""
 
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:

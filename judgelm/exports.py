@@ -205,6 +205,8 @@ def _as_cell(value: Any, name: str) -> str:
         if not encodable(value):
             raise InputError(f"field {name!r} has half a surrogate pair, which no table can hold; .jsonl can")
         return mark_cell(value, name)
+    if _NEVER_EMPTY.fullmatch(name) and isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        raise InputError(f"field {name!r} has images, whose parts in a cell would be a text; .jsonl and .parquet can")
     if holds_text(name) and not isinstance(value, list | dict):
         return str(value)
     return dump_line({"": value})[5:-2]

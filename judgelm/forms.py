@@ -6,9 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from judgelm.dialogue import ASSISTANT, USER, CannotBeJudged, Turn, Turns, join_conversations, read_said, read_turns
+from judgelm.dialogue import ASSISTANT, USER, Turn, Turns, join_conversations, read_said, read_turns
 from judgelm.errors import InputError
 from judgelm.files import PathLike
+from judgelm.images import CannotBeJudged, Gallery
 from judgelm.jsonl import Line, LineFile, Record, read_text
 from judgelm.judgement import LABEL_OF
 from judgelm.sample import MAX_ANSWERS
@@ -129,23 +130,24 @@ def _reading(line: Line) -> Iterator[None]:
 
 def _from_preferences(line: Line) -> Record:
     """Texts, or messages; chosen and rejected may begin with those of the prompt, which then need not be there."""
+    gallery = Gallery()
     with _reading(line):
-        both = [_whole(line, field) for field in ("chosen", "rejected")]
-        return {**join_conversations(both).to_fields(), "label": 1}
+        both = [_whole(line, field, gallery) for field in ("chosen", "rejected")]
+        return {**join_conversations(both).to_fields(gallery.close()), "label": 1}
 
 
-def _whole(line: Line, field: str) -> Turns:
+def _whole(line: Line, field: str, gallery: Gallery) -> Turns:
     """The dialogue that ends in the reply of this field. Raises ValueError."""
     value, prompt = line.record[field], line.record.get("prompt")
     if isinstance(prompt, list):
-        before = read_turns(prompt, "prompt")
+        before = read_turns(prompt, "prompt", gallery)
     elif "prompt" in line.record:
-        before = (Turn(USER, read_text(line, "prompt")),)
+        before = (Turn(USER, gallery.read(read_text(line, "prompt"))),)
     else:
         before = ()
     if not isinstance(value, list) and before:
-        return (*before, Turn(ASSISTANT, read_text(line, field)))
-    turns = read_turns(value, field)
+        return (*before, Turn(ASSISTANT, gallery.read(read_text(line, field))))
+    turns = read_turns(value, field, gallery)
     if turns[-1].role != ASSISTANT:
         raise ValueError(f"expected {field} to end in a message of the assistant")
     if turns[: len(before)] == before or (not isinstance(prompt, list) and len(turns) > 2):
@@ -187,9 +189,10 @@ def _from_votes(line: Line) -> Record:
 
 
 def _from_conversations(line: Line) -> Record:
+    gallery = Gallery()
     with _reading(line):
-        both = [read_turns(line.record[name], name) for name in ("conversation_a", "conversation_b")]
-        return join_conversations(both).to_fields()
+        both = [read_turns(line.record[name], name, gallery) for name in ("conversation_a", "conversation_b")]
+        return join_conversations(both).to_fields(gallery.close())
 
 
 def _from_our_conversations(line: Line) -> Record:
@@ -199,9 +202,11 @@ def _from_our_conversations(line: Line) -> Record:
         return _from_messages(line)
     names = [f"conversation{k}" for k in range(1, MAX_ANSWERS + 1)]
     talks = {name: line.record[name] for name in names if line.record.get(name) is not None}
+    gallery = Gallery()
     with _reading(line):
-        said = join_conversations([read_turns(talk, name) for name, talk in (talks or {names[0]: None}).items()])
-    return {**talks, **said._replace(dialogue=None).to_fields()}
+        given = (talks or {names[0]: None}).items()
+        said = join_conversations([read_turns(talk, name, gallery) for name, talk in given])
+        return {**talks, **said._replace(dialogue=None).to_fields(gallery.close())}
 
 
 def _from_messages(line: Line) -> Record:
@@ -210,12 +215,11 @@ def _from_messages(line: Line) -> Record:
     answered = any(name in line.record for name in ("answer_body", "answer1_body"))
     if not answered and isinstance(messages, list) and len(messages) == 2:
         return {"messages": messages}
+    gallery = Gallery()
     with _reading(line):
-        said = read_said(line.record, 1)
-    if said is None:
-        return {"messages": None}
-    answer = {"answer_body": said.answers[0]} if said.answers else {}
-    return {"messages": messages, "question_body": said.question, **answer}
+        said = read_said(line.record, 1, gallery)
+        images = gallery.close()
+    return {"messages": messages, **(said._replace(dialogue=None).to_fields(images) if said else {})}
 
 
 KNOWN_FORMS = (

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from judgelm.criteria import PUBLISHED, Aspect, Criteria
 from judgelm.dialogue import ASSISTANT, USER, Dialogue, Turn
 from judgelm.dialogue import SYSTEM as SYSTEM_ROLE
+from judgelm.images import Image, Shown, count_labels, show
 from judgelm.sample import MAX_ANSWERS, Sample
 
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
@@ -114,13 +115,24 @@ PUBLISHED_TASKS = ("pair", "single", "multi", "mmvet")
 """those of the paper, whose prompts are fixed"""
 
 
+def show_prompt(sample: Sample, task: str = "pair", aspect: Aspect | None = None) -> Shown:
+    """The same as `render_prompt`, with the images of its labels."""
+    return show(_write_prompt(sample, task, aspect), sample.images)
+
+
 def render_prompt(sample: Sample, task: str = "pair", aspect: Aspect | None = None) -> str:
     """The prompt for a sample, ending in `### Response:` and the task's prefill; the judgement follows directly.
 
     With an `aspect` it asks for scores by that alone, which stands last, so that the prompts of all aspects of a sample
-    begin alike. Texts are inserted as they are. Raises ValueError for an unknown task, a wrong number of answers, a
-    missing reference, and for an aspect or a dialogue where the task takes none.
+    begin alike. Texts are inserted as they are, and where an image stands a label such as `[image 1]`. Raises
+    ValueError for an unknown task, a wrong number of answers, a missing reference, and for an aspect or a dialogue
+    where the task takes none.
     """
+    return show_prompt(sample, task, aspect).text
+
+
+def _write_prompt(sample: Sample, task: str, aspect: Aspect | None) -> str:
+    """With the marks of images."""
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}, expected one of {', '.join(TASKS)}")
     spec = TASKS[task]
@@ -180,7 +192,7 @@ def _asked(sample: Sample) -> str:
     return _ASKED_LAST.format(each="the answer" if len(sample.answers) == 1 else "each answer")
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)  # a server's clients bring aspects of their own
 def _instruction(task: Task, count: int, aspect: Aspect | None, asked: str) -> str:
     """How every prompt of the task ends that shows so many answers."""
     template, scale, what, criterion = task.instruction, PUBLISHED, _OVERALL, ""
@@ -217,22 +229,27 @@ def followup_parts(prompt: str, judgement: str, turns: Turns, question: str) -> 
 
 
 def count_markers(sample: Sample) -> int:
-    """How many lines of question, reference, answers and dialogue imitate the prompt's own block markers."""
+    """How many lines of question, reference, answers and dialogue imitate the prompt's own block markers; and in a
+    sample with images how often they imitate a label.
+    """
     texts, marker = [sample.question, sample.reference or "", *sample.answers], _MARKER
     if sample.dialogue is not None:
         marker = _DIALOGUE_MARKER
         # a conversation has its question among its turns
         texts = texts[bool(sample.dialogue.conversations) :] + [turn.text for turn in sample.dialogue.all_turns]
-    return sum(len(marker.findall(text)) for text in texts)
+    labels = sum(map(count_labels, texts)) if sample.images else 0
+    return labels + sum(len(marker.findall(text)) for text in texts)
 
 
-def prompt_fingerprint(task: str = "pair", criteria: Criteria | None = None, dialogues: bool = False) -> str:
+def prompt_fingerprint(
+    task: str = "pair", criteria: Criteria | None = None, dialogues: bool = False, images: bool = False
+) -> str:
     """sha256 over the prompts for every number of answers, with and without a reference: those of all the paper's
     tasks, which are fixed together; with criteria, and for a task of ours, its own. With `dialogues` those of a
-    question alone, and of dialogues and conversations.
+    question alone, and of dialogues and conversations; with `images` those of texts with some too.
     """
-    published = task in PUBLISHED_TASKS and criteria is None and not dialogues
-    digest = hashlib.sha256()
+    published = task in PUBLISHED_TASKS and criteria is None and not dialogues and not images
+    digest = hashlib.sha256(str(show(*_SOME_IMAGES)).encode() if images else b"")
     for spec in (TASKS[name] for name in (PUBLISHED_TASKS if published else (task,))):
         for count in range(spec.min_answers, spec.max_answers + 1):
             plain = Sample(0, "question", tuple(f"answer {k}" for k in range(count)))
@@ -242,6 +259,9 @@ def prompt_fingerprint(task: str = "pair", criteria: Criteria | None = None, dia
                     for aspect in criteria.aspects if criteria else (None,):
                         digest.update(render_prompt(sample, spec.name, aspect).encode())
     return digest.hexdigest()
+
+
+_SOME_IMAGES = "text\ufdd0\ufdd1\ufdd0text", (Image("https://image.example/1"), Image("https://image.example/2"))
 
 
 def _some_dialogues(count: int) -> tuple[Dialogue, Dialogue]:

@@ -14,6 +14,7 @@ from judgelm.criteria import PUBLISHED, Aspect, Criteria
 from judgelm.dialogue import Turn
 from judgelm.errors import InputError, one_line
 from judgelm.files import PathLike
+from judgelm.images import Shown, show
 from judgelm.prompt import TASKS
 from judgelm.sample import Sample
 
@@ -54,9 +55,15 @@ class PromptTemplate:
         return hashlib.sha256(self.text.encode(errors="surrogatepass")).hexdigest()
 
     def render(self, sample: Sample, task: str, aspect: Aspect | None = None) -> str:
-        """The prompt of a sample. Raises InputError where the template does not take it."""
+        """The prompt of a sample, a label where an image stands. Raises InputError where the template does not take
+        it.
+        """
+        return self.show(sample, task, aspect).text
+
+    def show(self, sample: Sample, task: str, aspect: Aspect | None = None) -> Shown:
+        """The same with the images of its labels, which are numbered as the template shows them."""
         try:
-            return self._render(sample, task, aspect)
+            return show(self._render(sample, task, aspect), sample.images)
         except ValueError as error:
             raise InputError(f"{self.name}: {error} (question_id {one_line(sample.key)})") from None
 
@@ -75,7 +82,7 @@ class PromptTemplate:
         most = _MOST_TEMPLATE + _MOST_RENDERED * sum(map(len, (sample.question, *sample.answers, *before)))
         return _bounded.run(lambda: _write(_compile(self), names, most + len(sample.reference or "")))
 
-    @functools.cache  # noqa: B019 - a template is as small as what it is called with
+    @functools.lru_cache(maxsize=16)  # noqa: B019 - a template is as small as what it is called with
     def check(self, task: str, criteria: Criteria | None) -> None:
         """Raises InputError for a task without templates, an unknown name, and where an answer or the criterion is left
         out.

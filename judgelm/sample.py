@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from judgelm.dialogue import Dialogue, Said, read_said
+from judgelm.errors import InputError, one_line
+from judgelm.images import NEEDS_CHAT, Gallery, Image, images_in, name_images, write_content
 from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text
 from judgelm.score_lines import leading_thoughts
 
@@ -39,6 +41,8 @@ class Sample:
     record: Mapping[str, Any]
     dialogue: Dialogue | None
     """what was said before the answers, where that is more than the question"""
+    images: tuple[Image, ...]
+    """whose marks stand in these texts, see `judgelm.images`, however the answers are ordered"""
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Sample:
         reference: str | None = None,
         record: Mapping[str, Any] | None = None,
         dialogue: Dialogue | None = None,
+        images: Sequence[Image] = (),
     ) -> None:
         if isinstance(answers, str):
             raise ValueError("answers must be a list of texts, found str")
@@ -58,6 +63,7 @@ class Sample:
             ("reference", reference),
             ("record", {} if record is None else record),
             ("dialogue", dialogue),
+            ("images", tuple(images)),
         ):
             object.__setattr__(self, name, value)
         if not 1 <= len(self.answers) <= MAX_ANSWERS:
@@ -74,6 +80,8 @@ class Sample:
                 raise ValueError(f"{name} must be str, found {type(text).__name__}")
             if not text.isascii() and not encodable(text):
                 raise ValueError(f"{name} has half a surrogate pair, which no tokenizer can read")
+        if self.reference is not None and images_in(self.reference, self.images):
+            raise ValueError("reference has a noncharacter of Unicode, which stands for an image")
         if not encodable(self.key):
             raise ValueError("question_id has half a surrogate pair, which no file can hold")
 
@@ -104,16 +112,19 @@ class Sample:
     @classmethod
     def _from_fields(cls, line: Line, names: Sequence[str], reference: str | None) -> Sample:
         """Raises InputError, and ValueError for a dialogue that is none."""
-        question_id, said = read_id(line), read_said(line.record, len(names))
+        gallery = Gallery()
+        question_id, said = read_id(line), read_said(line.record, len(names), gallery)
         if said is None:
-            said = Said(None, read_text(line, "question_body"))
+            said = Said(None, read_content(line, "question_body", gallery))
         elif line.record.get("question_body") is not None:
             # each conversation has a last question of its own: the record's stays, in any order of them
-            said = said._replace(question=read_text(line, "question_body"))
-        answers = said.answers or tuple(read_text(line, name) for name in names)
-        texts = dict(zip(names, answers, strict=True))
-        record = {**line.record, "question_id": question_id, "question_body": said.question, **texts}
-        return cls(question_id, said.question, answers, reference, record, said.dialogue)
+            said = said._replace(question=read_content(line, "question_body", gallery))
+        answers = said.answers or tuple(read_content(line, name, gallery) for name in names)
+        images = gallery.close()
+        texts = dict(zip(("question_body", *names), (said.question, *answers), strict=True))
+        contents = {name: write_content(text, images) for name, text in texts.items()}
+        record = {**line.record, "question_id": question_id, **contents}
+        return cls(question_id, said.question, answers, reference, record, said.dialogue, images)
 
     @classmethod
     def from_mmvet_line(cls, line: Line, seed: int = 0, reference: str | None = None) -> Sample:
@@ -132,6 +143,11 @@ class Sample:
     @property
     def key(self) -> str:
         return id_key(self.question_id)
+
+    @property
+    def asked(self) -> str:
+        """The question as statistics know it: by its words and its images."""
+        return question_key(name_images(self.question, self.images))
 
     def with_reference(self, reference: str) -> Sample:
         return replace(self, reference=reference)
@@ -153,7 +169,8 @@ class Sample:
         hidden = {}
         # MM-Vet's only answer stands in the last place
         for name, answer in zip(fields, self.answers[len(self.answers) - len(fields) :], strict=True):
-            text = self.record[name]
+            given = self.record[name]
+            text = Gallery(self.images).read(given) if isinstance(given, list) else given
             size = len(text) - len(answer) if isinstance(text, str) else 0
             if size and size == leading_thoughts(text):
                 hidden[name] = size
@@ -190,8 +207,27 @@ class Sample:
         if self.record:
             return dict(self.record)
         bodies = {f"answer{k}_body": answer for k, answer in enumerate(self.answers, start=1)}
-        said = self.dialogue.to_fields(self.question, self.answers) if self.dialogue else {}
-        return {"question_id": self.question_id, **said, "question_body": self.question, **bodies}
+        said = self.dialogue.to_fields(self.question, self.answers, self.images) if self.dialogue else {}
+        texts = {"question_body": self.question, **bodies}
+        contents = {name: write_content(text, self.images) for name, text in texts.items()}
+        return {"question_id": self.question_id, **said, **contents}
+
+
+def refuse_images(sample: Sample, where: str = "") -> None:
+    """Raises InputError for a sample with images, before who cannot show them."""
+    if sample.images:
+        raise InputError(f"{where}question_id {one_line(sample.key)}: {NEEDS_CHAT}")
+
+
+def read_content(line: Line, field: str, gallery: Gallery) -> str:
+    """A question or an answer: a text, or OpenAI's parts. Raises InputError for anything else."""
+    given = line.record.get(field)
+    if not isinstance(given, list) or not given or not all(isinstance(part, Mapping) for part in given):
+        return gallery.read(read_text(line, field))
+    try:
+        return gallery.read(given)
+    except ValueError as error:
+        raise InputError(f"{line.where}: field {field!r}: {error}") from None
 
 
 def _exchange(values: tuple[_Value, ...]) -> tuple[_Value, ...]:
@@ -248,9 +284,15 @@ def shown_answer(record: Mapping[str, Any], name: str) -> str | None:
 
     None where the record has none that is text.
     """
-    text, hidden = record.get(name), record.get("pred_thoughts")
+    text = record.get(name)
+    return text[num_hidden(record, name) :] if isinstance(text, str) else None
+
+
+def num_hidden(record: Mapping[str, Any], name: str) -> int:
+    """Characters of thoughts at the beginning of an answer, an image being one."""
+    hidden = record.get("pred_thoughts")
     size = hidden.get(name) if isinstance(hidden, dict) else None
-    return (text[size:] if isinstance(size, int) else text) if isinstance(text, str) else None
+    return size if isinstance(size, int) else 0
 
 
 def empty_answers(record: Mapping[str, Any]) -> list[int]:

@@ -15,7 +15,7 @@ from judgelm.files import PathLike as PathLike
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Form, Line, LineFile, check_ids, id_key, read_reference
 from judgelm.prompt import TASKS, Task
-from judgelm.sample import MAX_ANSWERS, Sample
+from judgelm.sample import MAX_ANSWERS, Sample, refuse_images
 
 _ANSWER = re.compile(r"answer([0-9]+)_body")
 _CONVERSATION = re.compile(r"conversation([0-9]+)")
@@ -59,7 +59,7 @@ def read_samples(
     rows = range(len(lines))[begin:end]
     holds = lines.size + len(lines) * _HELD_EACH <= _HELD
     keys: list[str] = []
-    thoughts, dialogues = 0, False
+    thoughts, dialogues, images = 0, False, False
     held: dict[int, Sample] = {}
     # all ids must differ; what is wrong with a row that is not asked for does not matter
     for row, line in enumerate(check_ids(lines)):
@@ -68,12 +68,13 @@ def read_samples(
             sample = make(row, line)
             thoughts += len(sample.thoughts)
             dialogues = dialogues or sample.dialogue is not None
+            images = images or bool(sample.images)
             if holds:
                 held[row] = sample
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
     files = SampleFiles(
-        lines.path, references.path if references else None, num_answers, lines.form, thoughts, dialogues
+        lines.path, references.path if references else None, num_answers, lines.form, thoughts, dialogues, images
     )
     return Samples(_Rows(lines, keys, held, make), rows, files)
 
@@ -100,6 +101,8 @@ class SampleFiles:
     """of how many answers thoughts are left out"""
     dialogues: bool = False
     """whether any row asked for is a dialogue"""
+    images: bool = False
+    """whether any has images"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,23 @@ def say_thoughts(samples: Samples) -> None:
 def has_dialogues(samples: Sequence[Sample]) -> bool:
     """Whether one of them has more before its answers than a question; of a file's, whether one of the file's has."""
     return samples.files.dialogues if isinstance(samples, Samples) else any(each.dialogue for each in samples)
+
+
+def has_images(samples: Sequence[Sample]) -> bool:
+    """Whether one of them has images."""
+    return any(each.images for each in _perhaps_with_images(samples))
+
+
+def check_no_images(samples: Sequence[Sample]) -> None:
+    """Raises InputError, which names the first sample with images, before who cannot show them."""
+    where = f"{samples.files.question_file}: " if isinstance(samples, Samples) else ""
+    for sample in _perhaps_with_images(samples):
+        refuse_images(sample, where)
+
+
+def _perhaps_with_images(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """Those of a file are looked at once more only where one has images."""
+    return samples if not isinstance(samples, Samples) or samples.files.images else ()
 
 
 def sample_keys(samples: Sequence[Sample]) -> Sequence[str]:

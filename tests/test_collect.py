@@ -506,10 +506,31 @@ def test_dialogues_are_asked_as_chats_and_tables_by_their_columns(tmp_path: Path
     table = tmp_path / "t.csv"
     table.write_text('number,ask\n8,"What, then?"\n9,7\n')
     found = read_questions(table, Columns.parse("question_id=number,question=ask"))
-    assert [(each.question_id, each.text) for each in found] == [(8, "What, then?"), (9, "7")]
+    assert [(each.question_id, each.turns[-1].text) for each in found] == [(8, "What, then?"), (9, "7")]
 
 
-MODEL = {"model": "a", "base_url": "http://127.0.0.1:9/v1"}
+def test_images_of_a_question_go_to_servers_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
+    asked = [{"type": "text", "text": "Question 1: what is it?"}, picture]
+    talk = [{"role": "user", "content": [picture]}, {"role": "assistant", "content": "A cat."}]
+    rows_ = [
+        {"question_id": 1, "question_body": asked},
+        {"question_id": 2, "messages": [*talk, {"role": "user", "content": "Question 2: why?"}]},
+    ]
+    write_jsonl(tmp_path / "questions.jsonl", rows_)
+    with Talking() as server:
+        models_file(tmp_path, *({"model": name, "base_url": server.url, "max_concurrency": 1} for name in "ab"))
+        assert run_command(arguments(tmp_path)) == 0
+        models_file(tmp_path, {"model": "tiny-base"}, {"model": "b", "base_url": server.url})
+        assert run_command(arguments(tmp_path, output="other")) == 2
+        assert "model tiny-base: question_id 1 has images, which go to servers alone" in capsys.readouterr().err
+    sent = [body["messages"] for body in server.bodies if body["model"] == "a"]
+    assert sent == [[{"role": "user", "content": asked}], rows_[1]["messages"]]
+    pairs = make_pairs([tmp_path / "out" / "answers" / f"{name}.jsonl" for name in "ab"])
+    assert pairs[0]["question_body"] == asked
+    assert pairs[1]["messages"] == rows_[1]["messages"]
+
+
 BAD_MODELS: list[tuple[str, str]] = [
     ("models:\n- model: a\n  api_key: sk-secret\n", "models.yaml:3: api_key: is no setting of a model (they are"),
     ("models:\n- model: a\n\n  base_url: 127.0.0.1:8000\n", "models.yaml:4: base_url: "),

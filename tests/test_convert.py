@@ -178,7 +178,7 @@ def test_rows_of_others_are_written_as_ours_and_dialogues_with_tools_left_out(
     assert run_command(["convert", str(source), str(target)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("took 2 of 3 rows, read as model_a, model_b, winner, conversation_a, conversation_b: ")
-    assert printed[1].startswith(f"left out 1 dialogues with tools or images, the first one {source}:3")
+    assert printed[1].startswith(f"left out 1 dialogues with tools or parts of other kinds, the first one {source}:3")
     assert printed[2:] == [
         "fields: question_id, question_body, answer1_body, answer2_body, answer1_model_id, answer2_model_id, label,"
         " conversation1, conversation2",
@@ -188,7 +188,7 @@ def test_rows_of_others_are_written_as_ours_and_dialogues_with_tools_left_out(
     assert (sample.key, sample.question, sample.answers, sample.record["label"]) == ("1", "Q1", ("a", "b"), 0)
     assert sample.dialogue is None
     assert [talks.record[f"conversation{k}"] for k in (1, 2)] == [votes[1][f"conversation_{side}"] for side in "ab"]
-    with pytest.raises(InputError, match=r"only.jsonl: all 1 rows are dialogues with tools or images"):
+    with pytest.raises(InputError, match=r"only.jsonl: all 1 rows are dialogues with tools or parts of other kinds"):
         convert(write_jsonl(tmp_path / "only.jsonl", [tools]), tmp_path / "none.jsonl")
     assert not (tmp_path / "none.jsonl").exists()
 

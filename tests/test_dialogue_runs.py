@@ -264,7 +264,7 @@ def test_what_of_a_dialogue_does_not_fit_is_said(api: Address) -> None:
         ({"conversations": [said("Q", "a")]}, "task pair takes 2 answers, found 1"),
         ({"messages": said(*"Q" * 1001), "answers": ["a", "b"]}, "at most 1000 items"),
         ({"messages": [{"role": "tool", "content": "x"}], "answers": ["a", "b"]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "answers": ["a", "b"]}, "'text'"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}], "answers": ["a", "b"]}, "images can"),
     ],
 )
 def test_a_dialogue_that_is_none_is_answered_in_one_line(sample: dict[str, Any], message: str, api: Address) -> None:

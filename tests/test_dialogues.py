@@ -268,8 +268,8 @@ def test_parts_of_text_and_developers_are_read() -> None:
         ([{"role": ["x"], "content": "Q"}], "message 1: expected the role system, user or assistant, found"),
         ([{"role": "tool", "content": "Q"}], "message 1: dialogues with calls of tools cannot be judged"),
         (
-            [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
-            "message 1: parts of type text can be judged alone, found one of type 'image_url'",
+            [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "x"}}]}],
+            "message 1: parts of type text and image_url can be judged, found one of type 'input_audio'",
         ),
         ([{"role": "user", "content": "\ud800"}], "message 1: a text has half a surrogate pair"),
         (said(*"Q" * (MOST_TURNS + 1)), "messages: expected 1000 messages at most, found 1001"),

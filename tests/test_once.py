@@ -69,7 +69,7 @@ def count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[
     monkeypatch.setattr(run, "prompt_fingerprint", lambda *_: "")
     counted(json.JSONDecoder, "raw_decode", "parses")
     counted(Sample, "__init__", "samples")
-    counted(prompt_form, "render_prompt", "renders")
+    counted(prompt_form, "show_prompt", "renders")
 
     def judge(rows: int) -> Spent:
         spent.clear()

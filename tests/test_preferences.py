@@ -289,7 +289,7 @@ def test_texts_of_shortened_prompts_and_those_that_were_not_written_give_no_pair
         write_jsonl(path, records)
     found = prefer_texts(folders)
     assert [(pair.question_id, pair.order) for pair in found.pairs] == [("4", "reversed")]
-    assert found.counts.left_out["shortened, or without a text"] == 5
+    assert found.counts.left_out["shortened, with images or without a text"] == 5
 
 
 Change = Callable[[Path], list[str]]
@@ -337,6 +337,19 @@ def test_what_cannot_be_paired_is_one_line(
     assert message in err
     assert err.count("\n") == 1
     assert not output.exists()
+
+
+def test_rows_with_images_are_left_out(tmp_path: Path) -> None:
+    url = {"type": "image_url", "image_url": {"url": "https://x.example/a.png"}}
+    asked = [{"type": "text", "text": "Q1?"}, url]
+    folders = []
+    for name in ("a", "b"):
+        folders.append(judged(tmp_path, LABELLED[:1], RUNS[0], name))
+        for order in ("forward", "reversed"):
+            path = folders[-1] / f"{order}.jsonl"
+            write_jsonl(path, [json.loads(line) | {"question_body": asked} for line in path.read_text().splitlines()])
+    assert prefer_answers(folders[0]).counts.left_out == {"with images": 1}
+    assert prefer_texts(folders).counts.left_out == {"shortened, with images or without a text": 2}
 
 
 def test_another_format_or_task_is_refused(tmp_path: Path) -> None:

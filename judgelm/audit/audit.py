@@ -134,9 +134,9 @@ def run_audit(
     chosen, settings = prepare(judge), settings or AuditSettings()
     name = model_id or chosen.model_id
     settings = replace(settings, scoring=settings.scoring_of(chosen), self_id=settings.self_id or name)
-    if isinstance(questions, str | os.PathLike):
-        questions = _read(questions, settings.task, reference_file, columns, keep_thinking)
-    samples, folder = questions[:limit], Path(output_dir).expanduser()
+    samples = _read(questions, settings.task, reference_file, columns, keep_thinking)[:limit]
+    chosen.check_images(samples)
+    folder = Path(output_dir).expanduser()
     digests = describe_files(samples)
     chosen = chosen.going_on(*(folder / each.name / "run.json" for each in (BOTH, PLACED, *AGAIN)))
     described = _describe(settings, chosen, samples, teacher, digests)
@@ -151,8 +151,14 @@ def run_audit(
 
 
 def _read(
-    questions: PathLike, task: str, reference_file: PathLike | None, columns: Columns | None, keep_thinking: bool
-) -> Samples:
+    questions: PathLike | Sequence[Sample],
+    task: str,
+    reference_file: PathLike | None,
+    columns: Columns | None,
+    keep_thinking: bool,
+) -> Sequence[Sample]:
+    if not isinstance(questions, str | os.PathLike):
+        return questions
     read = read_samples(questions, task, reference_file=reference_file, columns=columns, keep_thinking=keep_thinking)
     say_thoughts(read)
     return read

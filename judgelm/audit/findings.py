@@ -11,7 +11,6 @@ from judgelm.audit.many import ALL_CHECKS
 from judgelm.documents import Document, Section
 from judgelm.evaluation.metrics.intervals import Estimate, ratio
 from judgelm.evaluation.summary import Rate
-from judgelm.sample import question_key
 
 MIN_QUESTIONS = 10
 """with fewer different questions an interval says too little for a verdict"""
@@ -66,7 +65,7 @@ def measure(name: str, evidence: Evidence) -> Finding:
     if not known:
         note = "no judgement could be read" if unread else f"needs {check.needs}"
         return finding(effect=Rate(value=None), verdict="not measured", note=note, examples=[])
-    clusters = [question_key(sample.question) for sample, _ in known]
+    clusters = [sample.asked for sample, _ in known]
     effect = ratio([value for _, value in known], clusters, span=(check.least, 1))
     notes = [f"{unread} of {len(found)} could not be read and do not count"] if unread else []
     verdict = judge_effect(effect, check)

@@ -13,7 +13,7 @@ from judgelm.evaluation.results import Truth, find_line, model_name, read_truth
 from judgelm.jsonl import Line, LineFile, index_by_id, read_reference
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome
-from judgelm.sample import Sample, question_key
+from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples
 
 PLAIN = "plain"
@@ -107,9 +107,13 @@ def round_of(probe: str) -> Round | None:
 def make_probes(probe: str, sources: Sequence[Source]) -> list[Sample]:
     """The samples of a probe: those as they are ("plain"), with a changed answer, or with a reference."""
     if probe in PERTURBATIONS:
-        changed = ((perturb(source.sample, probe), source.sample.dialogue) for source in sources)
+        changed = ((perturb(source.sample, probe), source.sample) for source in sources)
         # an answer is changed, what was said before it stays
-        return [replace(sample, dialogue=said) for sample, said in changed if sample is not None]
+        return [
+            replace(sample, dialogue=given.dialogue, images=given.images)
+            for sample, given in changed
+            if sample is not None
+        ]
     if probe == PLAIN:
         return [_shown(source, PLAIN, None) for source in sources]
     # without a truth nobody could say what a reference does
@@ -121,12 +125,13 @@ def make_probes(probe: str, sources: Sequence[Source]) -> list[Sample]:
 
 def _shown(source: Source, probe: str, reference: str | None) -> Sample:
     sample = source.sample
-    return Sample(probe_id(probe, source.key), sample.question, sample.answers, reference, dialogue=sample.dialogue)
+    key = probe_id(probe, source.key)
+    return Sample(key, sample.question, sample.answers, reference, dialogue=sample.dialogue, images=sample.images)
 
 
 def _wrong_reference(sources: Sequence[Source], place: int) -> str | None:
     """That of the next row with another question and another reference; after the last row comes the first."""
     here = sources[place].sample
-    key, others = question_key(here.question), itertools.chain(sources[place + 1 :], sources[:place])
-    wrong = (other.sample.reference for other in others if question_key(other.sample.question) != key)
+    key, others = here.asked, itertools.chain(sources[place + 1 :], sources[:place])
+    wrong = (other.sample.reference for other in others if other.sample.asked != key)
     return next((reference for reference in wrong if reference != here.reference), None)

@@ -73,7 +73,7 @@ def collect(
     asked = questions[: settings.limit]
     check_names(list(models))
     check_questions(asked, settings.samples)
-    _check_models(models, settings)
+    _check_models(models, asked, settings)
     prepared = {model.name: _prepare(model) for model in models}
     folder = Path(output_dir).expanduser()
     with locked(folder / "collect.json"):
@@ -94,9 +94,12 @@ def collect(
     return found
 
 
-def _check_models(models: Sequence[AnswerModel], settings: CollectSettings) -> None:
+def _check_models(models: Sequence[AnswerModel], asked: Sequence[Question], settings: CollectSettings) -> None:
     """Raises InputError for what these settings need of models."""
+    shows = next((each.key for each in asked if each.images), None)
     for model in models:
+        if shows is not None and model.engine != "openai":
+            raise InputError(f"model {model.name}: question_id {shows} has images, which go to servers alone")
         if settings.samples > 1 and not model.temperature:
             raise InputError(f"model {model.name}: several samples need a temperature above 0, or all are the same")
         if settings.max_cost is not None and model.engine == "openai" and model.price is None:

@@ -44,7 +44,7 @@ def find_local(model: AnswerModel) -> LocalModel:
     except SettingError as error:
         raise InputError(f"model {model.name}: {error}") from None
     folder = find_model(model.model)
-    greeting = [turn.to_message() for turn in Question(0, (Turn(USER, "Hello"),)).chat(model.system)]
+    greeting = Question(0, (Turn(USER, "Hello"),)).messages(model.system)
     try:
         find_chat_template(load_tokenizer(folder)).render(greeting, enable_thinking=model.max_thinking_tokens > 0)
     except ValueError as error:
@@ -101,7 +101,7 @@ def _ask_block(engine: Engine, block: Sequence[Ask], sampling: Sampling, done: C
 
 def _request(engine: ContextEngine, ask: Ask, sampling: Sampling) -> Request:
     """Raises ValueError where the model's template refuses the chat, and where no room is left for an answer."""
-    messages = [turn.to_message() for turn in ask.question.chat(ask.model.system)]
+    messages = ask.question.messages(ask.model.system)
     text, ids = encode_chat(messages, "", engine.tokenizer, sampling.reasoning)
     if len(ids) >= engine.context_length:
         raise ValueError(f"the chat has {len(ids)} tokens, the context of the model {engine.context_length}")

@@ -6,14 +6,17 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Any
 
 from judgelm.answers import as_question
-from judgelm.dialogue import SYSTEM, USER, Turn, Turns, read_said
+from judgelm.dialogue import SYSTEM, USER, Turn, Turns, read_said, to_messages
 from judgelm.errors import InputError, one_line
 from judgelm.files import PathLike
 from judgelm.forms import Columns, open_rows
-from judgelm.jsonl import Line, Record, check_ids, id_key, read_id, read_text
+from judgelm.images import Gallery, Image, write_content
+from judgelm.jsonl import Line, Record, check_ids, id_key, read_id
+from judgelm.sample import read_content
 
 _COLUMNS = ("question_id", "question", "answer", "model", "reference", "label", "category", "messages")
 """what may be named in a file of questions; of these the first two and messages count"""
@@ -25,28 +28,27 @@ class Question:
 
     question_id: int | str
     turns: Turns
+    images: tuple[Image, ...] = ()
+    """whose marks stand in the turns; see `judgelm.images`"""
 
     @property
     def key(self) -> str:
         return id_key(self.question_id)
 
-    @property
-    def text(self) -> str:
-        return self.turns[-1].text
-
-    def chat(self, system: str | None) -> Turns:
-        """With a model's own prompt of the system, before the dialogue's own, as one."""
-        if system is None:
-            return self.turns
-        first, *rest = self.turns
-        if first.role == SYSTEM:
-            return (replace(first, text=f"{system}\n\n{first.text}"), *rest)
-        return (Turn(SYSTEM, system), *self.turns)
+    def messages(self, system: str | None) -> list[dict[str, Any]]:
+        """As OpenAI's API has them, with a model's own prompt of the system before the dialogue's own, as one."""
+        turns = self.turns
+        if system is not None:
+            own = turns[0].text if turns[0].role == SYSTEM else None
+            text = system if own is None else f"{system}\n\n{own}"
+            turns = (Turn(SYSTEM, text), *(turns if own is None else turns[1:]))
+        return to_messages(turns, self.images)
 
     def to_record(self) -> Record:
         """The fields of an answer file's row."""
-        said = {"messages": [turn.to_message() for turn in self.turns]} if len(self.turns) > 1 else {}
-        return {"question_id": self.question_id, "question_body": self.text, **said}
+        said = {"messages": to_messages(self.turns, self.images)} if len(self.turns) > 1 else {}
+        question = write_content(self.turns[-1].text, self.images)
+        return {"question_id": self.question_id, "question_body": question, **said}
 
 
 def read_questions(path: PathLike, columns: Columns | None = None) -> list[Question]:
@@ -63,17 +65,19 @@ def read_questions(path: PathLike, columns: Columns | None = None) -> list[Quest
 
 
 def _read(line: Line) -> Question:
+    gallery = Gallery()
     try:
-        said = read_said(line.record, 2)
+        said = read_said(line.record, 2, gallery)
         if said is not None and said.dialogue is not None and said.dialogue.conversations:
             raise ValueError("its conversations differ before their last replies, so there is no one question to ask")
         before = said.dialogue.turns if said is not None and said.dialogue is not None else ()
-        turns = (*before, Turn(USER, said.question if said is not None else read_text(line, "question_body")))
+        text = said.question if said is not None else read_content(line, "question_body", gallery)
+        turns, images = (*before, Turn(USER, text)), gallery.close()
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
-    if not turns[-1].text.strip():
+    if not text.strip():
         raise InputError(f"{line.where}: the question is empty")
-    return Question(read_id(line), turns)
+    return Question(read_id(line), turns, images)
 
 
 def check_questions(questions: Sequence[Question], samples: int) -> None:
@@ -105,4 +109,4 @@ def hash_questions(questions: Sequence[Question]) -> str:
 
 def _parts(questions: Sequence[Question]) -> Iterator[bytes]:
     for each in questions:
-        yield json.dumps([each.key, [[turn.role, turn.text] for turn in each.turns]]).encode()
+        yield json.dumps([each.key, each.messages(None)]).encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,16 +105,16 @@ class _Model:
             return outcome
 
     def _most_cost(self, ask: Ask, room: int) -> float:
-        """No token stands for less than a byte."""
-        turns = ask.question.chat(self._model.system)
-        size = sum(len(turn.text.encode()) + _FRAME for turn in turns)
+        """No token of a text stands for less than a byte of its message."""
+        messages = ask.question.messages(self._model.system)
+        size = len(json.dumps(messages).encode()) + _FRAME * len(messages)
         return cost(size, room, self._server.prices or (0, 0))
 
     def _body(self, ask: Ask, room: int) -> dict[str, Any]:
         model = self._model
         body: Mapping[str, Any] = {
             "model": self._server.model,
-            "messages": [turn.to_message() for turn in ask.question.chat(model.system)],
+            "messages": ask.question.messages(model.system),
             "max_tokens": room,
             "temperature": model.temperature,
             "top_p": model.top_p if model.top_p < 1 else None,

@@ -10,8 +10,8 @@ from judgelm.flags import FILE_KINDS, add_columns_argument
 HELP = "write a file of rows in our fields and another format"
 DESCRIPTION = (
     "Read questions or answers in any form that is known, or with --columns, and write them in our own fields, in the"
-    " format of the output's name. Dialogues with tools or images are left out and counted. The file appears whole"
-    " or not at all."
+    " format of the output's name. Images are kept; dialogues with tools or parts of other kinds are left out and"
+    " counted. The file appears whole or not at all."
 )
 
 
@@ -33,6 +33,6 @@ def run(args: argparse.Namespace) -> None:
     left = len(found.dialogues)
     print(f"took {found.rows} of {found.rows + left} rows" + (f", read as {found.form}" if found.form else ""))
     if left:
-        print(f"left out {left} dialogues with tools or images, the first one {found.dialogues[0]}")
+        print(f"left out {left} dialogues with tools or parts of other kinds, the first one {found.dialogues[0]}")
     print(f"fields: {', '.join(found.fields)}")
     print(f"written to {found.path}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from judgelm.commands.choose import choose_judge, choose_samples, choose_settings
+from judgelm.errors import InputError
 from judgelm.flags import add_input_arguments, add_model_arguments, add_run_arguments
 from judgelm.judge import (
     OUTPUT_FORMATS,
@@ -17,6 +18,7 @@ from judgelm.judge import (
     prepare,
     write_beside,
 )
+from judgelm.samples import has_images
 
 if TYPE_CHECKING:
     from judgelm.judge.log import OrderFile
@@ -49,6 +51,8 @@ def run(args: argparse.Namespace) -> None:
     check_orders(args.orders or "forward", args.task)
     settings = choose_settings(args, args.task, args.scores_only)
     samples = choose_samples(args)[: args.limit]
+    if args.output_format == "csv" and has_images(samples):
+        raise InputError("--output-format csv: in a cell the parts of images would be a text; parquet can hold them")
     judge = prepare(choose_judge(args))
     found = judge_folder(
         samples,

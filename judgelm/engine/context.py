@@ -16,7 +16,7 @@ from judgelm.engine.score_line import score_pieces
 from judgelm.errors import InputError, SettingError
 from judgelm.prompt import Turns
 from judgelm.prompt_form import NO_CHAT, PUBLISHED_FORM, PromptForm
-from judgelm.sample import Sample
+from judgelm.sample import Sample, refuse_images
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PretrainedConfig, PreTrainedTokenizerBase
@@ -47,8 +47,9 @@ class ContextEngine:
     ) -> EncodedPrompt:
         """See `Engine.fit`. A quarter of the context is room enough for the reasons of the published judges.
 
-        Raises SettingError where a model is to think that is not asked in chat.
+        Raises SettingError where a model is to think that is not asked in chat, and InputError for images.
         """
+        refuse_images(sample)
         if form.reasoning and not form.chat:
             raise SettingError("reasoning", NO_CHAT)
         return encode_prompt(sample, task, self.tokenizer, self._most_prompt_tokens(max_new_tokens), aspect, form)

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 from judgelm.criteria import READABLE, Aspect, Scale
 from judgelm.encoding import EncodedPrompt
 from judgelm.errors import SettingError
+from judgelm.images import Placed
 from judgelm.models.devices import DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import Turns
@@ -66,6 +67,8 @@ class Request:
     """of the sample, for messages; it seeds the sampling, together with the run's seed (None: `key` does both)"""
     reasoning: str = ""
     """the tag at the end of the prompt, where the model is to think before its text"""
+    images: tuple[Placed, ...] = ()
+    """in the prompt, for an engine that shows them"""
 
     @property
     def readable(self) -> Scale:
@@ -181,7 +184,7 @@ class Engine(Protocol):
         """The sample's prompt, by an aspect where one is given, its answers shortened where prompt and judgement would
         overflow the context.
 
-        Raises PromptTooLong where that is not enough.
+        Raises PromptTooLong where that is not enough, and InputError for images that the engine cannot show.
         """
 
     def fit_followup(

@@ -9,6 +9,7 @@ from typing import Any
 from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_question
 from judgelm.errors import InputError, one_line
+from judgelm.evaluation.images import labelled
 from judgelm.evaluation.readings import read_reading, read_scale
 from judgelm.evaluation.results import find_line, forward_file, index_teacher, is_number, model_name, read_aspects
 from judgelm.forms import Columns
@@ -74,7 +75,7 @@ def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Colum
 
 
 def _join(key: str, line: Line, source: Line) -> GradedSample:
-    record = line.record
+    record = labelled(line.record)
     if record.get("pred_task") != "grade":
         found = one_line(repr(record.get("pred_task", "none")))[:60]
         raise InputError(f"{line.where}: expected a grade of one answer (task grade), found task {found}")

@@ -14,6 +14,7 @@ from judgelm.criteria import READABLE
 from judgelm.dialogue import shown_question
 from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError, one_line
+from judgelm.evaluation.images import labelled
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Span, Statistic, estimates, quotient
 from judgelm.evaluation.readings import read_scale
 from judgelm.evaluation.results import model_name
@@ -161,7 +162,7 @@ def _join(lines: Mapping[str, Line]) -> ManyAnswers:
     if len(counts) > 1:
         raise InputError(f"{line.where}: expected scores of as many answers in each order, found {sorted(counts)}")
     (count,) = counts
-    record = unshow_fields(line.record, order, count)
+    record = labelled(unshow_fields(line.record, order, count))
     named = [model_name(record.get(f"answer{k}_model_id")) or f"answer {k}" for k in range(1, count + 1)]
     return ManyAnswers(shown_question(record, count), tuple(named), shown)
 

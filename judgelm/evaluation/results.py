@@ -11,6 +11,7 @@ from typing import Any
 from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_conversation, shown_question
 from judgelm.errors import InputError, one_line
+from judgelm.evaluation.images import labelled
 from judgelm.evaluation.readings import read_reading, read_scale
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
@@ -210,7 +211,7 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
     """Question, answers and models' names, in the file's order of answers. MM-Vet's rows have the right answer in
     `answer` and the graded one, which the judge saw second, in `answer1_body`.
     """
-    record = line.record
+    record = labelled(line.record)
     # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
     sides = (1, 2) if order == "forward" else (2, 1)
     first, second = (_answer(record, side) for side in sides)

@@ -10,7 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from judgelm.judge.judge import JudgeLike
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import Done, JudgeSettings, Order
 from judgelm.judgement import Outcome
-from judgelm.prompt import TASKS, render_prompt
+from judgelm.prompt import TASKS, show_prompt
 from judgelm.sample import Sample, rotation
 
 _FILE = "judgements.sqlite"
@@ -104,13 +104,16 @@ class CachedJudge:
 
     def _key(self, shown: Sample, settings: JudgeSettings) -> bytes:
         """Of all that a judgement comes from. Its order among others is no part of it."""
+        prompts = [show_prompt(shown, settings.task, aspect) for aspect in settings.aspects]
         drawn = settings.scoring == "sample" and settings.temperature > 0
-        said = {
+        said: dict[str, Any] = {
             "judge": self._described,
             "settings": settings.to_record() | ({} if drawn else {"seed": None}),
             "sample": shown.key if drawn else None,
-            "prompts": [render_prompt(shown, settings.task, aspect) for aspect in settings.aspects],
+            "prompts": [prompt.text for prompt in prompts],
         }
+        if shown.images:
+            said["images"] = [[(*astuple(image), end) for image, end in prompt.images] for prompt in prompts]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
 
 

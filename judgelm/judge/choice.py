@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from judgelm.models.folder import find_model
 from judgelm.models.prompt_format import find_prompt_format
 from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt_form import NO_CHAT
-from judgelm.verdict_forms import SCORES
+from judgelm.sample import Sample
+from judgelm.samples import check_no_images
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -71,6 +72,8 @@ class JudgeChoice:
     """plain or chat"""
     chosen_format: bool = False
     """by the model: nobody asked for it"""
+    takes_images: bool = False
+    """whether images can be sent to it; whether it looks at them is its own affair"""
 
     def going_on(self, *runs: Path) -> JudgeChoice:
         """For runs that may have begun: an earlier version asked every model in plain, and such a run goes on so.
@@ -96,8 +99,12 @@ class JudgeChoice:
         """
         if settings.reasoning and self.prompt_format == "plain" and self.described.get("engine") != "openai":
             raise SettingError("reasoning", NO_CHAT)
-        constrained = self.constrained and settings.verdict_format == SCORES
-        return replace(settings, constrained=constrained, prompt_format=self.prompt_format)
+        return settings.settled(self.constrained, self.prompt_format)
+
+    def check_images(self, samples: Sequence[Sample]) -> None:
+        """Raises InputError for a sample with images that it cannot be shown."""
+        if not self.takes_images:
+            check_no_images(samples)
 
     @property
     def model_id(self) -> str:
@@ -160,4 +167,4 @@ def _prepare_server(server: Server) -> JudgeChoice:
         "request_fields": server.fields,
     }
     load = functools.cache(lambda: Judge(OpenAIEngine(server)))
-    return JudgeChoice(server.model, load, described, prices=server.prices)
+    return JudgeChoice(server.model, load, described, prices=server.prices, takes_images=server.api == "chat")

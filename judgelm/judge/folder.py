@@ -44,8 +44,8 @@ def judge_folder(
         model_id: name of the judge in the records (default: the model's).
         keep_judged: go on though samples were removed, changed or added.
 
-    Raises InputError where the folder belongs to another run, is damaged or cannot be written, and where the judge
-    cannot be had.
+    Raises InputError where the folder belongs to another run, is damaged or cannot be written, where the judge cannot
+    be had, and for images that it cannot be shown.
     """
     from judgelm.judge.run import RunFiles
 
@@ -87,6 +87,7 @@ def _judge(
     from judgelm.judge.run import run_judge
 
     chosen = prepare(judge).going_on(files.run)
+    chosen.check_images(samples)
     settings = chosen.settle(settings)
     described = {**chosen.described, **describe_files(samples), **more}
     return run_judge(chosen.load, samples, settings, files, described, model_id or chosen.model_id, keep_judged)

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ def _digest(sample: Sample) -> bytes:
     texts: list[Any] = [sample.question, sample.answers, sample.reference]
     if sample.dialogue is not None:
         texts.append(sample.dialogue.to_fields(sample.question, sample.answers))
+    if sample.images:
+        texts.append(list(map(astuple, sample.images)))
     shown = json.dumps(texts)
     return hashlib.blake2b(shown.encode(), digest_size=16).digest()
 

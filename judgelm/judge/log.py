@@ -92,7 +92,7 @@ class JudgementRecord(BaseModel):
     """how many tokens each answer lost at its end, in the order that was shown; of a dialogue what was left out at its
     beginning: `{"turns": [..], "tokens": [..]}`; null: nothing"""
     pred_suspicious_markers: _Count
-    """lines of question, reference, answers and dialogue that imitate the prompt's own markers"""
+    """lines of question, reference, answers and dialogue that imitate the prompt's own markers, or an image's label"""
     pred_thoughts: dict[str, _Count] | None = None
     """characters of thoughts at the beginning of answers that the judge was not shown, by field, where there are any"""
     pred_reasoning: str | None = None

@@ -29,7 +29,7 @@ from judgelm.judge.log import Log, OrderFile, partial_of
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample, rotation
-from judgelm.samples import has_dialogues, sample_keys
+from judgelm.samples import has_dialogues, has_images, sample_keys
 
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 _INPUTS = ("question_file_sha256", "reference_file_sha256")
@@ -108,14 +108,13 @@ def run_judge(
     cannot be written.
     """
     template = settings.prompt_template
-    if template is not None:
-        template.check_samples(samples, settings.task, settings.criteria)
+    settings.check_samples(samples)
     wanted = {
         **described,
         "model_id": model_id,
         "prompt_fingerprint": template.sha256
         if template
-        else prompt_fingerprint(settings.task, settings.criteria, has_dialogues(samples)),
+        else prompt_fingerprint(settings.task, settings.criteria, has_dialogues(samples), has_images(samples)),
         **settings.to_record(),
     }
     with locked(files.run):

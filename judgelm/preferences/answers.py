@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from judgelm.dialogue import USER, Turn, Turns, read_said
+from judgelm.dialogue import USER, Turn
 from judgelm.errors import InputError, SettingError
 from judgelm.evaluation.results import JudgedSample, judged_task, read_folder
 from judgelm.files import PathLike
-from judgelm.jsonl import Line, index_by_id, read_lines, read_text
+from judgelm.jsonl import Line, index_by_id, read_lines
 from judgelm.judgement import Outcome
 from judgelm.preferences.preferences import Pair, Preferences
-from judgelm.sample import shown_answer
+from judgelm.samples import make_sample
 
 _TASK = "pair"
 
@@ -70,33 +70,23 @@ def _choose(sample: JudgedSample, sure: float | None) -> Outcome | str:
     return "ties" if found is None or found is Outcome.TIE else found
 
 
-def _pair(line: Line, sample: JudgedSample, said: Outcome) -> Pair | str:
+def _pair(line: Line, verdict: JudgedSample, said: Outcome) -> Pair | str:
     """The pair, or why there is none."""
-    first, second = (shown_answer(line.record, f"answer{k}_body") or "" for k in (1, 2))
+    sample = make_sample(line, _TASK, keep_thinking=line.record.get("pred_thoughts") is None)
+    first, second = sample.answers
     chosen, rejected = (first, second) if said is Outcome.WIN else (second, first)
-    scores = sample.scores
+    scores, dialogue = verdict.scores, sample.dialogue
     assert scores is not None, "all were read"
     margin = (scores[0] - scores[1]) * said.sign
+    if sample.images:
+        return "with images"
     if not first.strip() or not second.strip():
         return "with an empty answer"
     if first == second:
         return "of two answers that are the same"
     if margin <= 0:
         return "whose mean scores say otherwise"
-    prompt = _asked(line)
-    if prompt is None:
+    if dialogue is not None and dialogue.conversations:
         return "of two different conversations"
-    return Pair(sample.key, prompt, chosen, rejected, margin)
-
-
-def _asked(line: Line) -> Turns | None:
-    """The question with what was said before it; None where that is not the same for both answers."""
-    try:
-        said = read_said(line.record, 2)
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
-    if said is None or said.dialogue is None:
-        return (Turn(USER, read_text(line, "question_body")),)
-    if said.dialogue.conversations:
-        return None
-    return (*said.dialogue.turns, Turn(USER, said.question))
+    prompt = (*(dialogue.turns if dialogue else ()), Turn(USER, sample.question))
+    return Pair(verdict.key, prompt, chosen, rejected, margin)

@@ -136,7 +136,7 @@ def _pair_up(key: str, order: str, runs: Sequence[_Run]) -> Iterator[Pair | str]
             found = True
             yield _pair(key, order, chosen, rejected)
     if not texts:
-        yield "shortened, or without a text"
+        yield "shortened, with images or without a text"
     elif all(text.state != _RIGHT for text in texts):
         yield "without a text that is right and consistent"
     elif not found:
@@ -159,16 +159,21 @@ def _read_text(line: Line, sample: JudgedSample, order: str, chat: str | None) -
     assert reading is not None, "both orders are there"
     right = reading.outcome is truth.outcome
     state = _WRONG if not right else _RIGHT if sample.consistent else _ALONE
-    return _Text(_prompt(line, order, chat), str(record["pred_text"]), state, _points(reading, truth.outcome))
+    prompt = _prompt(line, order, chat)
+    if prompt is None:
+        return None
+    return _Text(prompt, str(record["pred_text"]), state, _points(reading, truth.outcome))
 
 
-def _prompt(line: Line, order: str, chat: str | None) -> Turns | str:
-    """As the judge was asked."""
+def _prompt(line: Line, order: str, chat: str | None) -> Turns | str | None:
+    """As the judge was asked; None for one with images."""
     fields = unshow_fields(line.record, order, 2)
     reference = fields.get("reference")
     shows_all = fields.get("pred_thoughts") is None
     given = reference if isinstance(reference, str) else None
     sample = make_sample(line._replace(record=fields), "pair", reference=given, keep_thinking=shows_all).shown(order)
+    if sample.images:
+        return None
     form = PromptForm(chat == "template")
     prompt = form.render(sample, "pair")
     if chat is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
 from judgelm.errors import one_line
+from judgelm.evaluation.images import labelled
 from judgelm.evaluation.published import Metrics
 from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Kind, Rate, Summary
 from judgelm.jsonl import Record, id_key
@@ -223,7 +224,7 @@ def judgement_table(records: Mapping[Order, Sequence[Record]], total: int) -> st
 
 
 def _one_order(record: Record) -> tuple[str, ...]:
-    question = shorten(str(record.get("question_body", record.get("question", ""))), 44)
+    question = shorten(str(labelled(record).get("question_body", record.get("question", ""))), 44)
     return str(record["question_id"]), question, _scores(record), record["pred_outcome"] or "-"
 
 

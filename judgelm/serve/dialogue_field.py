@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from judgelm.dialogue import MOST_TURNS, Dialogue, Said, Turns, join_conversations, read_said, read_turns, to_messages
+from judgelm.errors import InputError
+from judgelm.images import NEEDS_CHAT
 from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.guard import MOST_BODY_BYTES
 
 _Text = Annotated[str, StringConstraints(max_length=MOST_BODY_BYTES)]
 
 
-class TextPart(BaseModel):
-    """A part of a message; images and the like cannot be judged."""
+def _refuse_images(kind: Any) -> Any:
+    """Raises InputError, which says more than that a text was expected."""
+    if kind == "image_url":
+        raise InputError(NEEDS_CHAT)
+    return kind
 
-    type: Literal["text"]
+
+class TextPart(BaseModel):
+    """A part of a message; images and the like cannot be judged here."""
+
+    type: Annotated[Literal["text"], BeforeValidator(_refuse_images)]
     text: _Text
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
+from judgelm.images import NEEDS_CHAT
 from judgelm.serve.judgement_requests import Name, Text
 from judgelm.serve.worker_requests import MOST_LOGPROBS
 
@@ -73,6 +74,16 @@ class TextPart(_Open):
     text: Text
 
 
+class ImagePart(_Open):
+    """Another part, which no judge is shown here."""
+
+    type: Literal["image_url"]
+    image_url: Any
+
+    def check_rest(self, place: str = "") -> None:
+        raise UnsupportedField(f"{place}image_url", f"({NEEDS_CHAT})")
+
+
 class FunctionCall(BaseModel):
     """What a model wanted to be called."""
 
@@ -96,7 +107,7 @@ class ChatMessage(_Open):
     """A turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | Annotated[list[TextPart], Field(max_length=200)] | None = None
+    content: Text | Annotated[list[TextPart | ImagePart], Field(max_length=200)] | None = None
     name: Name | None = None
     tool_call_id: Name | None = None
     refusal: Text | None = None
@@ -111,7 +122,9 @@ class ChatMessage(_Open):
 
     @property
     def text(self) -> str:
-        content = self.content if isinstance(self.content, str) else "\n".join(part.text for part in self.content or [])
+        parts = [] if self.content is None or isinstance(self.content, str) else self.content
+        texts = "\n".join(part.text for part in parts if isinstance(part, TextPart))
+        content = self.content if isinstance(self.content, str) else texts
         calls = [call.function.text for call in self.tool_calls or []]
         calls += [self.function_call.text] if self.function_call else []
         return "\n".join(filter(None, (content, self.refusal, *calls)))

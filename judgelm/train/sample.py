@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from judgelm.criteria import READABLE, Aspect, Criteria
+from judgelm.images import NEEDS_CHAT
 from judgelm.jsonl import Line, Record, read_reference, require
 from judgelm.judgement import Judgement
 from judgelm.sample import Sample
@@ -51,6 +52,8 @@ class TrainingSample:
         alone = "answer2_body" not in line.record and "conversation2" not in line.record
         graded = alone and ("answer_body" in line.record or aspect is not None)
         sample = Sample.from_graded_line(line) if graded else Sample.from_line(line)
+        if sample.images:
+            raise ValueError(f"{NEEDS_CHAT}: no judge learns from them")
         num_answers = len(sample.answers)
         reference, with_reference = None, None
         if line.record.get("reference") is not None and "text_w_reference" in line.record:

@@ -22,9 +22,10 @@ from judgelm.engine.openai.requests import PATIENT, Retries, cost, in_background
 from judgelm.engine.openai.responses import Answer, Refusal, continue_prompt, score_end
 from judgelm.engine.openai.server import NEEDS_COMPLETIONS, Server
 from judgelm.errors import InputError, one_line
+from judgelm.images import Shown
 from judgelm.prompt import Turns, render_followup
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
-from judgelm.sample import Sample
+from judgelm.sample import Sample, refuse_images
 from judgelm.score_lines import text_begin, thoughts_end
 from judgelm.thinking import strip_tags
 
@@ -47,7 +48,7 @@ class OpenAIEngine:
     the end of a score line:
 
     - completions: the server continues the prompt itself, as the released judges need it.
-    - chat: the prompt, prefill included, is the one message of the user. Some models go on (" 7"), others begin anew
+    - chat: prompt, prefill and images are the one message of the user. Some models go on (" 7"), others begin anew
       ("10 7"); a score line for all answers that begins with the prefill is taken for the latter and the prefill is
       taken off; where it is written in another form, or comes after thoughts, the other scores and the reasons are
       what goes on. The newline after the scores is not sent as a stop string: a model that begins with a newline would
@@ -85,8 +86,11 @@ class OpenAIEngine:
         aspect: Aspect | None = None,
         form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
-        """The prompt as it is; see `Engine.fit`."""
-        return EncodedPrompt(form.render(sample, task, aspect), [], None)
+        """The prompt as it is, with its images; see `Engine.fit`."""
+        if self.server.api != "chat":
+            refuse_images(sample)
+        shown = form.show(sample, task, aspect)
+        return EncodedPrompt(shown.text, [], None, shown.images)
 
     def fit_followup(
         self,
@@ -98,7 +102,8 @@ class OpenAIEngine:
         max_new_tokens: int,
         form: PromptForm = PUBLISHED_FORM,
     ) -> EncodedPrompt:
-        """The prompt of a further question as it is; see `Engine.fit_followup`."""
+        """The prompt of a further question as it is, and no images; see `Engine.fit_followup`."""
+        refuse_images(sample)
         return EncodedPrompt(render_followup(form.render(sample, task), judgement, turns, question), [], None)
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
@@ -247,10 +252,11 @@ class OpenAIEngine:
 
     def _body(self, request: Request, sampling: Sampling, max_tokens: int) -> dict[str, Any]:
         chat = self.server.api == "chat"
+        content = Shown(request.prompt, request.images).to_content()
         stop = [text for text in sampling.stop if text.strip() or not chat]
         body = {
             "model": self.server.model,
-            **({"messages": [{"role": "user", "content": request.prompt}]} if chat else {"prompt": request.prompt}),
+            **({"messages": [{"role": "user", "content": content}]} if chat else {"prompt": request.prompt}),
             "max_tokens": max_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p if sampling.top_p < 1 else None,

@@ -23,13 +23,14 @@ from judgelm.judge.settings import ORDERS, Order
 from judgelm.prompt import TASKS, count_markers
 from judgelm.report.terminal import metrics_table
 from judgelm.sample import Sample
-from judgelm.samples import find_task, read_samples
+from judgelm.samples import check_no_images, find_task, read_samples
 from judgelm.serve.judgement_requests import MOST_SAMPLES, Result, SampleIn
 from judgelm.serve.judgements import judge_through
 from judgelm.serve.page.files import remove_old
 from judgelm.serve.page.shared import Pace, Page, PageSettings, check_texts, say
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.servers import describe
+from judgelm.verdict_forms import SCORES
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +205,8 @@ def _row(sample: Sample, result: Result) -> list[str]:
     verdict = result.verdict
     agree = {True: "yes", False: "no", None: ""}[verdict.consistent]
     scores = " ".join(f"{round(score, 3):g}" for score in verdict.scores or ())
-    note = result.error or ("" if verdict.scores else "no scores could be read")
+    what = "scores" if result.judged[0].judgement.form == SCORES else "verdict"
+    note = result.error or ("" if verdict.scores else f"no {what} could be read")
     outcome = verdict.outcome.value if verdict.outcome else ""
     return [str(sample.question_id), one_line(sample.question)[:120], outcome, scores, agree, note]
 
@@ -232,6 +234,7 @@ def _read(questions: str | None, references: str | None, task: str) -> list[Samp
             f"{questions}: found {len(samples)} rows, at most {MOST_ROWS_OF_A_FILE} can be judged here;"
             " `judgelm judge` takes more"
         )
+    check_no_images(samples)
     read = list(samples)
     for sample in read:
         try:
