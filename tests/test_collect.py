@@ -22,9 +22,10 @@ from judging import run_command
 from played import QUICK, Played, Reply, failed, wrote
 from serving import local_stack
 
-from judgelm.collection import AnswerModel, CollectSettings, collect, read_models, read_questions
+from judgelm.collection import AnswerModel, CollectSettings, Question, collect, read_models, read_questions
 from judgelm.collection import servers as collected_servers
 from judgelm.collection.collected import Collection
+from judgelm.dialogue import Turn
 from judgelm.engine.openai.requests import Retries, seed_of
 from judgelm.errors import InputError
 from judgelm.forms import Columns
@@ -551,6 +552,11 @@ BAD_MODELS: list[tuple[str, str]] = [
     ("models:\n- {model: a, engine: gpt}\n", "engine: expected one of openai, hf, vllm, found 'gpt'"),
     ("models:\n- {model: a, quantization: int3}\n", "quantization: 'int3': expected one of int8"),
     ("models:\n- {model: a, max_tokens: 1.5}\n", "max_tokens: expected a whole number from 1 on, found 1.5"),
+    (
+        "models:\n- {model: a, base_url: 'http://h/v1', request_fields: {a: 2020-01-01}}\n",
+        "request_fields: expected what JSON can say",
+    ),
+    ('models:\n- {model: a, system: "\\ud83d"}\n', "system: has half a surrogate pair"),
     ("models:\n- just a name\n", "models.yaml:2: expected a model with its settings, found str"),
     ("models: []\n", "expected `models:` and below it a list of models"),
     ("- model: a\n", "expected `models:` and below it a list of models"),
@@ -714,5 +720,9 @@ def test_collect_json_is_read_back_by_its_type(tmp_path: Path) -> None:
         models = [AnswerModel("a", base_url=server.url)]
         found = collect(read_questions(tmp_path / "questions.jsonl"), models, tmp_path / "out")
     assert Collection.read(tmp_path / "out" / "collect.json") == found
+    with pytest.raises(InputError, match=r"max_cost nan: expected a number above 0"):
+        CollectSettings(max_cost=float("nan"))
+    with pytest.raises(ValueError, match="question_id 7: expected turns that end in one of the user"):
+        Question(7, (Turn("assistant", "4"),))
     with pytest.raises(InputError, match="two models have the name a"):
         collect(read_questions(tmp_path / "questions.jsonl"), models * 2, tmp_path / "other")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,6 +51,8 @@ class CollectSettings:
             value = getattr(self, name)
             if (type(value) is not int or value < 1) and (name, value) != ("limit", None):
                 raise SettingError(name, f"{value!r}: expected a whole number from 1 on")
+        if self.max_cost is not None and not 0 < self.max_cost < math.inf:
+            raise SettingError("max_cost", f"{self.max_cost!r}: expected a number above 0")
 
 
 def collect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.files import PathLike
+from judgelm.jsonl import encodable
 from judgelm.yaml_text import find_lines, parse_yaml, read_yaml_text
 
 if TYPE_CHECKING:
@@ -119,6 +121,11 @@ class AnswerModel:
         _check_whole("max_concurrency", self.max_concurrency, 1)
         if not isinstance(self.request_fields, Mapping):
             raise ValueError(f"request_fields: expected names with values, found {type(self.request_fields).__name__}")
+        try:
+            json.dumps(dict(self.request_fields), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            # a date of YAML, perhaps
+            raise ValueError(f"request_fields: expected what JSON can say ({error})") from None
 
     def _check_sampling(self) -> None:
         if self.system is not None:
@@ -172,6 +179,8 @@ class AnswerModel:
 def _check_text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{name}: expected a text, found {value!r}")
+    if not encodable(value):
+        raise ValueError(f"{name}: has half a surrogate pair, which is no text")
 
 
 def _check_number(name: str, value: object, above: float | None = None, most: float = math.inf) -> None:

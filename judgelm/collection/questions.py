@@ -24,12 +24,16 @@ _COLUMNS = ("question_id", "question", "answer", "model", "reference", "label", 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a model is to answer: the last of some turns, which is the user's."""
+    """What a model is to answer: the last of some turns. Raises ValueError where that is not the user's."""
 
     question_id: int | str
     turns: Turns
     images: tuple[Image, ...] = ()
     """whose marks stand in the turns; see `judgelm.images`"""
+
+    def __post_init__(self) -> None:
+        if not self.turns or self.turns[-1].role != USER:
+            raise ValueError(f"question_id {self.question_id}: expected turns that end in one of the user")
 
     @property
     def key(self) -> str:
