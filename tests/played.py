@@ -75,13 +75,19 @@ class Played(ThreadingHTTPServer):
         return sorted(number for number, _ in self.asked)
 
 
+def said_in(body: dict[str, Any]) -> str:
+    """The text of a chat's one message."""
+    content = body["messages"][0]["content"]
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
 class Handler(BaseHTTPRequestHandler):
     server: Played
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        prompt = body["prompt"] if self.path.endswith("/v1/completions") else body["messages"][0]["content"]
+        prompt = body["prompt"] if self.path.endswith("/v1/completions") else said_in(body)
         found = re.search(r"Question (\d+):", prompt)
         assert found
         number = int(found[1])

@@ -156,10 +156,11 @@ def _lines(report: TeachReport) -> list[str]:
         lines.append(f"references {found.questions} of {report.questions}{_why(found.left_out)}")
     for name, numbers in judged:
         if numbers is not None:
+            known = {rate: found.value for rate, found in numbers.rates.items() if found.value is not None}
             rates = [
-                f", {rate} {100 * numbers.rates[rate].value:.1f} %"
+                f", {rate} {100 * known[rate]:.1f} %"
                 for rate in ("consistency", "bias_first", "bias_second")
-                if rate in numbers.rates and numbers.rates[rate].value is not None
+                if rate in known
             ]
             lines.append(f"{name}: judged {numbers.judged}{''.join(rates)}{_why(numbers.left_out)}")
     for name, half in (("train", report.train), ("validation", report.validation)):

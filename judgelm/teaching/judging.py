@@ -96,10 +96,10 @@ def read_judged(teacher: Teacher, folder: Path, rows: Sequence[Row]) -> Judged:
 
 def _count(
     found: Mapping[Order, OrderFile],
-    lines: Mapping[str, Mapping[Order, Line]],
+    lines: Mapping[str, dict[Order, Line]],
     taught: Mapping[str, Taught | str],
 ) -> TeacherNumbers:
-    samples = [join_lines(key, each, each["forward"]) for key, each in lines.items() if "reversed" in each]
+    samples = [join_lines(key, {**each}, each["forward"]) for key, each in lines.items() if "reversed" in each]
     rates = summarize(samples).rates if samples else {}
     prompt, generated = (
         sum(file.counts[name] for file in found.values()) for name in ("prompt_tokens", "generated_tokens")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from judgelm.teaching.judging import Judged, Teacher
 from judgelm.teaching.references import References
 from judgelm.teaching.report import Half, TaughtModel, TeachReport, WrittenReferences
 from judgelm.teaching.rows import Plan, Row, training_row
-from judgelm.teaching.settings import TeachSettings
+from judgelm.teaching.split import Split
 from judgelm.teaching.verdicts import Taught
 
 REPORT = "teach.json"
@@ -25,7 +25,7 @@ class Lesson:
     """What was judged, and what is made of it."""
 
     plan: Plan
-    settings: TeachSettings
+    split: Split
     teacher: Teacher
     references: References | None
     without: Judged
@@ -38,6 +38,11 @@ class Lesson:
 
     @cached_property
     def validation(self) -> list[Record]:
+        """Where there are references, each row holds what was said with one: so all its files are of the same rows."""
+        return [record for record in self._held if self.references is None or "text_w_reference" in record]
+
+    @cached_property
+    def _held(self) -> list[Record]:
         return [record for row, record in self._taught if self._is_validation(row)]
 
     def write(self, folder: Path) -> TeachReport:
@@ -46,18 +51,13 @@ class Lesson:
         Raises InputError where no row is left to train on.
         """
         report = self._report()
-        texts = self.references.texts if self.references else {}
-        shown = [
-            {"question_id": row.record["question_id"], "reference": texts[row.question]}
-            for row, _ in self._taught
-            if self._is_validation(row) and row.question in texts
-        ]
+        shown = [{name: row[name] for name in ("question_id", "reference") if name in row} for row in self.validation]
         for name, records in (
             ("train", self.train),
             ("validation", self.validation),
             ("teacher", _truths(self.validation, "text")),
             ("teacher_with_reference", _truths(self.validation, "text_w_reference")),
-            ("references", shown),
+            ("references", shown if self.references else []),
         ):
             _write(folder / f"{name}.jsonl", records)
         report.write(folder / REPORT)
@@ -65,6 +65,10 @@ class Lesson:
             left_out = ", ".join(f"{why}: {count}" for why, count in self.without.numbers.left_out.items())
             raise InputError(f"{folder}: no row is left to train on ({left_out or 'all are of validation'})")
         return report
+
+    @property
+    def _texts(self) -> Mapping[str, Record]:
+        return self.references.texts if self.references else {}
 
     @cached_property
     def _taught(self) -> list[tuple[Row, Record]]:
@@ -78,13 +82,11 @@ class Lesson:
 
     def _row(self, row: Row, said: Taught) -> Record:
         also = self.with_reference.taught.get(row.key) if self.with_reference else None
-        if not isinstance(also, Taught) or self.references is None:
-            return training_row(row, self.teacher.model_id, said, self.teacher.judging.criteria)
-        reference = self.references.texts[row.question]
-        return training_row(row, self.teacher.model_id, said, self.teacher.judging.criteria, reference, also)
+        shown = (also, self._texts[row.question]) if isinstance(also, Taught) else None
+        return training_row(row, self.teacher.model_id, self.teacher.judging.criteria, said, shown)
 
     def _is_validation(self, row: Row) -> bool:
-        return row.question in self.plan.split.validation
+        return row.question in self.split.validation
 
     def _report(self) -> TeachReport:
         plan, judging = self.plan, self.teacher.judging
@@ -94,12 +96,12 @@ class Lesson:
         return TeachReport(
             teacher=self.teacher.model_id,
             task=judging.task,
-            inconsistent=self.settings.inconsistent,
-            pairs_per_question=self.settings.pairs_per_question,
+            inconsistent=self.plan.settings.inconsistent,
+            pairs_per_question=self.plan.settings.pairs_per_question,
             seed=judging.seed,
             questions=len(answered.questions),
             left_out_questions=answered.left_out,
-            near_doubles=plan.split.near_doubles,
+            near_doubles=self.split.near_doubles,
             empty_answers=answered.empty_answers,
             equal_answers=answered.num_equal,
             models=[self._model(number, name) for number, name in enumerate(answered.models)],
@@ -108,6 +110,7 @@ class Lesson:
             with_reference=self.with_reference.numbers if self.with_reference else None,
             train=self._half(self.train),
             validation=self._half(self.validation),
+            left_out_of_validation=len(self._held) - len(self.validation),
             prompt_tokens=sum(each[0] for each in tokens),
             generated_tokens=sum(each[1] for each in tokens),
             cost=self._cost(judged),

@@ -100,6 +100,9 @@ class TeachReport(Document):
     with_reference: TeacherNumbers | None
     train: Half
     validation: Half
+    """where there are references, of questions that have one, and rows that hold both judgements"""
+    left_out_of_validation: int
+    """rows of its questions that lack the judgement with the reference"""
     prompt_tokens: int
     """of all that was judged and written"""
     generated_tokens: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from judgelm.criteria import Criteria
@@ -11,7 +11,8 @@ from judgelm.errors import InputError
 from judgelm.jsonl import Record, id_key
 from judgelm.teaching.pairs import choose_pairs
 from judgelm.teaching.questions import Answered
-from judgelm.teaching.split import Split
+from judgelm.teaching.settings import TeachSettings
+from judgelm.teaching.split import Split, split_questions
 from judgelm.teaching.verdicts import Taught
 
 
@@ -32,17 +33,23 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a teacher is to judge, and what of it is for validation."""
+    """What a teacher is to judge."""
 
     answered: Answered
     rows: Sequence[Row]
-    split: Split
+    settings: TeachSettings
+    seed: int
     limit: int | None = None
 
     @property
     def judged(self) -> Sequence[Row]:
         """The first rows, where there is a limit."""
         return self.rows[: self.limit]
+
+    def split(self, references: Collection[str] | None) -> Split:
+        """Where there are references, each question of validation has one. Raises InputError as `split_questions`."""
+        texts = {question.key: question.text for question in self.answered.questions}
+        return split_questions(texts, self.settings.validation, self.seed, references)
 
 
 def make_rows(answered: Answered, task: str, pairs_per_question: int | None, seed: int) -> list[Row]:
@@ -69,18 +76,20 @@ def make_rows(answered: Answered, task: str, pairs_per_question: int | None, see
 def training_row(
     row: Row,
     teacher: str,
+    criteria: Criteria | None,
     said: Taught,
-    reference: Record | None = None,
-    with_reference: Taught | None = None,
-    criteria: Criteria | None = None,
+    with_reference: tuple[Taught, Record] | None = None,
 ) -> Record:
-    """The row with what the teacher said of it; the review's id comes from the teacher's and the row's."""
+    """The row with what the teacher said of it; the review's id comes from the teacher's and the row's.
+
+    `with_reference` is what it said with the reference, and the reference.
+    """
     review = hashlib.sha256(f"{teacher}:{row.key}".encode(errors="surrogatepass")).hexdigest()[:16]
     record: Record = {**row.record, "review_id": review, "reviewer_id": teacher}
     record |= {"text": said.text, "score": list(said.scores)}
     if criteria is not None:
         record["criteria"] = criteria.to_record()
-    if reference is not None and with_reference is not None:
-        record["reference"] = reference
-        record |= {"text_w_reference": with_reference.text, "score_w_reference": list(with_reference.scores)}
+    if with_reference is not None:
+        also, record["reference"] = with_reference
+        record |= {"text_w_reference": also.text, "score_w_reference": list(also.scores)}
     return record

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from judgelm.errors import InputError
 from judgelm.sample import question_key
 
-GRAM = 5
+GRAM = 8
 """characters that are compared together"""
-ALIKE = (3, 5)
-"""share of the different ones of both questions that near doubles have in common: 3 of 5"""
+ALIKE = (2, 5)
+"""share of the different ones of both questions that near doubles have in common: 2 of 5"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,12 @@ class Split:
     """questions that are like one before them"""
 
 
-def split_questions(questions: Mapping[str, str], share: float, seed: int) -> Split:
+def split_questions(
+    questions: Mapping[str, str], share: float, seed: int, among: Collection[str] | None = None
+) -> Split:
     """Draw a `share` of the questions, key -> text, for validation; near doubles stay together.
 
-    Raises InputError where that leaves nothing for one of the halves.
+    `among` are those that may be drawn (None: all). Raises InputError where nothing is left for one of the halves.
     """
     groups: dict[int, list[str]] = defaultdict(list)
     for key, group in zip(questions, group_texts(list(questions.values())), strict=True):
@@ -39,11 +41,12 @@ def split_questions(questions: Mapping[str, str], share: float, seed: int) -> Sp
     wanted = min(max(1, round(share * len(questions))), len(questions) - 1)
     drawn: set[str] = set()
     for keys in sorted(groups.values(), key=lambda each: random.Random(f"{seed}:{min(each)}").random()):
-        if len(drawn) + len(keys) <= wanted:
+        if len(drawn) + len(keys) <= wanted and (among is None or set(keys) <= set(among)):
             drawn.update(keys)
     if not drawn:
-        said = f"{len(questions)} questions in {len(groups)} groups of near doubles cannot be split"
-        raise InputError(f"{said}: expected more questions, or --validation 0")
+        known = "" if among is None else f", {len(among)} of them with a reference,"
+        said = f"{len(questions)} questions{known} in {len(groups)} groups of near doubles cannot be split"
+        raise InputError(f"{said}: expected more, or --validation 0")
     return Split(frozenset(drawn), near_doubles)
 
 

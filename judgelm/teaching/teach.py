@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,6 @@ from judgelm.teaching.references import References, read_references, write_refer
 from judgelm.teaching.report import TeachReport
 from judgelm.teaching.rows import Plan, make_rows
 from judgelm.teaching.settings import TeachSettings, check_judging
-from judgelm.teaching.split import split_questions
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -62,36 +62,41 @@ def teach(
     """
     settings, judging = settings or TeachSettings(), judging or JudgeSettings()
     check_judging(judging)
-    at_least = 1 if judging.task == "grade" else 2
-    answered = read_answered(answer_files, columns, question_file, keep_thinking, at_least)
+    answered = read_answered(answer_files, columns, question_file, keep_thinking, 1 if judging.task == "grade" else 2)
     rows = make_rows(answered, judging.task, settings.pairs_per_question, judging.seed)
-    texts = {question.key: question.text for question in answered.questions}
-    plan = Plan(answered, rows, split_questions(texts, settings.validation, judging.seed), limit)
+    plan = Plan(answered, rows, settings, judging.seed, limit)
+    plan.split(None)
     chosen = prepare(teacher)
     asked = Teacher(chosen, judging, model_id or chosen.model_id, settings.inconsistent, keep_judged)
-    folder = Path(output_dir).expanduser()
-    lay_out(folder / WITHOUT, plan.rows, None, keep_judged)
-    found = None if references is None else _find_references(references, plan, asked, folder)
+    given: References | JudgeChoice | None = None
+    if isinstance(references, str | os.PathLike):
+        given = read_references(references, answered.questions)
+    elif references is not None:
+        given = prepare(references)
+    return _judge(plan, asked, given, Path(output_dir).expanduser())
+
+
+def _judge(plan: Plan, asked: Teacher, given: References | JudgeChoice | None, folder: Path) -> TeachReport:
+    """What a folder holds already is looked at before anything is judged there."""
+    lay_out(folder / WITHOUT, plan.rows, None, asked.keep_judged)
+    found = _write_references(given, plan, asked, folder) if isinstance(given, JudgeChoice) else given
+    texts = found.texts if found else {}
+    split = plan.split(texts if found else None)
+    if missing := len(plan.answered.questions) - len(texts) if found else 0:
+        said = f"{missing} of {len(plan.answered.questions)} questions have no reference: they are judged without one"
+        print(f"judgelm: {said}, and not kept for validation", file=sys.stderr)
+    shown = [row for row in plan.rows if row.question in texts]
+    if shown:
+        lay_out(folder / WITH, shown, texts, asked.keep_judged)
     without = read_judged(asked, folder / WITHOUT, plan.judged)
-    shown = [row for row in plan.judged if found and row.question in found.texts]
+    shown = [row for row in plan.judged if row.question in texts]
     with_ = read_judged(asked, folder / WITH, shown) if shown else None
-    return Lesson(plan, settings, asked, found, without, with_).write(folder)
+    return Lesson(plan, split, asked, found, without, with_).write(folder)
 
 
-def _find_references(
-    given: PathLike | ModelChoice | Server | JudgeChoice, plan: Plan, asked: Teacher, folder: Path
-) -> References:
-    """Read or written, and laid out beside the rows whose questions have one."""
-    if isinstance(given, str | os.PathLike):
-        found = read_references(given, plan.answered.questions)
-    else:
-        writer = prepare(given)
-        if asked.judge.described["engine"] == "openai":
-            # whether a server takes the teacher's name and key shows at its first row, before references are paid for
-            judge_rows(asked, folder / WITHOUT, 1)
-        found = write_references(
-            plan.answered.questions, folder / "references", writer, asked.judging, asked.keep_judged
-        )
-    shown = [row for row in plan.rows if row.question in found.texts]
-    lay_out(folder / WITH, shown, found.texts, asked.keep_judged)
-    return found
+def _write_references(writer: JudgeChoice, plan: Plan, asked: Teacher, folder: Path) -> References:
+    """By a model."""
+    if asked.judge.described.get("engine") == "openai":
+        # whether a server takes the teacher's name and key shows at its first row, before references are paid for
+        judge_rows(asked, folder / WITHOUT, 1)
+    return write_references(plan.answered.questions, folder / "references", writer, asked.judging, asked.keep_judged)
