@@ -16,6 +16,7 @@ class TaughtModel(_Described):
     """A model whose answers were compared."""
 
     name: AnyText
+    """as the rows have it"""
     answers: int
     """that are not empty, to questions that are judged"""
     first: int
@@ -38,6 +39,7 @@ class WrittenReferences(_Described):
     prompt_tokens: int
     """with a model"""
     generated_tokens: int
+    """likewise"""
 
 
 class TeacherNumbers(_Described):
@@ -55,7 +57,9 @@ class TeacherNumbers(_Described):
     """why how many say nothing in the training rows: contradicted; unread, no line of scores; unread_reversed, none in
     the other order; cut, before its end; refused; prompt_too_long; out_of_memory"""
     prompt_tokens: int
+    """of these judgements"""
     generated_tokens: int
+    """likewise, thoughts included"""
 
 
 class Half(_Described):
@@ -81,8 +85,9 @@ class TeachReport(Document):
     inconsistent: str
     """what becomes of contradictions: drop, keep or tie"""
     pairs_per_question: int | None
-    """null: all"""
+    """at most; null: all"""
     seed: int
+    """of pairs, of the split and of the sampling"""
     questions: int
     """that are judged"""
     left_out_questions: int
@@ -90,6 +95,7 @@ class TeachReport(Document):
     near_doubles: int
     """questions that are like another one, with which they stay in one half"""
     empty_answers: int
+    """that are not compared"""
     equal_answers: int
     """two of one question that say the same, and are not compared"""
     models: list[TaughtModel]
@@ -97,14 +103,18 @@ class TeachReport(Document):
     references: WrittenReferences | None
     """null: none were asked for"""
     without_reference: TeacherNumbers
+    """of all rows"""
     with_reference: TeacherNumbers | None
+    """of those whose question has one; null: none has"""
     train: Half
+    """train.jsonl"""
     validation: Half
-    """where there are references, of questions that have one, and rows that hold both judgements"""
+    """validation.jsonl: where there are references, of questions that have one, and rows that hold both judgements"""
     left_out_of_validation: int
     """rows of its questions that lack the judgement with the reference"""
     prompt_tokens: int
     """of all that was judged and written"""
     generated_tokens: int
+    """likewise"""
     cost: float | None
     """by the prices of the teacher, in their currency; null: none were given, or the references' model is another"""
