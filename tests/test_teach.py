@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -162,10 +163,10 @@ RIGHT, LEFT = "8 3\nAssistant 1 is better.", "3 8\nAssistant 2 is better."
         (RIGHT, LEFT, "drop", Taught(RIGHT, (8, 3))),
         (RIGHT, "9 9\nEqual.", "drop", "contradicted"),
         (RIGHT, RIGHT, "drop", "contradicted"),
-        (RIGHT, RIGHT, "keep", Taught(RIGHT, (8, 3), True)),
+        (RIGHT, RIGHT, "keep", Taught(RIGHT, (8, 3))),
         # the mean of 8, 3, 3 and 8, in whole numbers
-        (RIGHT, RIGHT, "tie", Taught("6 6\nAssistant 1 is better.", (6, 6), True)),
-        ("9 2\nOne.", "5 5\nEqual.", "tie", Taught("5 5\nOne.", (5, 5), True)),
+        (RIGHT, RIGHT, "tie", Taught("6 6\nAssistant 1 is better.", (6, 6))),
+        ("9 2\nOne.", "5 5\nEqual.", "tie", Taught("5 5\nOne.", (5, 5))),
         ("7 7\nEqual.", "6 6\nEqual.", "tie", Taught("7 7\nEqual.", (7, 7))),
         ("hm", LEFT, "keep", "unread"),
         (RIGHT, "hm", "keep", Taught(RIGHT, (8, 3))),
@@ -430,15 +431,13 @@ def test_rows_of_a_teaching_train_a_judge_that_is_measured_on_the_others(
     assert "validation: 0 of 2 questions stand in the training file too" in out
     judge = tmp_path / "judge"
     flags = ["--nproc", "1", "--model_name_or_path", model_folder, "--data_path", train, "--output_dir", judge]
-    more_flags = ["--max_steps", "2", "--per_device_train_batch_size", "2", "--save_strategy", "no", *QUIET]
-    result = run("-m", "judgelm", "train", *flags, *more_flags)
+    short = ["--max_steps", "2", "--per_device_train_batch_size", "2", "--save_strategy", "no", *QUIET]
+    result = run("-m", "judgelm", "train", *flags, *short)
     assert result.returncode == 0, result.stderr
-    for name, more in (
-        ("teacher", ()),
-        ("teacher_with_reference", ("--reference-file", str(output / "references.jsonl"))),
-    ):
+    references = ["--reference-file", str(output / "references.jsonl")]
+    for name, shown in (("teacher", []), ("teacher_with_reference", references)):
         judging = ["judge", "--model", str(judge), "--question-file", validation, "--output-dir", str(tmp_path / name)]
-        assert run_command([*judging, "--scoring", "expected", "--device", "cpu", *more]) == 0
+        assert run_command([*judging, "--scoring", "expected", "--device", "cpu", *shown]) == 0
         assert run_command(["evaluate", str(tmp_path / name), "--teacher", str(output / f"{name}.jsonl")]) == 0
         numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
         assert (numbers["total_num"], numbers["not_judged"]) == (report_of(output)["validation"]["rows"], 0)
@@ -456,6 +455,25 @@ def test_a_model_in_this_process_teaches(tmp_path: Path, model_folder: Path) -> 
     before = written(output)
     assert run_command(command) == 0
     assert written(output) == before
+
+
+def test_a_model_in_this_process_writes_references(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chats = tmp_path / "chats"
+    shutil.copytree(model_folder, chats)
+    template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    (chats / "chat_template.jinja").write_text(template)
+    fixed = ["teach", "--answers", *map(str, answer_files(tmp_path)), "--teacher", str(model_folder)]
+    more = ["--device", "cpu", "--constrained", "--scores-only", "--inconsistent", "keep", "--pairs", "1"]
+    more += ["--temperature", "1", "--max-new-token", "400"]
+    command = [*fixed, "--output-dir", str(tmp_path / "out"), *more, "--references"]
+    assert run_command([*command, str(model_folder)]) == 2
+    assert "the tokenizer has no chat template" in capsys.readouterr().err
+    assert run_command([*command, str(chats)]) == 0
+    found = report_of(tmp_path / "out")
+    assert found["references"]["questions"] + sum(found["references"]["left_out"].values()) == 6
+    assert found["with_reference"]["judged"] == found["references"]["questions"] > 0
 
 
 def test_teaching_from_python(tmp_path: Path) -> None:

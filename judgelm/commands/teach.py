@@ -53,6 +53,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="gets train.jsonl, validation.jsonl, teacher.jsonl, references.jsonl and teach.json, and in `judged` all"
         " that the teacher said",
     )
+    _add_row_arguments(parser)
+    parser.add_argument(
+        "--task", default="pair", choices=("pair", "grade"), help="two answers are compared, or each is graded alone"
+    )
+    parser.add_argument(
+        "--question-file",
+        metavar="FILE",
+        help="the questions of answer files that have none, such as MT-bench's question.jsonl",
+    )
+    add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
+    add_thinking_argument(parser)
+    add_run_arguments(parser, orders=False)
+
+
+def _add_row_arguments(parser: argparse.ArgumentParser) -> None:
+    """How rows are made."""
     parser.add_argument(
         "--references",
         metavar="MODEL|FILE",
@@ -79,17 +95,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the questions that are kept for measuring, none of them a near double of one that is trained on",
     )
-    parser.add_argument(
-        "--task", default="pair", choices=("pair", "grade"), help="two answers are compared, or each is graded alone"
-    )
-    parser.add_argument(
-        "--question-file",
-        metavar="FILE",
-        help="the questions of answer files that have none, such as MT-bench's question.jsonl",
-    )
-    add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
-    add_thinking_argument(parser)
-    add_run_arguments(parser, orders=False)
 
 
 def _pairs(value: str) -> int | None:
@@ -132,14 +137,14 @@ def _choose_references(args: argparse.Namespace) -> str | ModelChoice | Server |
         return str(name)
     if _FILE.fullmatch(name):
         raise InputError(f"{name}: no such file")
+    # a question is a message, whatever form a judge is asked in; another model has prices of its own
     if args.engine == "openai":
         server = choose_server(args)
-        # a question is a message, whatever form a judge is asked in; another model has prices of its own
         writer: Server | ModelChoice = replace(
             server, model=name, api="chat", prices=server.prices if name == args.model else None
         )
     else:
-        writer = replace(choose_model(args, name), constrained=False)
+        writer = replace(choose_model(args, name), constrained=False, prompt_format="chat")
     return writer if args.cache is None else cached(prepare(writer), args.cache)
 
 

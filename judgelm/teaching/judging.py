@@ -99,7 +99,11 @@ def _count(
     lines: Mapping[str, dict[Order, Line]],
     taught: Mapping[str, Taught | str],
 ) -> TeacherNumbers:
-    samples = [join_lines(key, {**each}, each["forward"]) for key, each in lines.items() if "reversed" in each]
+    samples = [
+        join_lines(key, {str(order): line for order, line in each.items()}, each["forward"])
+        for key, each in lines.items()
+        if "reversed" in each
+    ]
     rates = summarize(samples).rates if samples else {}
     prompt, generated = (
         sum(file.counts[name] for file in found.values()) for name in ("prompt_tokens", "generated_tokens")

@@ -51,13 +51,12 @@ class Lesson:
         Raises InputError where no row is left to train on.
         """
         report = self._report()
-        shown = [{name: row[name] for name in ("question_id", "reference") if name in row} for row in self.validation]
         for name, records in (
             ("train", self.train),
             ("validation", self.validation),
             ("teacher", _truths(self.validation, "text")),
             ("teacher_with_reference", _truths(self.validation, "text_w_reference")),
-            ("references", shown if self.references else []),
+            ("references", self._shown),
         ):
             _write(folder / f"{name}.jsonl", records)
         report.write(folder / REPORT)
@@ -65,6 +64,12 @@ class Lesson:
             left_out = ", ".join(f"{why}: {count}" for why, count in self.without.numbers.left_out.items())
             raise InputError(f"{folder}: no row is left to train on ({left_out or 'all are of validation'})")
         return report
+
+    @property
+    def _shown(self) -> list[Record]:
+        """The references of validation, as `judgelm judge --reference-file` takes them."""
+        named = [(row["question_id"], row.get("reference")) for row in self.validation]
+        return [{"question_id": key, "reference": each} for key, each in named if each is not None]
 
     @property
     def _texts(self) -> Mapping[str, Record]:

@@ -24,8 +24,6 @@ class Taught:
     text: str
     """a line of scores, then reasons"""
     scores: tuple[float, ...]
-    contradicted: bool = False
-    """with the answers exchanged the teacher says another thing"""
 
 
 def read_taught(lines: Mapping[Order, Line], judging: JudgeSettings, rule: Inconsistent) -> Taught | str:
@@ -42,19 +40,17 @@ def read_taught(lines: Mapping[Order, Line], judging: JudgeSettings, rule: Incon
     if with_reasons and reason == "length":
         return "cut"
     taught = Taught(_text(said, said.scores, with_reasons), said.scores)
-    if "reversed" not in lines:
+    if "reversed" not in lines or rule == "keep":
         return taught
     both = BothOrders(*(read_reading(lines[order], order=order) for order in ("forward", "reversed")))
+    if both.consistent is None:
+        return "unread_reversed"
     if both.consistent:
         return taught
-    if rule != "keep":
-        if both.consistent is None:
-            return "unread_reversed"
-        if rule == "drop":
-            return "contradicted"
-        level = _middle(both)
-        taught = Taught(_text(said, level, with_reasons), level)
-    return Taught(taught.text, taught.scores, contradicted=both.consistent is False)
+    if rule == "drop":
+        return "contradicted"
+    level = _middle(both)
+    return Taught(_text(said, level, with_reasons), level)
 
 
 def _said(line: Line, judging: JudgeSettings) -> Judgement:
