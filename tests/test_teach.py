@@ -404,6 +404,31 @@ def test_answers_are_graded_alone_and_by_an_aspect(tmp_path: Path) -> None:
     assert all(row["text"].startswith(f"{row['score'][0]:g} {row['score'][1]:g}\nAssistant 1 is") for row in found)
 
 
+def test_what_a_teacher_thinks_is_no_part_of_its_reasons(tmp_path: Path) -> None:
+    class Thinking(Teacher):
+        def answer(self, body: dict[str, Any], number: int, before: int) -> Any:
+            said = super().answer(body, number, before)
+            return wrote(f"<think>9 1, or not?</think>\n{said.body['choices'][0]['text']}")
+
+    answers = answer_files(tmp_path)
+    with Teacher() as server, Thinking() as thinking:
+        assert run_command(arguments(server, tmp_path / "out", answers)) == 0
+        assert run_command(arguments(thinking, tmp_path / "thought", answers, "--reasoning")) == 0
+    for name in ("train.jsonl", "validation.jsonl"):
+        assert (tmp_path / "thought" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    judged = rows(tmp_path / "thought" / "judged" / "without_reference" / "forward.jsonl")
+    assert {row["pred_reasoning"] for row in judged} == {"9 1, or not?"}
+
+
+def test_a_single_file_can_be_graded(tmp_path: Path) -> None:
+    with Teacher() as server:
+        command = arguments(server, tmp_path / "out", answer_files(tmp_path)[:1], "--task", "grade")
+        assert run_command(command) == 0
+    report = report_of(tmp_path / "out")
+    assert (report["train"]["rows"], report["validation"]["rows"]) == (5, 1)
+    assert [tuple(each.values()) for each in report["models"]] == [("m-a", 6, 6, 0)]
+
+
 def test_a_limit_judges_the_first_rows_and_a_later_run_the_others(tmp_path: Path) -> None:
     output, answers = tmp_path / "out", answer_files(tmp_path)
     more = ("--references", reference_file(tmp_path), "--validation", "0")

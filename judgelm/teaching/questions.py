@@ -95,10 +95,10 @@ def read_answered(
     """The questions with `at_least` so many answers; a file need not answer all of them.
 
     Thoughts at the beginning of an answer are no part of it, unless `keep_thinking` says so. Raises InputError for
-    fewer than two files, two of one model, a file without rows, a question that two files ask in other words, and where
-    no question has enough answers.
+    fewer files than that, two of one model, a file without rows, a question that two files ask in other words, and for
+    no question with enough answers.
     """
-    if len(answer_files) < 2:
+    if len(answer_files) < at_least:
         raise InputError(f"teaching compares models: expected two or more answer files, found {len(answer_files)}")
     asked = None if question_file is None else index_questions(question_file)
     indexes = [index_by_id(read_answers(path, columns, asked)) for path in answer_files]
@@ -110,7 +110,8 @@ def read_answered(
     kept = tuple(question for question in found if len(question.answers) >= at_least)
     if not kept:
         files = ", ".join(map(str, answer_files))
-        raise InputError(f"no question has answers in two of the files ({files}): are they of the same questions?")
+        few = "an answer that is not empty" if at_least == 1 else "answers in two of the files"
+        raise InputError(f"no question has {few} ({files}): are they of the same questions?")
     num_given, num_shown = sum(map(len, indexes)), sum(len(question.answers) for question in found)
     return Answered(models, kept, len(found) - len(kept), num_given - num_shown)
 
