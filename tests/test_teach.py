@@ -404,6 +404,24 @@ def test_answers_are_graded_alone_and_by_an_aspect(tmp_path: Path) -> None:
     assert all(row["text"].startswith(f"{row['score'][0]:g} {row['score'][1]:g}\nAssistant 1 is") for row in found)
 
 
+def test_answers_to_a_dialogue_are_shown_with_all_its_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = [{"role": "user", "content": "Shall we meet?"}, {"role": "assistant", "content": "Yes, when?"}]
+    for path in (files := answer_files(tmp_path, "ab")):
+        said = [{**row, "messages": [*before, {"role": "user", "content": row["question_body"]}]} for row in rows(path)]
+        write_jsonl(path, said)
+    with Teacher() as server:
+        assert run_command(arguments(server, tmp_path / "out", files, "--references", "writer")) == 0
+        prompts = [body["prompt"] if "prompt" in body else body["messages"][0]["content"] for body in server.bodies]
+        assert all("Shall we meet?" in prompt and "Yes, when?" in prompt for prompt in prompts)
+        assert f"user: Shall we meet?\n\nassistant: Yes, when?\n\n{question(5)}" in prompts
+        assert run_command(["train-data", "check", str(tmp_path / "out" / "train.jsonl")]) == 0
+        assert all(row["messages"][:2] == before for row in rows(tmp_path / "out" / "train.jsonl"))
+        write_jsonl(files[1], [{**row, "messages": row["messages"][1:]} for row in rows(files[1])])
+        capsys.readouterr()
+        assert run_command(arguments(server, tmp_path / "other", files)) == 2
+    assert "b.jsonl:1: messages differ from those of" in capsys.readouterr().err
+
+
 def test_what_a_teacher_thinks_is_no_part_of_its_reasons(tmp_path: Path) -> None:
     class Thinking(Teacher):
         def answer(self, body: dict[str, Any], number: int, before: int) -> Any:

@@ -9,6 +9,7 @@ from math import comb
 from typing import Any
 
 from judgelm.answers import combine_lines, index_questions, model_names, read_answers
+from judgelm.dialogue import shown_question
 from judgelm.errors import InputError
 from judgelm.files import PathLike
 from judgelm.forms import Columns
@@ -23,6 +24,8 @@ class Question:
 
     key: str
     text: str
+    whole: str
+    """with the dialogue before it, where there is one"""
     answers: Mapping[int, Line]
     """by the model's number; empty ones are left out"""
 
@@ -43,7 +46,7 @@ class Question:
         for place, model in ((1, pair.first), (2, pair.second)):
             named[f"answer{place}_id"] = self._answer_id(model)
             named[f"answer{place}_model_id"] = models[model]
-        return {**record, "question_id": f"{self.key}/{pair.first + 1}-{pair.second + 1}", **named, **self._carried}
+        return {**record, "question_id": f"{self.key}/{pair.first + 1}-{pair.second + 1}", **named, **self.carried}
 
     def graded(self, model: int, models: Sequence[str]) -> Record:
         """The row of one answer."""
@@ -55,7 +58,7 @@ class Question:
             "answer_body": record["text"],
             "answer_model_id": models[model],
             "answer_metadata": {"decoding_method": record.get("decoding_method")},
-            **self._carried,
+            **self.carried,
         }
 
     def _answer_id(self, model: int) -> Any:
@@ -63,7 +66,7 @@ class Question:
         return f"{self.key}/{model + 1}" if given is None else given
 
     @property
-    def _carried(self) -> Record:
+    def carried(self) -> Record:
         """What stands beside the question, at the first who answered it."""
         record = self.answers[min(self.answers)].record
         return {name: record[name] for name in ("category", "messages") if record.get(name) is not None}
@@ -124,14 +127,16 @@ def _keys(indexes: Sequence[Mapping[str, Line]]) -> Iterator[str]:
 def _question(key: str, indexes: Sequence[Mapping[str, Line]], keep_thinking: bool) -> Question:
     given = {model: index[key] for model, index in enumerate(indexes) if key in index}
     first, *rest = given.values()
-    text = read_text(first, "question_body")
+    text, whole = read_text(first, "question_body"), shown_question(first.record)
     for line in rest:
         if read_text(line, "question_body") != text:
             raise InputError(f"{line.where}: question_body differs from that of {first.where}")
+        if shown_question(line.record) != whole:
+            raise InputError(f"{line.where}: messages differ from those of {first.where}")
     answers = {}
     for model, line in given.items():
         answer = read_text(line, "text")
         answer = answer if keep_thinking else answer[leading_thoughts(answer) :]
         if answer.strip():
             answers[model] = line._replace(record={**line.record, "text": answer})
-    return Question(key, text, answers)
+    return Question(key, text, whole, answers)

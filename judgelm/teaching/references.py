@@ -22,8 +22,11 @@ from judgelm.teaching.questions import Question
 if TYPE_CHECKING:
     from judgelm.judge.choice import JudgeChoice
 
-QUESTION = PromptTemplate("{{ question }}{{ answer }}", "the prompt of references")
-"""nothing but the question: there is no answer yet"""
+QUESTION = PromptTemplate(
+    "{% for turn in dialogue %}{{ turn.role }}: {{ turn.text }}\n\n{% endfor %}{{ question }}{{ answer }}",
+    "the prompt of references",
+)
+"""nothing but the question, and what was said before it: there is no answer yet"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,9 @@ def write_references(
     was refused, is empty, or did not come to its end is no reference. Raises InputError where none is left.
     """
     path = folder / "questions.jsonl"
-    asked = [{"question_id": each.key, "question_body": each.text, "answer_body": ""} for each in questions]
+    asked = [
+        {"question_id": each.key, "question_body": each.text, "answer_body": "", **each.carried} for each in questions
+    ]
     keep_questions(path, asked, keep_judged, "holds other questions")
     settings = replace(
         judging, task="grade", scores_only=False, scoring="sample", criteria=None, prompt_template=QUESTION

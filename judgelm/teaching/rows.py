@@ -48,7 +48,7 @@ class Plan:
 
     def split(self, references: Collection[str] | None) -> Split:
         """Where there are references, each question of validation has one. Raises InputError as `split_questions`."""
-        texts = {question.key: question.text for question in self.answered.questions}
+        texts = {question.key: question.whole for question in self.answered.questions}
         return split_questions(texts, self.settings.validation, self.seed, references)
 
 
