@@ -18,12 +18,28 @@ from judgelm.commands import (
     rank,
     report,
     serve,
+    teach,
     train,
     train_data,
 )
 from judgelm.console import Parser, run_main
 
-COMMANDS = (judge, evaluate, benchmark, report, rank, arena, audit, train, train_data, merge, serve, prompt, convert)
+COMMANDS = (
+    judge,
+    evaluate,
+    benchmark,
+    report,
+    rank,
+    arena,
+    audit,
+    teach,
+    train,
+    train_data,
+    merge,
+    serve,
+    prompt,
+    convert,
+)
 """in the order of `judgelm --help`"""
 
 

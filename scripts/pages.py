@@ -39,6 +39,7 @@ FIELDS = {
     "benchmark": "judgelm.benchmark.report:BenchmarkReport",
     "ranking": "judgelm.ranking.ranking:Ranking",
     "audit": "judgelm.audit.findings:Audit",
+    "teach": "judgelm.teaching.report:TeachReport",
 }
 """a table of docs/formats.md -> the type that it is written from; a type inside is told where it comes first"""
 JSON: dict[object, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "object"}

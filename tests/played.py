@@ -67,6 +67,10 @@ class Played(ThreadingHTTPServer):
         self.shutdown()
         self.server_close()
 
+    def answer(self, body: dict[str, Any], number: int, before: int) -> Reply:
+        """What it says to a request."""
+        return self.play(number, before)
+
     def numbers(self) -> list[int]:
         return sorted(number for number, _ in self.asked)
 
@@ -95,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
         time.sleep(self.server.pause_s)
-        reply = self.server.play(number, before)
+        reply = self.server.answer(body, number, before)
         with self.server.lock:
             self.server.now -= 1
         content = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
