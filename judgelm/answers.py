@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,31 @@ def index_answers(
         for key in (key for key in index if key not in first):
             raise InputError(f"{answer_files[0]} has no answer for question_id {key} (needed by {index[key].where})")
     return indexes
+
+
+def model_names(answer_files: Sequence[PathLike], indexes: Sequence[Mapping[str, Line]]) -> list[str]:
+    """Whose answers each file holds: the name that stands in it, else the file's own.
+
+    Raises InputError where a file is of several models, or two files are of one.
+    """
+    names = [_model_name(path, index) for path, index in zip(answer_files, indexes, strict=True)]
+    for one, other in combinations(range(len(names)), 2):
+        if names[one] == names[other]:
+            raise InputError(f"{answer_files[one]} and {answer_files[other]} are both of model {names[one]}")
+    return names
+
+
+def _model_name(path: PathLike, index: Mapping[str, Line]) -> str:
+    first, *rest = index.values()
+    given = first.record.get("model")
+    name = Path(str(path).removesuffix(".gz")).stem if given is None else read_text(first, "model")
+    for line in rest:
+        if line.record.get("model") != given:
+            raise InputError(
+                f"{line.where}: model is {line.record.get('model')!r}, in line {first.number} {given!r}"
+                " (expected one model a file)"
+            )
+    return name
 
 
 def index_questions(path: PathLike) -> dict[str, Line]:

@@ -20,6 +20,7 @@ from judgelm.commands import (
     rank,
     report,
     serve,
+    teach,
     train,
     train_data,
 )
@@ -34,6 +35,7 @@ COMMANDS = (
     arena,
     audit,
     collect,
+    teach,
     preferences,
     train,
     train_data,

@@ -13,6 +13,10 @@ from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
 from judgelm.prompt_flags import add_prompt_format_argument, add_reasoning_arguments, add_template_arguments
 
+MODEL_NAMES = (
+    "hub id, local folder, PEFT adapter folder, or an embedded one: tiny, tiny-base; of a server: its name for the"
+    " model"
+)
 FILE_KINDS = "JSON Lines, a JSON list, CSV, TSV or Parquet, packed with gzip or not, or a hub data set, org/set:split"
 
 
@@ -100,9 +104,14 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="tiny",
-        help="hub id, local folder, PEFT adapter folder, or an embedded one: tiny, tiny-base; of a server: its name for"
-        " the model",
+        help=MODEL_NAMES,
     )
+    add_engine_argument(parser)
+    parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
+
+
+def add_engine_argument(parser: argparse.ArgumentParser) -> None:
+    """What runs the model."""
     parser.add_argument(
         "--engine",
         default="hf",
@@ -110,7 +119,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="what runs the model; hf: transformers, in this process; vllm: vLLM, in this process; openai: a server"
         " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
     )
-    parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> None:

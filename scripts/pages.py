@@ -41,6 +41,7 @@ FIELDS = {
     "audit": "judgelm.audit.findings:Audit",
     "collect": "judgelm.collection.collected:Collection",
     "preferences": "judgelm.preferences.preferences:PreferenceCounts",
+    "teach": "judgelm.teaching.report:TeachReport",
 }
 """a table of docs/formats.md -> the type that it is written from; a type inside is told where it comes first"""
 JSON: dict[object, str] = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "object"}

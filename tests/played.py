@@ -56,10 +56,6 @@ class Played(ThreadingHTTPServer):
         self.now = self.most = 0
         self.lock = threading.Lock()
 
-    def reply(self, number: int, before: int, body: dict[str, Any]) -> Reply:
-        """For servers that look at what they are asked."""
-        return self.play(number, before)
-
     def handle_error(self, *_: Any) -> None:
         """A client that went away is no news."""
 
@@ -70,6 +66,10 @@ class Played(ThreadingHTTPServer):
     def __exit__(self, *_: Any) -> None:
         self.shutdown()
         self.server_close()
+
+    def answer(self, body: dict[str, Any], number: int, before: int) -> Reply:
+        """What it says to a request."""
+        return self.play(number, before)
 
     def numbers(self) -> list[int]:
         return sorted(number for number, _ in self.asked)
@@ -99,7 +99,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.now += 1
             self.server.most = max(self.server.most, self.server.now)
         time.sleep(self.server.pause_s)
-        reply = self.server.reply(number, before, body)
+        reply = self.server.answer(body, number, before)
         with self.server.lock:
             self.server.now -= 1
         content = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()

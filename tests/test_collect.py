@@ -63,7 +63,7 @@ class Talking(Played):
         super().__enter__()
         return self
 
-    def reply(self, number: int, before: int, body: dict[str, Any]) -> Reply:
+    def answer(self, body: dict[str, Any], number: int, before: int) -> Reply:
         return self.talk(number, before, body)
 
 

@@ -10,11 +10,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.answers import combine_lines, index_answers
+from judgelm.answers import combine_lines, index_answers, model_names
 from judgelm.errors import InputError
 from judgelm.evaluation.results import read_folder
 from judgelm.forms import Columns
-from judgelm.jsonl import Line, Record, read_text
+from judgelm.jsonl import Record
 from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.ranking.rank import RankSettings, rank
 from judgelm.samples import PathLike, read_samples
@@ -107,10 +107,7 @@ def make_pairs(
     if len(answer_files) < 2:
         raise InputError(f"an arena needs two or more answer files, found {len(answer_files)}")
     indexes = index_answers(answer_files, columns, question_file)
-    names = [_model_name(path, index) for path, index in zip(answer_files, indexes, strict=True)]
-    for one, other in combinations(range(len(names)), 2):
-        if names[one] == names[other]:
-            raise InputError(f"{answer_files[one]} and {answer_files[other]} are both of model {names[one]}")
+    names = model_names(answer_files, indexes)
     records = []
     for key in indexes[0]:
         for one, other in _draw(key, len(names), pairs_per_question, seed):
@@ -125,17 +122,3 @@ def _draw(key: str, num_models: int, most: int | None, seed: int) -> list[tuple[
     if most is None or most >= len(pairs):
         return pairs
     return sorted(random.Random(f"{seed}:{key}").sample(pairs, most))
-
-
-def _model_name(path: PathLike, index: Mapping[str, Line]) -> str:
-    """The name in the file, else the file's own."""
-    first, *rest = index.values()
-    given = first.record.get("model")
-    name = Path(str(path).removesuffix(".gz")).stem if given is None else read_text(first, "model")
-    for line in rest:
-        if line.record.get("model") != given:
-            raise InputError(
-                f"{line.where}: model is {line.record.get('model')!r}, in line {first.number} {given!r}"
-                " (expected one model a file)"
-            )
-    return name

@@ -1,0 +1,705 @@
+"""`judgelm teach`: which answers are compared, what the teacher's judgements become, how they are split and counted."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections import Counter, defaultdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import QUIET, Runner, write_jsonl
+from hypothesis import given
+from hypothesis import strategies as st
+from judging import run_command
+from played import QUICK, Played, failed, wrote
+from taught import ASKED, WRITTEN, Teacher, answer_files, arguments, question, reference_file, written
+
+from judgelm.engine.openai.engine import OpenAIEngine
+from judgelm.engine.openai.server import Server
+from judgelm.errors import InputError, SettingError
+from judgelm.jsonl import Line
+from judgelm.judge import JudgeSettings
+from judgelm.teaching import TeachReport, TeachSettings, teach
+from judgelm.teaching.pairs import choose_pairs
+from judgelm.teaching.questions import read_answered
+from judgelm.teaching.split import are_alike, group_texts, split_questions
+from judgelm.teaching.verdicts import Taught, read_taught
+
+pytestmark = pytest.mark.usefixtures("without_a_key")
+PRICES = ("--price-per-million-tokens", "1", "2")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands wait for a server as little as `QUICK` does."""
+    monkeypatch.setattr(OpenAIEngine.__init__, "__defaults__", (QUICK,))
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "teach.json").read_text())
+    return read
+
+
+# which answers are compared
+
+
+MODELS = st.integers(2, 6)
+
+
+@given(models=MODELS, questions=st.integers(1, 40), most=st.integers(1, 16) | st.none(), seed=st.integers(0, 99))
+def test_models_are_first_and_second_and_meet_equally_often(
+    models: int, questions: int, most: int | None, seed: int
+) -> None:
+    candidates = {str(key): list(combinations(range(models), 2)) for key in range(questions)}
+    chosen = choose_pairs(candidates, most, seed)
+    assert chosen == choose_pairs(candidates, most, seed)
+    assert len(chosen) == questions * min(most or 99, models * (models - 1) // 2)
+    assert len({(pair.question, frozenset(pair[1:])) for pair in chosen}) == len(chosen)
+    meetings = Counter(frozenset(pair[1:]) for pair in chosen)
+    met = [meetings[frozenset(pair)] for pair in combinations(range(models), 2)]
+    assert max(met) - min(met) <= 1
+    assert_balanced(chosen)
+
+
+@given(st.data())
+def test_places_are_balanced_whoever_answered_what(data: st.DataObject) -> None:
+    every = list(combinations(range(5), 2))
+    some = st.lists(st.sampled_from(every), unique=True)
+    candidates = {str(key): data.draw(some) for key in range(data.draw(st.integers(1, 12)))}
+    chosen = choose_pairs(candidates, data.draw(st.integers(1, 4) | st.none()), data.draw(st.integers(0, 9)))
+    assert_balanced(chosen)
+    assert [pair.question for pair in chosen] == sorted((pair.question for pair in chosen), key=int)
+    for pair in chosen:
+        assert tuple(sorted(pair[1:])) in candidates[pair.question]
+
+
+def assert_balanced(chosen: list[Any]) -> None:
+    places: dict[int, Counter[int]] = defaultdict(Counter)
+    of_two: dict[frozenset[int], Counter[int]] = defaultdict(Counter)
+    for pair in chosen:
+        places[pair.first][1] += 1
+        places[pair.second][2] += 1
+        of_two[frozenset(pair[1:])][pair.first] += 1
+    assert all(abs(each[1] - each[2]) <= 1 for each in places.values())
+    for two, each in of_two.items():
+        one, other = two
+        assert abs(each[one] - each[other]) <= 1
+
+
+def test_another_seed_draws_other_pairs() -> None:
+    candidates = {str(key): list(combinations(range(4), 2)) for key in range(8)}
+    assert len({tuple(choose_pairs(candidates, 2, seed)) for seed in range(5)}) == 5
+
+
+# the split
+
+
+WORDS = st.sampled_from(["why", "does", "the", "river", "cross", "my", "old", "town", "winter", "early", "snow"])
+
+
+@given(st.lists(st.lists(WORDS, min_size=1, max_size=9).map(" ".join), min_size=2, max_size=25), st.integers(0, 9))
+def test_no_near_double_stands_on_the_other_side(texts: list[str], seed: int) -> None:
+    questions = {str(key): text for key, text in enumerate(texts)}
+    grams = [frozenset(text[k : k + 8] for k in range(max(1, len(text) - 7))) for text in texts]
+    alike = [(one, other) for one, other in combinations(range(len(texts)), 2) if are_alike(grams[one], grams[other])]
+    # every one is found, though few texts are compared with each other
+    groups = group_texts(texts)
+    assert all(groups[one] == groups[other] for one, other in alike)
+    assert len(set(groups)) >= len(texts) - len(alike)
+    wanted = max(1, round(0.3 * len(questions)))
+    if min(Counter(groups).values()) > min(wanted, len(questions) - 1):
+        with pytest.raises(InputError, match="cannot be split"):
+            split_questions(questions, 0.3, seed)
+        return
+    split = split_questions(questions, 0.3, seed)
+    assert 1 <= len(split.validation) < len(questions)
+    assert len(split.validation) <= wanted
+    assert all((str(one) in split.validation) == (str(other) in split.validation) for one, other in alike)
+    assert split == split_questions(questions, 0.3, seed)
+
+
+def test_near_doubles_are_questions_that_differ_in_little() -> None:
+    texts = [
+        "How many apples has Tom, who had 12 and ate 3?",
+        "how many apples  has TOM, who had 15 and ate 4?",
+        "What is the capital of France?",
+        "Which city is Norway's capital, and since when?",
+        "?",
+        "?",
+    ]
+    groups = group_texts(texts)
+    assert groups[0] == groups[1]
+    assert groups[4] == groups[5]
+    assert len(set(groups)) == 4
+    questions = dict(zip("abcdef", texts, strict=True))
+    assert split_questions(questions, 0, 0).near_doubles == 2
+    with pytest.raises(InputError, match="2 questions in 1 groups of near doubles cannot be split"):
+        split_questions({"a": "?", "b": " ? "}, 0.5, 0)
+
+
+# what the teacher's judgements become
+
+
+def said(text: str, finish: str = "stop", order: str = "forward") -> Line:
+    return Line(
+        {"pred_text": text, "pred_finish_reason": finish, "pred_task": "pair", "pred_order": order}, Path("f"), 1
+    )
+
+
+RIGHT, LEFT = "8 3\nAssistant 1 is better.", "3 8\nAssistant 2 is better."
+
+
+@pytest.mark.parametrize(
+    ("forward", "back", "rule", "found"),
+    [
+        (RIGHT, LEFT, "drop", Taught(RIGHT, (8, 3))),
+        (RIGHT, "9 9\nEqual.", "drop", "contradicted"),
+        (RIGHT, RIGHT, "drop", "contradicted"),
+        (RIGHT, RIGHT, "keep", Taught(RIGHT, (8, 3))),
+        # the mean of 8, 3, 3 and 8, in whole numbers
+        (RIGHT, RIGHT, "tie", Taught("6 6\nAssistant 1 is better.", (6, 6))),
+        ("9 2\nOne.", "5 5\nEqual.", "tie", Taught("5 5\nOne.", (5, 5))),
+        ("7 7\nEqual.", "6 6\nEqual.", "tie", Taught("7 7\nEqual.", (7, 7))),
+        ("hm", LEFT, "keep", "unread"),
+        (RIGHT, "hm", "keep", Taught(RIGHT, (8, 3))),
+        (RIGHT, "hm", "tie", "unread_reversed"),
+        (RIGHT, "hm", "drop", "unread_reversed"),
+        # a score line of another form becomes one that is taught
+        ("**8/10 3/10**\nOne.", LEFT, "drop", Taught("8 3\nOne.", (8, 3))),
+        (" 8 3\nOne.\n\n", LEFT, "drop", Taught("8 3\nOne.", (8, 3))),
+    ],
+)
+def test_contradictions_are_left_out_or_kept_or_made_ties(
+    forward: str, back: str, rule: Any, found: Taught | str
+) -> None:
+    lines: Any = {"forward": said(forward), "reversed": said(back, order="reversed")}
+    assert read_taught(lines, JudgeSettings(), rule) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "scores_only", "found"),
+    [
+        (RIGHT, "length", False, "cut"),
+        (RIGHT, "length", True, Taught("8 3", (8, 3))),
+        ("", "refused", False, "refused"),
+        ("", "prompt_too_long", False, "prompt_too_long"),
+        ("", "stop", False, "unread"),
+    ],
+)
+def test_what_is_cut_or_refused_teaches_nothing(text: str, finish: str, scores_only: bool, found: Taught | str) -> None:
+    lines: Any = {"forward": said(text, finish), "reversed": said(LEFT, order="reversed")}
+    assert read_taught(lines, JudgeSettings(scores_only=scores_only), "drop") == found
+
+
+# the command
+
+
+def test_every_number_of_a_teaching_is_the_one_counted_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    more = ("--references", reference_file(tmp_path), "--validation", "0.34", *PRICES)
+    with Teacher() as server:
+        assert run_command(arguments(server, output, answer_files(tmp_path), *more)) == 0
+        assert len(server.asked) == 54
+    report = report_of(output)
+    # questions 1 to 4 have three pairs, 5 has two that differ, 6 has two answers
+    assert [report[name] for name in ("questions", "equal_answers", "empty_answers", "near_doubles")] == [6, 1, 1, 0]
+    assert [tuple(each.values()) for each in report["models"]] == [
+        ("m-a", 6, 5, 5),
+        ("m-b", 6, 5, 5),
+        ("m-c", 5, 5, 5),
+    ]
+    assert (report["references"]["questions"], report["references"]["left_out"]) == (5, {"missing": 1})
+    without, with_ = report["without_reference"], report["with_reference"]
+    assert (without["judged"], without["contradicted"], without["left_out"]) == (
+        15,
+        3,
+        {"contradicted": 3, "unread": 3},
+    )
+    assert (with_["judged"], with_["contradicted"], with_["left_out"]) == (12, 3, {"contradicted": 3})
+    rates = {name: rate["value"] for name, rate in without["rates"].items()}
+    assert rates == {"consistency": 9 / 15, "bias_first": 3 / 15, "bias_second": 0, "unparsed": 3 / 15}
+    rates = {name: rate["value"] for name, rate in with_["rates"].items()}
+    assert rates == {"consistency": 9 / 12, "bias_first": 0, "bias_second": 3 / 12, "unparsed": 0}
+    # 100 tokens of each prompt, 20 of each judgement; 1 and 2 a million
+    assert (report["prompt_tokens"], report["generated_tokens"], report["cost"]) == (5400, 1080, 0.00756)
+    halves = [report["train"], report["validation"]]
+    assert [sum(half[name] for half in halves) for name in ("questions", "rows", "with_reference")] == [4, 9, 3]
+    assert TeachReport.read(output / "teach.json").to_record() == report
+    out = capsys.readouterr().out
+    assert "without reference: judged 15, consistency 60.0 %, bias_first 20.0 %" in out
+    assert "cost: 0.0076, prompt tokens 5400, generated tokens 1080" in out
+
+
+def test_rows_are_of_the_published_form_and_of_the_order_written(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    more = ("--references", reference_file(tmp_path), "--validation", "0.34")
+    with Teacher() as server:
+        assert run_command(arguments(server, output, answer_files(tmp_path), *more)) == 0
+    train, validation = rows(output / "train.jsonl"), rows(output / "validation.jsonl")
+    by_question = [{row["question_body"] for row in half} for half in (train, validation)]
+    assert not by_question[0] & by_question[1]
+    for row in train + validation:
+        worth = [re.findall(r"worth (\d+)", row[f"answer{place}_body"])[0] for place in (1, 2)]
+        assert row["text"] == f"{worth[0]} {worth[1]}\nAssistant 1 is worth {worth[0]}, Assistant 2 {worth[1]}."
+        assert row["score"] == [float(each) for each in worth]
+        key, _, models = row["question_id"].partition("/")
+        names = ["m-" + "abc"[int(model) - 1] for model in models.split("-")]
+        assert [row["answer1_model_id"], row["answer2_model_id"]] == names
+        assert (row["answer1_id"], row["answer2_id"]) == tuple(f"{key}/{model}" for model in models.split("-"))
+        assert row["answer1_metadata"] == {"decoding_method": "greedy"}
+        assert (row["reviewer_id"], len(row["review_id"])) == ("gpt", 16)
+        # of question 1 there is no reference, of 4 the teacher contradicts itself with one
+        assert ("text_w_reference" in row) == ("reference" in row) == (key not in ("1", "4"))
+        if "reference" in row:
+            assert row["reference"] == {"text": f"The reference of {key}.", "model": "r"}
+            assert row["text_w_reference"] == row["text"].removesuffix(".") + ", by the reference."
+            assert row["score_w_reference"] == row["score"]
+    teacher = {row["question_id"]: row["text"] for row in rows(output / "teacher.jsonl")}
+    assert teacher == {row["question_id"]: row["text"] for row in validation}
+    references = {row["question_id"]: row["reference"]["text"] for row in rows(output / "references.jsonl")}
+    shown = [row["question_id"] for row in validation if not row["question_id"].startswith("1/")]
+    assert references == {key: f"The reference of {key[0]}." for key in shown}
+
+
+def test_the_files_of_validation_are_of_the_same_rows_and_questions_with_a_reference(tmp_path: Path) -> None:
+    answers, references = answer_files(tmp_path), reference_file(tmp_path)
+    left_out = []
+    with Teacher() as server:
+        for seed in range(6):
+            output = tmp_path / str(seed)
+            more = ("--references", references, "--validation", "0.5", "--inconsistent", "drop", "--seed", str(seed))
+            assert run_command(arguments(server, output, answers, *more)) == 0
+            report = report_of(output)
+            left_out.append(report["left_out_of_validation"])
+            assert report["train"]["rows"] + report["validation"]["rows"] + left_out[-1] == 9
+            # the teacher is consistent with and without a reference at 5 and 6 alone, and to 1 there is none
+            held = [row["question_id"] for row in rows(output / "validation.jsonl")]
+            assert {key[0] for key in held} <= {"5", "6"}
+            for name in ("teacher", "teacher_with_reference", "references"):
+                assert [row["question_id"] for row in rows(output / f"{name}.jsonl")] == held
+    # with question 4 in that half, whose three pairs it contradicts with the reference
+    assert set(left_out) == {0, 3}
+
+
+def test_what_becomes_of_contradictions_is_chosen_anew_without_asking_again(tmp_path: Path) -> None:
+    output, answers = tmp_path / "out", answer_files(tmp_path)
+    # "tie" and "keep" have question 2 too, of which the first answer was said to be better in both orders
+    with Teacher() as server:
+        for rule, scores in (("drop", None), ("tie", [6.0, 6.0]), ("keep", [9.0, 3.0]), ("drop", None)):
+            assert run_command(arguments(server, output, answers, "--inconsistent", rule, "--validation", "0")) == 0
+            found = [row for row in rows(output / "train.jsonl") if row["question_id"].startswith("2/")]
+            assert [row["score"] for row in found] == ([] if scores is None else [scores] * 3)
+            for row in found:
+                assert row["text"].startswith("6 6\nAssistant 1 is worth 9" if rule == "tie" else "9 3\nAssistant 1")
+            report = report_of(output)
+            assert report["without_reference"]["contradicted"] == 3
+            assert report["without_reference"]["left_out"].get("contradicted", 0) == (3 if scores is None else 0)
+            assert report["with_reference"] is None
+            assert report["references"] is None
+            # without prices there is no cost, without validation none of its files
+            assert report["cost"] is None
+            assert set(written(output)) == {"train.jsonl", "teach.json"}
+        assert len(server.asked) == 30
+
+
+def test_a_model_writes_the_references_and_is_asked_once(tmp_path: Path) -> None:
+    output, answers = tmp_path / "out", answer_files(tmp_path)
+    more = ("--references", "writer", "--validation", "0.34", *PRICES)
+    with Teacher() as server:
+        assert run_command(arguments(server, output, answers, *more)) == 0
+        before = written(output)
+        bodies = [body for body in server.bodies if body["model"] == "writer"]
+        assert sorted(body["messages"][0]["content"] for body in bodies) == [question(key) for key in ASKED]
+        # the teacher's first row comes before: a server that does not take it is known of before references are paid
+        assert [body["model"] for body in server.bodies][:3] == ["gpt", "gpt", "writer"]
+        assert len(server.asked) == 30 + 6 + 12
+        assert run_command(arguments(server, output, answers, *more)) == 0
+        assert len(server.asked) == 48
+    assert written(output) == before
+    report = report_of(output)
+    found = report["references"]
+    assert (found["source"], found["name"], found["questions"]) == ("model", "writer", 3)
+    # question 4's, 5's and 6's are whole
+    assert found["left_out"] == {"refused": 1, "empty": 1, "cut": 1}
+    assert (report["with_reference"]["judged"], report["cost"]) == (6, None)
+    assert report["prompt_tokens"] == 100 * (30 + 12 + 5)
+    reference = next(
+        row for row in rows(output / "train.jsonl") + rows(output / "validation.jsonl") if "reference" in row
+    )
+    assert reference["reference"]["model"] == "writer"
+    assert reference["reference"]["decoding_method"] == "greedy"
+
+
+def test_prices_are_those_of_references_too_where_the_teacher_writes_them(tmp_path: Path) -> None:
+    output, answers = tmp_path / "out", answer_files(tmp_path)
+    with Teacher() as server:
+        assert run_command(arguments(server, output, answers, "--references", "gpt", *PRICES)) == 0
+    report = report_of(output)
+    assert report["cost"] == (report["prompt_tokens"] + 2 * report["generated_tokens"]) / 1e6
+
+
+def test_answers_of_a_model_are_references_too(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    careful = [
+        {"question_id": key, "question_body": question(key), "text": f"<think>so</think>The reference of {key}."}
+        for key in ASKED
+    ]
+    path = write_jsonl(tmp_path / "careful.jsonl", [{**row, "model": "careful"} for row in careful])
+    with Teacher() as server:
+        assert run_command(arguments(server, output, answer_files(tmp_path), "--references", path)) == 0
+    assert report_of(output)["references"]["questions"] == 6
+    reference = next(row["reference"] for row in rows(output / "train.jsonl") if "reference" in row)
+    assert reference["model"] == "careful"
+    assert reference["text"].startswith("The reference of ")
+
+
+def test_a_killed_teaching_goes_on_to_the_same_bytes_and_asks_nothing_twice(tmp_path: Path, run: Runner) -> None:
+    answers = answer_files(tmp_path)
+    more = ("--references", "writer", "--validation", "0.34", "--max-concurrency", "1", *PRICES)
+    with Teacher() as server:
+        assert run_command(arguments(server, tmp_path / "whole", answers, *more)) == 0
+    with Teacher() as server:
+        command = arguments(server, tmp_path / "killed", answers, *more)
+        result = run("tests/taught.py", "12", "7", "--", *command)
+        assert result.returncode == 0, result.stderr
+        killed = int(result.stdout)
+        assert killed > 5
+        assert run_command(command) == 0
+        # what was under way as it was killed is asked again, one request a time at most
+        assert 48 <= len(server.asked) <= 48 + killed
+    assert written(tmp_path / "killed") == written(tmp_path / "whole")
+    assert set(written(tmp_path / "whole")) == set(WRITTEN)
+
+
+def test_answers_are_graded_alone_and_by_an_aspect(tmp_path: Path) -> None:
+    criteria = tmp_path / "clear.yaml"
+    criteria.write_text("name: clear\nscale: [1, 9]\naspects:\n  - name: clarity\n    text: Is it clear?\n")
+    answers = answer_files(tmp_path)
+    with Teacher() as server:
+        for output, more in (("plain", []), ("clear", ["--criteria", str(criteria)])):
+            task = ("--task", "grade", "--validation", "0", *more)
+            assert run_command(arguments(server, tmp_path / output, answers, *task)) == 0
+        pairs = ("--criteria", str(criteria), "--validation", "0")
+        assert run_command(arguments(server, tmp_path / "pairs", answers, *pairs)) == 0
+    for output in ("plain", "clear"):
+        found = rows(tmp_path / output / "train.jsonl")
+        # 18 answers of which one is empty
+        assert len(found) == 17
+        assert Counter(row["score"][0] for row in found) == {8.0: 7, 6.0: 5, 3.0: 5}
+        assert all(row["text"] == f"{row['score'][0]:g}\nThe answer is worth {row['score'][0]:g}." for row in found)
+        assert all(("criteria" in row) == (output == "clear") for row in found)
+        assert run_command(["train-data", "check", str(tmp_path / output / "train.jsonl")]) == 0
+    found = rows(tmp_path / "pairs" / "train.jsonl")
+    assert {row["criteria"]["aspects"][0]["name"] for row in found} == {"clarity"}
+    assert all(row["text"].startswith(f"{row['score'][0]:g} {row['score'][1]:g}\nAssistant 1 is") for row in found)
+
+
+def test_answers_to_a_dialogue_are_shown_with_all_its_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = [{"role": "user", "content": "Shall we meet?"}, {"role": "assistant", "content": "Yes, when?"}]
+    for path in (files := answer_files(tmp_path, "ab")):
+        said = [{**row, "messages": [*before, {"role": "user", "content": row["question_body"]}]} for row in rows(path)]
+        write_jsonl(path, said)
+    with Teacher() as server:
+        assert run_command(arguments(server, tmp_path / "out", files, "--references", "writer")) == 0
+        prompts = [body["prompt"] if "prompt" in body else body["messages"][0]["content"] for body in server.bodies]
+        assert all("Shall we meet?" in prompt and "Yes, when?" in prompt for prompt in prompts)
+        assert f"user: Shall we meet?\n\nassistant: Yes, when?\n\n{question(5)}" in prompts
+        assert run_command(["train-data", "check", str(tmp_path / "out" / "train.jsonl")]) == 0
+        assert all(row["messages"][:2] == before for row in rows(tmp_path / "out" / "train.jsonl"))
+        write_jsonl(files[1], [{**row, "messages": row["messages"][1:]} for row in rows(files[1])])
+        capsys.readouterr()
+        assert run_command(arguments(server, tmp_path / "other", files)) == 2
+    assert "b.jsonl:1: messages differ from those of" in capsys.readouterr().err
+
+
+def test_what_a_teacher_thinks_is_no_part_of_its_reasons(tmp_path: Path) -> None:
+    class Thinking(Teacher):
+        def answer(self, body: dict[str, Any], number: int, before: int) -> Any:
+            said = super().answer(body, number, before)
+            return wrote(f"<think>9 1, or not?</think>\n{said.body['choices'][0]['text']}")
+
+    answers = answer_files(tmp_path)
+    with Teacher() as server, Thinking() as thinking:
+        assert run_command(arguments(server, tmp_path / "out", answers)) == 0
+        assert run_command(arguments(thinking, tmp_path / "thought", answers, "--reasoning")) == 0
+    for name in ("train.jsonl", "validation.jsonl"):
+        assert (tmp_path / "thought" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    judged = rows(tmp_path / "thought" / "judged" / "without_reference" / "forward.jsonl")
+    assert {row["pred_reasoning"] for row in judged} == {"9 1, or not?"}
+
+
+def test_a_single_file_can_be_graded(tmp_path: Path) -> None:
+    with Teacher() as server:
+        command = arguments(server, tmp_path / "out", answer_files(tmp_path)[:1], "--task", "grade")
+        assert run_command(command) == 0
+    report = report_of(tmp_path / "out")
+    assert (report["train"]["rows"], report["validation"]["rows"]) == (5, 1)
+    assert [tuple(each.values()) for each in report["models"]] == [("m-a", 6, 6, 0)]
+
+
+def test_a_limit_judges_the_first_rows_and_a_later_run_the_others(tmp_path: Path) -> None:
+    output, answers = tmp_path / "out", answer_files(tmp_path)
+    more = ("--references", reference_file(tmp_path), "--validation", "0")
+    with Teacher() as server:
+        # three pairs of question 1, which has no reference, and one of 2
+        assert run_command(arguments(server, output, answers, *more, "--limit", "4")) == 0
+        assert len(server.asked) == 8 + 2
+        assert report_of(output)["with_reference"]["judged"] == 1
+        assert run_command(arguments(server, output, answers, *more)) == 0
+        assert len(server.asked) == 54
+
+
+def test_rows_of_a_teaching_train_a_judge_that_is_measured_on_the_others(
+    tmp_path: Path, model_folder: Path, run: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From `teach` on, as examples/teach says it."""
+    output = tmp_path / "out"
+    with Teacher() as server:
+        more = ("--references", reference_file(tmp_path), "--validation", "0.34")
+        assert run_command(arguments(server, output, answer_files(tmp_path), *more)) == 0
+    train, validation = str(output / "train.jsonl"), str(output / "validation.jsonl")
+    check = ["train-data", "check", train, "--tokenizer", str(model_folder), "--validation-file", validation]
+    assert run_command(check) == 0
+    out = capsys.readouterr().out
+    assert "validation: 0 of 2 questions stand in the training file too" in out
+    judge = tmp_path / "judge"
+    flags = ["--nproc", "1", "--model_name_or_path", model_folder, "--data_path", train, "--output_dir", judge]
+    short = ["--max_steps", "2", "--per_device_train_batch_size", "2", "--save_strategy", "no", *QUIET]
+    result = run("-m", "judgelm", "train", *flags, *short)
+    assert result.returncode == 0, result.stderr
+    references = ["--reference-file", str(output / "references.jsonl")]
+    for name, shown in (("teacher", []), ("teacher_with_reference", references)):
+        judging = ["judge", "--model", str(judge), "--question-file", validation, "--output-dir", str(tmp_path / name)]
+        assert run_command([*judging, "--scoring", "expected", "--device", "cpu", *shown]) == 0
+        assert run_command(["evaluate", str(tmp_path / name), "--teacher", str(output / f"{name}.jsonl")]) == 0
+        numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (numbers["total_num"], numbers["not_judged"]) == (report_of(output)["validation"]["rows"], 0)
+
+
+def test_a_model_in_this_process_teaches(tmp_path: Path, model_folder: Path) -> None:
+    output = tmp_path / "out"
+    fixed = ["teach", "--answers", *map(str, answer_files(tmp_path)), "--teacher", str(model_folder)]
+    more = ["--device", "cpu", "--constrained", "--scores-only", "--inconsistent", "keep", "--pairs", "1"]
+    command = [*fixed, "--output-dir", str(output), *more, "--references", str(reference_file(tmp_path))]
+    assert run_command(command) == 0
+    report = report_of(output)
+    assert (report["without_reference"]["judged"], report["with_reference"]["judged"]) == (6, 5)
+    assert all(re.fullmatch(r"\d+ \d+", row["text"]) for row in rows(output / "train.jsonl"))
+    before = written(output)
+    assert run_command(command) == 0
+    assert written(output) == before
+
+
+def test_a_model_in_this_process_writes_references(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chats = tmp_path / "chats"
+    shutil.copytree(model_folder, chats)
+    template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    (chats / "chat_template.jinja").write_text(template)
+    fixed = ["teach", "--answers", *map(str, answer_files(tmp_path)), "--teacher", str(model_folder)]
+    more = ["--device", "cpu", "--constrained", "--scores-only", "--inconsistent", "keep", "--pairs", "1"]
+    more += ["--temperature", "1", "--max-new-token", "400"]
+    command = [*fixed, "--output-dir", str(tmp_path / "out"), *more, "--references"]
+    assert run_command([*command, str(model_folder)]) == 2
+    assert "the tokenizer has no chat template" in capsys.readouterr().err
+    assert run_command([*command, str(chats)]) == 0
+    found = report_of(tmp_path / "out")
+    assert found["references"]["questions"] + sum(found["references"]["left_out"].values()) == 6
+    assert found["with_reference"]["judged"] == found["references"]["questions"] > 0
+
+
+def test_teaching_from_python(tmp_path: Path) -> None:
+    with Teacher() as server:
+        report = teach(
+            answer_files(tmp_path),
+            tmp_path / "out",
+            Server(server.url, "gpt"),
+            TeachSettings(pairs_per_question=1, validation=0),
+            JudgeSettings(temperature=0),
+            references=reference_file(tmp_path),
+            model_id="my teacher",
+        )
+    assert (report.teacher, report.pairs_per_question, report.without_reference.judged) == ("my teacher", 1, 6)
+    assert report == TeachReport.read(tmp_path / "out" / "teach.json")
+    with pytest.raises(SettingError, match="inconsistent 'mend': expected drop, keep, tie"):
+        TeachSettings(inconsistent="mend")  # type: ignore[arg-type]
+
+
+# what cannot be
+
+
+def test_thoughts_are_no_part_of_an_answer(tmp_path: Path) -> None:
+    said = {"question_id": 1, "question_body": "Q?"}
+    files = [
+        write_jsonl(tmp_path / f"{name}.jsonl", [{**said, "text": text}])
+        for name, text in (("a", "<think>hm</think> 4"), ("b", "5"))
+    ]
+    texts = [line.record["text"] for line in read_answered(files).questions[0].answers.values()]
+    assert texts == ["4", "5"]
+    kept = [line.record["text"] for line in read_answered(files, keep_thinking=True).questions[0].answers.values()]
+    assert kept == ["<think>hm</think> 4", "5"]
+
+
+def test_a_question_that_one_model_answered_is_left_out_and_counted(tmp_path: Path) -> None:
+    files = answer_files(tmp_path, "ab")
+    more = {"question_id": 7, "question_body": "Another one?", "text": "yes", "model": "m-a", "decoding_method": "x"}
+    write_jsonl(files[0], [*rows(files[0]), more])
+    answered = read_answered(files)
+    assert (len(answered.questions), answered.left_out) == (6, 1)
+
+
+def _bad(folder: Path, what: str) -> tuple[list[Path], list[str]]:
+    """Answer files and flags of which something is wrong."""
+    files = answer_files(folder)
+    other = write_jsonl(folder / "other.jsonl", [{"question_id": 99, "question_body": "Q?", "text": "x"}])
+    asks = write_jsonl(
+        folder / "asks.jsonl", [{"question_id": 1, "question_body": "Question 1 in other words?", "text": "x"}]
+    )
+    aspects = folder / "two.yaml"
+    aspects.write_text("name: two\naspects:\n  - {name: a, text: is it}\n  - {name: b, text: is that}\n")
+    template = folder / "t.j2"
+    template.write_text("{{ question }} {{ answer_a }} {{ answer_b }}")
+    empty = folder / "empty.jsonl"
+    empty.write_text("\n")
+    return {
+        "one file": (files[:1], []),
+        "same model": ([files[0], files[0]], []),
+        "no common": ([files[0], other], []),
+        "other words": ([files[0], asks], []),
+        "empty": ([files[0], empty], []),
+        "missing": ([files[0], folder / "gone.jsonl"], []),
+        "references missing": (files, ["--references", str(folder / "gone.jsonl")]),
+        "references of others": (
+            files,
+            ["--references", str(write_jsonl(folder / "r.jsonl", [{"question_id": 99, "reference": {"text": "x"}}]))],
+        ),
+        "no reference": (
+            files,
+            ["--references", str(write_jsonl(folder / "r1.jsonl", [{"question_id": 1, "reference": "x"}]))],
+        ),
+        "aspects": (files, ["--criteria", str(aspects)]),
+        "letter": (files, ["--prompt-file", str(template), "--verdict-format", "letter"]),
+        "validation": (files, ["--validation", "1"]),
+        "pairs": (files, ["--pairs", "0"]),
+        "doubles": (
+            [
+                write_jsonl(
+                    folder / f"d{name}.jsonl", [{"question_id": k, "question_body": "Q?", "text": name} for k in (1, 2)]
+                )
+                for name in "ab"
+            ],
+            [],
+        ),
+        "alike": (
+            [
+                write_jsonl(folder / f"s{name}.jsonl", [{"question_id": 1, "question_body": "Q?", "text": "x"}])
+                for name in "ab"
+            ],
+            [],
+        ),
+        "key": (files, ["--api-key-variable", "NOT_SET_ANYWHERE"]),
+    }[what]
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("one file", "expected two or more answer files, found 1"),
+        ("same model", "are both of model m-a"),
+        ("no common", "no question has answers in two of the files"),
+        ("other words", "asks.jsonl:1: question_body differs from that of"),
+        ("empty", "empty.jsonl"),
+        ("missing", "gone.jsonl: no such file"),
+        ("references missing", "gone.jsonl: no such file"),
+        ("references of others", "there is no reference for any of the 6 questions"),
+        ("no reference", "field 'reference' must be"),
+        ("aspects", "--criteria have 2 aspects: a training row is of one"),
+        ("letter", "--verdict-format letter: a training row begins with a line of scores"),
+        ("validation", "--validation 1.0: expected a share from 0 to below 1"),
+        ("pairs", "expected all or a whole number from 1 on, found '0'"),
+        ("doubles", "2 questions in 1 groups of near doubles cannot be split"),
+        ("alike", "all models answered all questions alike"),
+        ("key", "the environment has no such variable"),
+    ],
+)
+def test_bad_input_is_one_line_before_anything_is_asked(
+    what: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, more = _bad(tmp_path, what)
+    with Teacher() as server:
+        assert run_command(arguments(server, tmp_path / "out", files, *more)) == 2
+        assert server.asked == []
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_is_nowhere_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixed = ["teach", "--answers", *map(str, answer_files(tmp_path)), "--output-dir", str(tmp_path / "out")]
+    assert run_command([*fixed, "--teacher", str(tmp_path / "nowhere")]) == 2
+    error = capsys.readouterr().err
+    assert "nowhere" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_wrong_key_or_teacher_is_said_before_references_are_paid_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for status, expected in ((401, "wants an API key"), (404, "does not know model gpt")):
+        with Played(lambda number, before, status=status: failed(status, "no")) as server:  # type: ignore[misc]
+            command = arguments(server, tmp_path / str(status), answer_files(tmp_path), "--references", "writer")
+            assert run_command(command) == 2
+            assert {body["model"] for body in server.bodies} == {"gpt"}
+        error = capsys.readouterr().err
+        assert expected in error
+        assert error.strip().count("\n") == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_writer_whose_references_are_of_no_use_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Cut(Teacher):
+        def reference(self, number: int) -> Any:
+            return wrote("and so on", "length")
+
+    with Cut() as server:
+        command = arguments(server, tmp_path / "out", answer_files(tmp_path), "--references", "writer")
+        assert run_command(command) == 2
+    assert "writer wrote no reference that can be used (cut: 6)" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_teaching_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output, answers = tmp_path / "out", answer_files(tmp_path)
+    references = reference_file(tmp_path)
+    other = write_jsonl(tmp_path / "r2.jsonl", [{"question_id": 2, "reference": {"text": "another"}}])
+    with Teacher() as server:
+        assert run_command(arguments(server, output, answers, "--references", references)) == 0
+        capsys.readouterr()
+        before = {path: path.read_bytes() for path in output.rglob("*.jsonl")} | {1: written(output)}
+        num_asked = len(server.asked)
+        for files, more, expected in (
+            (answers[:2], [], "holds other rows: name another folder"),
+            (answers, ["--seed", "5"], "holds other rows"),
+            (answers, ["--references", str(other)], "holds other rows"),
+            (answers, ["--model-id", "another"], "is of a run with other settings: model_id was 'gpt', now 'another'"),
+        ):
+            assert run_command(arguments(server, output, files, *more)) == 2, more
+            assert expected in capsys.readouterr().err
+        assert len(server.asked) == num_asked
+        assert {path: path.read_bytes() for path in output.rglob("*.jsonl")} | {1: written(output)} == before
+        # two of three models: what was judged of them still counts
+        assert run_command(arguments(server, output, answers[:2], "--keep-judged", "--validation", "0")) == 0
+        assert len(server.asked) <= num_asked + 2 * 5
+    assert report_of(output)["without_reference"]["judged"] == 5
