@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import taught
 from conftest import PATIENCE_S, build_model, make_samples, train_byte_tokenizer, write_jsonl
 from judging import run_command
 from played import QUICK, Played, Reply, failed, wrote
@@ -712,6 +713,25 @@ def test_our_own_server_gives_the_answers_of_its_model_in_this_process(tmp_path:
         found.models[1].prompt_tokens,
         found.models[1].generated_tokens,
     )
+
+
+def test_a_teacher_takes_collected_answers_as_any_others(tmp_path: Path) -> None:
+    categories = ("odd", "even")
+    asked = [
+        {"question_id": key, "question_body": taught.question(key), "category": categories[key % 2]}
+        for key in taught.ASKED
+    ]
+    write_jsonl(tmp_path / "questions.jsonl", asked)
+    with Talking(lambda key, _, body: said(taught.answer(body["model"][-1], key))) as server:
+        models_file(tmp_path, *({"model": f"m-{each}", "base_url": server.url, "temperature": 0} for each in "abc"))
+        assert run_command(arguments(tmp_path)) == 0
+    collected = [tmp_path / "out" / "answers" / f"m-{each}.jsonl" for each in "abc"]
+    with taught.Teacher() as teacher:
+        for name, answers in (("collected", collected), ("written", taught.answer_files(tmp_path))):
+            assert run_command(taught.arguments(teacher, tmp_path / name, answers)) == 0
+    found = taught.written(tmp_path / "collected")
+    assert found == taught.written(tmp_path / "written")
+    assert b"is worth" in found["train.jsonl"]
 
 
 def test_collect_json_is_read_back_by_its_type(tmp_path: Path) -> None:

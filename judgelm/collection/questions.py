@@ -30,6 +30,8 @@ class Question:
     turns: Turns
     images: tuple[Image, ...] = ()
     """whose marks stand in the turns; see `judgelm.images`"""
+    category: Any = None
+    """which goes with its answers"""
 
     def __post_init__(self) -> None:
         if not self.turns or self.turns[-1].role != USER:
@@ -52,7 +54,8 @@ class Question:
         """The fields of an answer file's row."""
         said = {"messages": to_messages(self.turns, self.images)} if len(self.turns) > 1 else {}
         question = write_content(self.turns[-1].text, self.images)
-        return {"question_id": self.question_id, "question_body": question, **said}
+        more = {} if self.category is None else {"category": self.category}
+        return {"question_id": self.question_id, "question_body": question, **said, **more}
 
 
 def read_questions(path: PathLike, columns: Columns | None = None) -> list[Question]:
@@ -81,7 +84,7 @@ def _read(line: Line) -> Question:
         raise InputError(f"{line.where}: {error}") from None
     if not text.strip():
         raise InputError(f"{line.where}: the question is empty")
-    return Question(read_id(line), turns, images)
+    return Question(read_id(line), turns, images, line.record.get("category"))
 
 
 def check_questions(questions: Sequence[Question], samples: int) -> None:
