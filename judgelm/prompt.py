@@ -192,7 +192,7 @@ def _asked(sample: Sample) -> str:
     return _ASKED_LAST.format(each="the answer" if len(sample.answers) == 1 else "each answer")
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)  # a server's clients bring aspects of their own
 def _instruction(task: Task, count: int, aspect: Aspect | None, asked: str) -> str:
     """How every prompt of the task ends that shows so many answers."""
     template, scale, what, criterion = task.instruction, PUBLISHED, _OVERALL, ""

@@ -6,6 +6,8 @@ import argparse
 
 from judgelm.console import at_least
 from judgelm.models.prompt_format import PROMPT_FORMATS
+from judgelm.prompt_form import PromptForm
+from judgelm.prompt_template import PromptTemplate, read_prompt_template
 from judgelm.verdict_forms import SCORES, VERDICT_FORMATS
 
 
@@ -55,4 +57,19 @@ def add_reasoning_arguments(parser: argparse.ArgumentParser) -> None:
         default=4096,
         metavar="N",
         help="most tokens of these thoughts, which are closed by force then",
+    )
+
+
+def choose_template(args: argparse.Namespace) -> PromptTemplate | None:
+    """A prompt of the user's own."""
+    return None if args.prompt_file is None else read_prompt_template(args.prompt_file)
+
+
+def choose_form(args: argparse.Namespace) -> PromptForm:
+    """How a judge is asked, but for the prompt format, which is the model's to say."""
+    return PromptForm(
+        template=choose_template(args),
+        reasoning=args.reasoning,
+        verdict_format=args.verdict_format,
+        max_reasoning_tokens=args.max_reasoning_token,
     )

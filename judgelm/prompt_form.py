@@ -1,4 +1,4 @@
-"""How a prompt is written, and in which form it asks for its verdict."""
+"""How a judge is asked: how its prompt is written, whether it thinks first, and the form of its verdict."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from judgelm.images import Shown
 from judgelm.prompt import RESPONSE, TASKS, show_prompt
 from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample
+from judgelm.verdict_forms import SCORES
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class PromptForm:
     """the text, in place of the task's own"""
     reasoning: bool = False
     """a chat's assistant thinks before it answers: its turn begins with the tag that opens thoughts"""
+    verdict_format: str = SCORES
+    """in which the prompt asks for the verdict, one of `VERDICT_FORMATS`"""
+    max_reasoning_tokens: int = 4096
+    """most tokens of the thoughts, where there are any"""
 
     def render(self, sample: Sample, task: str, aspect: Aspect | None = None) -> str:
         """The prompt as a text to be continued; see `render_prompt` and `PromptTemplate.show`."""

@@ -82,7 +82,7 @@ class PromptTemplate:
         most = _MOST_TEMPLATE + _MOST_RENDERED * sum(map(len, (sample.question, *sample.answers, *before)))
         return _bounded.run(lambda: _write(_compile(self), names, most + len(sample.reference or "")))
 
-    @functools.cache  # noqa: B019 - a template is as small as what it is called with
+    @functools.lru_cache(maxsize=16)  # noqa: B019 - a template is as small as what it is called with
     def check(self, task: str, criteria: Criteria | None) -> None:
         """Raises InputError for a task without templates, an unknown name, and where an answer or the criterion is left
         out.

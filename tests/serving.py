@@ -18,6 +18,7 @@ import uvicorn
 from conftest import PATIENCE_S
 from forked import Forked
 
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample
 from judgelm.serve.protocol import HEART_BEAT_EXPIRATION_S
 from judgelm.serve.servers import Protocol, address_of, listen
@@ -161,7 +162,11 @@ def local_controller(
 
 @contextlib.contextmanager
 def local_stack(
-    model: Path, max_running: int = 32, max_waiting: int = 256, controller: Address | None = None
+    model: Path,
+    max_running: int = 32,
+    max_waiting: int = 256,
+    controller: Address | None = None,
+    form: PromptForm = PUBLISHED_FORM,
 ) -> Iterator[tuple[Address, Address, Address]]:
     """A controller, unless one is given, a worker of the model and an API of this process, ready."""
     from judgelm.judge.judge import Judge
@@ -179,7 +184,7 @@ def local_stack(
         controller = controller or opened.enter_context(local_controller())
         batcher = Batcher(engine, max_running, max_waiting)
         address = address_of(listening)
-        made = ModelWorker(judge, batcher, controller.url, address, [model.name], chat)
+        made = ModelWorker(judge, batcher, controller.url, address, [model.name], chat, form)
         worker = opened.enter_context(served(model_worker.create_app(made, hosts=hosts), listening=listening))
         url = opened.enter_context(served(api.create_app(controller.url, hosts=hosts)))
         found = controller

@@ -289,7 +289,7 @@ def test_aspects_are_shown_side_by_side_and_taken_home(page: Page) -> None:
     visitor = Visitor(page)
     asked = (None, "Why?", "Because.", "So.")
     ended = visitor.run("judge-go", "click", *form(both=False, criteria=CRITERIA), *asked)
-    picture, text, _, _, _, taken, _ = ended["output"]["data"]
+    picture, text, _, _, _, taken, *_ = ended["output"]["data"]
     assert "Answer 1 is better" in picture
     rows = [row.split("</tr>")[0] for row in picture.split("<tr")[1:]]
     assert [re.sub("<[^>]*>", " ", row.partition(">")[2]).split() for row in rows] == [
@@ -318,6 +318,17 @@ def test_aspects_are_shown_side_by_side_and_taken_home(page: Page) -> None:
     assert "<img" not in shown
 
 
+def test_clear_empties_a_tab_and_folds_thoughts_away(page: Page) -> None:
+    ended = Visitor(page).run("judge-clear", "click")
+    assert ended["success"], ended
+    texts, outputs = ended["output"]["data"][:3], ended["output"]["data"][3:]
+    assert texts == ["", "", ""]
+    hidden = [number for number, each in enumerate(outputs) if isinstance(each, dict) and each.get("visible") is False]
+    # the text of the other order, and what thoughts are folded in
+    assert hidden == [2, 7]
+    assert len(outputs) == 10
+
+
 def test_replies_to_a_dialogue_are_judged_of_lines_and_of_messages(page: Page) -> None:
     visitor = Visitor(page)
     lines = "System: Be brief.\nuser: Why?\nAnd how?\n\nAssistant: So.\nHuman: Sure?"
@@ -329,7 +340,7 @@ def test_replies_to_a_dialogue_are_judged_of_lines_and_of_messages(page: Page) -
     ]
     for text in (lines, json.dumps(messages)):
         ended = visitor.run("dialogue-go", "click", *form(both=False), None, text, "Yes.", "No.")
-        shown, _, _, _, _, taken, _ = ended["output"]["data"]
+        shown, _, _, _, _, taken, *_ = ended["output"]["data"]
         assert "Answer 1 is better" in shown
         kept = page.get(f"/gradio_api/file={taken['path']}").json()
         (sample,) = kept["request"]["samples"]
@@ -375,7 +386,7 @@ def test_a_single_answer_is_graded_and_many_are_judged_by_criteria(page: Page) -
 def test_probabilities_are_a_bar_and_expected_scores(page: Page) -> None:
     visitor, asked = Visitor(page), (None, "Why?", "Because.", "So.")
     ended = visitor.run("judge-go", "click", *form(detail="Probabilities", both=False), *asked)
-    picture, text, _, _, _, taken, _ = ended["output"]["data"]
+    picture, text, _, _, _, taken, *_ = ended["output"]["data"]
     assert "Answer 1 is better, with a probability of 70%." in picture
     assert re.findall('class="(win|tie|lose)" style="width:([0-9.]+)%"', picture) == [
         ("win", "70.0"),

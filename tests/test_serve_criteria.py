@@ -21,7 +21,8 @@ from judgelm.serve.client import Client
 
 HELPFUL = read_criteria(ROOT / "examples" / "criteria" / "helpful.yaml")
 CONCISE = read_criteria(ROOT / "examples" / "criteria" / "concise.yaml")
-SETTINGS: dict[str, Any] = {"max_new_tokens": 24, "temperature": 0.7, "seed": 3}
+SETTINGS: dict[str, Any] = {"max_new_tokens": 24, "temperature": 0.7, "seed": 5}
+"""with another seed a draw may lie so near a border that rounding decides: with 3 one lies 1e-8 from it"""
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +256,7 @@ def test_a_worker_that_knows_no_criteria_gets_prompts(criteria: Criteria | None)
             {"criteria": {"name": "x", "aspects": [ASPECT]}, "judgement": "8 7", "followup": "Why?"},
             "nothing can be asked",
         ),
-        ({"criteria": {"name": "x", "aspects": [ASPECT]}, "task": "single"}, "task single takes no criteria"),
+        ({"criteria": {"name": "x", "aspects": [ASPECT]}, "task": "single"}, "cannot be used with task single"),
         ({"criteria": {"name": "x", "aspects": []}}, "expected 1 to 50"),
     ],
 )

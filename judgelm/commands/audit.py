@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from judgelm.commands.choose import choose_criteria, choose_judge, choose_template
+from judgelm.commands.choose import choose_criteria, choose_judge
 from judgelm.commands.judge import print_note
 from judgelm.flags import add_file_arguments, add_judging_arguments, add_model_arguments
 from judgelm.judge import prepare
+from judgelm.prompt_flags import choose_template
 
 HELP = "measure a judge's biases"
 DESCRIPTION = (

@@ -11,7 +11,7 @@ from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
 from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, cached, place, prepare
-from judgelm.prompt_template import PromptTemplate, read_prompt_template
+from judgelm.prompt_flags import choose_form
 from judgelm.samples import Samples, read_samples, say_thoughts
 
 if TYPE_CHECKING:
@@ -102,25 +102,17 @@ def choose_server(args: argparse.Namespace) -> Server:
 
 def choose_settings(args: argparse.Namespace, task: str, scores_only: bool) -> JudgeSettings:
     """How samples are judged."""
-    return JudgeSettings(
+    return JudgeSettings.of_form(
+        choose_form(args),
         task,
-        scores_only,
-        args.temperature,
-        args.max_new_token,
-        args.seed,
-        bool(args.constrained),
-        args.scoring,
-        choose_criteria(args),
-        prompt_template=choose_template(args),
-        verdict_format=args.verdict_format,
-        reasoning=args.reasoning,
-        max_reasoning_tokens=args.max_reasoning_token,
+        scores_only=scores_only,
+        temperature=args.temperature,
+        max_new_tokens=args.max_new_token,
+        seed=args.seed,
+        constrained=bool(args.constrained),
+        scoring=args.scoring,
+        criteria=choose_criteria(args),
     )
-
-
-def choose_template(args: argparse.Namespace) -> PromptTemplate | None:
-    """A prompt of the user's own."""
-    return None if args.prompt_file is None else read_prompt_template(args.prompt_file)
 
 
 def choose_criteria(args: argparse.Namespace) -> Criteria | None:

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 
-from judgelm.commands.choose import choose_criteria, choose_samples, choose_template
+from judgelm.commands.choose import choose_criteria, choose_samples
 from judgelm.criteria import Aspect
 from judgelm.errors import SettingError
 from judgelm.flags import add_criteria_argument, add_input_arguments
 from judgelm.jsonl import dump_line
 from judgelm.judge.settings import JudgeSettings, check_orders
-from judgelm.prompt_flags import add_prompt_format_argument, add_template_argument
+from judgelm.prompt_flags import add_prompt_format_argument, add_template_argument, choose_template
 from judgelm.sample import Sample
 
 HELP = "print the prompts a judge would see"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
-from judgelm.prompt_flags import add_prompt_format_argument
+from judgelm.prompt_flags import add_prompt_format_argument, add_reasoning_arguments, add_template_arguments
 from judgelm.serve.settings import API_PORT, PAGE_PORT, ServeSettings
 
 HELP = "serve judges: a web page and an API"
@@ -26,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-gpus-per-worker", type=int, default=1, metavar="N", help="GPUs over which one is spread")
     add_device_arguments(parser)
     add_prompt_format_argument(parser)
+    add_template_arguments(parser)
+    add_reasoning_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address on which page and API listen")
     parser.add_argument("--port", type=int, default=PAGE_PORT, help="port of the page")
     parser.add_argument("--api-port", type=int, default=API_PORT, metavar="PORT", help="port of the API")
@@ -59,4 +61,5 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--workers-only and --controller-address URL belong together")
     given = {name: value for name, value in vars(args).items() if name in ServeSettings.__dataclass_fields__}
     given |= {"models": tuple(args.model), "allowed_hosts": tuple(args.allowed_hosts), "log_dir": Path(args.log_dir)}
+    given |= {"max_reasoning_tokens": args.max_reasoning_token}
     serve(ServeSettings(**given))

@@ -21,7 +21,6 @@ from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt_form import NO_CHAT
 from judgelm.sample import Sample
 from judgelm.samples import check_no_images
-from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -100,8 +99,7 @@ class JudgeChoice:
         """
         if settings.reasoning and self.prompt_format == "plain" and self.described.get("engine") != "openai":
             raise SettingError("reasoning", NO_CHAT)
-        constrained = self.constrained and settings.verdict_format == SCORES
-        return replace(settings, constrained=constrained, prompt_format=self.prompt_format)
+        return settings.settled(self.constrained, self.prompt_format)
 
     def check_images(self, samples: Sequence[Sample]) -> None:
         """Raises InputError for a sample with images that it cannot be shown."""

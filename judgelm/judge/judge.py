@@ -14,6 +14,7 @@ from judgelm.engine.interface import Engine, Generation, LoadOptions, Request, S
 from judgelm.engine.loading import find_loader
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Judged, Likelihood
+from judgelm.judge.requests import make_request
 from judgelm.judge.settings import ROTATIONS, Done, JudgeSettings, Order, check_orders
 from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.prompt_format import find_prompt_format
@@ -21,7 +22,6 @@ from judgelm.models.tiny import NOTES, TINY
 from judgelm.prompt import TASKS, prompt_order
 from judgelm.prompt_template import PromptTemplate
 from judgelm.sample import Sample, rotation
-from judgelm.thinking import opened_thoughts
 from judgelm.verdict import Reading, Verdict
 from judgelm.verdict_forms import SCORES
 
@@ -112,15 +112,13 @@ class Judge:
             temperature,
             max_new_tokens,
             seed,
-            self.constrained and verdict_format == SCORES,
-            scoring,
-            criteria,
-            self.prompt_format,
-            prompt_template,
-            verdict_format,
-            reasoning,
-            max_reasoning_tokens,
-        )
+            scoring=scoring,
+            criteria=criteria,
+            prompt_template=prompt_template,
+            verdict_format=verdict_format,
+            reasoning=reasoning,
+            max_reasoning_tokens=max_reasoning_tokens,
+        ).settled(self.constrained, self.prompt_format)
         read = {(one.order, one.sample.key): one.reading for one in self.run(samples, asked, settings)}
         return [_verdict(each, read) for each in samples]
 
@@ -168,7 +166,6 @@ class Judge:
         """Each sample by each aspect, which is numbered; those `known` are not judged."""
         task = TASKS[settings.task]
         sampling = settings.sampling(max(len(sample.answers) for sample in shown.values()))
-        form, room = settings.form, sampling.max_new_tokens + sampling.most_thoughts * settings.reasoning
         requests, asked, before = [], {}, set()
         for key, sample in shown.items():
             num_answers = len(sample.answers)
@@ -177,20 +174,14 @@ class Judge:
                 if key in known:
                     before.add(name)
                 try:
-                    prompt = self.engine.fit(sample, task.name, room, aspect, form)
+                    request, cut = make_request(self.engine, name, sample, settings, sampling, aspect)
                 except PromptTooLong:
                     if key not in known:
                         nothing = settings.read("", num_answers)
                         yield key, number, Judged(sample, key[0], task.name, nothing, None, None)
                     continue
-                asked[name] = key, number, prompt.shortened
-                asks = settings.scale if settings.criteria else None
-                ids = prompt.input_ids
-                tag = opened_thoughts(prompt.text) if form.reasoning and ids else ""
-                images = prompt.images
-                requests.append(
-                    Request(name, prompt.text, ids, task.prefill, num_answers, asks, sample.key, tag, images)
-                )
+                asked[name] = key, number, cut
+                requests.append(request)
         # an engine is to know that there are judgements already, though it were in other blocks
         before.update(map(" ".join, itertools.islice(done, 1)))
         for generation, likelihood in self._results(requests, settings, sampling, before):

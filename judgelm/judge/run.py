@@ -108,8 +108,7 @@ def run_judge(
     cannot be written.
     """
     template = settings.prompt_template
-    if template is not None:
-        template.check_samples(samples, settings.task, settings.criteria)
+    settings.check_samples(samples)
     wanted = {
         **described,
         "model_id": model_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -12,9 +12,10 @@ from judgelm.distribution import MOST_LINES
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError, SettingError
 from judgelm.judgement import Judgement
-from judgelm.prompt import STOP_SCORES_ONLY
+from judgelm.prompt import STOP_SCORES_ONLY, TASKS
 from judgelm.prompt_form import PromptForm
 from judgelm.prompt_template import PromptTemplate
+from judgelm.sample import Sample
 from judgelm.samples import find_task
 from judgelm.verdict_forms import POINTS, SCORES, VERDICT_FORMATS
 
@@ -36,6 +37,9 @@ SCORINGS = {
     "expected": "write nothing: read the probability of every score line in one pass over the prompt",
 }
 PROMPT_FORMATS = ("plain", "chat")
+_SOME_CRITERIA = Criteria("some", (Aspect("name", "text"),))
+_FORMAT_TASKS = {"grade": "grade", "letter": "pair"}
+"""verdict formats that are for one task alone"""
 Done = Collection[tuple[Order, str]]
 """orders and keys of the samples that are judged already"""
 
@@ -95,7 +99,7 @@ class JudgeSettings:
         if form != SCORES:
             if self.prompt_template is None:
                 raise SettingError("verdict_format", f"{form}: expected --prompt-file FILE too, which asks for it")
-            needed = {"grade": "grade", "letter": "pair"}.get(form, self.task)
+            needed = _FORMAT_TASKS.get(form, self.task)
             if self.task != needed:
                 raise SettingError("verdict_format", f"{form} is for task {needed}, found task {self.task}")
             for name, given in (("scores_only", self.scores_only), ("constrained", self.constrained)):
@@ -126,10 +130,38 @@ class JudgeSettings:
             "max_reasoning_tokens": self.max_reasoning_tokens if self.reasoning else None,
         }
 
+    @classmethod
+    def of_form(cls, form: PromptForm, task: str, **others: Any) -> JudgeSettings:
+        """Of a task that is asked in a form."""
+        return cls(
+            task,
+            prompt_format="chat" if form.chat else "plain",
+            prompt_template=form.template,
+            verdict_format=form.verdict_format,
+            reasoning=form.reasoning,
+            max_reasoning_tokens=form.max_reasoning_tokens,
+            **others,
+        )
+
     @property
     def form(self) -> PromptForm:
-        """How prompts are written."""
-        return PromptForm(self.prompt_format == "chat", self.prompt_template, self.reasoning)
+        """How the judge is asked."""
+        return PromptForm(
+            self.prompt_format == "chat",
+            self.prompt_template,
+            self.reasoning,
+            self.verdict_format,
+            self.max_reasoning_tokens,
+        )
+
+    def settled(self, constrained: bool, prompt_format: str) -> JudgeSettings:
+        """For a judge that is asked in this format, and whose own way it is to be held to a line of scores, or not."""
+        return replace(self, constrained=constrained and self.verdict_format == SCORES, prompt_format=prompt_format)
+
+    def check_samples(self, samples: Iterable[Sample]) -> None:
+        """Raises InputError for a sample that the template cannot show; see `PromptTemplate.check_samples`."""
+        if self.prompt_template is not None:
+            self.prompt_template.check_samples(samples, self.task, self.criteria)
 
     @property
     def aspects(self) -> tuple[Aspect | None, ...]:
@@ -144,13 +176,11 @@ class JudgeSettings:
     @property
     def readable(self) -> Scale:
         """Of the scores that are read."""
-        if self.verdict_format == "letter":
-            return POINTS
-        return self.criteria.scale if self.criteria else READABLE
+        return _readable(self.criteria, self.verdict_format)
 
     def read(self, text: str, num_answers: int) -> Judgement:
         """What the judge wrote, prefill included."""
-        return Judgement.parse(text, num_answers, self.readable, self.verdict_format)
+        return read_judgement(text, num_answers, self.criteria, self.verdict_format)
 
     def sampling(self, num_answers: int) -> Sampling:
         temperature = self.temperature if self.scoring == "sample" else 0.0
@@ -168,6 +198,36 @@ class JudgeSettings:
         # a line longer than this holds no scores; without a limit an untuned model would write to the end
         most, thoughts = min(self.max_new_tokens, 16 + 8 * num_answers), thoughts or self.max_new_tokens
         return replace(sampling, max_new_tokens=most, stop=(STOP_SCORES_ONLY,), most_thoughts=thoughts)
+
+
+def read_judgement(text: str, num_answers: int, criteria: Criteria | None, verdict_format: str) -> Judgement:
+    """What a judge wrote, prefill included, in answer to criteria if there are any."""
+    return Judgement.parse(text, num_answers, _readable(criteria, verdict_format), verdict_format)
+
+
+def _readable(criteria: Criteria | None, verdict_format: str) -> Scale:
+    if verdict_format == "letter":
+        return POINTS
+    return criteria.scale if criteria else READABLE
+
+
+def tasks_of(form: PromptForm) -> tuple[str, ...]:
+    """The tasks in which a judge can be asked in a form. Raises InputError where there are none."""
+    found: list[str] = []
+    problems: dict[str, InputError] = {}
+    for task in TASKS:
+        # a template may be for criteria alone
+        for criteria in (None, _SOME_CRITERIA):
+            try:
+                JudgeSettings.of_form(form, task, criteria=criteria)
+            except InputError as error:
+                problems.setdefault(task, error)
+            else:
+                found.append(task)
+                break
+    if not found:
+        raise problems[_FORMAT_TASKS.get(form.verdict_format, "pair")]
+    return tuple(found)
 
 
 def check_orders(orders: str, task: str) -> tuple[Order, ...]:

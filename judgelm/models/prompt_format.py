@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from judgelm.chat_template import find_chat_template
 from judgelm.errors import SettingError
 from judgelm.models.folder import ModelFolder
 from judgelm.models.loading import load_tokenizer
 from judgelm.models.tiny import NOTES
+from judgelm.prompt_form import NO_CHAT, PromptForm
 
 PROMPT_FORMATS = {
     "auto": "plain for judges trained here or released by JudgeLM, else chat where the tokenizer has a template",
@@ -47,6 +48,17 @@ def find_prompt_format(folder: ModelFolder, wanted: str) -> FoundFormat:
             raise SettingError("prompt_format", f"chat: {error}") from None
         return FoundFormat("plain")
     return FoundFormat("chat", hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest())
+
+
+def form_for(folder: ModelFolder, wanted: str, form: PromptForm) -> PromptForm:
+    """The form in which this model is asked: in chat, where that is its format; see `find_prompt_format`.
+
+    Raises SettingError where it is to think and is not asked in chat.
+    """
+    chat = find_prompt_format(folder, wanted).name == "chat"
+    if form.reasoning and not chat:
+        raise SettingError("reasoning", NO_CHAT)
+    return replace(form, chat=chat)
 
 
 def _is_judge(folder: ModelFolder) -> bool:

@@ -97,13 +97,17 @@ def _models(workers: Workers) -> APIRouter:
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
-        """One of them."""
+        """One of them, and how it is asked and says its verdict, where it has a way of its own."""
         if not name:  # /v1/models/
             return await models()
         served = await workers.models()
         if name not in served:
             raise unknown_model(name, served)
-        return _card(name)
+        form: dict[str, Any] = {}
+        # that its worker says nothing now is told to who asks it
+        with contextlib.suppress(WorkerError):
+            form = (await workers.details(name)).form
+        return {**_card(name), **({"judge": form} if form else {})}
 
     return router
 

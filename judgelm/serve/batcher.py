@@ -43,6 +43,8 @@ class Update:
     """where score lines were read"""
     likelihoods: tuple[TokenLikelihood, ...] = ()
     """of the tokens, at the end, where they were asked for"""
+    reasoning: str | None = None
+    """at the end, what it thought before its text, where it was to"""
 
     @property
     def last(self) -> bool:
@@ -190,9 +192,9 @@ class Batcher:
             if generation is not None:
                 del self._tickets[row]
             reason = generation.finish_reason if generation else None
-            tokens = generation.likelihoods if generation else ()
+            tokens, thoughts = (generation.likelihoods, generation.reasoning) if generation else ((), None)
             num_prompt, num = len(row.request.input_ids), len(row.tokens)
-            ticket.deliver(Update(row.show(), num_prompt, num, reason, likelihoods=tokens))
+            ticket.deliver(Update(row.show(), num_prompt, num, reason, likelihoods=tokens, reasoning=thoughts))
 
     def _fail(self, rows: Iterable[Row]) -> None:
         self._schedule.clear()

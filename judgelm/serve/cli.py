@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NoReturn
 
 from judgelm.console import Parser, run_main
@@ -21,9 +20,13 @@ from judgelm.jsonl import id_key
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judge import Judge
 from judgelm.judge.judged import Judged, Likelihood
+from judgelm.judge.requests import make_request
 from judgelm.judge.settings import SCORINGS, JudgeSettings, Order, check_orders
 from judgelm.judgement import Judgement, Outcome
+from judgelm.models.folder import find_model
+from judgelm.models.prompt_format import form_for
 from judgelm.prompt import TASKS
+from judgelm.prompt_flags import add_reasoning_arguments, add_template_arguments, choose_form
 from judgelm.sample import Sample, refuse_images
 from judgelm.samples import find_task, read_samples
 from judgelm.verdict import BothOrders, Verdict
@@ -47,6 +50,8 @@ def build_parser() -> Parser:
     parser.add_argument("--question-id", metavar="ID", help="the sample's question_id (default: the file's first)")
     parser.add_argument("--reference-file", metavar="FILE", help="JSON Lines of references, by question_id")
     add_criteria_argument(parser)
+    add_template_arguments(parser)
+    add_reasoning_arguments(parser)
     parser.add_argument(
         "--scoring", choices=tuple(SCORINGS), default="sample", help="expected: read probabilities, write nothing"
     )
@@ -127,13 +132,11 @@ def _judge(judge: Judge, sample: Sample, order: Order, settings: JudgeSettings) 
 def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, settings: JudgeSettings) -> Judged:
     count = len(shown.answers)
     sampling, task = settings.sampling(count), TASKS[settings.task]
-    prompt = judge.engine.fit(shown, task.name, sampling.max_new_tokens, aspect, settings.form)
-    if isinstance(prompt.shortened, LeftOut):
-        print(f"(too long: {', '.join(map(str, prompt.shortened.tokens))} tokens of the oldest turns were left out)")
-    elif prompt.shortened:
-        print(f"(too long: the answers were shortened by {', '.join(map(str, prompt.shortened))} tokens)")
-    scale = None if aspect is None else aspect.scale
-    request = Request(shown.key, prompt.text, prompt.input_ids, task.prefill, count, scale)
+    request, cut = make_request(judge.engine, shown.key, shown, settings, sampling, aspect)
+    if isinstance(cut, LeftOut):
+        print(f"(too long: {', '.join(map(str, cut.tokens))} tokens of the oldest turns were left out)")
+    elif cut:
+        print(f"(too long: the answers were shortened by {', '.join(map(str, cut))} tokens)")
     said = ["answers 1 and 2 exchanged"] if order == "reversed" else []
     said += [] if aspect is None else [_printable(aspect.name)]
     print("\nJudge" + (f" ({', '.join(said)})" if said else "") + f": {task.prefill}", end="")
@@ -144,8 +147,10 @@ def _judge_by(aspect: Aspect | None, judge: Judge, shown: Sample, order: Order, 
     else:
         made = _write(judge, request, sampling)
         print()
+    if made.reasoning:
+        print(f"(it thought before: {_printable(made.reasoning)})")
     judgement = settings.read(task.prefill + made.text, count)
-    return Judged(shown, order, task.name, judgement, made, prompt.shortened, likelihood)
+    return Judged(shown, order, task.name, judgement, made, cut, likelihood)
 
 
 def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Judgement) -> bool:
@@ -181,19 +186,32 @@ def _follow(judge: Judge, sample: Sample, settings: JudgeSettings, judgement: Ju
         turns.append((question, reply))
 
 
+def choose_settings(args: argparse.Namespace) -> JudgeSettings:
+    """How samples are judged. Raises InputError."""
+    if args.max_new_tokens < 1 or not 0 <= args.temperature <= 10:
+        raise InputError("expected --max-new-tokens of 1 or more and --temperature from 0 to 10")
+    return JudgeSettings.of_form(
+        choose_form(args),
+        args.task,
+        temperature=args.temperature,
+        max_new_tokens=args.max_new_tokens,
+        scoring=args.scoring,
+        criteria=None if args.criteria is None else read_criteria(args.criteria),
+    )
+
+
 def chat(args: argparse.Namespace) -> None:
     """Judge and talk until the user has enough."""
     find_task(args.task)
     orders = check_orders("both" if args.both else "forward", args.task)
-    if args.max_new_tokens < 1 or not 0 <= args.temperature <= 10:
-        raise InputError("expected --max-new-tokens of 1 or more and --temperature from 0 to 10")
-    criteria = None if args.criteria is None else read_criteria(args.criteria)
-    settings = JudgeSettings(
-        args.task, False, args.temperature, args.max_new_tokens, scoring=args.scoring, criteria=criteria
-    )
+    settings = choose_settings(args)
     sample = choose_sample(args) if args.question_file else None
-    judge = Judge.load(args.model_path, **loading(args))
-    settings = replace(settings, constrained=judge.constrained, prompt_format=judge.prompt_format)
+    if sample is not None:
+        settings.check_samples([sample])
+    folder = find_model(args.model_path)
+    form_for(folder, args.prompt_format, settings.form)
+    judge = Judge.load(folder, **loading(args))
+    settings = settings.settled(judge.constrained, judge.prompt_format)
     while True:
         if sample is None:
             try:
@@ -201,8 +219,9 @@ def chat(args: argparse.Namespace) -> None:
             except EOFError:
                 return
         try:
+            settings.check_samples([sample])
             found = {order: _judge(judge, sample, order, settings) for order in orders}
-        except PromptTooLong as error:
+        except (InputError, PromptTooLong) as error:
             print(f"{error}")
             sample = None
             continue
@@ -226,7 +245,7 @@ def _scores(said: BothOrders) -> str:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Entry point."""
-    run_main(lambda: chat(build_parser().parse_args(argv)), kept="the chat has ended")
+    run_main(lambda: chat(build_parser().parse_args(argv)), kept="the chat has ended", argv=argv)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from judgelm.serve.criteria_field import CriteriaField
 from judgelm.serve.dialogue_field import Messages, read_conversations, read_replied
 from judgelm.serve.worker_answers import LeftOutCounts, Probabilities, Usage
 from judgelm.verdict import Verdict
+from judgelm.verdict_forms import SCORES, VERDICT_FORMATS
 
 MOST_SAMPLES = 1000
 _MOST_READ = 16_000_000
@@ -167,8 +168,12 @@ def _left_out(value: Any) -> bool:
     return value is None
 
 
-class _LikelyOut(BaseModel):
-    """What scoring expected alone adds."""
+class _SaidOut(BaseModel):
+    """What scoring expected adds, and a judge that thinks first."""
+
+    reasoning: str | None = Field(
+        None, description="what the judge thought before its text, where it does", exclude_if=_left_out
+    )
 
     expected_scores: list[float] | None = Field(
         None, description="scoring expected: the mean of each answer's score over all score lines", exclude_if=_left_out
@@ -183,7 +188,7 @@ class _LikelyOut(BaseModel):
     )
 
 
-class AspectOut(_LikelyOut):
+class AspectOut(_SaidOut):
     """What the judge wrote by one aspect."""
 
     name: str
@@ -195,7 +200,7 @@ class AspectOut(_LikelyOut):
     reasons: str
 
 
-class JudgementOut(_LikelyOut):
+class JudgementOut(_SaidOut):
     """What the judge wrote in one order."""
 
     order: Order
@@ -209,18 +214,25 @@ class JudgementOut(_LikelyOut):
         description="tokens cut from each answer, in the order the judge saw them; of a dialogue what was left out at"
         " its beginning"
     )
+    verdict_format: Literal["grade", "letter", "json"] | None = Field(
+        None,
+        description="how the text says its verdict, where the judge has a prompt of its own that asks for no line of"
+        " scores: " + "; ".join(f"{name}: {what}" for name, what in VERDICT_FORMATS.items() if name != SCORES),
+        exclude_if=_left_out,
+    )
     usage: Usage
 
     @staticmethod
     def of(judged: Judged) -> JudgementOut:
         """One that was generated."""
-        made, criteria = judged.generation, judged.criteria
+        made, criteria, scale = judged.generation, judged.criteria, judged.judgement.scale
         assert made is not None
         fields = _said(judged) | {
             "order": judged.order,
             "finish_reason": made.finish_reason,
             "shortened": shortened_record(judged.shortened),
             "usage": Usage.of(made.num_prompt_tokens, made.num_tokens),
+            "verdict_format": None if judged.judgement.form == SCORES else judged.judgement.form,
         }
         if criteria is None:
             return JudgementOut(**fields)
@@ -228,7 +240,7 @@ class JudgementOut(_LikelyOut):
             AspectOut(name=aspect.name, weight=aspect.weight, **_said(part))
             for aspect, part in zip(criteria.aspects, judged.parts, strict=True)
         ]
-        return CriteriaJudgementOut(**fields, scale=(criteria.scale.least, criteria.scale.most), aspects=aspects)
+        return CriteriaJudgementOut(**fields, scale=(scale.least, scale.most), aspects=aspects)
 
 
 class CriteriaJudgementOut(JudgementOut):
@@ -239,8 +251,9 @@ class CriteriaJudgementOut(JudgementOut):
 
 
 def _said(judged: Judged) -> dict[str, Any]:
-    judgement, likelihood = judged.judgement, judged.likelihood
+    judgement, made, likelihood = judged.judgement, judged.generation, judged.likelihood
     return {
+        "reasoning": None if made is None else made.reasoning,
         "text": judgement.text,
         "scores": None if judgement.scores is None else list(judgement.scores),
         "outcome": None if judgement.outcome is None else judgement.outcome.value,

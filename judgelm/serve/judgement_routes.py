@@ -22,7 +22,8 @@ from judgelm.serve.worker_answers import Usage
 from judgelm.serve.worker_client import Workers
 
 ROUTE = "/v1/judgements"
-Events = AsyncGenerator[Written | tuple[int, ResultOut], None]
+_Event = Written | tuple[int, ResultOut]
+Events = AsyncGenerator[_Event, None]
 """texts as they grow, and each sample's place with its result"""
 
 
@@ -50,7 +51,9 @@ def judgement_router(workers: Workers, metrics: Metrics) -> APIRouter:
         head["model"] = await _choose_model(workers, request.model)
         events = _counted(workers, request.model_copy(update={"model": head["model"]}), metrics)
         if request.stream:
-            return StreamingResponse(_ndjson(events, head), media_type="application/x-ndjson")
+            # the first event is waited for: until then a refusal still has its own status
+            first = await anext(events)
+            return StreamingResponse(_ndjson(first, events, head), media_type="application/x-ndjson")
         async with contextlib.aclosing(events):
             results = dict([event async for event in events if not isinstance(event, Written)])
         data = [results[index] for index in sorted(results)]
@@ -85,17 +88,21 @@ async def _counted(workers: Workers, request: JudgementRequest, metrics: Metrics
                 yield event.index, result
 
 
-async def _ndjson(events: Events, head: dict[str, Any]) -> AsyncIterator[str]:
+async def _ndjson(first: _Event, events: Events, head: dict[str, Any]) -> AsyncIterator[str]:
     results: list[ResultOut] = []
+
+    def line(event: _Event) -> str:
+        if isinstance(event, Written):
+            return dump_line({"event": "text", **event.to_record()})
+        index, result = event
+        results.append(result)
+        return dump_line({"event": "result", "index": index, "result": result.model_dump()})
+
     try:
         async with contextlib.aclosing(events):
+            yield line(first)
             async for event in events:
-                if isinstance(event, Written):
-                    yield dump_line({"event": "text", **event.to_record()})
-                else:
-                    index, result = event
-                    results.append(result)
-                    yield dump_line({"event": "result", "index": index, "result": result.model_dump()})
+                yield line(event)
     except WorkerError as error:
         yield dump_line({"event": "error", "error": worker_error(error).model_dump()})
         return

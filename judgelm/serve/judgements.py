@@ -13,7 +13,8 @@ from judgelm.criteria import Aspect, Criteria
 from judgelm.engine.interface import Generation
 from judgelm.jsonl import Record
 from judgelm.judge.judged import Judged, Likelihood
-from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
+from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order, read_judgement
+from judgelm.judgement import Judgement
 from judgelm.prompt import TASKS
 from judgelm.sample import Sample, rotation
 from judgelm.serve.judgement_requests import JudgementRequest, Result
@@ -136,7 +137,7 @@ class _Run:
                 return await queue.put(_Made(job, await self._generate(job, queue)))
             except WorkerError as error:
                 if error.code == ErrorCode.CONTEXT_OVERFLOW:
-                    nothing = self.settings.read("", len(job.shown.answers))
+                    nothing = self._read("", job, error.verdict_format)
                     judged = Judged(job.shown, job.order, self.request.task, nothing, None, None)
                     return await queue.put(_Made(job, judged, str(error)))
                 # a queue that is full at the beginning is the client's to wait for, one in the middle ours
@@ -150,20 +151,26 @@ class _Run:
         expected = self.settings.scoring == "expected"
         params = GenerateParams.of(JudgeSample.of(shown, asked.task, job.aspect), sampling, asked.constrained, expected)
         prefill, name = TASKS[asked.task].prefill, None if job.aspect is None else job.aspect.name
-        chunk = None
+        chunk, text = None, None
         assert asked.model is not None
         async with contextlib.aclosing(self.workers.stream(asked.model, params)) as chunks:
             async for chunk in chunks:
                 self.begun = True
-                # whoever reads slowly gets fewer, longer steps
-                if not queue.full() and not expected:
-                    queue.put_nowait(Written(job.index, shown.question_id, job.order, prefill + chunk.text, name))
+                # whoever reads slowly gets fewer, longer steps, and none while the judge thinks
+                if not queue.full() and not expected and chunk.text != text:
+                    text = chunk.text
+                    queue.put_nowait(Written(job.index, shown.question_id, job.order, prefill + text, name))
         assert chunk is not None
         tokens = chunk.usage.prompt_tokens, chunk.usage.completion_tokens
-        generation = Generation(shown.key, chunk.text, *tokens, chunk.finish_reason)  # type: ignore[arg-type]
-        judgement = self.settings.read(prefill + chunk.text, len(shown.answers))
+        reason, thoughts = chunk.finish_reason, chunk.reasoning
+        generation = Generation(shown.key, chunk.text, *tokens, reason, thoughts)  # type: ignore[arg-type]
+        judgement = self._read(prefill + chunk.text, job, chunk.verdict_format)
         likelihood = _likelihood(chunk, len(shown.answers)) if expected else None
         return Judged(shown, job.order, asked.task, judgement, generation, chunk.cut, likelihood)
+
+    def _read(self, text: str, job: _Job, verdict_format: str) -> Judgement:
+        """In the form in which the worker says that it asks for verdicts."""
+        return read_judgement(text, len(job.shown.answers), self.request.criteria, verdict_format)
 
 
 def _likelihood(chunk: Chunk, num_answers: int) -> Likelihood:

@@ -12,6 +12,9 @@ from typing import Any
 import httpx
 
 from judgelm.errors import InputError
+from judgelm.judge.settings import tasks_of
+from judgelm.prompt_form import PromptForm
+from judgelm.prompt_template import read_prompt_template
 from judgelm.serve.hosts import IP, ip_of, same_machine
 from judgelm.serve.processes import Processes
 from judgelm.serve.servers import ask, check_url, is_loopback, is_private, listen, our_client, read_secret, url_of
@@ -29,6 +32,7 @@ def serve(settings: ServeSettings) -> None:
     address = settings.controller_address
     theirs = None if address is None else check_url(address, "--controller-address")
     _check_reach(settings, theirs)
+    _check_form(settings)
     processes = Processes(settings.log_dir)
     # systemd and Docker stop a service with SIGTERM
     _on_signals(signal.default_int_handler)
@@ -74,6 +78,12 @@ def _check_reach(settings: ServeSettings, controller: str | None) -> None:
             )
 
 
+def _check_form(settings: ServeSettings) -> None:
+    """Raises InputError where no judge can be asked so; whether the models can, their workers say."""
+    template = None if settings.prompt_file is None else read_prompt_template(settings.prompt_file)
+    tasks_of(PromptForm(False, template, settings.reasoning, settings.verdict_format, settings.max_reasoning_tokens))
+
+
 def _bound(host: str) -> IP:
     """The address at which a server that listens there is found."""
     with listen(host, 0) as listening:
@@ -98,9 +108,11 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
     wanted = (
         *(("--device", settings.device), ("--dtype", settings.dtype), ("--quantization", settings.quantization)),
         *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
-        ("--prompt-format", settings.prompt_format),
+        *(("--prompt-format", settings.prompt_format), ("--prompt-file", settings.prompt_file)),
+        *(("--verdict-format", settings.verdict_format), ("--max-reasoning-token", settings.max_reasoning_tokens)),
     )
     shared = [word for flag, value in wanted if value is not None for word in (flag, str(value))]
+    shared += ["--reasoning"] if settings.reasoning else []
     places = [(model, copy) for model in settings.models for copy in range(settings.num_workers)]
     for number, (model, copy) in enumerate(places):
         port = str(_port(settings.worker_host, 0))

@@ -11,6 +11,8 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -24,7 +26,11 @@ from judgelm.engine.hf.engine import HFEngine
 from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_loading_arguments, loading
 from judgelm.judge.judge import Judge
-from judgelm.models.folder import find_model
+from judgelm.judge.settings import tasks_of
+from judgelm.models.folder import ModelFolder, find_model
+from judgelm.models.prompt_format import form_for
+from judgelm.prompt_flags import add_reasoning_arguments, add_template_arguments, choose_form
+from judgelm.prompt_form import PromptForm
 from judgelm.serve.batcher import Batcher
 from judgelm.serve.chat import choose_format
 from judgelm.serve.guard import MOST_BODY_BYTES, Guard
@@ -65,7 +71,7 @@ def create_app(worker: ModelWorker, register: bool = True, hosts: Hosts | None =
 async def _refused(_: HTTPRequest, error: Exception) -> Response:
     assert isinstance(error, WorkerError)
     # FastChat's clients look into the body, not at the status
-    return JSONResponse(error_body(str(error), error.code))
+    return JSONResponse(error_body(str(error), error.code, error.verdict_format))
 
 
 async def _broken(_: HTTPRequest, error: Exception) -> Response:
@@ -95,7 +101,7 @@ def _add_generation(app: FastAPI, worker: ModelWorker) -> None:
         try:
             prepared = await prepare(http)
         except WorkerError as error:
-            return Response(error_chunk(str(error), error.code))
+            return Response(error_chunk(str(error), error.code, error.verdict_format))
 
         async def chunks() -> AsyncIterator[bytes]:
             try:
@@ -152,6 +158,8 @@ def build_parser() -> Parser:
         help="names under which clients ask for it (default: the last part of --model-path)",
     )
     add_loading_arguments(parser)
+    add_template_arguments(parser)
+    add_reasoning_arguments(parser)
     parser.add_argument(
         "--limit-worker-concurrency", type=int, default=32, metavar="N", help="most requests generated at once"
     )
@@ -172,21 +180,31 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     run_main(lambda: _serve(build_parser().parse_args(argv)), kept="the worker has ended", argv=argv)
 
 
+def _find_form(args: argparse.Namespace, folder: ModelFolder) -> PromptForm:
+    """How the model is asked to judge. Raises InputError, before it is loaded, where it cannot be asked so."""
+    form = form_for(folder, args.prompt_format, choose_form(args))
+    tasks_of(form)
+    # clients are told of a template's file, but not where it lies
+    named = form.template and replace(form.template, name=Path(form.template.name).name)
+    return replace(form, template=named)
+
+
 def _serve(args: argparse.Namespace) -> None:
     log_to_stderr()
     controller = check_url(args.controller_address, "--controller-address")
     read_secret(TOKEN_VARIABLE)
     names = args.model_names or [served_name(args.model_path)]
+    folder = find_model(args.model_path)
+    form = _find_form(args, folder)
     listening = listen(args.host, args.port)
     address = check_url(args.worker_address or address_of(listening), "--worker-address")
     hosts = read_hosts(args.allowed_hosts, args.host, urlsplit(address).hostname or "")
-    folder = find_model(args.model_path)
     judge = Judge.load(folder, **loading(args))
     log.info("loaded %s: %s", folder.name, dict(judge.engine.description))
     assert isinstance(judge.engine, HFEngine)
     chat = choose_format(args.chat_format, judge.engine.tokenizer, args.conv_template)
     batcher = Batcher(judge.engine, args.limit_worker_concurrency, args.max_waiting)
-    worker = ModelWorker(judge, batcher, controller, address, names, chat)
+    worker = ModelWorker(judge, batcher, controller, address, names, chat, form)
     app = create_app(worker, register=not args.no_register, hosts=hosts)
     run_server(app, listening, goodbye=worker.stop_heart_beat)
 

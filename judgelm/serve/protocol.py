@@ -7,6 +7,8 @@ from typing import Any
 
 from fastchat import constants, conversation
 
+from judgelm.verdict_forms import SCORES
+
 OUR_WORKER = "judgelm"
 """a field of /model_details: this worker takes samples and shortens answers itself"""
 CONVERSATION = "vicuna_v1.1"
@@ -25,16 +27,23 @@ TOO_LARGE = 41300
 class WorkerError(Exception):
     """A worker's refusal; `code` is one of FastChat's `ErrorCode`."""
 
-    def __init__(self, message: str, code: int) -> None:
+    def __init__(self, message: str, code: int, verdict_format: str = SCORES) -> None:
         super().__init__(message)
         self.code = code
+        self.verdict_format = verdict_format
+        """in which the verdict would have been said"""
 
 
-def error_body(message: str, code: int) -> dict[str, Any]:
+def error_body(message: str, code: int, verdict_format: str = SCORES) -> dict[str, Any]:
     """How a worker says that it could not."""
-    return {"text": message, "error_code": int(code)}
+    return {"text": message, "error_code": int(code), **form_fields(verdict_format)}
 
 
-def error_chunk(message: str, code: int) -> bytes:
+def error_chunk(message: str, code: int, verdict_format: str = SCORES) -> bytes:
     """The same in a stream."""
-    return json.dumps(error_body(message, code)).encode() + b"\0"
+    return json.dumps(error_body(message, code, verdict_format)).encode() + b"\0"
+
+
+def form_fields(verdict_format: str) -> dict[str, str]:
+    """How a worker says in which form a judgement's verdict is asked for, where that is no line of scores."""
+    return {} if verdict_format == SCORES else {"verdict_format": verdict_format}

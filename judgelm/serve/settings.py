@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from judgelm.errors import InputError, SettingError
+from judgelm.verdict_forms import SCORES
 
 TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
 """environment variable: with it, a controller registers only workers that send the same"""
@@ -36,6 +37,13 @@ class ServeSettings:
     chat_format: str = "auto"
     prompt_format: str = "auto"
     """how judges are asked; see `Judge.load`"""
+    prompt_file: str | None = None
+    """of a template in whose words they are asked; see `read_prompt_template`"""
+    verdict_format: str = SCORES
+    """scores, grade, letter or json: how they say a verdict"""
+    reasoning: bool = False
+    """they think first, in at most so many tokens"""
+    max_reasoning_tokens: int = 4096
     host: str = "127.0.0.1"
     """on which page and API listen"""
     port: int = PAGE_PORT

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,6 +16,8 @@ from judgelm import __version__
 from judgelm.dialogue import shortened_record
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.judge.judge import Judge
+from judgelm.judge.settings import tasks_of
+from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.serve.batcher import Batcher, QueueFull, Update
 from judgelm.serve.chat import ChatFormat, ConversationFormat
 from judgelm.serve.lengths import count_tokens
@@ -25,6 +28,7 @@ from judgelm.serve.protocol import (
     ErrorCode,
     WorkerError,
     error_body,
+    form_fields,
     get_conv_template,
 )
 from judgelm.serve.servers import ask, read_secret
@@ -40,7 +44,7 @@ _BEAT_S = 5
 
 
 class ModelWorker:
-    """One model for all users.
+    """One model for all users, asked to judge in one form.
 
     Its registration and its heart beats do not stop when the controller does: they are tried again at each beat.
     """
@@ -53,6 +57,7 @@ class ModelWorker:
         worker_address: str,
         model_names: Sequence[str],
         chat: ChatFormat | None = None,
+        form: PromptForm = PUBLISHED_FORM,
     ) -> None:
         assert isinstance(judge.engine, HFEngine)
         self.engine = judge.engine
@@ -61,8 +66,9 @@ class ModelWorker:
         self.worker_addr = worker_address
         self.model_names = list(model_names)
         self.chat = chat or ConversationFormat(get_conv_template(CONVERSATION))
-        self.prompt_format = judge.prompt_format
-        self.prompts = Prompts(judge, self.chat, batcher.max_waiting)
+        self.form = replace(form, chat=judge.prompt_format == "chat")
+        self.tasks = tasks_of(self.form)
+        self.prompts = Prompts(judge, self.chat, batcher.max_waiting, self.form)
         self._stopped = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heart-beat", daemon=True)
         self._counting = asyncio.Semaphore(1)
@@ -72,12 +78,17 @@ class ModelWorker:
 
     def get_details(self) -> dict[str, Any]:
         """What an API of ours must know to ask."""
+        form = self.form
         return {
             "context_length": self.engine.context_length,
             OUR_WORKER: __version__,
             **dict.fromkeys(("chat", "criteria", "dialogues", "logprobs"), True),
-            "prompt_format": self.prompt_format,
+            "prompt_format": "chat" if form.chat else "plain",
             "expected": self.engine.can_copy,
+            "tasks": self.tasks,
+            "verdict_format": form.verdict_format,
+            "reasoning": form.reasoning,
+            "prompt_template": None if form.template is None else form.template.sha256,
         }
 
     def get_conv_template(self) -> dict[str, Any]:
@@ -192,7 +203,10 @@ def _body(update: Update, prepared: Prepared) -> dict[str, Any]:
         "error_code": 0,
         "usage": Usage.of(update.num_prompt_tokens, update.num_tokens).model_dump(),
         "finish_reason": update.finish_reason,
+        **form_fields(prepared.verdict_format),
     }
+    if update.reasoning is not None:
+        body["reasoning"] = update.reasoning
     if prepared.shortened:
         body["shortened"] = shortened_record(prepared.shortened)
     if update.likelihood is not None:

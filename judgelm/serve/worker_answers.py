@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -15,9 +15,12 @@ from judgelm.judgement import Outcome
 from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.servers import describe
+from judgelm.verdict_forms import SCORES
 
 MOST_CHUNK_BYTES = 4 << 20
 
+VerdictFormat = Literal["scores", "grade", "letter", "json"]
+"""a name of `VERDICT_FORMATS`"""
 _Count = Annotated[int, Field(ge=0, le=2**48)]
 _Short = Annotated[str, Field(max_length=1000)]
 _Long = Annotated[str, Field(max_length=100_000)]
@@ -103,6 +106,10 @@ class Chunk(BaseModel):
     """in the last one, where they were asked for"""
     likely: Likely | None = None
     """where probabilities were asked for"""
+    verdict_format: VerdictFormat = "scores"
+    """how a judgement's text says its verdict"""
+    reasoning: Annotated[str, Field(max_length=MOST_CHUNK_BYTES)] | None = None
+    """in the last one, what the judge thought before"""
 
     @property
     def cut(self) -> Shortened | None:
@@ -130,6 +137,21 @@ class Details(BaseModel):
     """it reads the probabilities of score lines"""
     logprobs: bool = False
     """it says how likely the tokens were"""
+    tasks: Annotated[list[Annotated[str, Field(pattern="^[a-z]{1,20}$")]], Field(max_length=20)] = []
+    """in which its judge can be asked; empty where it does not say"""
+    verdict_format: VerdictFormat = "scores"
+    """how its judge says a verdict"""
+    reasoning: bool = False
+    """its judge thinks first"""
+    prompt_template: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """sha256 of the template in whose words its judge is asked"""
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """How its judge is asked, for clients; empty where that is the usual way."""
+        if self.verdict_format == SCORES and not self.reasoning and self.prompt_template is None:
+            return {}
+        return {name: getattr(self, name) for name in ("tasks", "verdict_format", "reasoning", "prompt_template")}
 
 
 class Counted(BaseModel):

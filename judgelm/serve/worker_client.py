@@ -29,6 +29,7 @@ from judgelm.serve.worker_requests import GenerateParams
 log = logging.getLogger(__name__)
 
 _CONTROLLER_TIMEOUT_S = 30
+_DETAILS_S = 5
 _SILENCE_S = 300.0
 _MOST_MESSAGE = 2000
 _MOST_KNOWN = 1024
@@ -73,6 +74,19 @@ class Workers:
         """Let the controller ask all workers whether they still live."""
         with contextlib.suppress(WorkerError):
             await self._ask_controller("/refresh_all_workers")
+
+    async def details(self, model: str) -> Details:
+        """What a worker of the model says of it now.
+
+        Raises WorkerError where there is none, or it does not answer soon: who asks would rather do without.
+        """
+        try:
+            async with asyncio.timeout(_DETAILS_S):
+                address = await self._address(model, after_another=False)
+                self._details.pop(address, None)
+                return await self._details_of(address, model)
+        except (httpx.HTTPError, TimeoutError):
+            raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
 
     async def stream(self, model: str, params: GenerateParams) -> AsyncGenerator[Chunk, None]:
         """Generate; each chunk holds the text so far, and the last one a finish reason.
@@ -148,7 +162,8 @@ class Workers:
                 for part in filter(None, parts):
                     last = read_chunk(part)
                     if last.error_code:
-                        raise WorkerError(one_line(last.text)[:_MOST_MESSAGE], last.error_code)
+                        said = one_line(last.text)[:_MOST_MESSAGE]
+                        raise WorkerError(said, last.error_code, last.verdict_format)
                     yield last
             if response.status_code == 413:
                 raise WorkerError("the request is larger than the worker takes", TOO_LARGE)

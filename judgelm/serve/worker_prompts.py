@@ -14,13 +14,16 @@ from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
 from judgelm.errors import InputError
 from judgelm.judge.judge import Judge
+from judgelm.judge.requests import make_request
 from judgelm.judge.settings import JudgeSettings
-from judgelm.prompt import TASKS
+from judgelm.prompt import STOP_SCORES_ONLY, TASKS
 from judgelm.prompt_form import PromptForm
+from judgelm.sample import Sample
 from judgelm.serve.chat import ChatFormat, ChatPrompt
 from judgelm.serve.lengths import cut_texts, exceeds
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.worker_requests import GenerateParams, JudgeSample, Message
+from judgelm.verdict_forms import SCORES
 
 _AT_ONCE = 2
 """prompts that are being encoded; each may take much memory for a moment"""
@@ -36,31 +39,26 @@ class Prepared:
     echo: str = ""
     scored: Scale | None = None
     """score lines whose probabilities are read in place of writing"""
-
-
-def _scored(prepared: Prepared, given: JudgeSample) -> Prepared:
-    """Raises ValueError for a follow-up, InputError for more lines than are read at once."""
-    if given.followup is not None:
-        raise ValueError("score lines have probabilities where there is a sample to judge")
-    settings = JudgeSettings(given.task, scoring="expected", criteria=given.criteria)
-    return replace(prepared, scored=settings.scale)
+    verdict_format: str = SCORES
+    """of the judgement that is written"""
 
 
 class Prompts:
     """Makes prompts for one model, beside the event loop.
 
     Args:
-        judge: its engine reads them; whether judgements begin with a score line where the request does not say, and in
-            which format they are asked for, is its own way.
+        judge: its engine reads them; whether judgements begin with a score line where the request does not say, is its
+            own way.
+        form: how it is asked to judge.
         max_waiting: most requests that wait to be read; more are refused.
     """
 
-    def __init__(self, judge: Judge, chat: ChatFormat, max_waiting: int) -> None:
+    def __init__(self, judge: Judge, chat: ChatFormat, max_waiting: int, form: PromptForm) -> None:
         assert isinstance(judge.engine, HFEngine)
         self.engine = judge.engine
         self.chat = chat
         self.constrained = judge.constrained
-        self.form = PromptForm(judge.prompt_format == "chat")
+        self.form = form
         self.max_waiting = max_waiting
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
@@ -77,7 +75,7 @@ class Prompts:
             async with self._places:
                 return await asyncio.to_thread(self._prepare, params)
         except PromptTooLong as error:
-            raise WorkerError(str(error), ErrorCode.CONTEXT_OVERFLOW) from None
+            raise WorkerError(str(error), ErrorCode.CONTEXT_OVERFLOW, self.form.verdict_format) from None
         except (ValueError, InputError) as error:
             raise WorkerError(str(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
         finally:
@@ -95,9 +93,8 @@ class Prompts:
             most_thoughts=params.most_thoughts,
             logprobs=params.logprobs,
         )
-        if params.sample is not None:
-            prepared = self._prepare_sample(params.sample, params.constrained, sampling)
-            return prepared if params.scoring is None else _scored(prepared, params.sample)
+        if params.sample is not None and (params.scoring is None or params.sample.followup is None):
+            return self._prepare_sample(params.sample, params, sampling)
         if params.scoring is not None:
             raise ValueError("score lines have probabilities where there is a sample to judge")
         if params.messages is not None:
@@ -121,28 +118,48 @@ class Prompts:
         self._refuse_long([message.content for message in messages])
         return self.chat.render([message.model_dump() for message in messages])
 
-    def _prepare_sample(self, given: JudgeSample, constrained: bool | None, sampling: Sampling) -> Prepared:
+    def _settings(self, given: JudgeSample, params: GenerateParams) -> JudgeSettings:
+        """How a sample is judged here. Raises InputError for what does not go with the judge's form."""
+        settings = JudgeSettings.of_form(
+            self.form,
+            given.task,
+            scores_only=STOP_SCORES_ONLY in params.stops and params.scoring is None,
+            constrained=bool(params.constrained),
+            scoring=params.scoring or "sample",
+            criteria=given.criteria,
+        )
+        return settings.settled(self.constrained, settings.prompt_format) if params.constrained is None else settings
+
+    def _prepare_sample(self, given: JudgeSample, params: GenerateParams, sampling: Sampling) -> Prepared:
         if given.task not in TASKS:
             raise ValueError(f"unknown task, expected one of {', '.join(TASKS)}")
         aspect = given.aspect
         said = [given.judgement or "", *(text for pair in given.talk for text in pair), given.followup or ""]
         never_cut = [given.question, given.reference or "", *said, *(given.answers if given.dialogue else ())]
         self._refuse_long(never_cut)
-        sample, left_out = cut_texts(given.sample, self.engine.tokenizer, self.engine.context_length)
-        most, prefill = sampling.max_new_tokens, ""
-        if given.followup is None:
-            prompt = self.engine.fit(sample, given.task, most, aspect, self.form)
-            prefill = TASKS[given.task].prefill
-            sampling = replace(sampling, constrained=self.constrained if constrained is None else constrained)
-        else:
-            sampling = replace(sampling, constrained=False)
-            judgement = given.judgement or ""
-            prompt = self.engine.fit_followup(
-                sample, given.task, judgement, given.talk, given.followup, most, form=self.form
-            )
-        scale = None if aspect is None else aspect.scale
-        request = Request(given.seed_key, prompt.text, prompt.input_ids, prefill, len(sample.answers), scale)
-        return Prepared(request, sampling, _in_all(left_out, prompt.shortened))
+        settings = self._settings(given, params)
+        whole = given.sample
+        settings.check_samples([whole])
+        sample, left_out = cut_texts(whole, self.engine.tokenizer, self.engine.context_length)
+        if given.followup is not None:
+            return self._prepare_followup(sample, given, given.followup, sampling, left_out)
+        sampling = replace(sampling, constrained=settings.constrained, reasoning=settings.reasoning)
+        if settings.reasoning:
+            sampling = replace(sampling, most_thoughts=settings.max_reasoning_tokens)
+        request, cut = make_request(self.engine, given.seed_key, sample, settings, sampling, aspect)
+        scored = settings.scale if settings.scoring == "expected" else None
+        return Prepared(
+            request, sampling, _in_all(left_out, cut), scored=scored, verdict_format=settings.verdict_format
+        )
+
+    def _prepare_followup(
+        self, sample: Sample, given: JudgeSample, question: str, sampling: Sampling, left_out: Shortened
+    ) -> Prepared:
+        """A question about a judgement, which is answered without thoughts."""
+        most, judgement = sampling.max_new_tokens, given.judgement or ""
+        prompt = self.engine.fit_followup(sample, given.task, judgement, given.talk, question, most, form=self.form)
+        request = Request(given.seed_key, prompt.text, prompt.input_ids, num_answers=len(sample.answers))
+        return Prepared(request, replace(sampling, constrained=False), _in_all(left_out, prompt.shortened))
 
     def _refuse_long(self, texts: Sequence[str]) -> None:
         context = self.engine.context_length
@@ -150,8 +167,8 @@ class Prompts:
             raise self._overflow(f"more than {context}")
 
     def _overflow(self, tokens: str) -> WorkerError:
-        context = self.engine.context_length
-        return WorkerError(f"the prompt has {tokens} tokens, the model's context {context}", ErrorCode.CONTEXT_OVERFLOW)
+        said = f"the prompt has {tokens} tokens, the model's context {self.engine.context_length}"
+        return WorkerError(said, ErrorCode.CONTEXT_OVERFLOW, self.form.verdict_format)
 
 
 def _in_all(first: Shortened, then: Shortened | None) -> Shortened | None:

@@ -30,6 +30,7 @@ from judgelm.serve.page.files import remove_old
 from judgelm.serve.page.shared import Pace, Page, PageSettings, check_texts, say
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.servers import describe
+from judgelm.verdict_forms import SCORES
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +205,8 @@ def _row(sample: Sample, result: Result) -> list[str]:
     verdict = result.verdict
     agree = {True: "yes", False: "no", None: ""}[verdict.consistent]
     scores = " ".join(f"{round(score, 3):g}" for score in verdict.scores or ())
-    note = result.error or ("" if verdict.scores else "no scores could be read")
+    what = "scores" if result.judged[0].judgement.form == SCORES else "verdict"
+    note = result.error or ("" if verdict.scores else f"no {what} could be read")
     outcome = verdict.outcome.value if verdict.outcome else ""
     return [str(sample.question_id), one_line(sample.question)[:120], outcome, scores, agree, note]
 

@@ -17,7 +17,7 @@ from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError
 from judgelm.prompt import TASKS
 from judgelm.sample import MAX_ANSWERS, rotation
-from judgelm.serve.judgement_requests import JudgementRequest, ResultOut, SampleIn
+from judgelm.serve.judgement_requests import JudgementRequest, Result, ResultOut, SampleIn
 from judgelm.serve.judgements import Written, judge_through
 from judgelm.serve.page.dialogue_form import parse_dialogue
 from judgelm.serve.page.result import GRADED, meaning, show_message, show_result, show_talk, show_waiting
@@ -95,7 +95,9 @@ def _read_form(tab: Tab, count: int, texts: Sequence[str]) -> SampleIn:
 
 
 def judge(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[list[Any], None]]:
-    """Fills a tab's place: picture, both orders' texts, what is remembered, chat, download, note."""
+    """Fills a tab's place: picture, both orders' texts, what is remembered, chat, download, note, and the thoughts with
+    what they are folded in.
+    """
 
     async def judging(*values: Any) -> AsyncGenerator[list[Any], None]:
         wide = len(PageSettings._fields)
@@ -110,10 +112,10 @@ def judge(page: Page, tab: Tab, fresh: bool) -> Callable[..., AsyncGenerator[lis
                 async for step in steps:
                     yield step
         except (InputError, WorkerError, ValidationError) as error:
-            yield [show_message(say(error)), *[gr.skip()] * 6]
+            yield [show_message(say(error)), *[gr.skip()] * 8]
         except Exception:
             log.exception("the page could not judge")
-            yield [show_message("The page failed; its log says why."), *[gr.skip()] * 6]
+            yield [show_message("The page failed; its log says why."), *[gr.skip()] * 8]
 
     return judging
 
@@ -122,7 +124,7 @@ async def _judge(page: Page, request: JudgementRequest, names: Sequence[str]) ->
     rotated = request.orders == "all"
     label = "Rotated" if rotated else "Answers exchanged"
     second = gr.update(value="", label=label, visible=request.orders in ("both", "all"))
-    yield [show_waiting(), "", second, {}, "", None, ""]
+    yield [show_waiting(), "", second, {}, "", None, "", *_folded("")]
     parts: dict[str, dict[str | None, str]] = {"forward": {}} if rotated else {"forward": {}, "reversed": {}}
     pace = Pace(_BETWEEN_STEPS_S)
     async with contextlib.aclosing(judge_through(page.workers, request)) as events:
@@ -131,13 +133,25 @@ async def _judge(page: Page, request: JudgementRequest, names: Sequence[str]) ->
                 parts.setdefault(event.order, {})[event.aspect] = event.text
                 if pace.is_due():
                     texts = _two({order: _together(said) for order, said in parts.items()})
-                    yield [gr.skip(), *texts, *[gr.skip()] * 4]
+                    yield [gr.skip(), *texts, *[gr.skip()] * 6]
                 continue
             written = {order: _together(said) for order, said in parts.items()}
             written |= {one.order: one.judgement.text for one in event.generated}
             shown = {"request": request.model_dump(), "result": ResultOut.of(event).model_dump(), "turns": []}
             taken = await asyncio.to_thread(page.to_file, shown)
-            yield [show_result(event, names), *_two(written), {} if event.error else shown, "", taken, ""]
+            texts, thoughts = _two(written), _folded(_thoughts(event))
+            yield [show_result(event, names), *texts, {} if event.error else shown, "", taken, "", *thoughts]
+
+
+def _thoughts(result: Result) -> str:
+    """What the judge thought, order by order."""
+    thought = [(one.order, one.generation.reasoning) for one in result.generated if one.generation]
+    return "\n\n".join(f"[{meaning(order)}]\n{text}" for order, text in thought if text)
+
+
+def _folded(thoughts: str) -> tuple[Any, str]:
+    """What they are folded in, which is there where there are any, and they themselves."""
+    return gr.update(visible=bool(thoughts), open=False), thoughts
 
 
 def _two(written: Mapping[str, str]) -> tuple[str, str]:

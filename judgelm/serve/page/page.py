@@ -69,6 +69,7 @@ def build_page(page: Page) -> gr.Blocks:
             _add_batch_tab(page, settings)
         blocks.load(page.opened, None, model)
         refresh.click(page.refreshed, model, model)
+        model.input(page.chosen, model, model, show_progress="hidden")
     # they are the page's own: none of them is offered to programs, which have the API
     for job in blocks.fns.values():
         job.api_visibility = "private"

@@ -12,6 +12,7 @@ from judgelm.prompt import count_markers
 from judgelm.sample import rotation, unshow
 from judgelm.serve.judgement_requests import Result
 from judgelm.verdict import BothOrders
+from judgelm.verdict_forms import SCORES
 
 STYLE = """
 .verdict { padding: .25rem 0; color: var(--body-text-color); }
@@ -33,10 +34,11 @@ STYLE = """
 .verdict .lose { background: #d97706; }
 .verdict .aspects { overflow-x: auto; }
 .verdict .aspects table { width: 100%; border-collapse: collapse; }
+.verdict .aspects table, .verdict .aspects tr, .verdict .aspects tr > * { border: 0; }
 .verdict .aspects th { text-align: left; font-weight: 500; padding: .3rem .8rem .3rem 0; overflow-wrap: anywhere; }
 .verdict .aspects tbody th { min-width: 6rem; width: 30%; }
 .verdict .aspects td { min-width: 7rem; padding: .3rem .8rem .3rem 0; }
-.verdict .aspects .mean > * { border-top: 1px solid var(--border-color-primary); font-weight: 600; }
+.verdict .aspects tr.mean > * { border-top: 1px solid var(--border-color-primary); font-weight: 600; }
 .verdict .aspects .weight { font-size: .85rem; font-weight: 400; color: var(--body-text-color-subdued); }
 .verdict .cell { display: grid; grid-template-columns: 1fr 2.6rem; gap: .6rem; align-items: center; }
 .verdict .score { font-variant-numeric: tabular-nums; text-align: right; }
@@ -53,6 +55,12 @@ STYLE = """
 """
 GRADED = ("Reference answer", "Answer")
 """names of the answers where the first one is the measure of the second"""
+_FORMS = {
+    "letter": "This judge says which answer is better with a letter: a win has 1 point, a loss 0, a tie one half.",
+    "grade": "This judge writes a grade, in a prompt of its own.",
+    "json": "This judge writes its verdict as JSON, in a prompt of its own.",
+}
+"""verdict formats but lines of scores, in words"""
 _MEANING = {"forward": "answers in the order given", "reversed": "answers 1 and 2 exchanged"}
 
 
@@ -99,7 +107,8 @@ def statement(result: Result, names: Sequence[str]) -> str:
         where = "" if len(result.judged) == 1 else f" ({' and '.join(meaning(one.order) for one in unread)})"
         if _by_aspects(result):
             return f"Not every aspect has scores that could be read{where}. The judge's texts are below."
-        return f"No scores could be read from what the judge wrote{where}. Its text is below."
+        what = "scores" if unread and unread[0].judgement.form == SCORES else "verdict"
+        return f"No {what} could be read from what the judge wrote{where}. Its text is below."
     if names == GRADED or len(names) == 1:
         return f"The answer gets {_rounded(scores[-1])} of {_most(result)}."
     if (likely := result.verdict.probabilities) is not None:
@@ -151,7 +160,9 @@ def notes_on(result: Result) -> list[str]:
         if one.generation is not None and one.generation.finish_reason == "length":
             notes.append(f"The judge's text ends at the length limit{where}.")
         if one.judgement.state is ParseState.REPAIRED:
-            notes.append(f"The score line was not quite in the form asked for{where}.")
+            what = "score line" if one.judgement.form == SCORES else "verdict"
+            notes.append(f"The {what} was not quite in the form asked for{where}.")
+    notes += dict.fromkeys(_FORMS[one.judgement.form] for one in result.generated if one.judgement.form in _FORMS)
     masses = [one.likelihood.mass for one in result.judged if one.likelihood is not None]
     if masses:
         notes.append(f"Score lines have a probability of {min(masses):.0%}; the scores are their means by it.")

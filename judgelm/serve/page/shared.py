@@ -21,9 +21,11 @@ from judgelm.serve.judgement_requests import JudgementRequest, SampleIn
 from judgelm.serve.page.files import append_private, remove_old, write_private
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.servers import describe
+from judgelm.serve.worker_answers import Details
 from judgelm.serve.worker_client import Workers
 
 DETAILS = ("Scores and reasons", "Scores only", "Probabilities")
+_FORMS = {"letter": "its verdict is a letter", "grade": "its verdict is a grade", "json": "its verdict is JSON"}
 _MOST_CRITERIA = 10_000
 """characters of criteria: reading YAML is slow"""
 _MOST_BRACKETS = 300
@@ -103,21 +105,39 @@ class Page:
         """The model selector for a new visitor; `?model=` chooses one."""
         if self.reload_models or not self.models:
             await self._find_models()
-        return self._selector(request.query_params.get("model"))
+        return await self._selector(request.query_params.get("model"))
 
     async def refreshed(self, chosen: str | None) -> Any:
         await self.workers.refresh()
         await self._find_models()
-        return self._selector(chosen)
+        return await self._selector(chosen)
+
+    async def chosen(self, model: str | None) -> Any:
+        """The model selector for a visitor who has chosen: it says how that judge is asked."""
+        return gr.update(info=await self._info(model or ""))
 
     async def _find_models(self) -> None:
         """Those of before stay where the controller does not answer."""
         with contextlib.suppress(WorkerError):
             self.models = await self.workers.models()
 
-    def _selector(self, wanted: str | None) -> Any:
+    async def _selector(self, wanted: str | None) -> Any:
         value = wanted if wanted in self.models else next(iter(self.models), None)
-        return gr.update(choices=self.models, value=value, info="" if self.models else "no worker has registered yet")
+        info = await self._info(value) if value else "no worker has registered yet"
+        return gr.update(choices=self.models, value=value, info=info)
+
+    async def _info(self, model: str) -> str:
+        """How a judge is asked, where that is not the usual way."""
+        found = Details()
+        # where there is no worker, whoever judges is told
+        with contextlib.suppress(WorkerError):
+            found = await self.workers.details(model) if model in self.models else found
+        parts = [
+            f"asked in words of its own, tasks {', '.join(found.tasks)}" if found.prompt_template else "",
+            _FORMS.get(found.verdict_format, ""),
+            "it thinks first" if found.reasoning else "",
+        ]
+        return "; ".join(filter(None, parts))
 
     def note_down(self, kind: str, shown: Shown) -> str:
         """Log a vote; says so."""

@@ -73,7 +73,7 @@ def add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
             gr.Examples(rows, texts[: len(rows[0])], label="Examples", elem_id=f"{tab.slug}-examples")
         with gr.Column(scale=1, min_width=320):
             outputs, votes, asked = _add_place(tab.slug)
-    _, _, _, shown, chat, _, noted = outputs
+    _, _, _, shown, chat, _, noted, _, _ = outputs
     for kind, button in votes.items():
         button.click(_voting(page, kind), shown, noted, show_progress="hidden")
     bound: dict[str, Any] = {"concurrency_id": "judge", "concurrency_limit": page.limit}
@@ -88,7 +88,8 @@ def add_tab(page: Page, tab: Tab, settings: list[Any]) -> None:
     go.click(None, cancels=[second])
     everything: list[Any] = [first, second, follows]
     stop.click(None, cancels=everything)
-    empty = [*("" for _ in texts), "", "", gr.update(value="", visible=False), {}, "", None, "", ""]
+    hidden = gr.update(visible=False)
+    empty = [*("" for _ in texts), "", "", gr.update(value="", visible=False), {}, "", None, "", hidden, "", ""]
     clear.click(
         lambda: [*empty, *(None for _ in images)],
         None,
@@ -132,7 +133,7 @@ def _change_count(step: int) -> Callable[[int], list[Any]]:
 
 def _add_place(slug: str) -> tuple[list[Any], dict[str, gr.Button], gr.Textbox]:
     """Where the judgement is shown, in the order of `by_hand.judge` (picture, both orders' texts, what is remembered,
-    chat, download, note), the votes on it and the box of questions.
+    chat, download, note, what thoughts are folded in, they), the votes on it and the box of questions.
     """
 
     def box(name: str, label: str, **more: Any) -> gr.Textbox:
@@ -142,6 +143,8 @@ def _add_place(slug: str) -> tuple[list[Any], dict[str, gr.Button], gr.Textbox]:
     picture = gr.HTML(elem_id=f"{slug}-picture")
     with gr.Row():
         texts = [box("forward", "Judgement"), box("reversed", "Answers exchanged", visible=False)]
+    with gr.Accordion("What the judge thought before", open=False, visible=False) as folded:
+        thoughts = box("thoughts", "Thoughts")
     with gr.Row():
         votes = {
             kind: gr.Button(text, size="sm", min_width=80, elem_id=f"{slug}-{kind}") for kind, text in _VOTES.items()
@@ -152,7 +155,7 @@ def _add_place(slug: str) -> tuple[list[Any], dict[str, gr.Button], gr.Textbox]:
         chat = gr.HTML(elem_id=f"{slug}-chat")
         hint = "Why is answer 2 worse?"
         asked = gr.Textbox(show_label=False, placeholder=hint, submit_btn=True, elem_id=f"{slug}-followup")
-    return [picture, *texts, gr.State({}), chat, download, noted], votes, asked
+    return [picture, *texts, gr.State({}), chat, download, noted, folded, thoughts], votes, asked
 
 
 def _voting(page: Page, kind: str) -> Callable[[Shown], str]:
