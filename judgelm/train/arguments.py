@@ -62,6 +62,11 @@ class DataArguments:
         help="weight of the score line's few tokens in the loss; above 1 they stand out against the many of the"
         " reasons",
     )
+    swap_consistency: float = HfArg(
+        default=0.0,
+        help="above 0: each row is shown in both orders in one step, and the loss gets so many times the divergence"
+        " between the scores of one order and the mirrored scores of the other",
+    )
 
 
 @dataclass
@@ -120,6 +125,16 @@ class Settings:
     def reference_prob(self) -> float:
         given = self.data.ref_drop_ratio if self.data.reference_prob is None else self.data.reference_prob
         return max(0.0, given)
+
+    @property
+    def both_orders(self) -> bool:
+        """Whether each row is shown in both orders in one step."""
+        return self.data.swap_consistency > 0
+
+    @property
+    def packing(self) -> bool:
+        """Whether the examples of a batch stand in one row; the trees of score lines are read there alone."""
+        return self.data.packing or self.both_orders
 
     @property
     def columns(self) -> Columns | None:

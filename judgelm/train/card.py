@@ -63,7 +63,8 @@ def _rows(settings: Settings, folder: ModelFolder, counts: RowCounts, state: Any
         "model": _name(folder),
         "data": f"{Path(data.data_path).name}: {counts.trained} of {counts.rows} rows,"
         f" {len(counts.questions)} questions",
-        "swap augmentation": settings.swap_prob,
+        "swap augmentation": "both orders in each step" if settings.both_orders else settings.swap_prob,
+        "weight of the swap divergence in the loss": data.swap_consistency,
         "probability of a reference": settings.reference_prob,
         "epochs / steps": f"{state.epoch:g} / {state.global_step}",
         "global batch": f"{settings.global_batch} ({args.world_size} processes)",
@@ -71,7 +72,7 @@ def _rows(settings: Settings, folder: ModelFolder, counts: RowCounts, state: Any
         "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type.value}, warm-up {args.warmup_steps:g}",
         "weight decay": args.weight_decay,
         "most tokens": args.model_max_length,
-        "packing": data.packing,
+        "packing": settings.packing,
         "weight of the score line in the loss": data.score_loss_weight,
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "LoRA": "no" if settings.lora is None else _describe(settings.lora, folder),

@@ -95,11 +95,11 @@ class ExampleEncoder:
                 judgement, split_special_tokens=True, return_offsets_mapping=True, add_special_tokens=False
             )
             ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], 0
-        first_line = _score_line_end(variant)
+        first_line = score_line_end(variant)
         return ids, sum(end <= skipped + first_line for end in ends) if first_line else 0
 
 
-def _score_line_end(variant: Variant) -> int:
+def score_line_end(variant: Variant) -> int:
     """How many characters hold the scores, newline included, where a judgement begins with them; else 0."""
     judgement, scale = variant.text, variant.aspect.scale if variant.aspect else READABLE
     line = find_score_line(judgement, len(variant.sample.answers), scale)

@@ -132,6 +132,8 @@ def _of_data(settings: Settings) -> Checks:
         yield wrong, f"--{name} is a probability: expected 0 to 1 (below 0: never), found {value}"
     weight = data.score_loss_weight
     yield not weight > 0, f"--score_loss_weight: expected a number above 0, found {weight}"
+    weight = data.swap_consistency
+    yield not 0 <= weight < math.inf, f"--swap_consistency: expected a number from 0 on, found {weight}"
     yield scaling not in ("linear", "yarn"), f"--rope_scaling: expected linear or yarn, found {scaling}"
     file = data.eval_data_path
     yield evaluation != "no" and file is None, f"--eval_strategy {evaluation.value} needs --eval_data_path"

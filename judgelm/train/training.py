@@ -20,9 +20,10 @@ from judgelm.train import fsdp
 from judgelm.train.arguments import Settings
 from judgelm.train.card import write_card
 from judgelm.train.checkpoint import check_same, find_checkpoint
-from judgelm.train.collator import Collator
+from judgelm.train.collator import Collator, PairCollator
+from judgelm.train.consistency import SwapTerm, plant_trees
 from judgelm.train.encoder import ExampleEncoder
-from judgelm.train.examples import Augmentation, JudgeDataset, pretokenize
+from judgelm.train.examples import Augmentation, BothOrders, JudgeDataset, pretokenize
 from judgelm.train.model import (
     choose_attention,
     configure,
@@ -48,6 +49,7 @@ def train(settings: Settings, *, flash: bool | None = None) -> None:
     encoder = ExampleEncoder(load_tokenizer(folder), args.model_max_length)
     config, attention, checkpoint = _find_start(settings, folder, output, flash)
     train_set, eval_set = _read_rows(settings, encoder)
+    swap_term = _compare_orders(settings, train_set, eval_set)
     record = _identify(settings, train_set.rows.fingerprint, folder.fingerprint())
     if checkpoint is not None:
         check_same(checkpoint.parent, record)
@@ -57,7 +59,7 @@ def train(settings: Settings, *, flash: bool | None = None) -> None:
     model = load(folder, config, settings, attention)
     if settings.lora is not None and folder.base is None and (experts := find_experts(model)):
         _say(f"note: the update leaves the experts out: {experts[0]} and {len(experts) - 1} more stay as they are")
-    trainer = _make_trainer(settings, folder, model, train_set, eval_set)
+    trainer = _make_trainer(settings, folder, model, train_set, eval_set, swap_term)
     if trainer.is_world_process_zero():
         write_text(output / TRAINING_FILE, dump_json(record, indent=2) + "\n")
     began = time.monotonic()
@@ -129,8 +131,26 @@ def _read(source: str, settings: Settings, encoder: ExampleEncoder, augmentation
     return JudgeDataset(rows, encoder, augmentation, variants)
 
 
+def _compare_orders(settings: Settings, train_set: JudgeDataset, eval_set: JudgeDataset | None) -> SwapTerm | None:
+    """The loss's term of `--swap_consistency`; None without it."""
+    if not settings.both_orders:
+        return None
+    trees, line = plant_trees(
+        [each.rows for each in (train_set, eval_set) if each is not None], train_set.encoder.tokenizer
+    )
+    _say(line)
+    if settings.swap_prob:
+        _say("note: --swap_aug_ratio has no effect: --swap_consistency shows each row in both orders")
+    return SwapTerm(settings.data.swap_consistency, trees)
+
+
 def _make_trainer(
-    settings: Settings, folder: ModelFolder, model: Any, train_set: JudgeDataset, eval_set: JudgeDataset | None
+    settings: Settings,
+    folder: ModelFolder,
+    model: Any,
+    train_set: JudgeDataset,
+    eval_set: JudgeDataset | None,
+    swap_term: SwapTerm | None,
 ) -> JudgeTrainer:
     args, tokenizer = settings.training, train_set.encoder.tokenizer
     inner: Any = model if settings.lora is None else model.get_base_model()
@@ -139,13 +159,16 @@ def _make_trainer(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         pad = find_padding(model, tokenizer, folder)
+        collator = Collator(pad, settings.packing, narrow, settings.data.score_loss_weight)
+        both = swap_term is not None
         trainer = JudgeTrainer(
             model=model,
             args=args,
-            train_dataset=train_set,
-            eval_dataset=eval_set,
-            data_collator=Collator(pad, settings.data.packing, narrow, settings.data.score_loss_weight),
+            train_dataset=BothOrders(train_set) if both else train_set,
+            eval_dataset=BothOrders(eval_set) if both and eval_set is not None else eval_set,
+            data_collator=PairCollator(collator, swap_term.trees) if swap_term is not None else collator,
             processing_class=tokenizer,
+            swap_term=swap_term,
         )
         check_optimizer(args, model)
     except (ValueError, ImportError, RuntimeError, OSError) as error:
@@ -169,6 +192,7 @@ def _identify(settings: Settings, rows: str, model: str) -> Record:
         "reference_prob": settings.reference_prob,
         "model_max_length": args.model_max_length,
         "score_loss_weight": settings.data.score_loss_weight,
+        "swap_consistency": settings.data.swap_consistency,
         "num_train_epochs": args.num_train_epochs,
         "max_steps": args.max_steps,
         "learning_rate": args.learning_rate,
