@@ -30,6 +30,14 @@ class DataArguments:
     """What is trained on, and in which variants."""
 
     data_path: str = HfArg(help="needed: training rows, a JSONL file, or a data set of the hub")
+    method: str = HfArg(
+        default="sft",
+        help="sft learns the teacher's judgements; dpo (needs the extra rl) learns to prefer one text to another, from"
+        " rows with prompt, chosen and rejected",
+    )
+    dpo_beta: float = HfArg(
+        default=0.1, help="with --method dpo: how strongly the judge is held to what it was; higher is nearer"
+    )
     eval_data_path: str | None = HfArg(
         default=None, help="rows whose loss is measured as --eval_strategy says; never augmented"
     )
@@ -125,6 +133,11 @@ class Settings:
     def reference_prob(self) -> float:
         given = self.data.ref_drop_ratio if self.data.reference_prob is None else self.data.reference_prob
         return max(0.0, given)
+
+    @property
+    def prefers(self) -> bool:
+        """Whether texts are preferred to others, in place of a teacher's judgements being learnt."""
+        return self.data.method == "dpo"
 
     @property
     def both_orders(self) -> bool:

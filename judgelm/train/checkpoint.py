@@ -98,7 +98,7 @@ def check_same(output: Path, settings: Record) -> None:
     if not path.is_file():
         return
     # what trainings begun by earlier versions do not say
-    before = {"swap_consistency": 0.0, **read_json(path)}
+    before = {"method": "sft", "dpo_beta": None, "swap_consistency": 0.0, **read_json(path)}
     for name, value in settings.items():
         if name in before and before[name] != value:
             raise InputError(
