@@ -307,7 +307,7 @@ def test_batch_accumulation_and_processes_are_interchangeable(tmp_path: Path, mo
     shapes = {
         "whole": (1, 6, 1, (), {}),
         "single": (1, 1, 6, ("--pretokenize", True), {}),
-        "two": (2, 3, 1, ("--packing", True), {}),
+        "two": (2, 3, 1, ("--packing", True, "--dataloader_num_workers", 1), {}),
         "sharded": (2, 1, 3, ("--fsdp", "full_shard auto_wrap", "--gradient_checkpointing", True), SHARDED),
     }
     for name, (processes, batch, accumulation, more, variables) in shapes.items():
@@ -322,7 +322,8 @@ def test_batch_accumulation_and_processes_are_interchangeable(tmp_path: Path, mo
 def test_an_adapter_is_killed_and_goes_on(tmp_path: Path, model_folder: Path, train_file: Path, forked: Any) -> None:
     flags = ("judgelm/train/train_lora.py", "--model_name_or_path", model_folder, "--data_path", train_file,
              "--num_train_epochs", 2, "--per_device_train_batch_size", 4, "--learning_rate", 1e-2, "--save_steps", 3,
-             "--lora_dropout", 0.1, "--swap_consistency", 1, "--bf16", True)  # fmt: skip
+             "--lora_dropout", 0.1, "--swap_consistency", 1, "--bf16", True,
+             "--gradient_checkpointing", True)  # fmt: skip
     forked(tmp_path / "undisturbed", 1, *flags)
     forked(tmp_path / "killed", 1, *flags, code=1, DIE_AT_STEP="5")
     forked(tmp_path / "killed", 1, *flags)
@@ -397,8 +398,11 @@ def test_models_that_cannot_read_score_lines_beside_the_judgement_end_in_one_lin
     mixed = Path(shutil.copytree(model_folder, tmp_path / "mixed"))
     config = json.loads((mixed / "config.json").read_text())
     small = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "head_dim": 16}
-    kinds = {"layer_types": ["full_attention", "chunked_attention"]}
-    (mixed / "config.json").write_text(json.dumps(config | small | kinds))
-    with pytest.raises(InputError, match=r"layers of another kind than attention to all .*\(chunked_attention\)"):
-        train_here(tmp_path / "out", mixed, train_file, "--swap_consistency", 1)
+    for more, kind in (
+        ({"layer_types": ["full_attention", "chunked_attention"]}, "chunked_attention"),
+        ({"attn_logit_softcapping": 50.0}, "soft capping"),
+    ):
+        (mixed / "config.json").write_text(json.dumps(config | small | more))
+        with pytest.raises(InputError, match=rf"layers of another kind than plain attention .*\({kind}\)"):
+            train_here(tmp_path / "out", mixed, train_file, "--swap_consistency", 1)
     assert not (tmp_path / "out").exists()

@@ -143,7 +143,7 @@ class SwapTerm:
         found = [self.trees[scale].divergences(logits[0], places) for scale, places in comparisons]
         divergences = torch.cat(found) if found else torch.zeros(0, device=logits.device)
         num = torch.tensor(len(divergences), device=logits.device)
-        own = torch.stack([divergences.detach().sum(), num])
+        own = torch.stack([divergences.detach().sum(), num.float()])
         self._sums[training] = self._sums[training] + own if training in self._sums else own
         if training and self.num_pairs is not None:
             num = self.num_pairs

@@ -152,11 +152,14 @@ def _load(
         if not kind.is_backend_compatible():
             flag = "--swap_consistency" if settings.both_orders else "--packing"
             raise InputError(f"model {folder.name}: a {kind.__name__} cannot be packed, leave {flag} away")
-        kinds = set(getattr(config.get_text_config(), "layer_types", None) or ()) - _ATTENTION
-        if settings.both_orders and kinds:
+        text = config.get_text_config()
+        others = set(getattr(text, "layer_types", None) or ()) - _ATTENTION
+        if getattr(text, "attn_logit_softcapping", None) is not None:
+            others.add("soft capping")
+        if settings.both_orders and others:
             raise InputError(
-                f"model {folder.name}: --swap_consistency cannot be used, it has layers of another kind than attention"
-                f" to all or to a window ({', '.join(sorted(kinds))})"
+                f"model {folder.name}: --swap_consistency cannot be used, it has layers of another kind than plain"
+                f" attention to all or to a window ({', '.join(sorted(others))})"
             )
     if not fsdp.loads_weights(settings.training):
         # the first process sends the weights; memory that is never written to takes no room
