@@ -11,7 +11,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from judgelm.train.preferences import PreferenceRows
 
 _REFERENCE = "ref"
-"""TRL's name of the copy of an adapter that is trained further"""
+"""TRL's name of the copy of an adapter as it was at the start"""
 
 
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]
@@ -38,7 +38,7 @@ def make_trainer(
 ) -> PreferenceTrainer:
     """A trainer of the first set's pairs, which are compared with the second's where there are two.
 
-    `reference` is None for an adapter, beneath which it lies.
+    `reference` is the model as it was; None for an adapter, of which TRL keeps a copy.
     """
     from datasets import Dataset
 
