@@ -1,9 +1,10 @@
-"""Training tokens a second: the whole model and LoRA, padded and packed, interleaved in one run.
+"""Training tokens a second: the whole model and LoRA, padded, packed, and in both orders, interleaved in one run.
 
     python -m benchmarks.train --data ROWS.jsonl --output benchmarks/train.json
 
 Each way is a process of its own and takes a step (forward, backward, AdamW) in turn on the same rows, with the
-collator, loss and attention of the training scripts, bfloat16 autocast, without gradient checkpointing.
+collator, loss and attention of the training scripts, bfloat16 autocast, without gradient checkpointing. In both orders
+a row is two examples, and the loss has the term of `--swap_consistency`; the tokens counted are those of the examples.
 """
 
 from __future__ import annotations
@@ -27,20 +28,21 @@ from judgelm.jsonl import read_lines
 from judgelm.judge.run import versions
 
 WAYS = {
-    "full, padded": (False, False),
-    "full, packed": (False, True),
-    "LoRA, padded": (True, False),
-    "LoRA, packed": (True, True),
+    f"{model}, {way}": (lora, packing, both)
+    for model, lora in (("full", False), ("LoRA", True))
+    for way, packing, both in (("padded", False, False), ("packed", True, False), ("both orders", True, True))
 }
-"""way -> (LoRA, packing)"""
+"""way -> (LoRA, packing, swap consistency)"""
 HIDDEN, LAYERS, INNER, KV, VOCABULARY = 576, 30, 1536, 192, 49152
 
 
 def pick(path: str, count: int) -> list[Any]:
-    """Examples of random rows of at most 800 tokens."""
+    """Random rows of at most 800 tokens, each in both orders."""
     from judgelm.models.folder import find_model
     from judgelm.models.loading import load_tokenizer
+    from judgelm.train.consistency import find_compared_scale
     from judgelm.train.encoder import ExampleEncoder
+    from judgelm.train.examples import BothExamples
     from judgelm.train.sample import TrainingSample
 
     encoder = ExampleEncoder(load_tokenizer(find_model("tiny-base")), 800)
@@ -48,12 +50,19 @@ def pick(path: str, count: int) -> list[Any]:
     random.Random(0).shuffle(lines)
     chosen: list[Any] = []
     for line in lines:
-        variant = TrainingSample.from_line(line).shown()
-        if encoder.count_tokens([variant])[0] <= encoder.max_tokens:
-            chosen.append(encoder.encode(variant))
+        sample = TrainingSample.from_line(line)
+        orders = [sample.shown(swapped) for swapped in (False, True)]
+        if max(encoder.count_tokens(orders)) <= encoder.max_tokens:
+            chosen.append(BothExamples(tuple(map(encoder.encode, orders)), find_compared_scale(orders[0])))
         if len(chosen) == count:
             break
     return chosen
+
+
+def shown(rows: list[Any], way: str) -> list[Any]:
+    """The examples of a batch of rows."""
+    _, _, both = WAYS[way]
+    return [example for row in rows for example in row.examples[: 1 + both]]
 
 
 def worker(connection: Connection, way: str) -> None:
@@ -62,12 +71,16 @@ def worker(connection: Connection, way: str) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
+    from judgelm.criteria import PUBLISHED
+    from judgelm.models.folder import find_model
+    from judgelm.models.loading import load_tokenizer
     from judgelm.models.tiny import quiet_progress, tiny_folder
     from judgelm.train.attention import register_packed_attention
-    from judgelm.train.collator import Collator
+    from judgelm.train.collator import Collator, PairCollator
+    from judgelm.train.consistency import ScoreTree, SwapTerm
     from judgelm.train.trainer import judgement_loss
 
-    lora, packing = WAYS[way]
+    lora, packing, both = WAYS[way]
     torch.manual_seed(0)
     with quiet_progress():
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -80,14 +93,16 @@ def worker(connection: Connection, way: str) -> None:
     model.train()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     collate = Collator(pad=0, packing=packing)
+    trees = {PUBLISHED: ScoreTree(PUBLISHED, load_tokenizer(find_model("tiny-base")))} if both else {}
+    pairs, term = PairCollator(collate, trees), SwapTerm(1.0, trees)
     connection.send("ready")
-    while examples := connection.recv():
+    while rows := connection.recv():
         start = time.perf_counter()
-        batch = collate(examples)
-        labels = batch.pop("labels")
+        batch = pairs(rows) if both else collate(shown(rows, way))
+        labels, comparisons, _ = batch.pop("labels"), batch.pop("comparisons", ()), batch.pop("is_second", None)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(**batch, use_cache=False).logits
-        loss = judgement_loss(logits, labels)
+        loss = judgement_loss(logits, labels) + (term(logits, comparisons, True) if both else 0.0)
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
@@ -106,6 +121,31 @@ def useful_flops(examples: list[Any], lora: bool) -> float:
     return dense * (2 if lora else 3) + attention * 3
 
 
+def take_steps(ways: list[str], rows: list[Any], size: int, peaks: list[float]) -> dict[str, list[dict[str, float]]]:
+    """What each step of each way took but the first; the machine's own speed after each of them goes into `peaks`."""
+    context = multiprocessing.get_context("spawn")
+    ends: dict[str, Connection] = {}
+    for way in ways:
+        ends[way], theirs = context.Pipe()
+        context.Process(target=worker, args=(theirs, way), daemon=True).start()
+        ends[way].recv()
+    steps: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+    for begin in range(0, len(rows), size):
+        batch = rows[begin : begin + size]
+        for way, end in ends.items():
+            end.send(batch)
+            examples = shown(batch, way)
+            tokens = sum(len(e.input_ids) for e in examples)
+            result = end.recv() | {"tokens": tokens, "flops": useful_flops(examples, WAYS[way][0])}
+            print(way, f"{result['seconds']:.1f} s, {tokens} tokens, loss {result['loss']:.4f}", flush=True)
+            if begin:
+                steps[way].append(result)
+        peaks.append(matmul_peak("bfloat16"))
+    for end in ends.values():
+        end.send(None)
+    return steps
+
+
 def main() -> None:
     """Measure, then write raw numbers and summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -114,26 +154,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6, help="of each way; one more, before them, is not counted")
     parser.add_argument("--batch", type=int, default=3)
     args = parser.parse_args()
-    examples = pick(args.data, (args.steps + 1) * args.batch)
-    context = multiprocessing.get_context("spawn")
-    ends: dict[str, Connection] = {}
-    for way in WAYS:
-        ends[way], theirs = context.Pipe()
-        context.Process(target=worker, args=(theirs, way), daemon=True).start()
-        ends[way].recv()
+    rows = pick(args.data, (args.steps + 1) * args.batch)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     peaks: list[float] = []
-    steps: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
-    for step in range(args.steps + 1):
-        batch = examples[step * args.batch : (step + 1) * args.batch]
-        tokens = sum(len(e.input_ids) for e in batch)
-        for way, end in ends.items():
-            end.send(batch)
-            result = end.recv() | {"tokens": tokens, "flops": useful_flops(batch, WAYS[way][0])}
-            print(way, step, f"{result['seconds']:.1f} s, {tokens} tokens, loss {result['loss']:.4f}", flush=True)
-            if step:
-                steps[way].append(result)
-        peaks.append(matmul_peak("bfloat16"))
+    steps: dict[str, list[dict[str, float]]] = {}
+    for lora in (False, True):
+        # memory does not hold all ways at once
+        steps |= take_steps([way for way in WAYS if WAYS[way][0] == lora], rows, args.batch, peaks)
     peak = statistics.median(peaks)
     summary = {}
     for way, done in steps.items():
@@ -148,15 +175,13 @@ def main() -> None:
         "commit": commit,
         "versions": versions(),
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
-        "mean_tokens": sum(len(e.input_ids) for e in examples) / len(examples),
+        "mean_tokens": sum(len(row.examples[0].input_ids) for row in rows) / len(rows),
         "matmul_peak_flops": peaks,
         "summary": summary,
         "steps": steps,
     }
     write_text(args.output, json.dumps(report, indent=1) + "\n")
     print(json.dumps(summary, indent=1))
-    for end in ends.values():
-        end.send(None)
 
 
 if __name__ == "__main__":

@@ -237,20 +237,21 @@ def name_images(text: str, images: Sequence[Image]) -> str:
 
 def _label(text: str, images: Sequence[Image], label: Callable[[int], str]) -> tuple[str, list[tuple[int, int]]]:
     """The text with labels, each on a line of its own, and of each the image and where it ends."""
-    shown, begin = "", 0
+    shown: list[str] = []
     ends: list[tuple[int, int]] = []
+    begin = size = 0
     for place, image in _find_marks(text, images):
-        shown += _new_line(shown, text[begin:place]) + label(image)
-        ends.append((image, len(shown)))
+        before = text[begin:place]
+        if ends and not before.startswith("\n"):
+            before = "\n" + before
+        if before and not before.endswith("\n"):
+            before += "\n"
+        shown += before, label(image)
+        size += len(before) + len(shown[-1])
+        ends.append((image, size))
         begin = place + 1
-    return shown + (_new_line(shown, text[begin:], last=True) if ends else text), ends
-
-
-def _new_line(shown: str, text: str, last: bool = False) -> str:
-    """The text between two labels, as lines of its own."""
-    text = text if not shown or text.startswith("\n") or (last and not text) else "\n" + text
-    before = shown + text
-    return text if last or not before or before.endswith("\n") else text + "\n"
+    rest = text[begin:]
+    return "".join((*shown, "\n" if ends and rest and not rest.startswith("\n") else "", rest)), ends
 
 
 def count_labels(text: str) -> int:

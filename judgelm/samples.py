@@ -189,20 +189,16 @@ def has_dialogues(samples: Sequence[Sample]) -> bool:
 
 
 def has_images(samples: Sequence[Sample]) -> bool:
-    """Whether one of them has images."""
-    return any(each.images for each in _perhaps_with_images(samples))
+    """The same of images."""
+    return samples.files.images if isinstance(samples, Samples) else any(each.images for each in samples)
 
 
 def check_no_images(samples: Sequence[Sample]) -> None:
     """Raises InputError, which names the first sample with images, before who cannot show them."""
     where = f"{samples.files.question_file}: " if isinstance(samples, Samples) else ""
-    for sample in _perhaps_with_images(samples):
+    # those of a file are looked at once more only where one has images
+    for sample in samples if has_images(samples) else ():
         refuse_images(sample, where)
-
-
-def _perhaps_with_images(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """Those of a file are looked at once more only where one has images."""
-    return samples if not isinstance(samples, Samples) or samples.files.images else ()
 
 
 def sample_keys(samples: Sequence[Sample]) -> Sequence[str]:

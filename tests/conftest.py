@@ -56,6 +56,11 @@ SLOW = {
         "test_batch_accumulation_and_ranks_are_interchangeable",
         "test_killed_and_resumed_equals_undisturbed",
     ),
+    "test_swap_consistency.py": ("test_batch_accumulation_and_processes_are_interchangeable",),
+    "test_dpo.py": (
+        "test_the_margin_of_pairs_that_were_not_seen_rises",
+        "test_an_adapter_is_killed_goes_on_and_is_trained_further",
+    ),
     "test_cluster.py": (
         "test_two_replicas_of_the_published_script_give_the_bytes_of_one",
         "test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double",

@@ -39,29 +39,27 @@ def call_it_fsdp() -> None:
 
 def die_at(step: int) -> None:
     """End this process as a power cut would, at the end of a training step."""
-    from transformers import TrainerCallback
-
-    from judgelm.train.trainer import JudgeTrainer
+    from transformers import Trainer, TrainerCallback
 
     class Die(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, args: Any, state: Any, control: Any, **settings: Any) -> None:
             if state.global_step == step:
                 os._exit(9)
 
-    init = JudgeTrainer.__init__
+    init = Trainer.__init__
 
     def with_end(self: Any, *args: Any, **settings: Any) -> None:
         init(self, *args, **settings)
         self.add_callback(Die())
 
-    JudgeTrainer.__init__ = with_end  # type: ignore[method-assign]
+    Trainer.__init__ = with_end
 
 
 def report_on(folder: Path) -> None:
     """After training, write what lies on this process."""
-    from judgelm.train.trainer import JudgeTrainer
+    from transformers import Trainer
 
-    train = JudgeTrainer.train
+    train = Trainer.train
 
     def reporting(self: Any, *args: Any, **settings: Any) -> Any:
         result = train(self, *args, **settings)
@@ -78,7 +76,7 @@ def report_on(folder: Path) -> None:
         (folder / f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps(report))
         return result
 
-    JudgeTrainer.train = reporting
+    Trainer.train = reporting
 
 
 if __name__ == "__main__":

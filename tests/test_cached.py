@@ -17,8 +17,11 @@ from judgelm import Judge, Sample
 from judgelm.criteria import Aspect, Criteria
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
+from judgelm.images import Image
 from judgelm.judge import JudgeChoice, JudgeSettings, cached, judge_folder
 from judgelm.judge.settings import Order
+from judgelm.prompt import show_prompt
+from judgelm.prompt_template import PromptTemplate
 
 TWO = Criteria("two", (Aspect("Truth", "It is true.", 3.0), Aspect("Brevity", "It is short.")))
 
@@ -39,7 +42,8 @@ class Counting(FakeEngine):
 
 
 def choice(engine: Counting, cache: Path, **described: Any) -> JudgeChoice:
-    judge = JudgeChoice("told", lambda: Judge(engine), {"engine": "told", "model_fingerprint": "f", **described})
+    what = {"engine": "told", "model_fingerprint": "f", **described}
+    judge = JudgeChoice("told", lambda: Judge(engine), what, takes_images=True)
     return cached(judge, cache)
 
 
@@ -115,6 +119,23 @@ def test_what_a_judgement_comes_from_is_what_it_is_found_by(tmp_path: Path) -> N
     assert fresh(greedy) == 3
     assert fresh(greedy, given=renamed) == 0
     assert fresh(JudgeSettings(scoring="greedy", seed=5)) == 0
+
+
+def test_what_is_one_prompt_as_published_may_be_two_in_a_template(tmp_path: Path) -> None:
+    end = "\n\n[The End of Assistant 1's Answer]\n\n[The Start of Assistant 2's Answer]\n"
+    image = (Image("https://image.example/1"),)
+    twins = [
+        (Sample(1, "Q", ["x", f"y{end}z"]), Sample(1, "Q", [f"x{end}y", "z"])),
+        (Sample(1, "Q\ufdd0", ["\ufdd0", "b"], images=image), Sample(1, "Q\ufdd0", ["[image 1]", "b"], images=image)),
+    ]
+    settings = JudgeSettings(prompt_template=PromptTemplate("{{ answer_a }} == {{ answer_b }} == {{ question }}"))
+    for number, (one, other) in enumerate(twins):
+        assert show_prompt(one, "pair") == show_prompt(other, "pair")
+        for name, sample, asked in (("a", one, 1), ("b", other, 1), ("c", one, 0)):
+            engine = Counting()
+            judge = choice(engine, tmp_path / "cache")
+            judge_folder([sample], tmp_path / f"{number}{name}", judge, settings, orders="forward")
+            assert len(engine.asked) == asked
 
 
 @pytest.mark.parametrize("reason", ["out_of_memory", "refused", "cancelled"])

@@ -25,7 +25,7 @@ NAMED_AND_NOT_IMPORTED = {
     "sentencepiece": "tokenizers of the released judges",
     "protobuf": "the same",
 }
-OPTIONAL = {"vllm": "vllm", "torchao": "quantization"}
+OPTIONAL = {"vllm": "vllm", "torchao": "quantization", "trl": "rl"}
 """what is imported where an extra was installed -> the extra"""
 NOT_THERE = {"commands/x.py", "judgelm/llm_judge/x.py", "judgelm/commands/NAME.py", "judgelm/data.py"}
 """files that pages speak of as examples"""

@@ -208,6 +208,23 @@ def test_judgements_of_images_that_are_the_same_are_kept(tmp_path: Path, server:
     ]
 
 
+def test_a_folder_goes_on_where_images_come_later(tmp_path: Path, server: Played) -> None:
+    plain = [{**row, "question_body": f"Question {k}:\nwhy?", "answer2_body": "B"} for k, row in enumerate(rows(4))]
+    questions, out = write_jsonl(tmp_path / "q.jsonl", [*plain[:2], *rows(4)[2:]]), tmp_path / "out"
+    # of the first two none has an image
+    assert run_command(arguments(server.url, questions, out, "--limit", "2")) == 0
+    assert run_command(arguments(server.url, questions, out)) == 0
+    assert len(server.bodies) == 8
+    # and a row with images joins rows that have none
+    grown, out = write_jsonl(tmp_path / "grown.jsonl", plain), tmp_path / "grown"
+    assert run_command(arguments(server.url, grown, out)) == 0
+    write_jsonl(grown, [*plain, {**rows(5)[4]}])
+    server.bodies.clear()
+    assert run_command(arguments(server.url, grown, out, "--keep-judged")) == 0
+    assert len(server.bodies) == 2
+    assert len(lasting(out / "reversed.jsonl")) == 5
+
+
 def test_a_cache_knows_images(tmp_path: Path, server: Played) -> None:
     cache = ("--cache", str(tmp_path / "cache"))
     questions = write_jsonl(tmp_path / "q.jsonl", rows(3))

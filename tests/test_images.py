@@ -15,6 +15,7 @@ from judging import run_command
 
 from judgelm import Sample
 from judgelm.answers import combine_lines, read_answers
+from judgelm.audit.probes import read_sources
 from judgelm.conversion import convert
 from judgelm.dialogue import read_turns
 from judgelm.errors import InputError
@@ -24,7 +25,7 @@ from judgelm.images import MOST_IMAGES, Gallery, Image, Shown, show, write_conte
 from judgelm.jsonl import Line, LineFile, dump_line
 from judgelm.prompt import count_markers, prompt_fingerprint, render_prompt, show_prompt
 from judgelm.prompt_template import PromptTemplate
-from judgelm.samples import has_images, read_samples
+from judgelm.samples import has_images, make_sample, read_samples
 
 PNG = "data:image/png;base64,iVBORw0KGgo="
 CAT, DOG, OWL = (f"https://pictures.example/{name}.jpg" for name in ("cat", "dog", "owl"))
@@ -338,6 +339,69 @@ def test_parts_of_messages_that_are_none_end_in_one_line(tmp_path: Path) -> None
         assert str(error.value) == f"{path}:1: messages: message 1: {why}"
 
 
+@pytest.mark.parametrize(
+    ("reference", "problem"), [(MARK, "a noncharacter of Unicode"), ("\ud800", "half a surrogate")]
+)
+def test_a_row_whose_own_reference_is_no_text_ends_an_audit_in_one_line(
+    tmp_path: Path, reference: str, problem: str
+) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(dump_line({**ROW, "reference": {"text": reference}, "label": 1}), encoding="utf-8")
+    samples = read_samples(path)
+    with pytest.raises(InputError, match=rf"q.jsonl:1: reference has {problem}"):
+        read_sources(samples, None, "judge")
+
+
+parts = st.lists(
+    st.one_of(
+        st.builds(text, st.text(st.characters(codec="utf-8", exclude_categories=["Cn"]), max_size=5)),
+        st.builds(image, st.sampled_from((CAT, DOG, PNG))),
+    ),
+    max_size=5,
+)
+anything = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(), st.text(max_size=3), st.sampled_from((CAT, PNG, "file:///x", MARK))
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(("type", "text", "image_url", "url", "detail")), inner, max_size=4),
+        st.builds(lambda text: {"type": "text", "text": text}, inner),
+        st.builds(lambda url: {"type": "image_url", "image_url": url}, inner),
+        st.builds(lambda url, detail: {"type": "image_url", "image_url": {"url": url, "detail": detail}}, inner, inner),
+    ),
+    max_leaves=8,
+)
+
+
+def read_or_refuse(row: dict[str, Any]) -> Sample | str:
+    """The sample of a row, or why it is none."""
+    try:
+        return make_sample(Line(row, Path("q.jsonl"), 3), "pair")
+    except InputError as error:
+        return str(error)
+
+
+contents = st.one_of(anything, st.lists(anything, max_size=3), parts)
+
+
+@settings(max_examples=400)
+@given(question=contents, answer=contents, message=st.one_of(st.none(), contents))
+def test_whatever_stands_in_a_row_is_judged_or_refused_in_one_line(question: Any, answer: Any, message: Any) -> None:
+    row = {"question_id": 1, "question_body": question, "answer1_body": answer, "answer2_body": "b"}
+    if message is not None:
+        row |= {"messages": [{"role": "user", "content": message}], "question_body": None}
+    found = read_or_refuse(row)
+    if isinstance(found, str):
+        assert found.startswith("q.jsonl:3: ")
+        assert "\n" not in found
+        return
+    # none is lost, and what is kept is the same
+    assert {placed.image for placed in show_prompt(found.swapped()).images} == set(found.images)
+    assert Sample.from_record(found.to_record()) == found
+    assert all(each.url in (CAT, DOG, PNG) for each in found.images)
+
+
 def test_where_nobody_can_show_images_messages_with_some_are_refused() -> None:
     with pytest.raises(ValueError, match="m: message 1: images can be judged through --engine openai --api chat alone"):
         read_turns([{"role": "user", "content": [image(CAT)]}], "m")
@@ -370,15 +434,6 @@ def test_people_and_statistics_know_images_by_their_names() -> None:
     one, other = (Sample.from_record({**ROW, "question_body": [text("What?"), image(url)]}) for url in (CAT, DOG))
     assert one.asked != other.asked
     assert len(Image(f"https://pictures.example/{'a' * 500}").name) < 90
-
-
-parts = st.lists(
-    st.one_of(
-        st.builds(text, st.text(st.characters(codec="utf-8", exclude_categories=["Cn"]), max_size=5)),
-        st.builds(image, st.sampled_from((CAT, DOG, PNG))),
-    ),
-    max_size=5,
-)
 
 
 def merged(content: list[dict[str, Any]]) -> str | list[dict[str, Any]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_jsonl
+from conftest import build_model, train_byte_tokenizer, write_jsonl
 from judging import FakeEngine, run_command
 
 from judgelm import Judge
@@ -22,7 +23,13 @@ from judgelm.preferences import prefer_answers, prefer_texts
 from judgelm.prompt import RESPONSE, render_prompt
 from judgelm.sample import Sample
 from judgelm.samples import read_samples
+from judgelm.train.encoder import ExampleEncoder
+from judgelm.train.preferences import PreferenceRows
 
+CHATML = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 Said = Mapping[str, tuple[str, str]]
 """by question_id what the judge writes in forward and in reversed order"""
 
@@ -251,6 +258,50 @@ def test_a_judges_own_texts_are_paired_within_a_question_and_an_order(tmp_path: 
         assert record["prompt"] == render_prompt(sample.shown(record["order"]))
     counts = read_json(tmp_path / "texts.jsonl.counts.json")
     assert (counts["of"], counts["total"], counts["pairs"], counts["left_out"]) == ("texts", 12, 4, NOT_PAIRED)
+
+
+def test_a_judges_pairs_are_trained_on_here(tmp_path: Path) -> None:
+    found = prefer_texts(two_runs(tmp_path))
+    found.write(tmp_path / "texts.parquet")
+    tokenizer = train_byte_tokenizer()
+    rows = PreferenceRows.load(str(tmp_path / "texts.parquet"), ExampleEncoder(tokenizer, 2048))
+    assert (len(rows), rows.skipped) == (4, {})
+    assert [tokenizer.decode(ids, skip_special_tokens=True) for ids in rows.columns["chosen_ids"]] == [
+        pair.chosen for pair in found.pairs
+    ]
+
+
+@pytest.mark.skipif(find_spec("trl") is None, reason="needs the extra rl")
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["texts.jsonl", "texts.parquet", "chats.jsonl", "chats.parquet"])
+def test_trl_trains_on_what_is_written(name: str, tmp_path: Path) -> None:
+    import datasets
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    rows: list[dict[str, Any]] = [row(1), row(2)]
+    if name.startswith("chats"):
+        rows[1] = {"question_id": 2, "messages": TALK, "answer1_body": "yes", "answer2_body": "no"}
+    prefer_answers(judged(tmp_path, rows, dict.fromkeys("12", ("8 3", "3 8")))).write(tmp_path / name)
+    tokenizer = train_byte_tokenizer(pad=True)
+    tokenizer.chat_template = CHATML
+    model = build_model(tmp_path / "model", tokenizer)
+    kind = "json" if name.endswith("jsonl") else "parquet"
+    loaded = datasets.load_dataset(kind, data_files=str(tmp_path / name), split="train", cache_dir=str(tmp_path))
+    settings = {"max_steps": 1, "use_cpu": True, "bf16": False, "report_to": [], "disable_tqdm": True}
+    trainer = DPOTrainer(
+        AutoModelForCausalLM.from_pretrained(model),
+        args=DPOConfig(output_dir=str(tmp_path / "out"), save_strategy="no", **settings),
+        train_dataset=loaded,
+        processing_class=AutoTokenizer.from_pretrained(model),
+    )
+    assert trainer.train().training_loss == pytest.approx(math.log(2), abs=0.05)
+    seen = [tokenizer.decode(ids) for ids in trainer.train_dataset["prompt_ids"]]
+    if name.startswith("chats"):
+        assert "<|system|>\nRhyme.</s>" in seen[1]
+        assert seen[0].startswith("<|user|>\nQ1?</s>")
+    else:
+        assert [text.removeprefix("<s>") for text in seen] == ["Q1?", "Q2?"]
 
 
 def test_labels_of_a_file_say_what_is_right_and_chats_are_messages(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from judgelm.judge.judge import JudgeLike
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import Done, JudgeSettings, Order
 from judgelm.judgement import Outcome
-from judgelm.prompt import TASKS, show_prompt
+from judgelm.prompt import TASKS
 from judgelm.sample import Sample, rotation
 
 _FILE = "judgements.sqlite"
@@ -104,7 +104,8 @@ class CachedJudge:
 
     def _key(self, shown: Sample, settings: JudgeSettings) -> bytes:
         """Of all that a judgement comes from. Its order among others is no part of it."""
-        prompts = [show_prompt(shown, settings.task, aspect) for aspect in settings.aspects]
+        # as the judge is shown it: other words of the same texts tell others apart
+        prompts = [settings.form.show(shown, settings.task, aspect) for aspect in settings.aspects]
         drawn = settings.scoring == "sample" and settings.temperature > 0
         said: dict[str, Any] = {
             "judge": self._described,

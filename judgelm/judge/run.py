@@ -8,7 +8,7 @@ import reprlib
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -107,19 +107,12 @@ def run_judge(
     called only if anything is left to do. Raises InputError where the files belong to another run, are damaged, or
     cannot be written.
     """
-    template = settings.prompt_template
     settings.check_samples(samples)
-    wanted = {
-        **described,
-        "model_id": model_id,
-        "prompt_fingerprint": template.sha256
-        if template
-        else prompt_fingerprint(settings.task, settings.criteria, has_dialogues(samples), has_images(samples)),
-        **settings.to_record(),
-    }
+    prompts = _prompt_fingerprints(samples, settings)
+    wanted = {**described, "model_id": model_id, "prompt_fingerprint": prompts[0], **settings.to_record()}
     with locked(files.run):
         stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
-        run = _RunFile(files.run, _check_settings(files.run, stored, wanted, keep_judged), wanted)
+        run = _RunFile(files.run, _check_settings(files.run, stored, wanted, prompts, keep_judged), wanted)
         if keep_judged and stored.begun:
             run.session.kept, run.session.left_out = stored.keep_matches()
             run.described.counts = {}
@@ -136,6 +129,16 @@ def run_judge(
         found = {order: log.finish() for order, log in logs.items()}
         run.finish(found)
         return found
+
+
+def _prompt_fingerprints(samples: Sequence[Sample], settings: JudgeSettings) -> tuple[str, ...]:
+    """Of the prompts of these samples, and behind it the other one of with images or without: no row's prompt depends
+    on another row.
+    """
+    if settings.prompt_template:
+        return (settings.prompt_template.sha256,)
+    dialogues, images = has_dialogues(samples), has_images(samples)
+    return tuple(prompt_fingerprint(settings.task, settings.criteria, dialogues, each) for each in (images, not images))
 
 
 def _write_last(run: _RunFile) -> None:
@@ -193,10 +196,13 @@ def stamped(judged: Judged, model_id: str) -> Record:
     return {**judged.to_record(), **stamp}
 
 
-def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: bool | None) -> RunDescription:
+def _check_settings(
+    run: Path, stored: Stored, wanted: Mapping[str, Any], prompts: Collection[str], keep: bool | None
+) -> RunDescription:
     """The earlier run's description; empty for a new run, InputError for one with other settings.
 
-    Other input files are no obstacle where `keep` is asked for; None: the command has no such flag.
+    Other input files are no obstacle where `keep` is asked for; None: the command has no such flag. `prompts` are
+    fingerprints that are no other setting than the wanted one.
     """
     earlier, begun = read_description(run), stored.begun
     if earlier is None:
@@ -205,6 +211,8 @@ def _check_settings(run: Path, stored: Stored, wanted: Mapping[str, Any], keep: 
             raise InputError(f"{there} exists already without {run.name}: move it, or name another place")
         return RunDescription()
     before = {**_DEFAULTS, **earlier.settings}
+    if before.get("prompt_fingerprint") in prompts:
+        before["prompt_fingerprint"] = wanted["prompt_fingerprint"]
     # through JSON and back, so that tuples and lists compare
     now = json.loads(json.dumps(wanted))
     changed = [name for name in now if before.get(name) != now[name]]

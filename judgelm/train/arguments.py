@@ -30,6 +30,14 @@ class DataArguments:
     """What is trained on, and in which variants."""
 
     data_path: str = HfArg(help="needed: training rows, a JSONL file, or a data set of the hub")
+    method: str = HfArg(
+        default="sft",
+        help="sft learns the teacher's judgements; dpo (needs the extra rl) learns to prefer one text to another, from"
+        " rows with prompt, chosen and rejected",
+    )
+    dpo_beta: float = HfArg(
+        default=0.1, help="with --method dpo: how strongly the judge is held to what it was; higher is nearer"
+    )
     eval_data_path: str | None = HfArg(
         default=None, help="rows whose loss is measured as --eval_strategy says; never augmented"
     )
@@ -61,6 +69,11 @@ class DataArguments:
         default=1.0,
         help="weight of the score line's few tokens in the loss; above 1 they stand out against the many of the"
         " reasons",
+    )
+    swap_consistency: float = HfArg(
+        default=0.0,
+        help="above 0: each row is shown in both orders in one step, and the loss gets so many times the divergence"
+        " between the scores of one order and the mirrored scores of the other",
     )
 
 
@@ -120,6 +133,21 @@ class Settings:
     def reference_prob(self) -> float:
         given = self.data.ref_drop_ratio if self.data.reference_prob is None else self.data.reference_prob
         return max(0.0, given)
+
+    @property
+    def prefers(self) -> bool:
+        """Whether texts are preferred to others, in place of a teacher's judgements being learnt."""
+        return self.data.method == "dpo"
+
+    @property
+    def both_orders(self) -> bool:
+        """Whether each row is shown in both orders in one step."""
+        return self.data.swap_consistency > 0
+
+    @property
+    def packing(self) -> bool:
+        """Whether the examples of a batch stand in one row; the trees of score lines are read there alone."""
+        return self.data.packing or self.both_orders
 
     @property
     def columns(self) -> Columns | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import transformers
@@ -13,8 +13,20 @@ from judgelm.errors import one_line
 from judgelm.files import write_text
 from judgelm.models.folder import ModelFolder
 from judgelm.train.arguments import LoraArguments, Settings
-from judgelm.train.rows import RowCounts
 
+
+class Counts(Protocol):
+    """What is known of the rows that were trained on."""
+
+    @property
+    def summary(self) -> str:
+        """In a line."""
+
+    def lines(self) -> list[str]:
+        """A line for each thing worth knowing."""
+
+
+_MARGIN = "eval_rewards/margins"
 _CARD = """---
 {library}tags:
 - judgelm
@@ -37,7 +49,7 @@ Reads a question and two answers and writes scores ("8 7") and reasons. Use it w
 
 
 def write_card(
-    output: Path, settings: Settings, folder: ModelFolder, counts: RowCounts, state: Any, seconds: float
+    output: Path, settings: Settings, folder: ModelFolder, counts: Counts, state: Any, seconds: float
 ) -> None:
     """Write README.md beside the weights: data, settings and losses, as far as the training knows them.
 
@@ -55,15 +67,17 @@ def write_card(
     write_text(output / "README.md", _CARD.format(library=library, table=table, listing=listing))
 
 
-def _rows(settings: Settings, folder: ModelFolder, counts: RowCounts, state: Any) -> dict[str, object]:
+def _rows(settings: Settings, folder: ModelFolder, counts: Counts, state: Any) -> dict[str, object]:
     args, data = settings.training, settings.data
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
     evals = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
+    margins = [entry[_MARGIN] for entry in state.log_history if _MARGIN in entry]
     return {
         "model": _name(folder),
-        "data": f"{Path(data.data_path).name}: {counts.trained} of {counts.rows} rows,"
-        f" {len(counts.questions)} questions",
-        "swap augmentation": settings.swap_prob,
+        "method": f"preferences (DPO), beta {data.dpo_beta:g}" if settings.prefers else "a teacher's judgements",
+        "data": f"{Path(data.data_path).name}: {counts.summary}",
+        "swap augmentation": "both orders in each step" if settings.both_orders else settings.swap_prob,
+        "weight of the swap divergence in the loss": data.swap_consistency,
         "probability of a reference": settings.reference_prob,
         "epochs / steps": f"{state.epoch:g} / {state.global_step}",
         "global batch": f"{settings.global_batch} ({args.world_size} processes)",
@@ -71,13 +85,14 @@ def _rows(settings: Settings, folder: ModelFolder, counts: RowCounts, state: Any
         "learning rate": f"{args.learning_rate:g}, {args.lr_scheduler_type.value}, warm-up {args.warmup_steps:g}",
         "weight decay": args.weight_decay,
         "most tokens": args.model_max_length,
-        "packing": data.packing,
+        "packing": settings.packing,
         "weight of the score line in the loss": data.score_loss_weight,
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "LoRA": "no" if settings.lora is None else _describe(settings.lora, folder),
         "seed": args.seed,
         "loss, first / last logged": f"{losses[0]:.4f} / {losses[-1]:.4f}" if losses else "not logged",
         "evaluation loss, last": f"{evals[-1]:.4f}" if evals else "not measured",
+        **({"margin of the preferred texts in the evaluation, last": f"{margins[-1]:.4f}"} if margins else {}),
     }
 
 

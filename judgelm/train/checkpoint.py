@@ -97,7 +97,8 @@ def check_same(output: Path, settings: Record) -> None:
     path = output / TRAINING_FILE
     if not path.is_file():
         return
-    before = read_json(path)
+    # what trainings begun by earlier versions do not say
+    before = {"method": "sft", "dpo_beta": None, "swap_consistency": 0.0, **read_json(path)}
     for name, value in settings.items():
         if name in before and before[name] != value:
             raise InputError(

@@ -83,8 +83,13 @@ class ExampleEncoder:
 
     def _continue(self, prompt: str, prompt_ids: list[int], variant: Variant) -> tuple[list[int], int]:
         """The judgement's tokens as they follow the prompt's, and how many of them make the score line."""
-        judgement = variant.text
-        encoded = self.tokenizer(prompt + judgement, split_special_tokens=True, return_offsets_mapping=True)
+        ids, ends = self.follow(prompt, prompt_ids, variant.text)
+        first_line = score_line_end(variant)
+        return ids, sum(end <= first_line for end in ends) if first_line else 0
+
+    def follow(self, prompt: str, prompt_ids: list[int], text: str) -> tuple[list[int], list[int]]:
+        """A text's tokens as they follow the prompt's, and the character of the text at which each of them ends."""
+        encoded = self.tokenizer(prompt + text, split_special_tokens=True, return_offsets_mapping=True)
         num = len(encoded.input_ids) - num_appended(self.tokenizer)
         ids, ends, skipped = encoded.input_ids[:num], [end for _, end in encoded.offset_mapping[:num]], len(prompt)
         if ids[: len(prompt_ids)] == prompt_ids:
@@ -92,14 +97,13 @@ class ExampleEncoder:
         else:
             # a token would reach over the border, but in judging the prompt stands alone: so must it here
             encoded = self.tokenizer(
-                judgement, split_special_tokens=True, return_offsets_mapping=True, add_special_tokens=False
+                text, split_special_tokens=True, return_offsets_mapping=True, add_special_tokens=False
             )
             ids, ends, skipped = encoded.input_ids, [end for _, end in encoded.offset_mapping], 0
-        first_line = _score_line_end(variant)
-        return ids, sum(end <= skipped + first_line for end in ends) if first_line else 0
+        return ids, [end - skipped for end in ends]
 
 
-def _score_line_end(variant: Variant) -> int:
+def score_line_end(variant: Variant) -> int:
     """How many characters hold the scores, newline included, where a judgement begins with them; else 0."""
     judgement, scale = variant.text, variant.aspect.scale if variant.aspect else READABLE
     line = find_score_line(judgement, len(variant.sample.answers), scale)

@@ -7,12 +7,14 @@ import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch.utils.data import Dataset, Sampler
 
+from judgelm.criteria import Scale
 from judgelm.errors import InputError
 from judgelm.jsonl import Record
+from judgelm.train.consistency import find_compared_scale
 from judgelm.train.encoder import EncodedExample, ExampleEncoder
 from judgelm.train.rows import TrainingRows
 from judgelm.train.sample import TrainingSample, Variant
@@ -64,12 +66,50 @@ class JudgeDataset(Dataset[EncodedExample]):
         epoch, row = divmod(index, len(self))
         if self.variants is None:
             return self.encoder.encode(self.augmentation.apply(self.rows[row], epoch, row))
-        swapped, with_reference = self.augmentation.draw(epoch, row)
+        return self._stored(row, *self.augmentation.draw(epoch, row))
+
+    def in_both_orders(self, index: int) -> BothExamples:
+        """The row in both orders of its answers, with its reference in both or in none; a single answer in one."""
+        epoch, row = divmod(index, len(self))
+        _, with_reference = self.augmentation.draw(epoch, row)
+        sample = self.rows[row]
+        orders = (False, True) if len(sample.sample.answers) == 2 else (False,)
+        shown = [sample.shown(swapped, with_reference) for swapped in orders]
+        if self.variants is None:
+            examples = [self.encoder.encode(variant) for variant in shown]
+        else:
+            examples = [self._stored(row, swapped, with_reference) for swapped in orders]
+        return BothExamples(tuple(examples), find_compared_scale(shown[0]))
+
+    def _stored(self, row: int, swapped: bool, with_reference: bool) -> EncodedExample:
+        assert self.variants is not None
         stored = self.variants[row]
         variant = swapped + 2 * with_reference
         if variant >= len(stored["input_ids"]):
             variant = int(swapped)
         return EncodedExample(*(stored[name][variant] for name in EncodedExample._fields))
+
+
+class BothExamples(NamedTuple):
+    """What one step sees of a row under `--swap_consistency`."""
+
+    examples: tuple[EncodedExample, ...]
+    """as given and, where there are two answers, exchanged"""
+    scale: Scale | None
+    """of the scores that are compared between both; None: they are not"""
+
+
+@dataclass(eq=False)
+class BothOrders(Dataset[BothExamples]):
+    """The rows of a data set, each in both orders of its answers; indices are those of the data set."""
+
+    rows: JudgeDataset
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> BothExamples:
+        return self.rows.in_both_orders(index)
 
 
 @dataclass(eq=False)

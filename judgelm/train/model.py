@@ -28,6 +28,8 @@ from judgelm.train.attention import register_packed_attention
 if TYPE_CHECKING:
     from peft import PeftModel
 
+_ATTENTION = {"full_attention", "sliding_attention"}
+
 
 def choose_attention(settings: Settings, flash: bool | None) -> tuple[str | None, str | None]:
     """The attention implementation, and a line where flash attention was asked for and cannot be had.
@@ -38,9 +40,11 @@ def choose_attention(settings: Settings, flash: bool | None) -> tuple[str | None
     reason = why_no_flash_attention("cpu" if args.use_cpu else "cuda")
     if reason is None and not (args.bf16 or args.fp16):
         reason = "it needs --bf16 or --fp16"
+    if settings.both_orders:
+        reason = "it cannot read the trees of --swap_consistency"
     if flash is not False and reason is None:
         return FLASH, None
-    attention = register_packed_attention() if settings.data.packing else None
+    attention = register_packed_attention() if settings.packing else None
     return attention, f"training without flash-attn 2 ({reason}), with PyTorch's attention" if flash else None
 
 
@@ -131,7 +135,7 @@ def load(folder: ModelFolder, config: Any, settings: Settings, attention: str | 
             if attention != FLASH:
                 raise
             # an architecture without flash attention
-            return load(folder, config, settings, register_packed_attention() if settings.data.packing else None)
+            return load(folder, config, settings, register_packed_attention() if settings.packing else None)
     model.config.use_cache = False
     if lora is not None:
         return _with_lora(model, lora, settings, folder if folder.base is not None else None)
@@ -142,11 +146,21 @@ def _load(
     folder: ModelFolder, config: Any, settings: Settings, attention: str | None, **options: Any
 ) -> PreTrainedModel:
     options |= {"attn_implementation": attention, "config": config}
-    if settings.data.packing:
+    if settings.packing:
         with torch.device("meta"):
             kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
         if not kind.is_backend_compatible():
-            raise InputError(f"model {folder.name}: a {kind.__name__} cannot be packed, leave --packing away")
+            flag = "--swap_consistency" if settings.both_orders else "--packing"
+            raise InputError(f"model {folder.name}: a {kind.__name__} cannot be packed, leave {flag} away")
+        text = config.get_text_config()
+        others = set(getattr(text, "layer_types", None) or ()) - _ATTENTION
+        if getattr(text, "attn_logit_softcapping", None) is not None:
+            others.add("soft capping")
+        if settings.both_orders and others:
+            raise InputError(
+                f"model {folder.name}: --swap_consistency cannot be used, it has layers of another kind than plain"
+                f" attention to all or to a window ({', '.join(sorted(others))})"
+            )
     if not fsdp.loads_weights(settings.training):
         # the first process sends the weights; memory that is never written to takes no room
         with no_init_weights():

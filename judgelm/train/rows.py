@@ -101,6 +101,11 @@ class RowCounts:
         """Rows beyond the first of each question with the same two answers."""
         return self.pairs.total() - len(self.pairs)
 
+    @property
+    def summary(self) -> str:
+        """In a line."""
+        return f"{self.trained} of {self.rows} rows, {len(self.questions)} questions"
+
     def overlap(self, other: RowCounts) -> int:
         """How many questions stand in both files, whatever their case and white space."""
         return len(self.questions.keys() & other.questions.keys())

@@ -100,7 +100,14 @@ def _check_json(flags: Flags) -> None:
 def _check(settings: Settings) -> None:
     training = settings.training
     training.report_to = [name.strip() for part in training.report_to or () for name in part.split(",")]
-    for wrong, message in chain(_of_lora(settings), _of_data(settings), _of_training(training), _of_reports(training)):
+    groups = (
+        _of_lora(settings),
+        _of_data(settings),
+        _of_method(settings),
+        _of_training(training),
+        _of_reports(training),
+    )
+    for wrong, message in chain(*groups):
         if wrong:
             raise InputError(message)
     check_optimizer(training)
@@ -132,11 +139,38 @@ def _of_data(settings: Settings) -> Checks:
         yield wrong, f"--{name} is a probability: expected 0 to 1 (below 0: never), found {value}"
     weight = data.score_loss_weight
     yield not weight > 0, f"--score_loss_weight: expected a number above 0, found {weight}"
+    weight = data.swap_consistency
+    yield not 0 <= weight < math.inf, f"--swap_consistency: expected a number from 0 on, found {weight}"
     yield scaling not in ("linear", "yarn"), f"--rope_scaling: expected linear or yarn, found {scaling}"
     file = data.eval_data_path
     yield evaluation != "no" and file is None, f"--eval_strategy {evaluation.value} needs --eval_data_path"
     missing = file is not None and not Path(file).expanduser().is_file()
     yield missing, f"--eval_data_path {file}: no such file"
+
+
+def _of_method(settings: Settings) -> Checks:
+    data, method = settings.data, settings.data.method
+    yield method not in ("sft", "dpo"), f"--method {method}: expected sft or dpo"
+    beta = data.dpo_beta
+    yield not 0 < beta < math.inf, f"--dpo_beta: expected a number above 0, found {beta}"
+    if not settings.prefers:
+        yield beta != DataArguments.dpo_beta, "--dpo_beta goes with --method dpo alone"
+        return
+    yield find_spec("trl") is None, "--method dpo needs TRL, which is not installed (pip install 'judgelm[rl]')"
+    given = {
+        "packing": data.packing,
+        "pretokenize": data.pretokenize,
+        "columns": data.columns is not None,
+        "swap_aug_ratio": settings.swap_prob > 0,
+        "ref_drop_ratio": data.ref_drop_ratio >= 0,
+        "reference_prob": data.reference_prob is not None,
+        "score_loss_weight": data.score_loss_weight != 1.0,
+        "swap_consistency": data.swap_consistency != 0.0,
+        "lora_dropout": settings.lora is not None and settings.lora.lora_dropout > 0,
+        "fsdp": bool(settings.training.fsdp),
+    }
+    for name, wrong in given.items():
+        yield wrong, f"--{name} does not go with --method dpo: leave it away"
 
 
 def _of_training(training: TrainingArguments) -> Checks:

@@ -6,6 +6,9 @@ import inspect
 import os
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +21,12 @@ from judgelm.models.folder import TRAINING_FILE, ModelFolder, find_model
 from judgelm.models.loading import load_tokenizer
 from judgelm.train import fsdp
 from judgelm.train.arguments import Settings
-from judgelm.train.card import write_card
+from judgelm.train.card import Counts, write_card
 from judgelm.train.checkpoint import check_same, find_checkpoint
-from judgelm.train.collator import Collator
+from judgelm.train.collator import Collator, PairCollator
+from judgelm.train.consistency import SwapTerm, plant_trees
 from judgelm.train.encoder import ExampleEncoder
-from judgelm.train.examples import Augmentation, JudgeDataset, pretokenize
+from judgelm.train.examples import Augmentation, BothOrders, JudgeDataset, pretokenize
 from judgelm.train.model import (
     choose_attention,
     configure,
@@ -32,9 +36,24 @@ from judgelm.train.model import (
     load,
     name_base,
 )
+from judgelm.train.preferences import PreferenceRows
 from judgelm.train.rows import TrainingRows
 from judgelm.train.settings import check_fills_a_batch, check_optimizer
 from judgelm.train.trainer import JudgeTrainer
+
+LoadModel = Callable[[], Any]
+"""the model as it is before the training"""
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is trained on, and how."""
+
+    fingerprint: str
+    counts: Counts
+    tokenizer: Any
+    make_trainer: Callable[[Any, int, LoadModel], Any]
+    """of a model, with the padding token"""
 
 
 def train(settings: Settings, *, flash: bool | None = None) -> None:
@@ -47,17 +66,18 @@ def train(settings: Settings, *, flash: bool | None = None) -> None:
     folder = _find_folder(settings)
     encoder = ExampleEncoder(load_tokenizer(folder), args.model_max_length)
     config, attention, checkpoint = _find_start(settings, folder, output, flash)
-    train_set, eval_set = _read_rows(settings, encoder)
-    record = _identify(settings, train_set.rows.fingerprint, folder.fingerprint())
+    lesson = (_prepare_preferences if settings.prefers else _prepare_judgements)(settings, encoder)
+    record = _identify(settings, lesson.fingerprint, folder.fingerprint())
     if checkpoint is not None:
         check_same(checkpoint.parent, record)
         _say(f"going on from {checkpoint}")
     # LoRA's matrices are drawn here: the same on every process and in every session
     set_seed(args.seed)
-    model = load(folder, config, settings, attention)
+    load_model = partial(load, folder, config, settings, attention)
+    model = load_model()
     if settings.lora is not None and folder.base is None and (experts := find_experts(model)):
         _say(f"note: the update leaves the experts out: {experts[0]} and {len(experts) - 1} more stay as they are")
-    trainer = _make_trainer(settings, folder, model, train_set, eval_set)
+    trainer = _make_trainer(settings, folder, model, lesson, load_model)
     if trainer.is_world_process_zero():
         write_text(output / TRAINING_FILE, dump_json(record, indent=2) + "\n")
     began = time.monotonic()
@@ -68,7 +88,7 @@ def train(settings: Settings, *, flash: bool | None = None) -> None:
     if trainer.is_world_process_zero():
         if settings.lora is not None:
             name_base(output, folder.base or folder)
-        write_card(output, settings, folder, train_set.rows.counts, trainer.state, seconds)
+        write_card(output, settings, folder, lesson.counts, trainer.state, seconds)
     trainer.accelerator.end_training()
     _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
 
@@ -129,24 +149,64 @@ def _read(source: str, settings: Settings, encoder: ExampleEncoder, augmentation
     return JudgeDataset(rows, encoder, augmentation, variants)
 
 
-def _make_trainer(
-    settings: Settings, folder: ModelFolder, model: Any, train_set: JudgeDataset, eval_set: JudgeDataset | None
-) -> JudgeTrainer:
-    args, tokenizer = settings.training, train_set.encoder.tokenizer
-    inner: Any = model if settings.lora is None else model.get_base_model()
-    narrow = "logits_to_keep" in inspect.signature(inner.forward).parameters
+def _compare_orders(settings: Settings, train_set: JudgeDataset, eval_set: JudgeDataset | None) -> SwapTerm | None:
+    """The loss's term of `--swap_consistency`; None without it."""
+    if not settings.both_orders:
+        return None
+    sets = [each.rows for each in (train_set, eval_set) if each is not None]
+    trees, line = plant_trees(sets, train_set.encoder.tokenizer)
+    _say(line)
+    if settings.swap_prob:
+        _say("note: --swap_aug_ratio has no effect: --swap_consistency shows each row in both orders")
+    return SwapTerm(settings.data.swap_consistency, trees)
+
+
+def _prepare_judgements(settings: Settings, encoder: ExampleEncoder) -> _Lesson:
+    train_set, eval_set = _read_rows(settings, encoder)
+    swap_term = _compare_orders(settings, train_set, eval_set)
+
+    def make(model: Any, pad: int, load_model: LoadModel) -> Any:
+        inner: Any = model if settings.lora is None else model.get_base_model()
+        narrow = "logits_to_keep" in inspect.signature(inner.forward).parameters
+        collator = Collator(pad, settings.packing, narrow, settings.data.score_loss_weight)
+        both = swap_term is not None
+        return JudgeTrainer(
+            model=model,
+            args=settings.training,
+            train_dataset=BothOrders(train_set) if both else train_set,
+            eval_dataset=BothOrders(eval_set) if both and eval_set is not None else eval_set,
+            data_collator=PairCollator(collator, swap_term.trees) if swap_term is not None else collator,
+            processing_class=encoder.tokenizer,
+            swap_term=swap_term,
+        )
+
+    return _Lesson(train_set.rows.fingerprint, train_set.rows.counts, encoder.tokenizer, make)
+
+
+def _prepare_preferences(settings: Settings, encoder: ExampleEncoder) -> _Lesson:
+    data = settings.data
+    sources = [data.data_path] if data.eval_data_path is None else [data.data_path, data.eval_data_path]
+    sets = [PreferenceRows.load(source, encoder) for source in sources]
+    for rows in sets:
+        _say(rows.name, *(f"  {line}" for line in rows.lines()))
+    check_fills_a_batch(settings.training, len(sets[0]))
+
+    def make(model: Any, pad: int, load_model: LoadModel) -> Any:
+        # needs TRL
+        from judgelm.train.dpo import make_trainer
+
+        reference = load_model().requires_grad_(False) if settings.lora is None else None
+        return make_trainer(model, reference, settings.training, data.dpo_beta, pad, sets, encoder.tokenizer)
+
+    return _Lesson(sets[0].fingerprint, sets[0], encoder.tokenizer, make)
+
+
+def _make_trainer(settings: Settings, folder: ModelFolder, model: Any, lesson: _Lesson, load_model: LoadModel) -> Any:
+    args = settings.training
     # its loader processes are forked after the tokenizer has run
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
-        pad = find_padding(model, tokenizer, folder)
-        trainer = JudgeTrainer(
-            model=model,
-            args=args,
-            train_dataset=train_set,
-            eval_dataset=eval_set,
-            data_collator=Collator(pad, settings.data.packing, narrow, settings.data.score_loss_weight),
-            processing_class=tokenizer,
-        )
+        trainer = lesson.make_trainer(model, find_padding(model, lesson.tokenizer, folder), load_model)
         check_optimizer(args, model)
     except (ValueError, ImportError, RuntimeError, OSError) as error:
         raise InputError(one_line(str(error))) from error
@@ -169,10 +229,13 @@ def _identify(settings: Settings, rows: str, model: str) -> Record:
         "reference_prob": settings.reference_prob,
         "model_max_length": args.model_max_length,
         "score_loss_weight": settings.data.score_loss_weight,
+        "swap_consistency": settings.data.swap_consistency,
         "num_train_epochs": args.num_train_epochs,
         "max_steps": args.max_steps,
         "learning_rate": args.learning_rate,
         "lora": None if settings.lora is None else vars(settings.lora),
+        "method": settings.data.method,
+        "dpo_beta": settings.data.dpo_beta if settings.prefers else None,
     }
 
 
