@@ -25,7 +25,8 @@ MOST_BYTES = 12_000_000
 KEPT = ("base_model_name_or_path", "lora_alpha", "peft_type", "r", "target_modules", "task_type")
 DATA = """## Data and licences
 
-Rows judged by GPT-4, and solutions of known results, split by question (`scripts/tiny_data.py`), from public repositories:
+Rows judged by GPT-4, and solutions that are known to be right or wrong, split by question (`scripts/tiny_data.py`),
+from public repositories:
 
 | repository | licence |
 |---|---|
@@ -34,9 +35,9 @@ Rows judged by GPT-4, and solutions of known results, split by question (`script
 | h2oai/h2o-LLM-eval | Apache-2.0 |
 | openai/grade-school-math, with solutions that are right or wrong | MIT |
 
-A fifth of the rows of the first two trainings are constructed from these: an answer against a refusal, against its own beginning, or against the
-answer to another question. Most of them come first and teach the comparison itself. Of GPT-4's reasons one sentence was
-kept, so this judge gives one or two.
+A fifth of the rows of the first two trainings are constructed from these: an answer against a refusal, against its own
+beginning, or against the answer to another question. Most of them come first and teach the comparison itself. Of
+GPT-4's reasons one sentence was kept, so this judge gives one or two.
 
 The base is SmolLM2-135M-Instruct (Apache-2.0). Rows of other licences had no part in these weights. The adapter is
 Apache-2.0, as this package is.
