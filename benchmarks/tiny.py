@@ -3,8 +3,8 @@
     python -m benchmarks.tiny --teacher DEV.jsonl --votes VOTES.jsonl .. --output OUT.json --work DIR
 
 `--teacher` files are training rows (`text` is the teacher's judgement); `--votes` files have `label`: 1 first,
-2 second, 0 tie, null no majority. Every model judges both orders, scores only, greedy; what is judged lies in the work
-folder, and a second start goes on there.
+2 second, 0 tie, null no majority. Rows with `text_w_reference` are judged a second time with their references. Every
+model judges both orders, scores only; what is judged lies in the work folder, and a second start goes on there.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from judgelm.sample import question_key
 TEXTS = {Outcome.WIN: "2 1", Outcome.TIE: "1 1", Outcome.LOSE: "1 2"}
 SHOWN = ("agreement", "agreement_reversed", "precision", "recall", "f1", "consistency", "bias_first", "bias_second")
 ORDERS = ("forward", "reversed")
+TAUGHT = ("text", "score", "text_w_reference", "score_w_reference")
+"""fields of a row that hold the teacher's judgements"""
 CALIBRATED = ("agreement_both_orders", "brier", "calibration_error")
 """of the mean of both orders"""
 
@@ -54,6 +56,13 @@ def read_set(path: Path, limit: int, excluded: set[str]) -> list[Record]:
     random.Random(0).shuffle(rows)
     # ids of several sources may be the same
     return [record | {"question_id": number} for number, record in enumerate(rows[:limit])]
+
+
+def with_references(rows: list[Record]) -> list[Record]:
+    """The same, judged as the teacher did who saw the reference; none where a row has no such judgement."""
+    if not all("text_w_reference" in row for row in rows):
+        return []
+    return [row | {"text": row["text_w_reference"], "score": row.get("score_w_reference")} for row in rows]
 
 
 def by_rule(rows: list[Record], rule: Callable[[Record], Outcome]) -> Metrics:
@@ -84,15 +93,24 @@ def longer(row: Record) -> Outcome:
     return Outcome.from_scores(len(row["answer1_body"]), len(row["answer2_body"]))
 
 
-def by_model(model: str, rows: list[Record], work: Path, scoring: str) -> Metrics:
+def baselines(rows: list[Record]) -> dict[str, Metrics]:
+    """What needs no model."""
+    outcomes = Counter(Judgement.parse(row["text"]).outcome for row in rows)
+    most = outcomes.most_common(1)[0][0] or Outcome.TIE
+    return {"majority class": by_rule(rows, lambda _: most), "longer answer wins": by_rule(rows, longer)}
+
+
+def by_model(model: str, rows: list[Record], work: Path, scoring: str, references: bool = False) -> Metrics:
     """Judge with the command that users run, then evaluate; a greedy verdict counts as certain."""
     questions = work / "rows.jsonl"
     # the teacher's text stays out of what is judged: it is joined again below
-    write_lines(questions, [{k: v for k, v in row.items() if k not in ("text", "score")} for row in rows])
+    write_lines(questions, [{k: v for k, v in row.items() if k not in TAUGHT} for row in rows])
     output = work / f"{Path(model).name}-{scoring.replace(':', '-')}"
     command = [sys.executable, "-m", "judgelm", "judge", "--model", model, "--question-file", str(questions)]
     way, _, quantization = scoring.partition(":")
     command += ["--output-dir", str(output), "--scores-only", "--scoring", way, "--constrained"]
+    if references:
+        command += ["--reference-file", str(questions)]
     if quantization:
         command += ["--quantization", quantization]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -141,22 +159,18 @@ def main() -> None:
     report = {"command": "python -m benchmarks.tiny", "commit": commit, "versions": versions(), "sets": results}
     for path in [*args.teacher, *args.votes]:
         rows = read_set(path, args.limit, excluded)
-        outcomes = Counter(Judgement.parse(row["text"]).outcome for row in rows)
-        most = outcomes.most_common(1)[0][0] or Outcome.TIE
-        judges: dict[str, Metrics] = {
-            "majority class": by_rule(rows, lambda _, most=most: most),  # type: ignore[misc]
-            "longer answer wins": by_rule(rows, longer),
-        }
-        results[path.stem] = {
-            "rows": len(rows),
-            "questions": len({row["question_body"] for row in rows}),
-            "outcomes": {str(outcome): count for outcome, count in outcomes.items()},
-            "judges": judges,
-        }
-        for model, scoring in itertools.product(args.models, args.scorings):
-            judges[f"{Path(model).name}, {scoring}"] = by_model(model, rows, args.work / path.stem, scoring)
-            write_text(args.output, json.dumps(report, indent=1) + "\n")
-            print(table(results), flush=True)
+        for name, shown in {path.stem: rows, f"{path.stem} with reference": with_references(rows)}.items():
+            if not shown:
+                continue
+            judges = baselines(shown)
+            outcomes = Counter(str(Judgement.parse(row["text"]).outcome) for row in shown)
+            questions = len({row["question_body"] for row in shown})
+            results[name] = {"rows": len(shown), "questions": questions, "outcomes": dict(outcomes), "judges": judges}
+            for model, scoring in itertools.product(args.models, args.scorings):
+                work = args.work / name.replace(" ", "_")
+                judges[f"{Path(model).name}, {scoring}"] = by_model(model, shown, work, scoring, shown is not rows)
+                write_text(args.output, json.dumps(report, indent=1) + "\n")
+                print(table(results), flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, encodable, one_line
 from judgelm.files import PathLike
 from judgelm.yaml_text import parse_yaml, read_yaml_text
 
@@ -80,6 +80,7 @@ class Aspect:
         scores = [score for score, _ in self.anchors]
         if scores != sorted(set(scores)):
             raise ValueError(f"anchors: expected scores in ascending order, each once, found {scores}")
+        _check_texts([self.name, self.text, *(text for _, text in self.anchors)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ class Criteria:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or "\n" in self.name:
             raise ValueError(f"name: expected a text of one line, found {self.name!r}")
+        _check_texts([self.name])
         if not 1 <= len(self.aspects) <= MOST_ASPECTS:
             raise ValueError(f"aspects: expected 1 to {MOST_ASPECTS}, found {len(self.aspects)}")
         names = [aspect.name for aspect in self.aspects]
@@ -136,6 +138,11 @@ class Criteria:
             [aspect.weight * value for value in each] for aspect, each in zip(self.aspects, values, strict=True)
         ]
         return tuple(math.fsum(column) / total for column in zip(*weighted, strict=True))
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if not all(map(encodable, texts)):
+        raise ValueError("a text has half a surrogate pair, which no tokenizer can read")
 
 
 def read_criteria(path: PathLike) -> Criteria:

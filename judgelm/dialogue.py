@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from judgelm.errors import encodable
 from judgelm.images import CannotBeJudged, Gallery, Image, TextOnly, write_content
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
@@ -32,10 +33,8 @@ class Turn:
             raise ValueError(f"expected the role {SYSTEM}, {USER} or {ASSISTANT}, found {str(self.role)[:_SHOWN]!r}")
         if not isinstance(self.text, str):
             raise ValueError(f"expected a text, found {type(self.text).__name__}")
-        try:
-            self.text.encode()
-        except UnicodeEncodeError:
-            raise ValueError("a text has half a surrogate pair, which no tokenizer can read") from None
+        if not encodable(self.text):
+            raise ValueError("a text has half a surrogate pair, which no tokenizer can read")
 
     def to_message(self, images: Sequence[Image] = ()) -> dict[str, Any]:
         """As OpenAI's API has it; `images` are those whose marks may stand in it."""

@@ -27,3 +27,12 @@ class SettingError(InputError):
 def one_line(text: str) -> str:
     """Text of unknown origin for a terminal: white space folded, control characters left out."""
     return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
+
+
+def encodable(text: str) -> bool:
+    """Whether UTF-8 can hold it: half a surrogate pair is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
 
-from judgelm.errors import InputError
+from judgelm.errors import InputError, encodable
 from judgelm.files import PathLike, write_file
-from judgelm.jsonl import Record, dump_line, encodable
+from judgelm.jsonl import Record, dump_line
 from judgelm.tables import JSON_COLUMN, holds_text, mark_cell
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import IO, Any, NamedTuple, overload
 
-from judgelm.errors import InputError
+from judgelm.errors import InputError, encodable
 from judgelm.files import unpack, write_text
 from judgelm.hub import find_file
 from judgelm.json_text import FINITE, LENIENT, begins_document, check_object, parse_object, read_document, wrapped_rows
@@ -307,15 +307,6 @@ def read_reference(line: Line) -> str:
         kind = type(reference).__name__
         raise InputError(f"{line.where}: field 'reference' must be {{\"text\": ..}}, found {kind}")
     return read_text(line._replace(record=reference), "text")
-
-
-def encodable(text: str) -> bool:
-    """Whether UTF-8 can hold it: half a surrogate pair is no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def dump_line(record: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from judgelm.bounded import Bounded
 from judgelm.criteria import PUBLISHED, Aspect, Criteria
 from judgelm.dialogue import Turn
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, encodable, one_line
 from judgelm.files import PathLike
 from judgelm.images import Shown, show
 from judgelm.prompt import TASKS
@@ -232,4 +232,7 @@ def _write(template: Template, names: dict[str, Any], most: int) -> str:
         size += len(part)
         if size > most:
             raise ValueError(f"it writes more than {most:,} characters")
-    return "".join(parts)
+    text = "".join(parts)
+    if not encodable(text):
+        raise ValueError("it writes half a surrogate pair, which no tokenizer can read")
+    return text

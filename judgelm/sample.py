@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from judgelm.dialogue import Dialogue, Said, read_said
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, encodable, one_line
 from judgelm.images import NEEDS_CHAT, Gallery, Image, images_in, name_images, write_content
-from judgelm.jsonl import Line, Record, encodable, id_key, read_id, read_text
+from judgelm.jsonl import Line, Record, id_key, read_id, read_text
 from judgelm.score_lines import leading_thoughts
 
 MAX_ANSWERS = 10

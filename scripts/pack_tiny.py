@@ -1,15 +1,16 @@
 """Put a trained adapter into the package as the embedded judge `tiny`, with its card.
 
-python -m scripts.pack_tiny ADAPTER_FOLDER RESULTS.json [FOLDER_OF_THE_FIRST_TRAINING]
+python -m scripts.pack_tiny ADAPTER_FOLDER RESULTS.json [FOLDER_OF_THE_TRAINING_BEFORE ..]
 
 The weights are written in bfloat16. RESULTS.json, of benchmarks/tiny.py, gives the card its numbers. Where an adapter
-was trained further, the card holds what is known of its first training too.
+was trained further, the card holds what is known of its trainings before too.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -24,24 +25,26 @@ MOST_BYTES = 12_000_000
 KEPT = ("base_model_name_or_path", "lora_alpha", "peft_type", "r", "target_modules", "task_type")
 DATA = """## Data and licences
 
-Rows judged by GPT-4, split by question (`scripts/tiny_data.py`), from public repositories:
+Rows judged by GPT-4, and solutions that are known to be right or wrong, split by question (`scripts/tiny_data.py`),
+from public repositories:
 
 | repository | licence |
 |---|---|
 | artidoro/qlora | MIT |
 | lm-sys/vicuna-blog-eval | Apache-2.0 |
 | h2oai/h2o-LLM-eval | Apache-2.0 |
+| openai/grade-school-math, with solutions that are right or wrong | MIT |
 
-A fifth of the rows are constructed from these: an answer against a refusal, against its own beginning, or against the
-answer to another question. Most of them come first and teach the comparison itself. Of GPT-4's reasons one sentence was
-kept, so this judge gives one or two.
+A fifth of the rows of the first two trainings are constructed from these: an answer against a refusal, against its own
+beginning, or against the answer to another question. Most of them come first and teach the comparison itself. Of
+GPT-4's reasons one sentence was kept, so this judge gives one or two.
 
 The base is SmolLM2-135M-Instruct (Apache-2.0). Rows of other licences had no part in these weights. The adapter is
 Apache-2.0, as this package is.
 """
 
 
-def main(adapter: Path, results: Path, first: Path | None) -> None:
+def main(adapter: Path, results: Path, before: Sequence[Path]) -> None:
     """Write adapter_model.safetensors, adapter_config.json and README.md into the package."""
     card = _card(adapter)
     ADAPTER.mkdir(parents=True, exist_ok=True)
@@ -57,8 +60,8 @@ def main(adapter: Path, results: Path, first: Path | None) -> None:
     card = card.replace("A judge fine-tuned with JudgeLM", "tiny, the embedded judge of JudgeLM")
     card = card.replace("--model FOLDER", "--model tiny")
     parts = [card.rstrip("\n")]
-    if first is not None:
-        settings = _card(first).split("# A judge fine-tuned with JudgeLM", 1)[1].split("\n\n", 2)[2]
+    for folder in before:
+        settings = _card(folder).split("# A judge fine-tuned with JudgeLM", 1)[1].split("\n\n", 2)[2]
         parts += ["## The training before", settings.replace("## Training", "### Training").rstrip("\n")]
     parts += [DATA.rstrip("\n"), "## Results", "On questions it was not trained on, in per cent:"]
     parts.append(table(read_json(results)["sets"]))
@@ -77,6 +80,6 @@ def _card(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    if not 3 <= len(sys.argv) <= 4:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if len(sys.argv) == 4 else None)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), [Path(folder) for folder in sys.argv[3:]])

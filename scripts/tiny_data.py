@@ -1,16 +1,20 @@
 """Choose the rows that `scripts/train_tiny.sh` trains on, and development rows on other questions.
 
-python scripts/tiny_data.py JUDGED.jsonl OUTPUT_FOLDER
+python scripts/tiny_data.py JUDGED.jsonl OBJECTIVE.jsonl OUTPUT_FOLDER
 
-JUDGED.jsonl holds training rows with `license` and `source`. Only MIT and Apache-2.0 rows are taken. Questions are
-split by a hash of their text.
+JUDGED.jsonl holds training rows with `license` and `source`. Only MIT and Apache-2.0 rows are taken. OBJECTIVE.jsonl
+holds questions with a true solution (`reference`) and `answers`, each `correct` or not (GSM8K's examples, MIT).
+Questions are split by a hash of their text.
 
 - train.jsonl is a curriculum, in this order: constructed pairs, an answer from JUDGED against one that is plainly worse
   (from them a model this small learns within a few hundred rows to compare two answers; from real pairs alone it did
   not); short real pairs that are far apart; real pairs of any length. A few constructed ones stay among the real ones.
 - further.jsonl: the real pairs that train.jsonl left, for a second training of the adapter, with short constructed ones
   among them.
+- consistent.jsonl: for a third training, in both orders and with references: pairs of solutions, of which the one is
+  right that comes to the reference's result and without a reference none is better; and real pairs again.
 - dev.jsonl: real pairs of the other questions, as they are.
+- dev_objective.jsonl: a right and a wrong solution of the other questions of OBJECTIVE.jsonl.
 
 Of the teacher's reasons one sentence is kept, so that a CPU can train on thousands of rows in an hour.
 """
@@ -73,14 +77,18 @@ CONSTRUCTED = (Constructed(280, 150, REFUSALS[:1], ("refusal",)), Constructed(32
 EASY = Real(600, 12, 1500, 2)
 HARD = Real(2000, 32, 4500, 1)
 FURTHER = Real(4000, 100, 3000, 1)
+CONSISTENT = Real(1500, 40, 2600, 1)
+OBJECTIVE_PAIRS = 1300
+RIGHT_FIRST = [9, 2]
+"""scores of a right solution and of a wrong one, where the reference is shown"""
 CONSTRUCTED_SHARE = 0.08
 """of constructed pairs that stay among the real ones"""
 FURTHER_SHARE = 0.15
 """of the same in the second training: short ones, because the real answers are long"""
 
 
-def main(source: Path, output: Path) -> None:
-    """Write train.jsonl, further.jsonl and dev.jsonl."""
+def main(source: Path, objective: Path, output: Path) -> None:
+    """Write train.jsonl, further.jsonl, consistent.jsonl, dev.jsonl and dev_objective.jsonl."""
     splits: dict[str, dict[str, list[Record]]] = {"train": defaultdict(list), "dev": defaultdict(list)}
     left_out: Counter[str] = Counter()
     for line in read_lines(source):
@@ -89,8 +97,7 @@ def main(source: Path, output: Path) -> None:
             left_out[license_] += 1
             continue
         question = require(line, "question_body", str)
-        digest = hashlib.sha256(question.encode()).digest()
-        splits["dev" if digest[0] % DEV_SHARE == 0 else "train"][question].append(line.record)
+        splits[_split(question)][question].append(line.record)
     rng = random.Random(0)
     for rows in (rows for split in splits.values() for _, rows in sorted(split.items())):
         rng.shuffle(rows)
@@ -108,11 +115,65 @@ def main(source: Path, output: Path) -> None:
     left = _choose(rng, splits["train"], FURTHER, chosen)
     further = _with_constructed(rng, left, good, FURTHER_SHARE, (60, 600))
     dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
-    for name, rows in {"train": train, "further": further, "dev": dev}.items():
+    solved = _solutions(rng, objective)
+    consistent = [one_sentence(row) for row in _choose(rng, splits["train"], CONSISTENT, ())]
+    consistent += rng.sample(solved["train"], min(OBJECTIVE_PAIRS, len(solved["train"])))
+    rng.shuffle(consistent)
+    # what is right is asked without the reference too
+    dev_objective = [
+        row | {"text": row["text_w_reference"], "score": row["score_w_reference"]}
+        for row in solved["dev"]
+        if row["score_w_reference"] in (RIGHT_FIRST, RIGHT_FIRST[::-1])
+    ]
+    files = {"train": train, "further": further, "consistent": consistent, "dev": dev, "dev_objective": dev_objective}
+    for name, rows in files.items():
         write_lines(output / f"{name}.jsonl", [row | {"question_id": number} for number, row in enumerate(rows, 1)])
         print(f"{output / name}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")
     if left_out:
         print(f"left out for their licence: {dict(left_out)}")
+
+
+def _split(question: str) -> str:
+    return "dev" if hashlib.sha256(question.encode()).digest()[0] % DEV_SHARE == 0 else "train"
+
+
+def _solutions(rng: random.Random, source: Path) -> dict[str, list[Record]]:
+    """Pairs of solutions of each question: a right and a wrong one where there are both, then two of one kind."""
+    splits: dict[str, list[Record]] = {"train": [], "dev": []}
+    for line in read_lines(source):
+        question, answers = require(line, "question_body", str), list(require(line, "answers", list))
+        reference = require(line, "reference", dict)["text"]
+        rng.shuffle(answers)
+        right, wrong = ([each for each in answers if each["correct"] == wanted] for wanted in (True, False))
+        pairs = [*zip(right, wrong, strict=False)][:2]
+        pairs += [(alike[0], alike[1]) for alike in (right, wrong) if len(alike) > 1][: not pairs or rng.random() < 0.3]
+        for pair in pairs:
+            splits[_split(question)].append(_solved(rng, question, reference, pair))
+    return splits
+
+
+def _solved(rng: random.Random, question: str, reference: str, pair: Sequence[Record]) -> Record:
+    """A training row with and without the reference."""
+    shown = rng.sample(pair, 2)
+    scores = [RIGHT_FIRST[0] if answer["correct"] else RIGHT_FIRST[1] for answer in shown]
+    said = {
+        (True, True): "Both solutions come to the reference's result.",
+        (False, False): "Neither solution comes to the reference's result.",
+        (True, False): "Assistant 1 comes to the reference's result, and Assistant 2 does not.",
+        (False, True): "Assistant 2 comes to the reference's result, and Assistant 1 does not.",
+    }[shown[0]["correct"], shown[1]["correct"]]
+    return {
+        "question_body": question,
+        "answer1_body": shown[0]["text"],
+        "answer2_body": shown[1]["text"],
+        "text": "6 6\nBoth solutions go step by step to a result, and which one is right is not known.",
+        "score": [6, 6],
+        "reference": {"text": reference},
+        "text_w_reference": f"{scores[0]} {scores[1]}\n{said}",
+        "score_w_reference": scores,
+        "license": "MIT",
+        "source": "openai/grade-school-math, example solutions",
+    }
 
 
 def _with_constructed(
@@ -195,6 +256,6 @@ def one_sentence(record: Record) -> Record:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
+    if len(sys.argv) != 4:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))

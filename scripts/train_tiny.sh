@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU, in two
-# trainings: a curriculum, then the real pairs that it left.
-#   scripts/train_tiny.sh JUDGED.jsonl [WORK_FOLDER]
+# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU, in three
+# trainings: a curriculum, the real pairs that it left, then both orders in one step and references.
+#   scripts/train_tiny.sh JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]
 # With and without swap augmentation, the first 300 steps of the curriculum in each case:
-#   scripts/train_tiny.sh --ablation JUDGED.jsonl [WORK_FOLDER]
-# JUDGED.jsonl: training rows with `license` and `source`, as tiny_data.py describes. Interrupted, the same command goes
-# on from the last checkpoint.
+#   scripts/train_tiny.sh --ablation JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]
+# JUDGED.jsonl: training rows with `license` and `source`; OBJECTIVE.jsonl: questions with a solution and answers that
+# are right or wrong, as tiny_data.py describes. Interrupted, the same command goes on from the last checkpoint.
+# The weights in the package are those of the first two trainings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ABLATION=
 if [ "${1:-}" = --ablation ]; then ABLATION=yes; shift; fi
-JUDGED=${1:?usage: scripts/train_tiny.sh [--ablation] JUDGED.jsonl [WORK_FOLDER]}
-WORK=${2:-build/tiny}
+USAGE="usage: scripts/train_tiny.sh [--ablation] JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]"
+JUDGED=${1:?$USAGE}
+OBJECTIVE=${2:?$USAGE}
+WORK=${3:-build/tiny}
 PYTHON=${PYTHON:-.venv/bin/python}
 
 train() { # MODEL ROWS OUTPUT FLAG..
@@ -35,7 +38,7 @@ train() { # MODEL ROWS OUTPUT FLAG..
 FIRST=(--learning_rate 1.5e-3 --warmup_ratio 0.01 --lora_r 16 --lora_alpha 32 --lora_first_layer 6)
 trained() { [ -f "$1/adapter_model.safetensors" ]; }
 
-"$PYTHON" scripts/tiny_data.py "$JUDGED" "$WORK"
+"$PYTHON" scripts/tiny_data.py "$JUDGED" "$OBJECTIVE" "$WORK"
 if [ -n "$ABLATION" ]; then
     # a thread for each, side by side
     OMP_NUM_THREADS=1 train tiny-base "$WORK/train.jsonl" "$WORK/swap" "${FIRST[@]}" --max_steps 300 \
@@ -52,6 +55,9 @@ trained "$WORK/first" ||
 trained "$WORK/adapter" ||
     train "$WORK/first" "$WORK/further.jsonl" "$WORK/adapter" \
         --learning_rate 8e-4 --warmup_ratio 0.03 --swap_aug_ratio 0.5
-"$PYTHON" -m benchmarks.tiny --models "$WORK/adapter" --teacher "$WORK/dev.jsonl" \
-    --work "$WORK/judged" --output "$WORK/results.json"
-"$PYTHON" -m scripts.pack_tiny "$WORK/adapter" "$WORK/results.json" "$WORK/first"
+trained "$WORK/third" ||
+    train "$WORK/adapter" "$WORK/consistent.jsonl" "$WORK/third" \
+        --learning_rate 6e-4 --warmup_ratio 0.03 --swap_consistency 2 --reference_prob 0.6
+"$PYTHON" -m benchmarks.tiny --models "$WORK/adapter" "$WORK/third" --scorings expected \
+    --teacher "$WORK/dev.jsonl" "$WORK/dev_objective.jsonl" --work "$WORK/judged" --output "$WORK/results.json"
+"$PYTHON" -m scripts.pack_tiny "$WORK/third" "$WORK/results.json" "$WORK/adapter" "$WORK/first"

@@ -128,6 +128,10 @@ def test_texts_are_shown_as_they_are() -> None:
             "t.j2: the template refuses these texts: 'None' has no",
         ),
         ("{{ answers[2] }}", "t.j2: the template refuses these texts: "),
+        (
+            "{{ answer_a }}{{ answer_b }}{{ '\\ud800' }}",
+            "t.j2: the template refuses these texts: it writes half a surrogate pair",
+        ),
         # nothing but showing texts
         ("{{ question.__class__ }}", "t.j2: the template refuses these texts: access to attribute '__class__'"),
         ("{{ question.format() }}", "t.j2:1: Call is not for prompts"),

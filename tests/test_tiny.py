@@ -191,7 +191,8 @@ def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(r
         for number in range(4800)
     ]
     judged = write_jsonl(tmp_path / "judged.jsonl", records)
-    result = run("scripts/tiny_data.py", judged, tmp_path / "out")
+    objective = write_jsonl(tmp_path / "objective.jsonl", [_solved(number) for number in range(200)])
+    result = run("scripts/tiny_data.py", judged, objective, tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert "left out for their licence: {'CC BY-NC 4.0': 1600}" in result.stdout
     train, further, dev = (
@@ -211,9 +212,39 @@ def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(r
     assert not {row["question_body"] for row in further} & {row["question_body"] for row in dev}
     first = [Judgement.parse(row["text"]).outcome for row in train[:920]]
     assert 0.4 < first.count(Outcome.WIN) / 920 < 0.6
-    again = run("scripts/tiny_data.py", judged, tmp_path / "again")
+    _check_solutions(tmp_path / "out")
+    again = run("scripts/tiny_data.py", judged, objective, tmp_path / "again")
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "again" / "train.jsonl").read_bytes() == (tmp_path / "out" / "train.jsonl").read_bytes()
+
+
+def _solved(number: int) -> dict[str, Any]:
+    """A question of which the first `number` modulo 5 of four solutions are right."""
+    answers = [
+        {"text": f"By way {place} it is {number if place < number % 5 else -1}.", "correct": place < number % 5}
+        for place in range(4)
+    ]
+    return {"question_body": f"Sum {number}?", "reference": {"text": f"It is {number}."}, "answers": answers}
+
+
+def _check_solutions(folder: Path) -> None:
+    consistent, dev = (
+        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("consistent", "dev_objective")
+    )
+    solved = [row for row in consistent if "reference" in row]
+    assert 0 < len(solved) < len(consistent)
+    assert not {row["question_body"] for row in solved} & {row["question_body"] for row in dev}
+    for row in solved:
+        right = row["reference"]["text"].removeprefix("It is ").removesuffix(".")
+        scores = [9 if row[f"answer{place}_body"].endswith(f" {right}.") else 2 for place in (1, 2)]
+        assert row["score_w_reference"] == scores
+        assert row["text_w_reference"].startswith(f"{scores[0]} {scores[1]}\n")
+        assert row["score"] == [6, 6]
+    assert {tuple(row["score_w_reference"]) for row in solved} == {(9, 9), (2, 2), (9, 2), (2, 9)}
+    # of the others a right and a wrong one only, and the truth is asked for with and without the reference
+    assert {tuple(row["score"]) for row in dev} == {(9, 2), (2, 9)}
+    assert all(row["text"] == row["text_w_reference"] for row in dev)
 
 
 def test_only_the_final_folder_of_a_training_is_packed(run: Any, tmp_path: Path) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 from judgelm.answers import mmvet_record
 from judgelm.benchmark.rows import Rows
 from judgelm.dialogue import join_conversations, read_turns
-from judgelm.errors import InputError
+from judgelm.errors import InputError, encodable
 from judgelm.evaluation.results import find_line, read_truth
 from judgelm.jsonl import (
     Line,
     Record,
-    encodable,
     id_key,
     index_by_id,
     read_id,

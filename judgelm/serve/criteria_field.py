@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
 from judgelm.criteria import LARGEST_SCORE, LARGEST_WEIGHT, MOST_ASPECTS, PUBLISHED, Criteria
-from judgelm.jsonl import encodable
 
 MOST_CHARACTERS = 100_000
 """of all names and texts"""
@@ -22,8 +21,6 @@ def check_criteria(given: Any) -> Criteria:
     count = sum(map(len, texts))
     if count > MOST_CHARACTERS:
         raise ValueError(f"criteria have at most {MOST_CHARACTERS:,} characters, found {count:,}")
-    if not all(map(encodable, texts)):
-        raise ValueError("criteria have half a surrogate pair, which no tokenizer can read")
     return criteria
 
 
