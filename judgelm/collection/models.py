@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from judgelm.errors import InputError, SettingError, one_line
+from judgelm.errors import InputError, SettingError, encodable, one_line
 from judgelm.files import PathLike
-from judgelm.jsonl import encodable
 from judgelm.yaml_text import find_lines, parse_yaml, read_yaml_text
 
 if TYPE_CHECKING:
