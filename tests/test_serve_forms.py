@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import replace
@@ -38,7 +39,7 @@ from judgelm.serve.page.by_hand import TABS, follow, judge
 from judgelm.serve.page.shared import Page
 from judgelm.serve.protocol import WorkerError
 from judgelm.serve.settings import ServeSettings
-from judgelm.serve.worker_answers import Details, read_answer
+from judgelm.serve.worker_answers import Chunk, Details, read_answer
 from judgelm.serve.worker_client import Workers
 from judgelm.serve.worker_prompts import Prompts
 from judgelm.serve.worker_requests import GenerateParams
@@ -395,6 +396,25 @@ def test_each_text_is_read_in_the_form_that_its_worker_names() -> None:
     result = through(Scripted(OURS, CHUNK | {"text": "8 7"}))[-1]
     assert (result.verdict.scores, result.judged[0].judgement.form) == ((8, 7), "scores")
     assert through(Scripted(OURS, CHUNK))[-1].verdict.scores is None
+
+
+class OfTwoForms(Scripted):
+    """Two workers of one model, in turn, of which one was started with a template."""
+
+    def __init__(self) -> None:
+        super().__init__(OURS)
+        self._turns = itertools.cycle(({"text": "8 7"}, {"verdict_format": "letter"}))
+
+    async def _stream_from(self, address: str, params: Any) -> AsyncGenerator[Chunk, None]:
+        yield Chunk.model_validate(CHUNK | next(self._turns))
+
+
+def test_verdicts_of_two_forms_have_no_mean() -> None:
+    (_, result) = through(OfTwoForms())
+    assert result.verdict.scores == (8, 7)
+    for settings in ({"orders": "both"}, {"criteria": EXAM.to_record()}):
+        with pytest.raises(WorkerError, match="ask for verdicts in different forms: letter, scores"):
+            through(OfTwoForms(), **settings)
 
 
 def test_while_a_judge_thinks_the_stream_is_silent() -> None:

@@ -109,8 +109,13 @@ async def judge_through(
 
 
 def _result(index: int, sample: Sample, made: Sequence[_Made], criteria: Criteria | None) -> Result:
-    """Of what was made, in the orders asked for, and by the criteria's aspects in each."""
+    """Of what was made, in the orders asked for, and by the criteria's aspects in each. Raises WorkerError where that
+    was said in several forms, whose scores have no mean.
+    """
     judged = [one.judged for one in made]
+    if len(forms := sorted({one.judgement.form for one in judged})) > 1:
+        said = f"workers of this model ask for verdicts in different forms: {', '.join(forms)}"
+        raise WorkerError(said, ErrorCode.INTERNAL_ERROR)
     if criteria is not None:
         count = len(criteria.aspects)
         judged = [Judged.by_criteria(criteria, judged[start : start + count]) for start in range(0, len(judged), count)]
