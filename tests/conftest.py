@@ -93,6 +93,7 @@ SLOW = {
     ),
     "test_run.py": ("test_runs_ended_at_random_points_resume_to_the_same_bytes",),
     "test_serve_expected.py": ("test_every_answer_stands_in_every_place_over_the_api_too",),
+    "test_teaching_example.py": ("test_the_commands_of_the_page_go_from_questions_to_a_measured_judge",),
     "test_tiny.py": (
         "test_two_processes_that_start_at_once_share_one_conversion",
         "test_batch_equals_one_by_one_with_the_real_model",
