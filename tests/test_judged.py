@@ -116,6 +116,10 @@ def test_an_unread_order_leaves_no_outcome(tmp_path: Path) -> None:
     ("teacher", "message"),
     [
         ({"question_id": 1, "label": 3}, r"teacher\.jsonl:1: expected label 1, 2 or 0 \(tie\), found 3"),
+        (
+            {"question_id": 1, "label": "tie"},
+            r"teacher\.jsonl:1: expected label 1, 2 or 0 \(tie\), found 'tie'; --columns label=label of its file reads",
+        ),
         ({"question_id": 1, "label": 1, "annotators": [1, "2"]}, r"teacher\.jsonl:1: expected label 1, 2 or 0"),
         ({"question_id": 1, "label": 1, "annotators": 2}, r"field 'annotators' must be list, found int"),
         ({"question_id": 2, "label": 1}, "has no teacher judgement for question_id 1"),

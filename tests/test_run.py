@@ -15,6 +15,9 @@ from judging import Scripted, judge_args, lasting, run_command
 from judgelm import Judge, Sample
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError
+from judgelm.evaluation.results import read_folder
+from judgelm.judge.judged import NOT_ALWAYS
+from judgelm.judge.log import JudgementRecord
 from judgelm.judge.run import RunFiles, run_judge
 from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import Judgement, Outcome, ParseState
@@ -206,6 +209,24 @@ def test_half_a_surrogate_pair_in_a_field_carried_along_stays_escaped(tmp_path: 
     files = RunFiles.in_folder(tmp_path, ("forward",))
     run_judge(lambda: Judge(Scripted({"0": "8 7"})), [sample], JudgeSettings(), files, {}, "m")
     assert lasting(tmp_path / "forward.jsonl")[0]["source"] == "half \ud83d"
+
+
+def test_a_judged_file_is_judged_anew_without_what_its_judge_said(tmp_path: Path) -> None:
+    row = make_samples(1)[0].to_record()
+    stale = {name: "of another judge" for name in JudgementRecord.model_fields if name != "question_id"}
+    files = RunFiles.in_folder(tmp_path, ("forward", "reversed"))
+    samples = [Sample.from_record({**stale, **row, "pred_note": "somebody's own"})]
+    load = lambda: Judge(Scripted({"0": "8 7"}))  # noqa: E731
+    run_judge(load, samples, JudgeSettings(), files, {"question_file_sha256": "one"}, "m")
+    (forward,) = lasting(tmp_path / "forward.jsonl")
+    assert {name: forward[name] for name in NOT_ALWAYS if name in forward} == {}
+    assert (
+        forward.items() >= {**row, "pred_note": "somebody's own", "pred_text": "8 7", "pred_order": "forward"}.items()
+    )
+    assert JudgementRecord.model_fields.keys() - forward.keys() - {"pred_id", "pred_model_id", "tstamp"} == NOT_ALWAYS
+    assert [sample.forward.scores for sample in read_folder(tmp_path) if sample.forward] == [(8, 7)]
+    run_judge(load, samples, JudgeSettings(), files, {"question_file_sha256": "other"}, "m", keep_judged=True)
+    assert lasting(tmp_path / "forward.jsonl") == [forward]
 
 
 def test_a_run_that_ended_before_its_first_judgement_binds_nobody(

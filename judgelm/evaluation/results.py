@@ -310,7 +310,8 @@ def is_number(value: object) -> bool:
 
 def _labelled_outcome(line: Line, label: Any) -> Outcome:
     if isinstance(label, bool) or label not in list(LABELS):
-        raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {label!r}")
+        way = "; --columns label=label of its file reads words such as A and tie" if isinstance(label, str) else ""
+        raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {one_line(repr(label))[:60]}{way}")
     return LABELS[label]
 
 

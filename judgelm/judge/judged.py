@@ -19,6 +19,18 @@ from judgelm.verdict_forms import SCORES
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """finish reason of a sample whose question and instruction alone overflow the context: it is never generated"""
+NOT_ALWAYS = frozenset(
+    f"pred_{name}"
+    for name in ("thoughts", "reasoning", "verdict_format", "expected_scores", "probabilities", "score_line_mass")
+) | {"pred_scale", "pred_aspects"}
+"""fields of a judgement that some have and others lack"""
+
+
+def carried(sample: Sample) -> Record:
+    """The fields of its row that a judgement brings along: where another judge's file is judged, nothing that only that
+    one said.
+    """
+    return {name: value for name, value in sample.to_record().items() if name not in NOT_ALWAYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +155,7 @@ class Judged:
             record |= {"pred_scale": [scale.least, scale.most], "pred_aspects": aspects}
         if self.sample.reference is not None and self.task != "mmvet":
             record["reference"] = self.sample.reference
-        return {**self.sample.to_record(), **record}
+        return {**carried(self.sample), **record}
 
 
 def _aspect_record(aspect: Aspect, part: Judged) -> Record:

@@ -14,6 +14,7 @@ from judgelm.appended import writing
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Line, Record, dump_line, holds_lines, id_key, read_lines, reading
+from judgelm.judge.judged import carried
 from judgelm.judge.log import (
     WAY_OUT,
     Check,
@@ -85,10 +86,9 @@ class Questions:
         assert shown is not None, "it matches"
         sample = self.samples[shown.row]
         reference = {"reference": sample.reference} if shown.has_reference else {}
-        carried = sample.shown(order).to_record()
         said = judgement_fields(record)
         stamp: Record = {name: said.pop(name) for name in ("pred_id", "pred_model_id", "tstamp") if name in said}
-        return {**carried, **said, **reference, **stamp}
+        return {**carried(sample.shown(order)), **said, **reference, **stamp}
 
 
 def _digest(sample: Sample) -> bytes:
