@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
-from judgelm.images import NEEDS_CHAT
 from judgelm.serve.judgement_requests import Name, Text
 from judgelm.serve.worker_requests import MOST_LOGPROBS
 
@@ -81,7 +80,7 @@ class ImagePart(_Open):
     image_url: Any
 
     def check_rest(self, place: str = "") -> None:
-        raise UnsupportedField(f"{place}image_url", f"({NEEDS_CHAT})")
+        raise UnsupportedField(f"{place}image_url", "(the models here are shown texts alone)")
 
 
 class FunctionCall(BaseModel):
