@@ -60,6 +60,22 @@ def test_a_number_that_is_no_mean_has_no_interval_where_all_draws_are_the_same()
     assert (slow.value, slow.low, slow.high) == (1, None, None)
 
 
+def test_a_number_that_nearly_all_draws_give_alike_is_not_certain() -> None:
+    """Two confidences of one half, once right and once wrong: calibrated, by two samples."""
+    gaps = Statistic(np.array([[-0.5], [0.5]]), lambda sums: np.abs(sums[..., 0]) / 2, 2, biased=True)
+    for seed in range(20):
+        found = estimates({"gap": gaps}, ["a", "b"], resamples=31, seed=seed)["gap"]
+        assert found.value == 0
+        assert found.low is None or found.low < (found.high or 0)
+    # of 200 questions one differs: most draws say 0 or little more
+    rare = quotient([1] + [0] * 199, [1] * 200)
+    for seed in range(20):
+        found = estimates({"rare": rare}, [str(k) for k in range(200)], resamples=5, seed=seed)["rare"]
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.high
+
+
 def test_an_undefined_number_is_null_and_has_no_interval() -> None:
     found = estimates({"nothing": quotient([0, 0], [0, 0])}, ["a", "b"])["nothing"]
     assert Rate.of(found).to_record() == {"value": None, "low": None, "high": None, "count": 0}

@@ -161,14 +161,17 @@ def _interval(
     known = draws[~np.isnan(draws)]
     if np.isnan(value) or not len(known):
         return None, None
-    if is_constant(known):
-        if statistic.span is None:
-            return None, None
-        asked = statistic.columns.any(axis=1) if statistic.trials is None else statistic.trials
-        return constant_interval(value, len(np.unique(index[asked])), statistic.span)
     if statistic.biased:
         known = np.maximum(known - np.median(known) + value, 0)
-    return around(value, percentiles(known, num_clusters))
+    if not is_constant(known):
+        low, high = around(value, percentiles(known, num_clusters))
+        if low != high:
+            return low, high
+    # nine draws of ten may say the same, too
+    if statistic.span is None:
+        return None, None
+    asked = statistic.columns.any(axis=1) if statistic.trials is None else statistic.trials
+    return constant_interval(value, len(np.unique(index[asked])), statistic.span)
 
 
 def is_constant(drawn: Floats) -> bool:
