@@ -32,12 +32,30 @@ def parse_yaml(text: str, place: str, what: str) -> Any:
         # an alias repeats what it names: a few of them in one another are larger than any memory once they are told
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InputError(f"{place}: aliases (*NAME) are not read in {what}")
+        _refuse_doubles(yaml.compose(text, yaml.SafeLoader), place)
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}:{mark.line + 1}" if mark else place
         problem = getattr(error, "problem", None) or one_line(str(error))
         raise InputError(f"{where}: not YAML ({problem})") from None
+
+
+def _refuse_doubles(node: Any, place: str) -> None:
+    """Raises InputError for a name that stands twice in one mapping, of which YAML would take the last."""
+    import yaml
+
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise InputError(f"{place}:{key.start_mark.line + 1}: {one_line(name)[:60]!r} stands there twice")
+            seen.add(name)
+            _refuse_doubles(value, place)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_doubles(value, place)
 
 
 def find_lines(text: str) -> dict[tuple[str | int, ...], int]:

@@ -192,6 +192,8 @@ def test_the_six_examples_are_criteria() -> None:
         ('name: "\\ud800"\naspects: [{name: b, text: c}]', "f.yaml: a text has half a surrogate pair"),
         ("name: a\naspects: [{name: !!python/object:os.system x, text: c}]", "f.yaml:2: not YAML"),
         ("name: a\naspects: &x [*x]", r"aliases \(\*NAME\) are not read"),
+        ("name: a\naspects:\n- name: x\n  text: y\n  text: z\n", r":5: 'text' stands there twice"),
+        ("name: a\nscale: [1, 5]\n'name': b\n", r":3: 'name' stands there twice"),
     ],
 )
 def test_what_is_no_criteria_is_told_in_one_line(
