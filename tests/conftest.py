@@ -44,7 +44,15 @@ MANY_PROCESSES = (
     "test_serve.py",
 )
 """files whose tests start many processes: one after the other, as two at once take each other's memory and time"""
-LONGEST_FIRST = (*MANY_PROCESSES, "test_tiny.py", "test_commands.py", "test_audit.py", "test_run.py", "test_docs.py")
+LONGEST_FIRST = (
+    *MANY_PROCESSES,
+    "test_teaching_example.py",
+    "test_tiny.py",
+    "test_commands.py",
+    "test_audit.py",
+    "test_run.py",
+    "test_docs.py",
+)
 """files of minutes: begun last, one process would be left with them alone"""
 SLOW = {
     "test_training.py": (

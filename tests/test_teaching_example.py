@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import PATIENCE_S, ROOT
+from conftest import PATIENCE_S, ROOT, write_jsonl
 from test_launch import launched
 
 EXAMPLE = ROOT / "examples" / "teach"
@@ -30,7 +30,9 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def test_the_commands_of_the_page_go_from_questions_to_a_measured_judge(tmp_path: Path) -> None:
     example = shutil.copytree(EXAMPLE, tmp_path / "examples" / "teach")
-    questions = {str(row["question_id"]) for row in read(example / "questions.jsonl")}
+    # half of the questions: on one core even these models take their time
+    rows = write_jsonl(example / "questions.jsonl", read(example / "questions.jsonl")[::2])
+    questions = {str(row["question_id"]) for row in read(rows)}
     said = {}
     with launched(tmp_path, "--model", "tiny", "tiny-base") as server:
         models = example / "models.yaml"
