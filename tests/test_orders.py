@@ -16,7 +16,8 @@ from judgelm import Judge, Sample
 from judgelm.audit import AuditSettings, run_audit
 from judgelm.engine.interface import Generation
 from judgelm.errors import InputError, SettingError
-from judgelm.evaluation.places import ManySummary, read_many, summarize_many
+from judgelm.evaluation.many import read_many
+from judgelm.evaluation.places import ManySummary, summarize_many
 from judgelm.judge import JudgeChoice, JudgeSettings, judge_folder
 from judgelm.sample import rotate_fields, unshow_fields
 from judgelm.samples import read_samples

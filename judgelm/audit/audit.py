@@ -213,7 +213,7 @@ def _judge_many(
     samples: Sequence[Sample], teacher: PathLike | None, folder: Path, settings: JudgeSettings, judge: JudgeRound
 ) -> Evidence:
     """Judge samples of any number of answers in all rotations, without their references."""
-    from judgelm.evaluation.places import index_many
+    from judgelm.evaluation.many import index_many
 
     if teacher is not None:
         raise InputError("no check of task multi needs a teacher")

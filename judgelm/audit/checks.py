@@ -17,7 +17,7 @@ from judgelm.judgement import Outcome
 from judgelm.verdict import Reading
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.places import ManyAnswers
+    from judgelm.evaluation.many import ManyAnswers
 
 CheckVerdict = Literal["pass", "fail", "unclear", "not measured"]
 _UNREAD = float("nan")

@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _run_of_many(args: argparse.Namespace) -> None:
     """Task multi: mean scores, places, consistency."""
-    from judgelm.evaluation.places import read_many, summarize_many
+    from judgelm.evaluation.many import read_many
+    from judgelm.evaluation.places import summarize_many
     from judgelm.report.many_tables import many_tables
 
     for flag in ("teacher", "against"):

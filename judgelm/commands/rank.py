@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from judgelm.ranking import RankSettings
     from judgelm.ranking.ranking import Ranking
 
-HELP = "rank many models from judgements of pairs, or from grades"
+HELP = "rank many models from judgements of two or more answers, or from grades"
 DESCRIPTION = (
     "Win rates, Bradley-Terry and Elo ratings with their intervals, who wins against whom, and which "
     "models cannot be told apart yet. Ratings: 400 points more are odds of ten to one, the mean is "
@@ -26,8 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="DIR",
         help="folders that judgelm judge wrote, or single files in forward order; the records name the models in"
-        " answer1_model_id and answer2_model_id; of grades (task grade) in answer_model_id, answer1_model_id or model,"
-        " and each two answers to one question are compared",
+        " answer1_model_id and answer2_model_id, of many answers (task multi) answer3_model_id .. too, and each two of"
+        " a sample are compared; of grades (task grade) in answer_model_id, answer1_model_id or model, and each two"
+        " answers to one question are compared",
     )
     parser.add_argument("--output-dir", metavar="DIR", help="gets ranking.json and ranking.svg")
     add_ranking_arguments(parser)

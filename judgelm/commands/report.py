@@ -11,7 +11,8 @@ from judgelm.report.words import MOST_SAMPLES
 HELP = "write a page about a judged folder"
 DESCRIPTION = (
     "Write one HTML page about D, a folder of judgelm judge, that needs no network, and the same in "
-    "Markdown: agreement, position, calibration, and the samples to read. The folder's audit.json and"
+    "Markdown: agreement, position, calibration (of many answers mean scores and what places are worth), and the"
+    " samples to read. The folder's audit.json and"
     " ranking.json are shown too where there are any."
 )
 
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         metavar="FILE",
         help="the truth: teacher judgements (question_id, text) or labels (question_id, label); without it labels in"
-        " the judged rows count",
+        " the judged rows count; many answers (task multi) have none",
     )
     parser.add_argument(
         "--output", metavar="FILE.html", help="the page; Markdown is written beside it (default: D/report.html)"

@@ -2,6 +2,7 @@
 
 from judgelm.evaluation.evaluation import Evaluation, GradeEvaluation, evaluate, evaluate_files, evaluate_grades
 from judgelm.evaluation.grades import GradedSample, read_grades
+from judgelm.evaluation.many import ManyAnswers, read_many
 from judgelm.evaluation.results import JudgedSample, Truth, judged_task, read_files, read_folder
 from judgelm.verdict import Reading
 
@@ -10,6 +11,7 @@ __all__ = [
     "GradeEvaluation",
     "GradedSample",
     "JudgedSample",
+    "ManyAnswers",
     "Reading",
     "Truth",
     "evaluate",
@@ -19,4 +21,5 @@ __all__ = [
     "read_files",
     "read_folder",
     "read_grades",
+    "read_many",
 ]

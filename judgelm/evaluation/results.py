@@ -214,7 +214,7 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
     record = labelled(line.record)
     # in a reversed record all that is said of answers 1 and 2 is exchanged, a label is not
     sides = (1, 2) if order == "forward" else (2, 1)
-    first, second = (_answer(record, side) for side in sides)
+    first, second = (answer_text(record, side) for side in sides)
     models = [model_name(record.get(f"answer{side}_model_id")) for side in sides]
     question = shown_question(record, first=sides[0])
     if _task(line) == "mmvet":
@@ -222,10 +222,12 @@ def _contents(line: Line, order: str) -> tuple[str, tuple[str, str], tuple[str |
     return str(question), (str(first), str(second)), (models[0], models[1])
 
 
-def _answer(record: Record, side: int) -> Any:
+def answer_text(record: Record, side: int, num_answers: int = 2) -> Any:
     """As the judge was shown it."""
     shown = shown_answer(record, f"answer{side}_body")
-    return record.get(f"answer{side}_body", "") if shown is None else shown_conversation(record, side, shown)
+    return (
+        record.get(f"answer{side}_body", "") if shown is None else shown_conversation(record, side, shown, num_answers)
+    )
 
 
 def _empty(line: Line, order: str, models: tuple[str | None, str | None]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Judged or graded samples -> matches: two models' answers to a question, and what came of them."""
+"""Judged, graded or many answers -> matches: two models' answers to a question, and what came of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pathlib import Path
 from judgelm.distribution import certain
 from judgelm.errors import InputError
 from judgelm.evaluation.grades import GradedSample, read_grades
+from judgelm.evaluation.many import ManyAnswers, read_many
 from judgelm.evaluation.results import JudgedSample, judged_task, read_files, read_folder
 from judgelm.judgement import Outcome
 from judgelm.samples import PathLike
+
+_Scored = tuple[str | None, float, str]
+"""a model, its answer's score, and the answer"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +38,16 @@ class Match:
         return Match(self.second, self.first, self.outcomes[::-1], self.question, self.lengths[::-1])
 
 
-def read_judged(place: PathLike) -> list[JudgedSample] | list[GradedSample]:
+def read_judged(place: PathLike) -> list[JudgedSample] | list[GradedSample] | list[ManyAnswers]:
     """What was judged or graded into a folder, or into a file in forward order, of answers whose models are named.
 
     Raises InputError where a sample cannot be of a ranking, naming it.
     """
-    if judged_task(place) == "grade":
+    task = judged_task(place)
+    if task == "grade":
         return _read_graded(place)
+    if task == "multi":
+        return _read_named(place)
     samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
     for sample in samples:
         where = f"{place}: question_id {sample.key}"
@@ -65,25 +72,55 @@ def _read_graded(place: PathLike) -> list[GradedSample]:
     return samples
 
 
+def _read_named(place: PathLike) -> list[ManyAnswers]:
+    samples = read_many(place)
+    for sample in samples:
+        for number, model in enumerate(sample.models, start=1):
+            if model is None:
+                where = f"{place}: question_id {sample.key}"
+                raise InputError(f"{where} has no answer{number}_model_id, without which nobody can be ranked")
+    return samples
+
+
+def match_many(samples: Sequence[ManyAnswers]) -> list[Match]:
+    """A match of each two answers of a sample by different models, by their mean scores over the orders that were read:
+    the higher one wins.
+
+    Means are compared to the fourth decimal. Raises InputError where there is none.
+    """
+    found = [
+        match
+        for sample in samples
+        if sample.means is not None
+        for match in _compare(sample.cluster, list(zip(sample.models, sample.means, sample.answers, strict=True)))
+    ]
+    if not found:
+        raise InputError("no question has scores of two models that can be read: there is nothing to rank from")
+    return found
+
+
 def match_grades(samples: Sequence[GradedSample]) -> list[Match]:
     """A match of each two answers to one question by different models whose grades could be read: the higher one wins.
 
     Grades are compared to the fourth decimal. Raises InputError where there is none.
     """
-    by_question: dict[str, list[tuple[str, float, int]]] = {}
+    by_question: dict[str, list[_Scored]] = {}
     for sample in samples:
-        if sample.model is not None and sample.grade is not None:
-            one = (sample.model, round(sample.grade, 4), len(sample.answer))
-            by_question.setdefault(sample.cluster, []).append(one)
-    found = [
-        Match(first, second, _chances(Outcome.from_scores(grade, other)), question, (length, length_of_other))
-        for question, graded in by_question.items()
-        for (first, grade, length), (second, other, length_of_other) in combinations(graded, 2)
-        if first != second
-    ]
+        if sample.grade is not None:
+            by_question.setdefault(sample.cluster, []).append((sample.model, sample.grade, sample.answer))
+    found = [match for question, graded in by_question.items() for match in _compare(question, graded)]
     if not found:
         raise InputError("no question has grades of two models that can be read: there is nothing to rank from")
     return found
+
+
+def _compare(question: str, scored: Sequence[_Scored]) -> list[Match]:
+    """Each two answers by different models."""
+    return [
+        Match(first, second, _chances(Outcome.from_scores(round(one, 4), round(other, 4))), question, (len(a), len(b)))
+        for (first, one, a), (second, other, b) in combinations(scored, 2)
+        if first is not None and second is not None and first != second
+    ]
 
 
 def _chances(outcome: Outcome) -> tuple[float, float, float]:

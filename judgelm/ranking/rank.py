@@ -1,17 +1,18 @@
-"""Many models from judgements of pairs or from grades: win rates, Bradley-Terry and Elo ratings, with intervals."""
+"""Many models from judgements of two or more answers or from grades: win rates and ratings, with intervals."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from judgelm.criteria import READABLE
 from judgelm.errors import InputError, SettingError
 from judgelm.evaluation.grades import GradedSample
+from judgelm.evaluation.many import ManyAnswers
 from judgelm.evaluation.results import JudgedSample
-from judgelm.ranking.matches import Match, make_matches, match_grades, read_judged
+from judgelm.ranking.matches import Match, make_matches, match_grades, match_many, read_judged
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
@@ -41,17 +42,19 @@ class RankSettings:
 
 
 def rank(
-    judged: PathLike | Sequence[PathLike | JudgedSample | GradedSample], settings: RankSettings | None = None
+    judged: PathLike | Sequence[PathLike | JudgedSample | GradedSample | ManyAnswers],
+    settings: RankSettings | None = None,
 ) -> Ranking:
-    """Rank the models whose answers were judged in pairs, or graded one by one.
+    """Rank the models whose answers were judged in pairs or many at once, or graded one by one.
 
     Of grades each two answers to the same question by different models are a match, which the higher grade wins; they
-    may stand in several folders.
+    may stand in several folders. Of many answers each two of a sample are one, which the higher mean score
+    over the orders that were read wins.
 
     Args:
         judged: a folder of `judge_folder` or `judgelm judge`, a file in forward order, several of them, or samples as
-            `read_folder` or `read_grades` gives them. Records name the models in answer1_model_id and answer2_model_id,
-            of grades in answer_model_id, answer1_model_id or model.
+            `read_folder`, `read_grades` or `read_many` gives them. Records name the models in answer1_model_id,
+            answer2_model_id .., of grades in answer_model_id, answer1_model_id or model.
         settings: which outcomes count, and whether lengths do (default: hard ones, lengths do).
 
     Returns a `judgelm.ranking.ranking.Ranking`: win rates from 0 to 1, ratings around 1000; `write` makes ranking.json.
@@ -59,32 +62,54 @@ def rank(
     """
     settings = settings or RankSettings()
     places = [judged] if isinstance(judged, str | os.PathLike) else judged
-    samples: list[JudgedSample] = []
-    graded: list[GradedSample] = []
-    for each in places:
-        for one in [each] if isinstance(each, JudgedSample | GradedSample) else read_judged(each):
-            if isinstance(one, GradedSample):
-                graded.append(one)
-            else:
-                samples.append(one)
-    if graded:
-        if samples:
-            raise InputError("judgements of pairs and grades cannot be ranked together: name folders of one kind")
+    samples = [
+        one
+        for each in places
+        for one in ([each] if isinstance(each, JudgedSample | GradedSample | ManyAnswers) else read_judged(each))
+    ]
+    if len({type(one) for one in samples}) > 1:
+        raise InputError(
+            "judgements of pairs, of many answers and grades cannot be ranked together: name folders of one kind"
+        )
+    if graded := [one for one in samples if isinstance(one, GradedSample)]:
         return _rank_graded(graded, settings)
-    matches = make_matches(samples, settings.outcomes)
-    return rank_matches(matches, settings, unread=len(samples) - len(matches))
+    if many := [one for one in samples if isinstance(one, ManyAnswers)]:
+        return _rank_many(many, settings)
+    pairs = [one for one in samples if isinstance(one, JudgedSample)]
+    matches = make_matches(pairs, settings.outcomes)
+    return rank_matches(matches, settings, unread=len(pairs) - len(matches))
 
 
-def _rank_graded(samples: Sequence[GradedSample], settings: RankSettings) -> Ranking:
-    """By matches of grades, and beside each model its mean grade."""
+def _rank_many(samples: Sequence[ManyAnswers], settings: RankSettings) -> Ranking:
+    """By matches of mean scores, and beside each model its mean score over the questions."""
+    from judgelm.evaluation.places import summarize_many
+
+    _check_scored(samples, settings)
+    unread = sum(scores is None for sample in samples for scores in sample.shown.values())
+    ranking = rank_matches(match_many(samples), settings, unread)
+    summary = summarize_many(samples, settings.resamples, settings.seed)
+    return _with_grades(ranking, {each.name: each.score for each in summary.answers})
+
+
+def _check_scored(samples: Sequence[GradedSample | ManyAnswers], settings: RankSettings) -> None:
+    """Raises SettingError and InputError for what single scores cannot give."""
     if settings.outcomes == "soft":
         raise SettingError("outcomes", "soft: grades have no probabilities of who wins (expected hard)")
     if len({sample.scale for sample in samples}) > 1:
         raise InputError("grades on different scales cannot be ranked together")
+
+
+def _with_grades(ranking: Ranking, grades: Mapping[str, Rate]) -> Ranking:
+    models = [model.model_copy(update={"grade": grades[model.name]}) for model in ranking.models]
+    return ranking.model_copy(update={"models": models})
+
+
+def _rank_graded(samples: Sequence[GradedSample], settings: RankSettings) -> Ranking:
+    """By matches of grades, and beside each model its mean grade."""
+    _check_scored(samples, settings)
     unread = sum(sample.grade is None for sample in samples)
     ranking = rank_matches(match_grades(samples), settings, unread)
-    models = [model.model_copy(update={"grade": _grade(samples, model.name, settings)}) for model in ranking.models]
-    return ranking.model_copy(update={"models": models})
+    return _with_grades(ranking, {model.name: _grade(samples, model.name, settings) for model in ranking.models})
 
 
 def _grade(samples: Sequence[GradedSample], name: str, settings: RankSettings) -> Rate:

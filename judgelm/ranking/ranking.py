@@ -26,7 +26,7 @@ class RankedModel(Section):
     bradley_terry: Strength
     elo: Strength
     grade: Rate | None = None
-    """where answers were graded: the mean grade, `count` being of grades"""
+    """where answers were graded: the mean grade, `count` being of grades; of many answers the mean score, of samples"""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
@@ -60,7 +60,7 @@ class Ranking(Document):
     length_controlled: bool
     """whether ratings and win rates are those at equal length"""
     judgements: int
-    """those that count; of grades each two that were compared"""
+    """those that count; of grades and of many answers each two that were compared"""
     unread: int
     """judgements, or grades, left out because a score line could not be read"""
     models: list[RankedModel]

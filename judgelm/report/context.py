@@ -31,10 +31,10 @@ _EXPLAINED = (
     "Points lie between the judge's lead of one answer over the other and {}. Scores are of answers 1 and 2 as the file"
     " has them, in both orders."
 )
-_NOTES = (
-    *("Judge, forward", "saw answer 1 as Assistant 1"),
-    *("Judge, reversed", "saw answer 2 as Assistant 1; the text speaks of them so"),
-)
+_NOTES = {
+    "forward": ("Judge, forward", "saw answer 1 as Assistant 1"),
+    "reversed": ("Judge, reversed", "saw answer 2 as Assistant 1; the text speaks of them so"),
+}
 _MISSING = {
     "confusion": ("Agreement with a truth", "judgelm report D --teacher FILE"),
     "position": ("Position", "judgelm judge .. --orders both"),
@@ -72,6 +72,7 @@ def build_context(
         "position": _position(samples, known),
         "aspects": describe_aspects(RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]),
         "grades": None,
+        "many": None,
         "reliability": _reliability(summary),
         "audit": describe_audit(audit) if audit else None,
         "ranking": describe_ranking(ranking) if ranking else None,
@@ -245,8 +246,7 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
             ("judge", OUTCOMES[sample.outcome_by("agree") or "unparsed"]),
             *((name, one["scores"] if one else "–") for name, one in readings.items()),
         ],
-        **readings,
-        "notes": _NOTES,
+        "judgements": [(*_NOTES[order], one) for order, one in readings.items() if one],
         "distance": f"{distance(sample):.1f}",
         "kinds": kinds(sample),
     }

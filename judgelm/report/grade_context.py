@@ -27,8 +27,8 @@ _MISSING = {
     "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
 }
 """a section and which command gives what it needs"""
-_NOTHING = ("unparsed", "confusion", "position", "reliability", "missing")
-"""sections of pairs alone, and what is found last"""
+_NOTHING = ("many", "unparsed", "confusion", "position", "reliability", "missing")
+"""sections of many answers and of pairs, and what is found last"""
 
 
 def build_grade_context(
@@ -166,9 +166,7 @@ def _shown(sample: GradedSample) -> dict[str, Any]:
             *(("truth", truth or "–"), ("grade", grade)),
             *(("read", sample.reading.state.value), ("model", model or "–")),
         ],
-        "forward": {**judgement, "aspects": aspects},
-        "reversed": None,
-        "notes": ("Judge", "", "", ""),
+        "judgements": [("Judge", "", {**judgement, "aspects": aspects})],
         "distance": "–" if apart is None else f"{apart:.1f}",
         "kinds": _kinds(sample),
     }

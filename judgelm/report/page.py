@@ -44,7 +44,8 @@ def write_report(
 
     Args:
         folder: with forward.jsonl, reversed.jsonl or both.
-        teacher: the truth, as for `evaluation.evaluate`; without it labels in the judged rows.
+        teacher: the truth, as for `evaluation.evaluate`; without it labels in the judged rows. Many answers (task
+            multi) have none.
         output: the page, whose name ends in .html; Markdown is written beside it. Without it `folder`/report.html.
         most_samples: how many samples with the largest disagreement are shown to be read.
 
@@ -64,14 +65,17 @@ def write_report(
 
 
 def _context(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]:
-    """Of pairs or of grades, as the folder has them."""
+    """Of pairs, of many answers or of grades, as the folder has them."""
     from judgelm.evaluation.grade_summary import summarize_grades
     from judgelm.evaluation.summary import summarize
     from judgelm.report.beside import read_beside
     from judgelm.report.context import build_context
     from judgelm.report.grade_context import build_grade_context
 
-    if judged_task(place) == "grade":
+    task = judged_task(place)
+    if task == "multi":
+        return _context_of_many(place, teacher, most)
+    if task == "grade":
         graded = read_grades(place, teacher)
         beside = read_beside(place)
         title = _title(place, beside.run)
@@ -79,6 +83,20 @@ def _context(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]
     samples = read_folder(place, teacher)
     beside = read_beside(place)
     return build_context(samples, summarize(samples), *beside, title=_title(place, beside.run), most=most)
+
+
+def _context_of_many(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]:
+    from judgelm.evaluation.many import read_many
+    from judgelm.evaluation.places import summarize_many
+    from judgelm.report.beside import read_beside
+    from judgelm.report.many_context import build_many_context
+
+    if teacher is not None:
+        raise InputError(f"--teacher compares two answers: {place} is of task multi")
+    samples = read_many(place)
+    beside = read_beside(place)
+    title = _title(place, beside.run)
+    return build_many_context(samples, summarize_many(samples), *beside, title=title, most=most)
 
 
 def _title(folder: Path, run: Mapping[str, Any] | None) -> str:

@@ -8,7 +8,7 @@ from html import escape
 
 from judgelm.errors import one_line
 from judgelm.evaluation.summary import Rate
-from judgelm.report.words import SHARE, shorten
+from judgelm.report.words import SHARE, Form, shorten
 
 WIDTH = 440
 """of every picture, so that its text is readable on a phone"""
@@ -33,18 +33,20 @@ class Cell:
     """of the words: more names of styles, a space before each"""
 
 
-def shares(rates: Sequence[tuple[str, Rate]], title: str, bars: bool = False) -> str:
-    """Named ones: in each row a dot, or a bar from the left, and a line for the interval, on a track from 0 to 1."""
+def shares(
+    rates: Sequence[tuple[str, Rate]], title: str, bars: bool = False, form: Form = SHARE, most: float = 1
+) -> str:
+    """Named ones: in each row a dot, or a bar from the left, and a line for the interval, on a track up to `most`."""
     right = WIDTH - _MARGIN - _WORDS
 
     def place(value: float | None) -> float:
-        return _MARGIN + (right - _MARGIN) * min(1, max(0, value or 0))
+        return _MARGIN + (right - _MARGIN) * min(1, max(0, (value or 0) / most))
 
     parts = []
     for row, (label, rate) in enumerate(rates):
         y = row * _ROW + 31
         parts.append(_text(_MARGIN, y - 13, shorten(label, 62), "", label))
-        parts.append(_text(WIDTH - _MARGIN, y + 4, SHARE.both(rate), "end soft"))
+        parts.append(_text(WIDTH - _MARGIN, y + 4, form.both(rate), "end soft"))
         parts.append(_line(_MARGIN, y, right, y, "track"))
         if bars:
             parts.append(_line(_MARGIN, y, place(rate.value), y, "bar"))
@@ -54,7 +56,7 @@ def shares(rates: Sequence[tuple[str, Rate]], title: str, bars: bool = False) ->
             parts.append(f'<circle class="dot" cx="{place(rate.value):.1f}" cy="{y}" r="5"/>')
     bottom = len(rates) * _ROW + 24
     for value, style in ((0, " soft"), (0.5, "middle soft"), (1, "end soft")):
-        parts.append(_text(place(value), bottom, f"{100 * value:.0f} %", style))
+        parts.append(_text(place(value * most), bottom, f"{form.factor * value * most:g}{form.unit}", style))
     return _svg(bottom + 8, title, parts)
 
 
