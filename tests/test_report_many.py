@@ -44,7 +44,7 @@ def many_folder(folder: Path, rows: Sequence[tuple[Sample, Mapping[str, str]]]) 
     for order in dict.fromkeys(order for _, said_of in rows for order in said_of):
         records = []
         for sample, said_of in rows:
-            seen = sample if order == "forward" else sample.rotated(int(order[-1]))
+            seen = sample.shown(order)
             judgement = Judgement.parse(said_of[order], len(sample.answers))
             generation = Generation(sample.key, said_of[order], 9, 3, "stop")
             found = Judged(seen, order, "multi", judgement, generation, None)  # type: ignore[arg-type]
@@ -128,6 +128,16 @@ def test_one_order_says_nothing_of_places_and_names_may_be_anything(tmp_path: Pa
     assert "{{ 7 * 7 }}" in section(html, "many")
     assert "\\[x\\](javascript" in text
     assert 'data-name="same best">–<' in html
+
+
+def test_answers_judged_in_reversed_order_alone_are_many_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = many_folder(tmp_path / "judged", [(many(1), {"reversed": "1 5 9"})])
+    assert run_command(["evaluate", str(folder)]) == 0
+    assert "reversed 1" in capsys.readouterr().out
+    report = write_report(folder)
+    assert "reversed" in report.page.read_text(encoding="utf-8")
 
 
 def by_criteria(folder: Path, by: Criteria) -> Path:

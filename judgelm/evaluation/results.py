@@ -65,13 +65,16 @@ class JudgedSample(BothOrders):
 
 
 def judged_task(place: PathLike) -> str | None:
-    """The task of a folder that `judgelm judge` wrote, or of a file in forward order, by its first judgement.
+    """The task of a folder that `judgelm judge` wrote, or of a file of it, by its first judgement.
 
     None where there is none. Raises InputError for a file that cannot be read.
     """
-    path = forward_file(place)
-    line = next(read_lines(path, finite=False), None) if path.exists() else None
-    return None if line is None else str(_task(line))
+    path = Path(place).expanduser()
+    files = [path / f"{order}.jsonl" for order in ("forward", "reversed")] if path.is_dir() else [path]
+    for file in files:
+        if file.exists() and (line := next(read_lines(file, finite=False), None)) is not None:
+            return str(_task(line))
+    return None
 
 
 def forward_file(place: PathLike) -> Path:
