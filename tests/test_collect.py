@@ -445,6 +445,68 @@ def test_a_budget_needs_a_server_that_counts_and_what_it_said_is_kept(
     assert len(server.asked) <= 10
 
 
+def test_a_budget_counts_what_request_fields_ask_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions_file(tmp_path, 9)
+    with Talking() as server:
+        priced = {"model": "a", "base_url": server.url, "price": [1, 10], "max_tokens": 20, "max_concurrency": 1}
+        for fields in ({"max_tokens": None}, {"n": 2}, {"max_completion_tokens": "5"}):
+            models_file(tmp_path, priced | {"request_fields": fields})
+            assert run_command(arguments(tmp_path, "--max-cost", "1")) == 2
+            assert "model a: request_fields: max_cost needs a bound of an answer" in capsys.readouterr().err
+        assert server.asked == []
+        # it could cost 0.01, whatever max_tokens says
+        models_file(
+            tmp_path, priced | {"request_fields": {"max_tokens": None, "max_completion_tokens": 1000, "temperature": 1}}
+        )
+        assert run_command(arguments(tmp_path, "--max-cost", "0.009")) == 2
+        assert "has no room for more (cost so far 0); 0 of 9" in capsys.readouterr().err
+        assert server.asked == []
+        assert run_command(arguments(tmp_path, "--max-cost", "0.02")) == 0
+    # as it was asked
+    assert {row["decoding_method"] for row in rows(tmp_path / "out/answers/a.jsonl")} == {"temperature 1"}
+
+
+def test_how_a_server_is_asked_is_said_as_it_is() -> None:
+    def said(**more: Any) -> str:
+        return AnswerModel("m", base_url="http://h/v1", **more).decoding_method
+
+    assert said() == "temperature 0.7"
+    assert said(temperature=0, top_p=0.5) == "greedy"
+    assert said(top_p=0.9) == "temperature 0.7, top_p 0.9"
+    assert said(top_p=0.9, request_fields={"temperature": 0.25, "top_p": None}) == "temperature 0.25"
+    assert said(request_fields={"temperature": None}) == "the server's sampling"
+
+
+def test_a_further_answer_is_never_taken_for_that_of_another_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [{"question_id": each, "question_body": f"Question {each}"} for each in ("1", "1#2")]
+    write_jsonl(tmp_path / "questions.jsonl", named)
+    with Talking() as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url})
+        # a later run without a limit, and with one answer each, would find "1#2" answered
+        assert run_command(arguments(tmp_path, "--samples", "2", "--limit", "1")) == 2
+        assert "question_id 1#2 is that of answer 2 to 1" in capsys.readouterr().err
+        assert server.asked == []
+
+
+def test_files_of_others_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions_file(tmp_path, 2)
+    mine = tmp_path / "out" / "answers" / "a.jsonl"
+    write_jsonl(mine, [{"question_id": 0, "question_body": "q", "text": "mine"}])
+    before = mine.read_bytes()
+    with Talking() as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url})
+        assert run_command(arguments(tmp_path)) == 2
+        assert "answers/a.jsonl exists already without collect.json" in capsys.readouterr().err
+        assert server.asked == []
+        assert mine.read_bytes() == before
+        mine.rename(tmp_path / "mine.jsonl")
+        assert run_command(arguments(tmp_path)) == 0
+        # once it is a collection, its files are its own
+        assert run_command(arguments(tmp_path)) == 0
+
+
 def test_more_samples_questions_and_models_join_a_collection(tmp_path: Path) -> None:
     questions_file(tmp_path, 4)
     with Talking(lambda _, __, body: said(echo(body))) as server:
@@ -558,6 +620,7 @@ BAD_MODELS: list[tuple[str, str]] = [
         "request_fields: expected what JSON can say",
     ),
     ('models:\n- {model: a, system: "\\ud83d"}\n', "system: has half a surrogate pair"),
+    (f"models:\n- {{model: a, name: {'猫' * 90}}}\n", "models.yaml:2: name: expected 200 bytes at most, found 270"),
     ("models:\n- just a name\n", "models.yaml:2: expected a model with its settings, found str"),
     ("models: []\n", "expected `models:` and below it a list of models"),
     ("- model: a\n", "expected `models:` and below it a list of models"),

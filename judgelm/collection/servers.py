@@ -96,19 +96,19 @@ class _Model:
         def body(room: int) -> dict[str, Any]:
             return self._body(ask, room)
 
-        room = self._model.max_tokens + self._model.max_thinking_tokens
-        async with self._places, self._budget.hold(self._most_cost(ask, room)) as pay:
+        room = self._model.room
+        async with self._places, self._budget.hold(self._most_cost(ask)) as pay:
             if pay is None:
                 return None
             outcome = await self._asker.fit_room(client, body, room)
             pay(cost(outcome.num_prompt_tokens, outcome.num_tokens, self._server.prices or (0, 0)))
             return outcome
 
-    def _most_cost(self, ask: Ask, room: int) -> float:
+    def _most_cost(self, ask: Ask) -> float:
         """No token of a text stands for less than a byte of its message."""
         messages = ask.question.messages(self._model.system)
         size = len(json.dumps(messages).encode()) + _FRAME * len(messages)
-        return cost(size, room, self._server.prices or (0, 0))
+        return cost(size, self._model.most_tokens or 0, self._server.prices or (0, 0))
 
     def _body(self, ask: Ask, room: int) -> dict[str, Any]:
         model = self._model
