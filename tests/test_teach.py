@@ -21,11 +21,13 @@ from taught import ASKED, WRITTEN, Teacher, answer_files, arguments, question, r
 from judgelm.engine.openai.engine import OpenAIEngine
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, SettingError
+from judgelm.files import locked
 from judgelm.jsonl import Line
 from judgelm.judge import JudgeSettings
 from judgelm.teaching import TeachReport, TeachSettings, teach
 from judgelm.teaching.pairs import choose_pairs
 from judgelm.teaching.questions import read_answered
+from judgelm.teaching.references import read_references
 from judgelm.teaching.split import are_alike, group_texts, split_questions
 from judgelm.teaching.verdicts import Taught, read_taught
 
@@ -361,6 +363,77 @@ def test_answers_of_a_model_are_references_too(tmp_path: Path) -> None:
     reference = next(row["reference"] for row in rows(output / "train.jsonl") if "reference" in row)
     assert reference["model"] == "careful"
     assert reference["text"].startswith("The reference of ")
+
+
+def test_a_question_with_several_ids_has_one_reference(tmp_path: Path) -> None:
+    """As `judgelm collect --samples 2` writes the answers."""
+    files = answer_files(tmp_path, "ab")
+    for path in files:
+        again = [{**row, "question_id": f"{row['question_id']}#2", "text": f"{row['text']} Yes."} for row in rows(path)]
+        write_jsonl(path, [*rows(path), *again])
+    with Teacher() as server:
+        command = arguments(server, tmp_path / "out", files, "--references", "writer", "--validation", "0.34")
+        assert run_command(command) == 0
+        assert sum(body["model"] == "writer" for body in server.bodies) == 6
+        num_asked = len(server.asked)
+        assert run_command(command) == 0
+        assert len(server.asked) == num_asked
+        file = ("--references", reference_file(tmp_path), "--validation", "0")
+        assert run_command(arguments(server, tmp_path / "file", files, *file)) == 0
+    found = report_of(tmp_path / "out")["references"]
+    assert (found["questions"], found["left_out"]) == (6, {"refused": 2, "empty": 2, "cut": 2})
+    found = report_of(tmp_path / "file")["references"]
+    # to question 1 there is none
+    assert (found["questions"], found["left_out"]) == (10, {"missing": 2})
+    train = rows(tmp_path / "file" / "train.jsonl")
+    shown = {row["question_id"]: row["reference"]["text"] for row in train if "reference" in row}
+    assert "#2/" in "".join(shown)
+    assert all(reference == f"The reference of {key[0]}." for key, reference in shown.items())
+
+
+def test_an_own_reference_goes_before_that_of_the_same_question(tmp_path: Path) -> None:
+    files = [
+        write_jsonl(
+            tmp_path / f"{name}.jsonl",
+            [
+                {"question_id": key, "question_body": asked, "text": f"{name}{key}"}
+                for key, asked in zip("1234", "qqqr", strict=True)
+            ],
+        )
+        for name in "ab"
+    ]
+    given = [{"question_id": key, "reference": {"text": text}} for key, text in (("3", "third"), ("2", "second"))]
+    path = write_jsonl(tmp_path / "refs.jsonl", [*given, {"question_id": "1", "reference": {"text": " "}}])
+    found = read_references(path, read_answered(files).questions)
+    assert {key: reference["text"] for key, reference in found.texts.items()} == {
+        "1": "second",
+        "2": "second",
+        "3": "third",
+    }
+    assert found.left_out == {"missing": 1}
+
+
+def test_files_of_others_are_neither_overwritten_nor_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, mine = answer_files(tmp_path), reference_file(tmp_path)
+    before = mine.read_bytes()
+    with Teacher() as server:
+        for more in ([], ["--references", mine]):
+            assert run_command(arguments(server, tmp_path, answers, *more)) == 2
+            error = capsys.readouterr().err
+            assert ("is read, and would be written" if more else "exists already, and is of no teaching") in error
+        output = tmp_path / "out"
+        assert run_command(arguments(server, output, answers, "--references", mine)) == 0
+        num_asked = len(server.asked)
+        for own in (["--references", output / "references.jsonl"], ["--question-file", output / "train.jsonl"]):
+            assert run_command(arguments(server, output, answers, *own)) == 2
+            assert "is read, and would be written: name another folder" in capsys.readouterr().err
+        with locked(output / "teach.json"):
+            assert run_command(arguments(server, output, answers, "--references", mine, "--keep-judged")) == 2
+        assert "another run is writing there" in capsys.readouterr().err
+        assert len(server.asked) == num_asked
+    assert mine.read_bytes() == before
 
 
 def test_a_killed_teaching_goes_on_to_the_same_bytes_and_asks_nothing_twice(tmp_path: Path, run: Runner) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.files import PathLike
+from judgelm.errors import InputError
+from judgelm.files import PathLike, locked
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
 from judgelm.judge.settings import JudgeSettings
 from judgelm.teaching.judging import Teacher, judge_rows, lay_out, read_judged
-from judgelm.teaching.lesson import Lesson
+from judgelm.teaching.lesson import FILES, REPORT, Lesson
 from judgelm.teaching.questions import read_answered
 from judgelm.teaching.references import References, read_references, write_references
 from judgelm.teaching.report import TeachReport
@@ -57,8 +58,8 @@ def teach(
         question_file: the questions of answer files that have none, MT-bench's.
         keep_thinking: thoughts at the beginning of an answer are part of it.
 
-    Raises InputError: for answers, references and settings that cannot be before anything is judged, and as
-    `judge_folder`.
+    Raises InputError: before anything is judged for answers, references and settings that cannot be, and for files of
+    somebody else that would be overwritten; where another one is at work in the folder; and as `judge_folder`.
     """
     settings, judging = settings or TeachSettings(), judging or JudgeSettings()
     check_judging(judging)
@@ -66,6 +67,8 @@ def teach(
     rows = make_rows(answered, judging.task, settings.pairs_per_question, judging.seed)
     plan = Plan(answered, rows, settings, judging.seed, limit)
     plan.split(None)
+    folder = Path(output_dir).expanduser()
+    _check_written(folder, [*answer_files, references, question_file])
     chosen = prepare(teacher)
     asked = Teacher(chosen, judging, model_id or chosen.model_id, settings.inconsistent, keep_judged)
     given: References | JudgeChoice | None = None
@@ -73,7 +76,19 @@ def teach(
         given = read_references(references, answered.questions)
     elif references is not None:
         given = prepare(references)
-    return _judge(plan, asked, given, Path(output_dir).expanduser())
+    with locked(folder / REPORT):
+        return _judge(plan, asked, given, folder)
+
+
+def _check_written(folder: Path, read: Iterable[object]) -> None:
+    """Raises InputError where a file that would be written is one that is read, or was there before any teaching."""
+    begun = (folder / REPORT).exists() or (folder / WITHOUT).exists()
+    sources = {Path(each).expanduser().resolve() for each in read if isinstance(each, str | os.PathLike)}
+    for path in (folder / name for name in FILES):
+        if path.resolve() in sources:
+            raise InputError(f"{path} is read, and would be written: name another folder")
+        if path.exists() and not begun:
+            raise InputError(f"{path} exists already, and is of no teaching: move it, or name another folder")
 
 
 def _judge(plan: Plan, asked: Teacher, given: References | JudgeChoice | None, folder: Path) -> TeachReport:
