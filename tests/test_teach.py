@@ -643,6 +643,7 @@ def _bad(folder: Path, what: str) -> tuple[list[Path], list[str]]:
     aspects.write_text("name: two\naspects:\n  - {name: a, text: is it}\n  - {name: b, text: is that}\n")
     template = folder / "t.j2"
     template.write_text("{{ question }} {{ answer_a }} {{ answer_b }}")
+    half = write_jsonl(folder / "half.jsonl", [{"question_id": 6, "question_body": question(6), "text": "\ud83d"}])
     empty = folder / "empty.jsonl"
     empty.write_text("\n")
     return {
@@ -650,6 +651,7 @@ def _bad(folder: Path, what: str) -> tuple[list[Path], list[str]]:
         "same model": ([files[0], files[0]], []),
         "no common": ([files[0], other], []),
         "other words": ([files[0], asks], []),
+        "half": ([files[0], half], ["--references", "writer"]),
         "empty": ([files[0], empty], []),
         "missing": ([files[0], folder / "gone.jsonl"], []),
         "references missing": (files, ["--references", str(folder / "gone.jsonl")]),
@@ -692,6 +694,7 @@ def _bad(folder: Path, what: str) -> tuple[list[Path], list[str]]:
         ("same model", "are both of model m-a"),
         ("no common", "no question has answers in two of the files"),
         ("other words", "asks.jsonl:1: question_body differs from that of"),
+        ("half", "half.jsonl:1: text has half a surrogate pair"),
         ("empty", "empty.jsonl"),
         ("missing", "gone.jsonl: no such file"),
         ("references missing", "gone.jsonl: no such file"),

@@ -67,8 +67,7 @@ def teach(
     rows = make_rows(answered, judging.task, settings.pairs_per_question, judging.seed)
     plan = Plan(answered, rows, settings, judging.seed, limit)
     plan.split(None)
-    folder = Path(output_dir).expanduser()
-    _check_written(folder, [*answer_files, references, question_file])
+    folder = _find_folder(output_dir, [*answer_files, references, question_file])
     chosen = prepare(teacher)
     asked = Teacher(chosen, judging, model_id or chosen.model_id, settings.inconsistent, keep_judged)
     given: References | JudgeChoice | None = None
@@ -80,8 +79,9 @@ def teach(
         return _judge(plan, asked, given, folder)
 
 
-def _check_written(folder: Path, read: Iterable[object]) -> None:
+def _find_folder(output_dir: PathLike, read: Iterable[object]) -> Path:
     """Raises InputError where a file that would be written is one that is read, or was there before any teaching."""
+    folder = Path(output_dir).expanduser()
     begun = (folder / REPORT).exists() or (folder / WITHOUT).exists()
     sources = {Path(each).expanduser().resolve() for each in read if isinstance(each, str | os.PathLike)}
     for path in (folder / name for name in FILES):
@@ -89,6 +89,7 @@ def _check_written(folder: Path, read: Iterable[object]) -> None:
             raise InputError(f"{path} is read, and would be written: name another folder")
         if path.exists() and not begun:
             raise InputError(f"{path} exists already, and is of no teaching: move it, or name another folder")
+    return folder
 
 
 def _judge(plan: Plan, asked: Teacher, given: References | JudgeChoice | None, folder: Path) -> TeachReport:
