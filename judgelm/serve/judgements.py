@@ -114,8 +114,8 @@ def _result(index: int, sample: Sample, made: Sequence[_Made], criteria: Criteri
     """
     judged = [one.judged for one in made]
     if len(forms := sorted({one.judgement.form for one in judged})) > 1:
-        said = f"workers of this model ask for verdicts in different forms: {', '.join(forms)}"
-        raise WorkerError(said, ErrorCode.INTERNAL_ERROR)
+        problem = f"workers of this model ask for verdicts in different forms: {', '.join(forms)}"
+        raise WorkerError(problem, ErrorCode.INTERNAL_ERROR)
     if criteria is not None:
         count = len(criteria.aspects)
         judged = [Judged.by_criteria(criteria, judged[start : start + count]) for start in range(0, len(judged), count)]
