@@ -419,18 +419,19 @@ def test_files_of_others_are_neither_overwritten_nor_removed(
     answers, mine = answer_files(tmp_path), reference_file(tmp_path)
     before = mine.read_bytes()
     with Teacher() as server:
-        for more in ([], ["--references", mine]):
+        references: list[str | Path] = ["--references", mine]
+        for more in ([], references):
             assert run_command(arguments(server, tmp_path, answers, *more)) == 2
             error = capsys.readouterr().err
             assert ("is read, and would be written" if more else "exists already, and is of no teaching") in error
         output = tmp_path / "out"
-        assert run_command(arguments(server, output, answers, "--references", mine)) == 0
+        assert run_command(arguments(server, output, answers, *references)) == 0
         num_asked = len(server.asked)
-        for own in (["--references", output / "references.jsonl"], ["--question-file", output / "train.jsonl"]):
-            assert run_command(arguments(server, output, answers, *own)) == 2
+        for flag, name in (("--references", "references.jsonl"), ("--question-file", "train.jsonl")):
+            assert run_command(arguments(server, output, answers, flag, output / name)) == 2
             assert "is read, and would be written: name another folder" in capsys.readouterr().err
         with locked(output / "teach.json"):
-            assert run_command(arguments(server, output, answers, "--references", mine, "--keep-judged")) == 2
+            assert run_command(arguments(server, output, answers, *references, "--keep-judged")) == 2
         assert "another run is writing there" in capsys.readouterr().err
         assert len(server.asked) == num_asked
     assert mine.read_bytes() == before
