@@ -23,10 +23,11 @@ from judging import run_command
 from played import QUICK, Played, Reply, failed, wrote
 from serving import local_stack
 
-from judgelm.collection import AnswerModel, CollectSettings, Question, collect, read_models, read_questions
+from judgelm.collection import AnswerModel, CollectSettings, Question, collect, local, read_models, read_questions
 from judgelm.collection import servers as collected_servers
 from judgelm.collection.collected import Collection
 from judgelm.dialogue import Turn
+from judgelm.engine.loading import find_loader
 from judgelm.engine.openai.requests import Retries, seed_of
 from judgelm.errors import InputError
 from judgelm.forms import Columns
@@ -724,7 +725,11 @@ def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_local_models_are_asked_one_after_the_other_and_go_on_bit_for_bit(
-    tmp_path: Path, chat_folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    chat_folder: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     questions = write_jsonl(
         tmp_path / "questions.jsonl",
@@ -753,6 +758,13 @@ def test_local_models_are_asked_one_after_the_other_and_go_on_bit_for_bit(
     log.write_bytes(b"".join(kept))
     assert run_command(arguments(tmp_path, "--samples", "2")) == 0
     assert "9 of 24 answers are there already" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == whole
+    # a model that has answered all is not loaded
+    log.write_bytes(b"".join(line for line in log.read_bytes().splitlines(keepends=True) if b'"thinker"' not in line))
+    loaded = []
+    monkeypatch.setattr(local, "find_loader", lambda name: lambda *of: loaded.append(of) or find_loader(name)(*of))
+    assert run_command(arguments(tmp_path, "--samples", "2")) == 0
+    assert len(loaded) == 1
     assert contents(tmp_path / "out") == whole
     models_file(tmp_path, shared | {"model": str(model_folder)})
     assert run_command(arguments(tmp_path, output="other")) == 2

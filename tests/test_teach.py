@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import weakref
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +19,7 @@ from judging import run_command
 from played import QUICK, Played, failed, wrote
 from taught import ASKED, WRITTEN, Teacher, answer_files, arguments, question, reference_file, written
 
+from judgelm import Judge
 from judgelm.engine.openai.engine import OpenAIEngine
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, SettingError
@@ -575,11 +577,22 @@ def test_a_model_in_this_process_teaches(tmp_path: Path, model_folder: Path) -> 
 
 
 def test_a_model_in_this_process_writes_references(
-    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chats = tmp_path / "chats"
     shutil.copytree(model_folder, chats)
     template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    loaded: list[weakref.ref[Judge]] = []
+    there = []
+    load = Judge.load
+
+    def count(*args: Any, **settings: Any) -> Judge:
+        there.append(sum(each() is not None for each in loaded))
+        found = load(*args, **settings)
+        loaded.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(Judge, "load", count)
     (chats / "chat_template.jinja").write_text(template)
     fixed = ["teach", "--answers", *map(str, answer_files(tmp_path)), "--teacher", str(model_folder)]
     more = ["--device", "cpu", "--constrained", "--scores-only", "--inconsistent", "keep", "--pairs", "1"]
@@ -588,6 +601,8 @@ def test_a_model_in_this_process_writes_references(
     assert run_command([*command, str(model_folder)]) == 2
     assert "the tokenizer has no chat template" in capsys.readouterr().err
     assert run_command([*command, str(chats)]) == 0
+    # the writer is gone as the teacher is loaded: there may be room for one of them
+    assert there == [0, 0]
     found = report_of(tmp_path / "out")
     assert found["references"]["questions"] + sum(found["references"]["left_out"].values()) == 6
     assert found["with_reference"]["judged"] == found["references"]["questions"] > 0

@@ -6,8 +6,9 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
+from judgelm.engine.loading import free_memory
 from judgelm.errors import InputError
 from judgelm.files import PathLike, locked
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
     from judgelm.forms import Columns
 
+Writer = Union[ModelChoice, "Server", JudgeChoice]
+"""who writes references"""
 WITHOUT, WITH = "judged/without_reference", "judged/with_reference"
 
 
@@ -70,11 +73,12 @@ def teach(
     folder = _find_folder(output_dir, [*answer_files, references, question_file])
     chosen = prepare(teacher)
     asked = Teacher(chosen, judging, model_id or chosen.model_id, settings.inconsistent, keep_judged)
-    given: References | JudgeChoice | None = None
+    given: References | Writer | None = None
     if isinstance(references, str | os.PathLike):
         given = read_references(references, answered.questions)
     elif references is not None:
-        given = prepare(references)
+        prepare(references)
+        given = references
     with locked(folder / REPORT):
         return _judge(plan, asked, given, folder)
 
@@ -92,10 +96,10 @@ def _find_folder(output_dir: PathLike, read: Iterable[object]) -> Path:
     return folder
 
 
-def _judge(plan: Plan, asked: Teacher, given: References | JudgeChoice | None, folder: Path) -> TeachReport:
+def _judge(plan: Plan, asked: Teacher, given: References | Writer | None, folder: Path) -> TeachReport:
     """What a folder holds already is looked at before anything is judged there."""
     lay_out(folder / WITHOUT, plan.rows, None, asked.keep_judged)
-    found = _write_references(given, plan, asked, folder) if isinstance(given, JudgeChoice) else given
+    found = given if given is None or isinstance(given, References) else _write_references(given, plan, asked, folder)
     texts = found.texts if found else {}
     split = plan.split(texts if found else None)
     if missing := len(plan.answered.questions) - len(texts) if found else 0:
@@ -110,9 +114,13 @@ def _judge(plan: Plan, asked: Teacher, given: References | JudgeChoice | None, f
     return Lesson(plan, split, asked, found, without, with_).write(folder)
 
 
-def _write_references(writer: JudgeChoice, plan: Plan, asked: Teacher, folder: Path) -> References:
-    """By a model."""
+def _write_references(writer: Writer, plan: Plan, asked: Teacher, folder: Path) -> References:
+    """By a model; one in this process is let go before the teacher is loaded."""
     if asked.judge.described.get("engine") == "openai":
         # whether a server takes the teacher's name and key shows at its first row, before references are paid for
         judge_rows(asked, folder / WITHOUT, 1)
-    return write_references(plan.answered.questions, folder / "references", writer, asked.judging, asked.keep_judged)
+    place, chosen = folder / "references", prepare(writer)
+    found = write_references(plan.answered.questions, place, chosen, asked.judging, asked.keep_judged)
+    del chosen
+    free_memory()
+    return found
