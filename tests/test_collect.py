@@ -446,6 +446,17 @@ def test_a_budget_needs_a_server_that_counts_and_what_it_said_is_kept(
     assert len(server.asked) <= 10
 
 
+def test_a_budget_sees_what_is_below_a_millionth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions_file(tmp_path, 9)
+    with Talking() as server:
+        # a reply costs 120 of a thousand millionths, and could cost some more
+        priced = {"model": "a", "base_url": server.url, "price": [0.001, 0.001], "max_tokens": 20}
+        models_file(tmp_path, priced)
+        assert run_command(arguments(tmp_path, "--max-cost", "5e-7")) == 2
+        assert "max_cost 5e-07 has no room for more (cost so far 3.6e-07)" in capsys.readouterr().err
+        assert len(server.asked) == 3
+
+
 def test_a_budget_counts_what_request_fields_ask_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     questions_file(tmp_path, 9)
     with Talking() as server:

@@ -14,7 +14,7 @@ from judgelm.collection.budget import Budget
 from judgelm.collection.models import AnswerModel
 from judgelm.collection.replies import KEPT, Ask, Reply
 from judgelm.engine.openai.asking import Asker
-from judgelm.engine.openai.requests import PATIENT, Retries, Words, cost, in_background, seed_of
+from judgelm.engine.openai.requests import PATIENT, Retries, Words, exact_cost, in_background, seed_of
 from judgelm.engine.openai.responses import Answer, Refusal
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError
@@ -101,14 +101,14 @@ class _Model:
             if pay is None:
                 return None
             outcome = await self._asker.fit_room(client, body, room)
-            pay(cost(outcome.num_prompt_tokens, outcome.num_tokens, self._server.prices or (0, 0)))
+            pay(exact_cost(outcome.num_prompt_tokens, outcome.num_tokens, self._server.prices or (0, 0)))
             return outcome
 
     def _most_cost(self, ask: Ask) -> float:
         """No token of a text stands for less than a byte of its message."""
         messages = ask.question.messages(self._model.system)
         size = len(json.dumps(messages).encode()) + _FRAME * len(messages)
-        return cost(size, self._model.most_tokens or 0, self._server.prices or (0, 0))
+        return exact_cost(size, self._model.most_tokens or 0, self._server.prices or (0, 0))
 
     def _body(self, ask: Ask, room: int) -> dict[str, Any]:
         model = self._model
