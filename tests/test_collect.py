@@ -669,6 +669,9 @@ def test_what_is_wrong_is_told_before_anything_is_asked(
         refused("model b: api_key_env: the environment has no NOT_THERE")
         monkeypatch.setenv("NOT_THERE", "a b")
         refused("the environment's NOT_THERE holds characters that no API key has")
+        for fields in ({"stream": True}, {"messages": []}, {"prompt": None}):
+            models_file(tmp_path, good, good | {"name": "b", "request_fields": fields})
+            refused(f"a: request field {next(iter(fields))}: ")
         models_file(tmp_path, good, {"model": str(tmp_path / "nowhere")})
         refused("nowhere: no such folder")
         models_file(tmp_path, good | {"price": [1, 2]}, {"model": "b", "base_url": server.url})
