@@ -669,9 +669,9 @@ def test_what_is_wrong_is_told_before_anything_is_asked(
         refused("model b: api_key_env: the environment has no NOT_THERE")
         monkeypatch.setenv("NOT_THERE", "a b")
         refused("the environment's NOT_THERE holds characters that no API key has")
-        for fields in ({"stream": True}, {"messages": []}, {"prompt": None}):
-            models_file(tmp_path, good, good | {"name": "b", "request_fields": fields})
-            refused(f"a: request field {next(iter(fields))}: ")
+        for field, value in (("stream", True), ("messages", []), ("prompt", None)):
+            models_file(tmp_path, good, good | {"name": "b", "request_fields": {field: value}})
+            refused(f"a: request field {field}: ")
         models_file(tmp_path, good, {"model": str(tmp_path / "nowhere")})
         refused("nowhere: no such folder")
         models_file(tmp_path, good | {"price": [1, 2]}, {"model": "b", "base_url": server.url})
@@ -775,8 +775,13 @@ def test_local_models_are_asked_one_after_the_other_and_go_on_bit_for_bit(
     assert contents(tmp_path / "out") == whole
     # a model that has answered all is not loaded
     log.write_bytes(b"".join(line for line in log.read_bytes().splitlines(keepends=True) if b'"thinker"' not in line))
-    loaded = []
-    monkeypatch.setattr(local, "find_loader", lambda name: lambda *of: loaded.append(of) or find_loader(name)(*of))
+    loaded: list[str] = []
+
+    def find(engine: str) -> Any:
+        loaded.append(engine)
+        return find_loader(engine)
+
+    monkeypatch.setattr(local, "find_loader", find)
     assert run_command(arguments(tmp_path, "--samples", "2")) == 0
     assert len(loaded) == 1
     assert contents(tmp_path / "out") == whole

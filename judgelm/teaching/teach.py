@@ -61,8 +61,7 @@ def teach(
         question_file: the questions of answer files that have none, MT-bench's.
         keep_thinking: thoughts at the beginning of an answer are part of it.
 
-    Raises InputError: before anything is judged for answers, references and settings that cannot be, and for files of
-    somebody else that would be overwritten; where another one is at work in the folder; and as `judge_folder`.
+    Raises InputError as `judge_folder`, and before anything is judged for what cannot be, or overwrites others' files.
     """
     settings, judging = settings or TeachSettings(), judging or JudgeSettings()
     check_judging(judging)
