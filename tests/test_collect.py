@@ -23,10 +23,11 @@ from judging import run_command
 from played import QUICK, Played, Reply, failed, wrote
 from serving import local_stack
 
-from judgelm.collection import AnswerModel, CollectSettings, Question, collect, read_models, read_questions
+from judgelm.collection import AnswerModel, CollectSettings, Question, collect, local, read_models, read_questions
 from judgelm.collection import servers as collected_servers
 from judgelm.collection.collected import Collection
 from judgelm.dialogue import Turn
+from judgelm.engine.loading import find_loader
 from judgelm.engine.openai.requests import Retries, seed_of
 from judgelm.errors import InputError
 from judgelm.forms import Columns
@@ -432,17 +433,94 @@ def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(
     assert read_json(tmp_path / "out" / "collect.json")["cost"] == 0.009
 
 
+@pytest.mark.parametrize("usage", [None, {"prompt_tokens": 9}, {"completion_tokens": 9}, {"prompt_tokens": -1}])
 def test_a_budget_needs_a_server_that_counts_and_what_it_said_is_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], usage: object
 ) -> None:
     questions_file(tmp_path, 9)
-    with Talking(lambda *_: Reply(200, {"choices": said("4").body["choices"]})) as server:
-        models_file(tmp_path, {"model": "a", "base_url": server.url, "price": [1, 1], "max_concurrency": 1})
+    with Talking(lambda *_: Reply(200, {"choices": said("4").body["choices"], "usage": usage}), pause_s=0.05) as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url, "price": [1, 1], "max_concurrency": 4})
         assert run_command(arguments(tmp_path, "--max-cost", "1")) == 2
-        assert "its answers have no usage, by which max_cost counts; 1 of 9 answers" in capsys.readouterr().err
+        num = len(server.asked)
+        said_so = f"its answers have no usage, by which max_cost counts; {num} of 9 answers"
+        assert said_so in capsys.readouterr().err
+        assert 1 <= num <= 8
+        # those that were under way are not asked for again
         assert run_command(arguments(tmp_path)) == 0
-    assert len(set(server.numbers())) == 9
-    assert len(server.asked) <= 10
+    assert server.numbers() == list(range(9))
+
+
+def test_a_budget_sees_what_is_below_a_millionth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions_file(tmp_path, 9)
+    with Talking() as server:
+        # a reply costs 120 of a thousand millionths, and could cost some more
+        priced = {"model": "a", "base_url": server.url, "price": [0.001, 0.001], "max_tokens": 20}
+        models_file(tmp_path, priced)
+        assert run_command(arguments(tmp_path, "--max-cost", "5e-7")) == 2
+        assert "max_cost 5e-07 has no room for more (cost so far 3.6e-07)" in capsys.readouterr().err
+        assert len(server.asked) == 3
+
+
+def test_a_budget_counts_what_request_fields_ask_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions_file(tmp_path, 9)
+    with Talking() as server:
+        priced = {"model": "a", "base_url": server.url, "price": [1, 10], "max_tokens": 20, "max_concurrency": 1}
+        for fields in ({"max_tokens": None}, {"n": 2}, {"max_completion_tokens": "5"}):
+            models_file(tmp_path, priced | {"request_fields": fields})
+            assert run_command(arguments(tmp_path, "--max-cost", "1")) == 2
+            assert "model a: request_fields: max_cost needs a bound of an answer" in capsys.readouterr().err
+        assert server.asked == []
+        # it could cost 0.01, whatever max_tokens says
+        models_file(
+            tmp_path, priced | {"request_fields": {"max_tokens": None, "max_completion_tokens": 1000, "temperature": 1}}
+        )
+        assert run_command(arguments(tmp_path, "--max-cost", "0.009")) == 2
+        assert "has no room for more (cost so far 0); 0 of 9" in capsys.readouterr().err
+        assert server.asked == []
+        assert run_command(arguments(tmp_path, "--max-cost", "0.02")) == 0
+    # as it was asked
+    assert {row["decoding_method"] for row in rows(tmp_path / "out/answers/a.jsonl")} == {"temperature 1"}
+
+
+def test_how_a_server_is_asked_is_said_as_it_is() -> None:
+    def said(**more: Any) -> str:
+        return AnswerModel("m", base_url="http://h/v1", **more).decoding_method
+
+    assert said() == "temperature 0.7"
+    assert said(temperature=0, top_p=0.5) == "greedy"
+    assert said(top_p=0.9) == "temperature 0.7, top_p 0.9"
+    assert said(top_p=0.9, request_fields={"temperature": 0.25, "top_p": None}) == "temperature 0.25"
+    assert said(request_fields={"temperature": None}) == "the server's sampling"
+
+
+def test_a_further_answer_is_never_taken_for_that_of_another_question(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = [{"question_id": each, "question_body": f"Question {each}"} for each in ("1", "1#2")]
+    write_jsonl(tmp_path / "questions.jsonl", named)
+    with Talking() as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url})
+        # a later run without a limit, and with one answer each, would find "1#2" answered
+        assert run_command(arguments(tmp_path, "--samples", "2", "--limit", "1")) == 2
+        assert "question_id 1#2 is that of answer 2 to 1" in capsys.readouterr().err
+        assert server.asked == []
+
+
+def test_files_of_others_are_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    questions_file(tmp_path, 2)
+    mine = tmp_path / "out" / "answers" / "a.jsonl"
+    write_jsonl(mine, [{"question_id": 0, "question_body": "q", "text": "mine"}])
+    before = mine.read_bytes()
+    with Talking() as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url})
+        assert run_command(arguments(tmp_path)) == 2
+        assert "answers/a.jsonl exists already without collect.json" in capsys.readouterr().err
+        assert server.asked == []
+        assert mine.read_bytes() == before
+        mine.rename(tmp_path / "mine.jsonl")
+        assert run_command(arguments(tmp_path)) == 0
+        # once it is a collection, its files are its own
+        assert run_command(arguments(tmp_path)) == 0
 
 
 def test_more_samples_questions_and_models_join_a_collection(tmp_path: Path) -> None:
@@ -558,6 +636,7 @@ BAD_MODELS: list[tuple[str, str]] = [
         "request_fields: expected what JSON can say",
     ),
     ('models:\n- {model: a, system: "\\ud83d"}\n', "system: has half a surrogate pair"),
+    (f"models:\n- {{model: a, name: {'猫' * 90}}}\n", "models.yaml:2: name: expected 200 bytes at most, found 270"),
     ("models:\n- just a name\n", "models.yaml:2: expected a model with its settings, found str"),
     ("models: []\n", "expected `models:` and below it a list of models"),
     ("- model: a\n", "expected `models:` and below it a list of models"),
@@ -594,6 +673,9 @@ def test_what_is_wrong_is_told_before_anything_is_asked(
         refused("model b: api_key_env: the environment has no NOT_THERE")
         monkeypatch.setenv("NOT_THERE", "a b")
         refused("the environment's NOT_THERE holds characters that no API key has")
+        for field, value in (("stream", True), ("messages", []), ("prompt", None)):
+            models_file(tmp_path, good, good | {"name": "b", "request_fields": {field: value}})
+            refused(f"a: request field {field}: ")
         models_file(tmp_path, good, {"model": str(tmp_path / "nowhere")})
         refused("nowhere: no such folder")
         models_file(tmp_path, good | {"price": [1, 2]}, {"model": "b", "base_url": server.url})
@@ -661,7 +743,11 @@ def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_local_models_are_asked_one_after_the_other_and_go_on_bit_for_bit(
-    tmp_path: Path, chat_folder: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    chat_folder: Path,
+    model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     questions = write_jsonl(
         tmp_path / "questions.jsonl",
@@ -690,6 +776,18 @@ def test_local_models_are_asked_one_after_the_other_and_go_on_bit_for_bit(
     log.write_bytes(b"".join(kept))
     assert run_command(arguments(tmp_path, "--samples", "2")) == 0
     assert "9 of 24 answers are there already" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == whole
+    # a model that has answered all is not loaded
+    log.write_bytes(b"".join(line for line in log.read_bytes().splitlines(keepends=True) if b'"thinker"' not in line))
+    loaded: list[str] = []
+
+    def find(engine: str) -> Any:
+        loaded.append(engine)
+        return find_loader(engine)
+
+    monkeypatch.setattr(local, "find_loader", find)
+    assert run_command(arguments(tmp_path, "--samples", "2")) == 0
+    assert len(loaded) == 1
     assert contents(tmp_path / "out") == whole
     models_file(tmp_path, shared | {"model": str(model_folder)})
     assert run_command(arguments(tmp_path, output="other")) == 2

@@ -196,6 +196,7 @@ def test_without_trl_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     [
         ([{"prompt": "p", "chosen": "8 7"}], r"pairs.jsonl:1: field 'rejected' is missing \(found: prompt, chosen\)"),
         ([*pairs(1), {"prompt": [], "chosen": "", "rejected": "x"}], "pairs.jsonl:2: field 'prompt' must be str"),
+        ([pairs(1)[0] | {"chosen": "8 7\n\ud83d"}], "pairs.jsonl:1: a text has half a surrogate pair"),
         ([pairs(1)[0] | {"rejected": pairs(1)[0]["chosen"]}], r"no pair can be trained on \(found: 1 alike\)"),
     ],
 )

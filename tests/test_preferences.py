@@ -233,7 +233,7 @@ PAIRED = [
 ]
 NOT_PAIRED = {
     "without a label": 2,
-    "without a text that is right and consistent": 2,
+    "without a whole text that is right and consistent": 2,
     # of the others one is right too, or in its order alone
     "without a wrong text": 4,
 }
@@ -343,6 +343,21 @@ def test_texts_of_shortened_prompts_and_those_that_were_not_written_give_no_pair
     assert found.counts.left_out["shortened, with images or without a text"] == 5
 
 
+def test_a_text_whose_reasons_were_cut_is_never_chosen(tmp_path: Path) -> None:
+    """EOS is learnt behind it."""
+
+    def cut(folders: Sequence[Path]) -> list[Path]:
+        for path in (folder / f"{order}.jsonl" for folder in folders for order in ("forward", "reversed")):
+            write_jsonl(path, [{**line.record, "pred_finish_reason": "length"} for line in LineFile(path)])
+        return list(folders)
+
+    with pytest.raises(InputError, match=r"no pair is left of 12 .*10 without a whole text that is right"):
+        prefer_texts(cut(two_runs(tmp_path / "reasons"))).write(tmp_path / "pairs.jsonl")
+    # a score line is whole
+    found = prefer_texts(cut(two_runs(tmp_path / "scores", scores_only=True)))
+    assert [(pair.question_id, pair.order) for pair in found.pairs] == [each[:2] for each in PAIRED]
+
+
 Change = Callable[[Path], list[str]]
 WRONG: list[tuple[str, Change, str]] = [
     (
@@ -388,6 +403,19 @@ def test_what_cannot_be_paired_is_one_line(
     assert message in err
     assert err.count("\n") == 1
     assert not output.exists()
+
+
+def test_what_was_judged_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = judged(tmp_path, ROWS, SAID)
+    labels = write_jsonl(tmp_path / "labels.jsonl", [{"question_id": 1, "label": 1}])
+    for path, more in (
+        (folder / "forward.jsonl", [str(folder)]),
+        (labels, [str(folder), str(tmp_path), "--of-judge", "--labels", str(labels)]),
+    ):
+        before = path.read_bytes()
+        assert run_command(["preferences", *more, "--output", f"{path.parent}/../{path.parent.name}/{path.name}"]) == 2
+        assert "is a file that is read: name another one" in capsys.readouterr().err
+        assert path.read_bytes() == before
 
 
 def test_rows_with_images_are_left_out(tmp_path: Path) -> None:

@@ -371,6 +371,18 @@ def test_rows_that_cannot_be_compared_are_counted_and_refused_where_there_are_no
     assert len(logged(tmp_path / "out", "swap_divergence")) == 1
 
 
+def test_rows_that_are_compared_with_their_reference_alone_are_compared(
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thought = training_record(1) | {"text": "<think>Assistant 1 is short.</think>\n3 8"}
+    other = training_record(2, reference=False) | {"criteria": KIND, "text": "1 3\nAssistant 1 said little."}
+    file = write_jsonl(tmp_path / "rows.jsonl", [thought, other])
+    train_here(tmp_path / "out", model_folder, file, "--swap_consistency", 1, "--num_train_epochs", 1,
+               "--per_device_train_batch_size", 1, "--reference_prob", 1)  # fmt: skip
+    assert "swap consistency: 2 of 2 rows have two answers and scores that come first" in capsys.readouterr().err
+    assert len(logged(tmp_path / "out", "swap_divergence")) == 2
+
+
 def test_models_that_cannot_read_score_lines_beside_the_judgement_end_in_one_line(
     tmp_path: Path, model_folder: Path, train_file: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import weakref
 from collections import Counter, defaultdict
 from itertools import combinations
 from pathlib import Path
@@ -18,14 +19,17 @@ from judging import run_command
 from played import QUICK, Played, failed, wrote
 from taught import ASKED, WRITTEN, Teacher, answer_files, arguments, question, reference_file, written
 
+from judgelm import Judge
 from judgelm.engine.openai.engine import OpenAIEngine
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, SettingError
+from judgelm.files import locked
 from judgelm.jsonl import Line
 from judgelm.judge import JudgeSettings
 from judgelm.teaching import TeachReport, TeachSettings, teach
 from judgelm.teaching.pairs import choose_pairs
 from judgelm.teaching.questions import read_answered
+from judgelm.teaching.references import read_references
 from judgelm.teaching.split import are_alike, group_texts, split_questions
 from judgelm.teaching.verdicts import Taught, read_taught
 
@@ -363,6 +367,78 @@ def test_answers_of_a_model_are_references_too(tmp_path: Path) -> None:
     assert reference["text"].startswith("The reference of ")
 
 
+def test_a_question_with_several_ids_has_one_reference(tmp_path: Path) -> None:
+    """As `judgelm collect --samples 2` writes the answers."""
+    files = answer_files(tmp_path, "ab")
+    for path in files:
+        again = [{**row, "question_id": f"{row['question_id']}#2", "text": f"{row['text']} Yes."} for row in rows(path)]
+        write_jsonl(path, [*rows(path), *again])
+    with Teacher() as server:
+        command = arguments(server, tmp_path / "out", files, "--references", "writer", "--validation", "0.34")
+        assert run_command(command) == 0
+        assert sum(body["model"] == "writer" for body in server.bodies) == 6
+        num_asked = len(server.asked)
+        assert run_command(command) == 0
+        assert len(server.asked) == num_asked
+        file = ("--references", reference_file(tmp_path), "--validation", "0")
+        assert run_command(arguments(server, tmp_path / "file", files, *file)) == 0
+    found = report_of(tmp_path / "out")["references"]
+    assert (found["questions"], found["left_out"]) == (6, {"refused": 2, "empty": 2, "cut": 2})
+    found = report_of(tmp_path / "file")["references"]
+    # to question 1 there is none
+    assert (found["questions"], found["left_out"]) == (10, {"missing": 2})
+    train = rows(tmp_path / "file" / "train.jsonl")
+    shown = {row["question_id"]: row["reference"]["text"] for row in train if "reference" in row}
+    assert "#2/" in "".join(shown)
+    assert all(reference == f"The reference of {key[0]}." for key, reference in shown.items())
+
+
+def test_an_own_reference_goes_before_that_of_the_same_question(tmp_path: Path) -> None:
+    files = [
+        write_jsonl(
+            tmp_path / f"{name}.jsonl",
+            [
+                {"question_id": key, "question_body": asked, "text": f"{name}{key}"}
+                for key, asked in zip("1234", "qqqr", strict=True)
+            ],
+        )
+        for name in "ab"
+    ]
+    given = [{"question_id": key, "reference": {"text": text}} for key, text in (("3", "third"), ("2", "second"))]
+    path = write_jsonl(tmp_path / "refs.jsonl", [*given, {"question_id": "1", "reference": {"text": " "}}])
+    found = read_references(path, read_answered(files).questions)
+    assert {key: reference["text"] for key, reference in found.texts.items()} == {
+        "1": "second",
+        "2": "second",
+        "3": "third",
+    }
+    assert found.left_out == {"missing": 1}
+
+
+def test_files_of_others_are_neither_overwritten_nor_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, mine = answer_files(tmp_path), reference_file(tmp_path)
+    before = mine.read_bytes()
+    with Teacher() as server:
+        references: list[str | Path] = ["--references", mine]
+        for more in ([], references):
+            assert run_command(arguments(server, tmp_path, answers, *more)) == 2
+            error = capsys.readouterr().err
+            assert ("is read, and would be written" if more else "exists already, and is of no teaching") in error
+        output = tmp_path / "out"
+        assert run_command(arguments(server, output, answers, *references)) == 0
+        num_asked = len(server.asked)
+        for flag, name in (("--references", "references.jsonl"), ("--question-file", "train.jsonl")):
+            assert run_command(arguments(server, output, answers, flag, output / name)) == 2
+            assert "is read, and would be written: name another folder" in capsys.readouterr().err
+        with locked(output / "teach.json"):
+            assert run_command(arguments(server, output, answers, *references, "--keep-judged")) == 2
+        assert "another run is writing there" in capsys.readouterr().err
+        assert len(server.asked) == num_asked
+    assert mine.read_bytes() == before
+
+
 def test_a_killed_teaching_goes_on_to_the_same_bytes_and_asks_nothing_twice(tmp_path: Path, run: Runner) -> None:
     answers = answer_files(tmp_path)
     more = ("--references", "writer", "--validation", "0.34", "--max-concurrency", "1", *PRICES)
@@ -501,11 +577,22 @@ def test_a_model_in_this_process_teaches(tmp_path: Path, model_folder: Path) -> 
 
 
 def test_a_model_in_this_process_writes_references(
-    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, model_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chats = tmp_path / "chats"
     shutil.copytree(model_folder, chats)
     template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    loaded: list[weakref.ref[Judge]] = []
+    there = []
+    load = Judge.load
+
+    def count(*args: Any, **settings: Any) -> Judge:
+        there.append(sum(each() is not None for each in loaded))
+        found = load(*args, **settings)
+        loaded.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(Judge, "load", count)
     (chats / "chat_template.jinja").write_text(template)
     fixed = ["teach", "--answers", *map(str, answer_files(tmp_path)), "--teacher", str(model_folder)]
     more = ["--device", "cpu", "--constrained", "--scores-only", "--inconsistent", "keep", "--pairs", "1"]
@@ -514,6 +601,8 @@ def test_a_model_in_this_process_writes_references(
     assert run_command([*command, str(model_folder)]) == 2
     assert "the tokenizer has no chat template" in capsys.readouterr().err
     assert run_command([*command, str(chats)]) == 0
+    # the writer is gone as the teacher is loaded: there may be room for one of them
+    assert there == [0, 0]
     found = report_of(tmp_path / "out")
     assert found["references"]["questions"] + sum(found["references"]["left_out"].values()) == 6
     assert found["with_reference"]["judged"] == found["references"]["questions"] > 0
@@ -570,6 +659,7 @@ def _bad(folder: Path, what: str) -> tuple[list[Path], list[str]]:
     aspects.write_text("name: two\naspects:\n  - {name: a, text: is it}\n  - {name: b, text: is that}\n")
     template = folder / "t.j2"
     template.write_text("{{ question }} {{ answer_a }} {{ answer_b }}")
+    half = write_jsonl(folder / "half.jsonl", [{"question_id": 6, "question_body": question(6), "text": "\ud83d"}])
     empty = folder / "empty.jsonl"
     empty.write_text("\n")
     return {
@@ -577,6 +667,7 @@ def _bad(folder: Path, what: str) -> tuple[list[Path], list[str]]:
         "same model": ([files[0], files[0]], []),
         "no common": ([files[0], other], []),
         "other words": ([files[0], asks], []),
+        "half": ([files[0], half], ["--references", "writer"]),
         "empty": ([files[0], empty], []),
         "missing": ([files[0], folder / "gone.jsonl"], []),
         "references missing": (files, ["--references", str(folder / "gone.jsonl")]),
@@ -619,6 +710,7 @@ def _bad(folder: Path, what: str) -> tuple[list[Path], list[str]]:
         ("same model", "are both of model m-a"),
         ("no common", "no question has answers in two of the files"),
         ("other words", "asks.jsonl:1: question_body differs from that of"),
+        ("half", "half.jsonl:1: text has half a surrogate pair"),
         ("empty", "empty.jsonl"),
         ("missing", "gone.jsonl: no such file"),
         ("references missing", "gone.jsonl: no such file"),

@@ -67,7 +67,7 @@ def test_the_commands_of_the_page_go_from_questions_to_a_measured_judge(tmp_path
     assert (taught / "judge" / "adapter_model.safetensors").is_file()
     keys = [row["question_id"] for row in validation]
     assert [row["question_id"] for row in read(taught / "teacher.jsonl")] == keys
-    judged = read(taught / "judged" / "forward.jsonl")
+    judged = read(taught / "measured" / "forward.jsonl")
     assert sorted(row["question_id"] for row in judged) == sorted(keys)
     # read as probabilities, so that even this judge gives scores to each
     assert all(len(row["pred_scores"]) == 2 for row in judged)

@@ -110,6 +110,16 @@ def test_ref_drop_ratio_is_the_probability_of_a_reference(tmp_path: Path, flags:
     assert settings.reference_prob == expected
 
 
+@pytest.mark.parametrize("field", ["text", "text_w_reference"])
+def test_a_judgement_that_no_tokenizer_can_read_ends_in_one_line(tmp_path: Path, field: str) -> None:
+    from judgelm.train.encoder import ExampleEncoder
+    from judgelm.train.rows import TrainingRows
+
+    rows = write_jsonl(tmp_path / "half.jsonl", [training_record(1), training_record(2) | {field: "8 7\n\ud83d"}])
+    with pytest.raises(InputError, match=r"half\.jsonl:2: the judgement has half a surrogate pair"):
+        TrainingRows.load(str(rows), ExampleEncoder(train_byte_tokenizer(), 2048))
+
+
 def test_published_flags_are_translated() -> None:
     from judgelm.train.published_flags import join_flags, split_flags, translate
 

@@ -24,7 +24,7 @@ from judgelm.collection.servers import Failure, Waiting, ask_servers
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.files import PathLike, locked
-from judgelm.jsonl import Record, write_lines
+from judgelm.jsonl import Record, holds_lines, write_lines
 from judgelm.judge.run import versions
 
 _SHOWN = 60
@@ -75,14 +75,14 @@ def collect(
     settings = settings or CollectSettings()
     asked = questions[: settings.limit]
     check_names(list(models))
-    check_questions(asked, settings.samples)
+    check_questions(questions, settings.samples)
     _check_models(models, asked, settings)
     prepared = {model.name: _prepare(model) for model in models}
     folder = Path(output_dir).expanduser()
     with locked(folder / "collect.json"):
         log = ReplyLog(folder / "log.jsonl")
         begun = _describe(questions, asked, prepared, settings)
-        _check_same(folder, log, begun)
+        _check_same(folder, log, begun, models)
         log.check({model.name: model for model in models}, {question.key for question in questions})
         begun.write(folder / "collect.json")
         asks = {
@@ -107,6 +107,9 @@ def _check_models(models: Sequence[AnswerModel], asked: Sequence[Question], sett
             raise InputError(f"model {model.name}: several samples need a temperature above 0, or all are the same")
         if settings.max_cost is not None and model.engine == "openai" and model.price is None:
             raise InputError(f"model {model.name}: max_cost needs its price (price: [0, 0] where it costs nothing)")
+        if settings.max_cost is not None and model.most_tokens is None:
+            said = "max_cost needs a bound of an answer: a whole max_tokens or max_completion_tokens, one n"
+            raise InputError(f"model {model.name}: request_fields: {said}")
 
 
 Prepared = tuple[AnswerModel, Server | LocalModel]
@@ -141,23 +144,25 @@ def _describe(
     )
 
 
-def _check_same(folder: Path, log: ReplyLog, now: Collection) -> None:
+def _check_same(folder: Path, log: ReplyLog, now: Collection, models: Sequence[AnswerModel]) -> None:
     """Raises InputError where the folder holds answers to other questions, or of models with other settings."""
-    if not len(log):
-        return
     path, way_out = folder / "collect.json", "name another folder"
     if not path.exists():
-        raise InputError(f"{log.path} exists already without {path.name}: move it, or {way_out}")
+        for there in (log.path, *(folder / _answer_file(each) for each in models)):
+            if holds_lines(there):
+                raise InputError(f"{there} exists already without {path.name}: move it, or {way_out}")
+    if not len(log):
+        return
     before = Collection.read(path)
     if before.questions_sha256 != now.questions_sha256:
         raise InputError(f"{folder} is a collection of answers to other questions: {way_out}")
     if before.seed != now.seed:
         raise InputError(f"{folder} is a collection with seed {before.seed}, now {now.seed}: {way_out}")
-    models = {each.name: each.settings for each in now.models}
+    settings = {each.name: each.settings for each in now.models}
     for each in before.models:
-        if each.name in log.spent and each.name not in models:
+        if each.name in log.spent and each.name not in settings:
             raise InputError(f"{folder} has answers of {one_line(each.name)}, which is none of the models: {way_out}")
-        for name, value in models[each.name].items() if each.name in log.spent else ():
+        for name, value in settings[each.name].items() if each.name in log.spent else ():
             if each.settings.get(name) != value:
                 was, is_now = (repr(one)[:_SHOWN] for one in (each.settings.get(name), value))
                 said = f"{each.name}: {name} was {was}, now {is_now}"
@@ -227,17 +232,16 @@ def _write(folder: Path, begun: Collection, asks: Mapping[str, list[Ask]], log: 
 
 def _write_model(folder: Path, begun: ModelAnswers, asks: list[Ask], log: ReplyLog) -> ModelAnswers:
     there = [ask for ask in asks if ask.name in log]
-    spent, slug = log.spent.get(begun.name, Spent()), asks[0].model.slug
-    price = asks[0].model.price
+    spent, model = log.spent.get(begun.name, Spent()), asks[0].model
     found = ModelAnswers(
         name=begun.name,
         settings=begun.settings,
         price=begun.price,
-        file=f"answers/{slug}.jsonl" if len(there) == len(asks) else None,
+        file=_answer_file(model) if len(there) == len(asks) else None,
         answers=len(there),
         prompt_tokens=spent.prompt_tokens,
         generated_tokens=spent.generated_tokens,
-        cost=spent.cost(price),
+        cost=spent.cost(model.price),
     )
     counts: Counter[str] = Counter()
 
@@ -257,6 +261,11 @@ def _write_model(folder: Path, begun: ModelAnswers, asks: list[Ask], log: ReplyL
     else:
         write_lines(folder / found.file, rows())
     return found.model_copy(update=dict(counts))
+
+
+def _answer_file(model: AnswerModel) -> str:
+    """In the folder."""
+    return f"answers/{model.slug}.jsonl"
 
 
 def _row(ask: Ask, reply: Reply) -> Record:

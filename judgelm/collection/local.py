@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
-import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +14,7 @@ from judgelm.dialogue import USER, Turn
 from judgelm.encoding import encode_chat
 from judgelm.engine.context import ContextEngine
 from judgelm.engine.interface import Engine, Generation, LoadOptions, Request, Sampling
-from judgelm.engine.loading import find_loader
+from judgelm.engine.loading import find_loader, free_memory
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.models.devices import choose_dtype
 from judgelm.models.folder import ModelFolder, find_model
@@ -54,8 +52,10 @@ def find_local(model: AnswerModel) -> LocalModel:
 
 def ask_local(found: LocalModel, asks: Sequence[Ask], seed: int, is_done: Callable[[Ask], bool]) -> Iterator[Reply]:
     """The replies to what is not done, as they come. What is done takes part in the blocks of what is not: these so
-    meet the same batches as in an undisturbed run, and get the same bits.
+    meet the same batches as in an undisturbed run, and get the same bits. Where all is done no model is loaded.
     """
+    if all(map(is_done, asks)):
+        return
     model = found.model
     options = LoadOptions(
         found.dtype, model.device, model.batch_tokens, model.num_gpus, quantization=model.quantization
@@ -74,11 +74,8 @@ def ask_local(found: LocalModel, asks: Sequence[Ask], seed: int, is_done: Callab
         done = {ask.key for ask in block if is_done(ask)}
         if len(done) < len(block):
             yield from _ask_block(engine, block, sampling, done)
-    # the next model needs the memory
     del engine
-    gc.collect()
-    if "torch" in sys.modules:
-        sys.modules["torch"].cuda.empty_cache()
+    free_memory()
 
 
 def _ask_block(engine: Engine, block: Sequence[Ask], sampling: Sampling, done: Collection[str]) -> Iterator[Reply]:

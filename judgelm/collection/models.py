@@ -26,6 +26,8 @@ _NOT_OF_THE_ANSWERS = ("api_key_env", "price", *_LIMITS, "batch_tokens")
 """what may be another in a later session: it changes no answer"""
 _WHAT = "models"
 _LONGEST_NAME = 100
+_LONGEST_FILE = 200
+"""bytes of a name as that of a file; most disks take 255, and a file that is being written has a longer one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class AnswerModel:
             raise ValueError(
                 f"name: expected letters or digits, {_LONGEST_NAME} characters at most, found {self.name!r}"
             )
+        if len(self.slug.encode()) > _LONGEST_FILE:
+            raise ValueError(f"name: expected {_LONGEST_FILE} bytes at most, found {len(self.slug.encode())}")
         if not self.engine:
             object.__setattr__(self, "engine", "hf" if self.base_url is None else "openai")
         if self.engine not in ENGINES:
@@ -144,9 +148,26 @@ class AnswerModel:
     @property
     def decoding_method(self) -> str:
         """How its answers are drawn, in words."""
-        if not self.temperature:
+        set_by = {"temperature": self.temperature, "top_p": self.top_p, **self.request_fields}
+        temperature, top_p = set_by["temperature"], set_by["top_p"]
+        if temperature is None:
+            return "the server's sampling"
+        if not temperature:
             return "greedy"
-        return f"temperature {self.temperature:g}" + (f", top_p {self.top_p:g}" if self.top_p < 1 else "")
+        return f"temperature {_short(temperature)}" + (f", top_p {_short(top_p)}" if top_p not in (None, 1) else "")
+
+    @property
+    def room(self) -> int:
+        """Most tokens of an answer and its thoughts."""
+        return self.max_tokens + self.max_thinking_tokens
+
+    @property
+    def most_tokens(self) -> int | None:
+        """Most that a request asks for, by its own fields too; None where these leave it open."""
+        sent = {"max_tokens": self.room, **self.request_fields}
+        given = [sent[name] for name in ("max_tokens", "max_completion_tokens") if sent.get(name) is not None]
+        known = all(type(each) is int and each > 0 for each in given) and sent.get("n") in (None, 1)
+        return max(given) if given and known else None
 
     def server(self) -> Server:
         """With the key that the environment has. Raises InputError where it has none of that name."""
@@ -173,6 +194,11 @@ class AnswerModel:
         unused = _OF_A_MODEL if self.engine == "openai" else _OF_A_SERVER
         record = {name: getattr(self, name) for name in names if name not in unused}
         return record | ({"request_fields": dict(self.request_fields)} if self.engine == "openai" else {})
+
+
+def _short(value: object) -> str:
+    """A number of YAML, or whatever else is sent as it is."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _check_text(name: str, value: object) -> None:

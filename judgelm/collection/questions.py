@@ -88,7 +88,10 @@ def _read(line: Line) -> Question:
 
 
 def check_questions(questions: Sequence[Question], samples: int) -> None:
-    """Raises InputError where there is no question, or one has the id that a further answer to another one gets."""
+    """Raises InputError where there is no question, or one has the id that a further answer to another one gets.
+
+    All that could be asked are looked at: a later run may ask more of them, and keeps what an earlier one answered.
+    """
     if not questions:
         raise InputError("no questions are left to ask")
     keys = Counter(each.key for each in questions)

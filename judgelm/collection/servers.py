@@ -14,7 +14,7 @@ from judgelm.collection.budget import Budget
 from judgelm.collection.models import AnswerModel
 from judgelm.collection.replies import KEPT, Ask, Reply
 from judgelm.engine.openai.asking import Asker
-from judgelm.engine.openai.requests import PATIENT, Retries, Words, cost, in_background, seed_of
+from judgelm.engine.openai.requests import PATIENT, Retries, Words, exact_cost, in_background, seed_of
 from judgelm.engine.openai.responses import Answer, Refusal
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError
@@ -78,37 +78,41 @@ class _Model:
         self._model, self._server = waiting.model, waiting.server
         self._asker = Asker(waiting.server, retries, _WORDS)
         self._seed, self._budget, self._places = seed, budget, places
+        self._uncounted = False
+        """an answer does not say what it costs: no more are asked for, and those under way are kept"""
 
     async def ask_all(self, emit: Callable[[Found], None]) -> None:
         def take(found: tuple[Ask, Answer | Refusal]) -> None:
             emit(self._reply(*found))
-            if any(self._server.prices or ()) and self._budget.most is not None and _says_no_tokens(found[1]):
-                raise InputError(f"{self._server.base_url}: its answers have no usage, by which max_cost counts")
+            limited = any(self._server.prices or ()) and self._budget.most is not None
+            self._uncounted = self._uncounted or (limited and _says_no_tokens(found[1]))
 
         try:
             await self._asker.ask_all(self._waiting.asks, self._ask, take, self._waiting.taken)
+            if self._uncounted:
+                raise InputError(f"{self._server.base_url}: its answers have no usage, by which max_cost counts")
         except InputError as error:
             emit(Failure(self._model.name, str(error)))
 
     async def _ask(self, client: httpx.AsyncClient, ask: Ask) -> Answer | Refusal | None:
-        """None where the budget has no room for it."""
+        """None where the budget has no room for it, or cannot be kept."""
 
         def body(room: int) -> dict[str, Any]:
             return self._body(ask, room)
 
-        room = self._model.max_tokens + self._model.max_thinking_tokens
-        async with self._places, self._budget.hold(self._most_cost(ask, room)) as pay:
-            if pay is None:
+        room = self._model.room
+        async with self._places, self._budget.hold(self._most_cost(ask)) as pay:
+            if pay is None or self._uncounted:
                 return None
             outcome = await self._asker.fit_room(client, body, room)
-            pay(cost(outcome.num_prompt_tokens, outcome.num_tokens, self._server.prices or (0, 0)))
+            pay(exact_cost(outcome.num_prompt_tokens, outcome.num_tokens, self._server.prices or (0, 0)))
             return outcome
 
-    def _most_cost(self, ask: Ask, room: int) -> float:
+    def _most_cost(self, ask: Ask) -> float:
         """No token of a text stands for less than a byte of its message."""
         messages = ask.question.messages(self._model.system)
         size = len(json.dumps(messages).encode()) + _FRAME * len(messages)
-        return cost(size, room, self._server.prices or (0, 0))
+        return exact_cost(size, self._model.most_tokens or 0, self._server.prices or (0, 0))
 
     def _body(self, ask: Ask, room: int) -> dict[str, Any]:
         model = self._model
@@ -141,4 +145,7 @@ class _Model:
 
 
 def _says_no_tokens(outcome: Answer | Refusal) -> bool:
-    return isinstance(outcome, Answer) and not outcome.num_prompt_tokens and not outcome.num_tokens
+    """Whether an answer lacks a count that cannot be 0."""
+    return isinstance(outcome, Answer) and not (
+        outcome.num_prompt_tokens and (outcome.num_tokens or not (outcome.text or outcome.thoughts))
+    )

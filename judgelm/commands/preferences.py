@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     """Write the pairs, and say what was left out."""
     from judgelm.preferences import check_output, prefer_answers, prefer_texts
 
-    check_output(args.output)
+    check_output(args.output, *filter(None, [args.labels]))
     if args.of_judge:
         if args.sure is not None:
             raise InputError("--sure is of answers, not with --of-judge: labels say what is right")

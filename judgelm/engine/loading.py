@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -31,3 +33,10 @@ def find_loader(engine: str) -> Callable[[ModelFolder, LoadOptions], Engine]:
     if engine not in loaders:
         raise SettingError("engine", f"{engine!r}: expected one of {', '.join(loaders)}")
     return loaders[engine]
+
+
+def free_memory() -> None:
+    """Give back what a model held that nobody holds any more: the next one needs it."""
+    gc.collect()
+    if "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()

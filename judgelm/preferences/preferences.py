@@ -102,7 +102,8 @@ class Preferences:
 
         Raises InputError for another format, and where there is no pair.
         """
-        check_output(path)
+        runs = (Path(folder) / f"{order}.jsonl" for folder in self.counts.folders for order in ("forward", "reversed"))
+        check_output(path, *runs)
         if not self.pairs:
             why = ", ".join(f"{count} {reason}" for reason, count in self.counts.left_out.items())
             raise InputError(f"{self.counts.folders[0]}: no pair is left of {self.counts.total} ({why})")
@@ -113,7 +114,10 @@ class Preferences:
         return beside
 
 
-def check_output(path: PathLike) -> None:
-    """Raises InputError where the name of a file is that of neither format."""
+def check_output(path: PathLike, *read: PathLike) -> None:
+    """Raises InputError where the name of a file is that of neither format, or of a file that is read."""
     if find_format(path) not in FORMATS or Path(path).suffix.casefold() == ".gz":
         raise InputError(f"{path}: expected a name that ends in {' or '.join(f'.{each}' for each in FORMATS)}")
+    place = Path(path).expanduser().resolve()
+    if any(Path(each).expanduser().resolve() == place for each in read):
+        raise InputError(f"{path} is a file that is read: name another one")

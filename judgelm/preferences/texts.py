@@ -28,7 +28,7 @@ _SAME = ("engine", "model", "model_fingerprint", "base_url", "api", "prompt_form
 """settings that are the same in all runs of one judge"""
 _WRITTEN = ("stop", "length")
 """finish reasons of texts that the judge wrote"""
-_RIGHT, _ALONE, _WRONG = "right", "right in one order alone", "wrong"
+_RIGHT, _NEITHER, _WRONG = "right", "right in one order alone, or cut", "wrong"
 _DEFAULTS = JudgeSettings().to_record()
 
 
@@ -39,7 +39,7 @@ class _Text:
     prompt: Turns | str
     text: str
     state: str
-    """`_RIGHT`, `_ALONE` or `_WRONG`"""
+    """`_RIGHT`, `_NEITHER` or `_WRONG`"""
     points: float | None
     """by how many points it is on the side of the truth"""
 
@@ -53,6 +53,8 @@ class _Run:
     """of each order, by id"""
     chat: str | None
     """whose message the prompt was: a template's or a server's; None: it was continued"""
+    scores_only: bool
+    """texts have no reasons, which could be cut"""
 
 
 def prefer_texts(
@@ -61,8 +63,9 @@ def prefer_texts(
     """Pairs of what one judge wrote after one prompt, in runs with other seeds.
 
     Chosen is a text whose verdict is right, and that of the same run in the other order too; rejected one with a wrong
-    verdict, or none. One that is right in its own order alone is neither, and each is in one pair at most. Prompts that
-    had to be shortened give none. `labels` are the truth, `columns` their names (default: what the rows bring along).
+    verdict, or none. One that is right in its own order alone, or whose reasons were cut, is neither, and each is in
+    one pair at most. Prompts that had to be shortened give none. `labels` are the truth, `columns` their names
+    (default: what the rows bring along).
     Raises InputError for fewer than two runs, runs of different judges, and runs without texts to learn from: by
     criteria, from a template, with thoughts or scoring `expected`; and as `read_folder`.
     """
@@ -114,7 +117,7 @@ def _read_run(folder: PathLike, settings: Mapping[str, Any], labels: PathLike | 
     lines = {order: index_by_id(read_lines(path, finite=False)) for order, path in files.items()}
     by_server = settings.get("api") == "chat" if settings.get("engine") == "openai" else False
     chat = "server" if by_server else "template" if settings["prompt_format"] == "chat" else None
-    return _Run(samples, lines, chat)
+    return _Run(samples, lines, chat, settings["scores_only"])
 
 
 def _pair_up(key: str, order: str, runs: Sequence[_Run]) -> Iterator[Pair | str]:
@@ -123,7 +126,7 @@ def _pair_up(key: str, order: str, runs: Sequence[_Run]) -> Iterator[Pair | str]
     if all(run.samples[key].truth is None for run in there):
         yield "without a label"
         return
-    read = [_read_text(run.lines[order][key], run.samples[key], order, run.chat) for run in there]
+    read = [_read_text(run.lines[order][key], run.samples[key], order, run) for run in there]
     texts = [text for text in read if text is not None]
     found = False
     for prompt in dict.fromkeys(text.prompt for text in texts):
@@ -138,7 +141,7 @@ def _pair_up(key: str, order: str, runs: Sequence[_Run]) -> Iterator[Pair | str]
     if not texts:
         yield "shortened, with images or without a text"
     elif all(text.state != _RIGHT for text in texts):
-        yield "without a text that is right and consistent"
+        yield "without a whole text that is right and consistent"
     elif not found:
         yield "without a wrong text"
 
@@ -150,7 +153,7 @@ def _pair(key: str, order: str, chosen: _Text, rejected: _Text) -> Pair:
     return Pair(key, chosen.prompt, chosen.text, rejected.text, margin, order)
 
 
-def _read_text(line: Line, sample: JudgedSample, order: str, chat: str | None) -> _Text | None:
+def _read_text(line: Line, sample: JudgedSample, order: str, run: _Run) -> _Text | None:
     """None where the judge wrote nothing, or saw less than the prompt that is known."""
     record, truth = line.record, sample.truth
     if truth is None or record.get("pred_finish_reason") not in _WRITTEN or record.get("pred_shortened"):
@@ -158,8 +161,9 @@ def _read_text(line: Line, sample: JudgedSample, order: str, chat: str | None) -
     reading = sample.forward if order == "forward" else sample.reversed
     assert reading is not None, "both orders are there"
     right = reading.outcome is truth.outcome
-    state = _WRONG if not right else _RIGHT if sample.consistent else _ALONE
-    prompt = _prompt(line, order, chat)
+    whole = run.scores_only or record["pred_finish_reason"] == "stop"
+    state = _WRONG if not right else _RIGHT if sample.consistent and whole else _NEITHER
+    prompt = _prompt(line, order, run.chat)
     if prompt is None:
         return None
     return _Text(prompt, str(record["pred_text"]), state, _points(reading, truth.outcome))

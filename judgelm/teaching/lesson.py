@@ -18,6 +18,8 @@ from judgelm.teaching.split import Split
 from judgelm.teaching.verdicts import Taught
 
 REPORT = "teach.json"
+FILES = ("train.jsonl", "validation.jsonl", "teacher.jsonl", "teacher_with_reference.jsonl", "references.jsonl")
+"""in the order in which they are written, before the report"""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,9 @@ class Lesson:
         Raises InputError where no row is left to train on.
         """
         report = self._report()
-        for name, records in (
-            ("train", self.train),
-            ("validation", self.validation),
-            ("teacher", _truths(self.validation, "text")),
-            ("teacher_with_reference", _truths(self.validation, "text_w_reference")),
-            ("references", self._shown),
-        ):
-            _write(folder / f"{name}.jsonl", records)
+        truths = [_truths(self.validation, field) for field in ("text", "text_w_reference")]
+        for name, records in zip(FILES, (self.train, self.validation, *truths, self._shown), strict=True):
+            _write(folder / name, records)
         report.write(folder / REPORT)
         if not self.train:
             left_out = ", ".join(f"{why}: {count}" for why, count in self.without.numbers.left_out.items())

@@ -10,7 +10,7 @@ from typing import Any
 
 from judgelm.answers import combine_lines, index_questions, model_names, read_answers
 from judgelm.dialogue import shown_question
-from judgelm.errors import InputError
+from judgelm.errors import InputError, encodable
 from judgelm.files import PathLike
 from judgelm.forms import Columns
 from judgelm.jsonl import Line, Record, index_by_id, read_text
@@ -124,10 +124,18 @@ def _keys(indexes: Sequence[Mapping[str, Line]]) -> Iterator[str]:
         yield from index
 
 
+def _read(line: Line, field: str) -> str:
+    """A text that a judge can be shown. Raises InputError for anything else."""
+    text = read_text(line, field)
+    if not encodable(text):
+        raise InputError(f"{line.where}: {field} has half a surrogate pair, which no tokenizer can read")
+    return text
+
+
 def _question(key: str, indexes: Sequence[Mapping[str, Line]], keep_thinking: bool) -> Question:
     given = {model: index[key] for model, index in enumerate(indexes) if key in index}
     first, *rest = given.values()
-    text, whole = read_text(first, "question_body"), shown_question(first.record)
+    text, whole = _read(first, "question_body"), shown_question(first.record)
     for line in rest:
         if read_text(line, "question_body") != text:
             raise InputError(f"{line.where}: question_body differs from that of {first.where}")
@@ -135,7 +143,7 @@ def _question(key: str, indexes: Sequence[Mapping[str, Line]], keep_thinking: bo
             raise InputError(f"{line.where}: messages differ from those of {first.where}")
     answers = {}
     for model, line in given.items():
-        answer = read_text(line, "text")
+        answer = _read(line, "text")
         answer = answer if keep_thinking else answer[leading_thoughts(answer) :]
         if answer.strip():
             answers[model] = line._replace(record={**line.record, "text": answer})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -50,15 +50,25 @@ class References:
 def read_references(path: PathLike, questions: Sequence[Question]) -> References:
     """Of a file of references (question_id, reference), or of answers (question_id, text), such as a model's.
 
+    One holds for all questions in the same words: of which several answers were collected, that has several ids.
+
     Raises InputError for a double id, a row that is neither, and where none is of these questions.
     """
     lines = index_by_id(LineFile(path))
     found = {each.key: _reference(lines[each.key]) for each in questions if each.key in lines}
-    texts = {key: reference for key, reference in found.items() if reference["text"].strip()}
+    texts = _shared({key: reference for key, reference in found.items() if reference["text"].strip()}, questions)
     if not texts:
         raise InputError(f"{path}: there is no reference for any of the {len(questions)} questions")
-    left_out = Counter(missing=len(questions) - len(found), empty=len(found) - len(texts))
-    return References(texts, Path(path).name, "file", +left_out)
+    without = [each.key for each in questions if each.key not in texts]
+    left_out = Counter("empty" if key in found else "missing" for key in without)
+    return References(texts, Path(path).name, "file", left_out)
+
+
+def _shared(texts: Mapping[str, Record], questions: Sequence[Question]) -> dict[str, Record]:
+    """The references of questions, and of all others that ask the same."""
+    by_text = {each.whole: texts[each.key] for each in reversed(questions) if each.key in texts}
+    shared = {each.key: by_text[each.whole] for each in questions if each.whole in by_text}
+    return {key: texts.get(key, reference) for key, reference in shared.items()}
 
 
 def _reference(line: Line) -> Record:
@@ -74,14 +84,18 @@ def _reference(line: Line) -> Record:
 def write_references(
     questions: Sequence[Question], folder: Path, writer: JudgeChoice, judging: JudgeSettings, keep_judged: bool
 ) -> References:
-    """Have a model answer the questions; what is there already is not asked again.
+    """Have a model answer the questions, each once, however many ids it has; what is there already is not asked again.
 
     It is run as a judge is, with a prompt that is the question alone: so its folder has the same files. An answer that
     was refused, is empty, or did not come to its end is no reference. Raises InputError where none is left.
     """
-    path = folder / "questions.jsonl"
+    path, alike = folder / "questions.jsonl", defaultdict[str, list[Question]](list)
+    for each in questions:
+        alike[each.whole].append(each)
+    num_alike = {each.key: len(others) for each, *others in alike.values()}
     asked = [
-        {"question_id": each.key, "question_body": each.text, "answer_body": "", **each.carried} for each in questions
+        {"question_id": each.key, "question_body": each.text, "answer_body": "", **each.carried}
+        for each, *_ in alike.values()
     ]
     keep_questions(path, asked, keep_judged, "holds other questions")
     settings = replace(
@@ -94,13 +108,13 @@ def write_references(
     left_out: Counter[str] = Counter()
     for line in found.lines:
         text, reason = str(line.record["pred_text"]), line.record["pred_finish_reason"]
-        text = text[leading_thoughts(text) :].strip()
+        text, key = text[leading_thoughts(text) :].strip(), str(line.record["question_id"])
         if text and reason == "stop":
-            texts[str(line.record["question_id"])] = {"text": text, "model": writer.model_id, "decoding_method": method}
+            texts[key] = {"text": text, "model": writer.model_id, "decoding_method": method}
         else:
-            left_out["cut" if reason == "length" else "empty" if reason == "stop" else reason] += 1
+            left_out["cut" if reason == "length" else "empty" if reason == "stop" else reason] += 1 + num_alike[key]
     if not texts:
         why = ", ".join(f"{reason}: {count}" for reason, count in left_out.items())
         raise InputError(f"{writer.name} wrote no reference that can be used ({why}); see {found.path}")
     tokens = found.counts["prompt_tokens"], found.counts["generated_tokens"]
-    return References(texts, writer.model_id, "model", left_out, tokens, writer.prices)
+    return References(_shared(texts, questions), writer.model_id, "model", left_out, tokens, writer.prices)

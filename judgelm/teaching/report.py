@@ -117,4 +117,5 @@ class TeachReport(Document):
     generated_tokens: int
     """likewise"""
     cost: float | None
-    """by the prices of the teacher, in their currency; null: none were given, or the references' model is another"""
+    """by the prices of the teacher, in their currency, of what a cache held, too; null: none were given, or the
+    references' model is another"""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
-from judgelm.files import PathLike
+from judgelm.engine.loading import free_memory
+from judgelm.errors import InputError
+from judgelm.files import PathLike, locked
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
 from judgelm.judge.settings import JudgeSettings
 from judgelm.teaching.judging import Teacher, judge_rows, lay_out, read_judged
-from judgelm.teaching.lesson import Lesson
+from judgelm.teaching.lesson import FILES, REPORT, Lesson
 from judgelm.teaching.questions import read_answered
 from judgelm.teaching.references import References, read_references, write_references
 from judgelm.teaching.report import TeachReport
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
     from judgelm.forms import Columns
 
+Writer = Union[ModelChoice, "Server", JudgeChoice]
+"""who writes references"""
 WITHOUT, WITH = "judged/without_reference", "judged/with_reference"
 
 
@@ -57,8 +61,7 @@ def teach(
         question_file: the questions of answer files that have none, MT-bench's.
         keep_thinking: thoughts at the beginning of an answer are part of it.
 
-    Raises InputError: for answers, references and settings that cannot be before anything is judged, and as
-    `judge_folder`.
+    Raises InputError as `judge_folder`, and before anything is judged for what cannot be, or overwrites others' files.
     """
     settings, judging = settings or TeachSettings(), judging or JudgeSettings()
     check_judging(judging)
@@ -66,20 +69,36 @@ def teach(
     rows = make_rows(answered, judging.task, settings.pairs_per_question, judging.seed)
     plan = Plan(answered, rows, settings, judging.seed, limit)
     plan.split(None)
+    folder = _find_folder(output_dir, [*answer_files, references, question_file])
     chosen = prepare(teacher)
     asked = Teacher(chosen, judging, model_id or chosen.model_id, settings.inconsistent, keep_judged)
-    given: References | JudgeChoice | None = None
+    given: References | Writer | None = None
     if isinstance(references, str | os.PathLike):
         given = read_references(references, answered.questions)
     elif references is not None:
-        given = prepare(references)
-    return _judge(plan, asked, given, Path(output_dir).expanduser())
+        prepare(references)
+        given = references
+    with locked(folder / REPORT):
+        return _judge(plan, asked, given, folder)
 
 
-def _judge(plan: Plan, asked: Teacher, given: References | JudgeChoice | None, folder: Path) -> TeachReport:
+def _find_folder(output_dir: PathLike, read: Iterable[object]) -> Path:
+    """Raises InputError where a file that would be written is one that is read, or was there before any teaching."""
+    folder = Path(output_dir).expanduser()
+    begun = (folder / REPORT).exists() or (folder / WITHOUT).exists()
+    sources = {Path(each).expanduser().resolve() for each in read if isinstance(each, str | os.PathLike)}
+    for path in (folder / name for name in FILES):
+        if path.resolve() in sources:
+            raise InputError(f"{path} is read, and would be written: name another folder")
+        if path.exists() and not begun:
+            raise InputError(f"{path} exists already, and is of no teaching: move it, or name another folder")
+    return folder
+
+
+def _judge(plan: Plan, asked: Teacher, given: References | Writer | None, folder: Path) -> TeachReport:
     """What a folder holds already is looked at before anything is judged there."""
     lay_out(folder / WITHOUT, plan.rows, None, asked.keep_judged)
-    found = _write_references(given, plan, asked, folder) if isinstance(given, JudgeChoice) else given
+    found = given if given is None or isinstance(given, References) else _write_references(given, plan, asked, folder)
     texts = found.texts if found else {}
     split = plan.split(texts if found else None)
     if missing := len(plan.answered.questions) - len(texts) if found else 0:
@@ -94,9 +113,13 @@ def _judge(plan: Plan, asked: Teacher, given: References | JudgeChoice | None, f
     return Lesson(plan, split, asked, found, without, with_).write(folder)
 
 
-def _write_references(writer: JudgeChoice, plan: Plan, asked: Teacher, folder: Path) -> References:
-    """By a model."""
+def _write_references(writer: Writer, plan: Plan, asked: Teacher, folder: Path) -> References:
+    """By a model; one in this process is let go before the teacher is loaded."""
     if asked.judge.described.get("engine") == "openai":
         # whether a server takes the teacher's name and key shows at its first row, before references are paid for
         judge_rows(asked, folder / WITHOUT, 1)
-    return write_references(plan.answered.questions, folder / "references", writer, asked.judging, asked.keep_judged)
+    place, chosen = folder / "references", prepare(writer)
+    found = write_references(plan.answered.questions, place, chosen, asked.judging, asked.keep_judged)
+    del chosen
+    free_memory()
+    return found

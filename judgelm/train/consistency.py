@@ -23,7 +23,7 @@ from judgelm.engine.score_line import line_tokens
 from judgelm.errors import InputError
 from judgelm.train.encoder import score_line_end
 from judgelm.train.rows import TrainingRows
-from judgelm.train.sample import Variant
+from judgelm.train.sample import TrainingSample, Variant
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,7 +104,7 @@ def plant_trees(sets: Sequence[TrainingRows], tokenizer: PreTrainedTokenizerBase
 
     Raises InputError where none of these is, and for a tokenizer that cannot write score lines.
     """
-    scales = [Counter(find_compared_scale(rows[row].shown()) for row in range(len(rows))) for rows in sets]
+    scales = [Counter(_find_scale(rows[row]) for row in range(len(rows))) for rows in sets]
     trained, num = sets[0], len(sets[0])
     compared = num - scales[0][None]
     line = f"{compared} of {num} rows have two answers and scores that come first"
@@ -121,6 +121,12 @@ def plant_trees(sets: Sequence[TrainingRows], tokenizer: PreTrainedTokenizerBase
                 f"--swap_consistency: the tokenizer cannot write score lines, two of those from {scale} are alike"
             ) from None
     return trees, f"swap consistency: {line}"
+
+
+def _find_scale(row: TrainingSample) -> Scale | None:
+    """On which a row is compared as it is shown, or would be with its reference."""
+    found = (find_compared_scale(row.shown(with_reference=each)) for each in row.references)
+    return next((scale for scale in found if scale is not None), None)
 
 
 class SwapTerm:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from judgelm.encoding import encode
-from judgelm.errors import InputError
+from judgelm.errors import InputError, encodable
 from judgelm.files import hash_file
 from judgelm.hub import find_file
 from judgelm.jsonl import Line, LineFile, require
@@ -46,7 +46,9 @@ class PreferenceRows:
         return rows
 
     def _add(self, line: Line, encoder: ExampleEncoder) -> None:
-        prompt, chosen, rejected = (require(line, name, str) for name in FIELDS)
+        prompt, chosen, rejected = texts = [require(line, name, str) for name in FIELDS]
+        if not all(map(encodable, texts)):
+            raise InputError(f"{line.where}: a text has half a surrogate pair, which no tokenizer can read")
         if chosen == rejected or not prompt:
             self.skipped["alike" if prompt else "without a prompt"] += 1
             return

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from judgelm.criteria import READABLE, Aspect, Criteria
+from judgelm.errors import encodable
 from judgelm.images import NEEDS_CHAT
 from judgelm.jsonl import Line, Record, read_reference, require
 from judgelm.judgement import Judgement
@@ -60,6 +61,8 @@ class TrainingSample:
             reference = read_reference(line)
             with_reference = Judgement.parse(require(line, "text_w_reference", str), num_answers, scale)
         judgement = Judgement.parse(require(line, "text", str), num_answers, scale)
+        if not all(encodable(each.text) for each in (judgement, with_reference) if each is not None):
+            raise ValueError("the judgement has half a surrogate pair, which no tokenizer can read")
         return cls(sample, judgement, reference, with_reference, aspect)
 
     def swapped(self) -> TrainingSample:

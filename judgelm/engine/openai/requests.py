@@ -236,6 +236,11 @@ def seed_of(seed: int, key: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode(errors="surrogatepass")).digest()[:4], "big") >> 1
 
 
+def exact_cost(prompt_tokens: int, generated_tokens: int, prices: tuple[float, float]) -> float:
+    """In the currency of the prices, which are for a million tokens; to be added up."""
+    return (prompt_tokens * prices[0] + generated_tokens * prices[1]) / 1_000_000
+
+
 def cost(prompt_tokens: int, generated_tokens: int, prices: tuple[float, float]) -> float:
-    """In the currency of the prices, which are for a million tokens."""
-    return round((prompt_tokens * prices[0] + generated_tokens * prices[1]) / 1_000_000, 6)
+    """Of all of them together, to be shown."""
+    return round(exact_cost(prompt_tokens, generated_tokens, prices), 6)

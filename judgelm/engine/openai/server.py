@@ -24,7 +24,7 @@ NEEDS_COMPLETIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server, and how requests go to it."""
+    """A server, and how requests go to it. Raises InputError for fields with which no reply could be used."""
 
     base_url: str
     """up to, not including, /completions or /chat/completions"""
@@ -40,6 +40,15 @@ class Server:
     """set in the body of every request; None leaves a field out"""
     prices: tuple[float, float] | None = None
     """of a million prompt tokens and of a million generated ones"""
+
+    def __post_init__(self) -> None:
+        if self.fields.get("stream"):
+            raise InputError(f"{self.model}: request field stream: a reply in parts is not read, though it is paid for")
+        for name in ("messages", "prompt"):
+            if name in self.fields:
+                raise InputError(
+                    f"{self.model}: request field {name}: would be sent in place of all that is to be asked"
+                )
 
     @property
     def is_here(self) -> bool:
