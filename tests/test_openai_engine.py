@@ -388,10 +388,12 @@ def test_no_more_requests_than_allowed_are_under_way() -> None:
 
 def test_requests_are_spaced_over_the_minute() -> None:
     with Played(lambda _, before: wrote() if before else failed(500, "once")) as server:
+        began = time.monotonic()
         ask(server, 5, requests_per_minute=1200)
-    times = sorted(at for _, at in server.asked)
+    times = [at for _, at in server.asked]
     assert len(times) == 10
-    assert times[-1] - times[0] > 9 * 0.05 - 0.03
+    # however slow the machine is, the last one does not leave before its turn
+    assert max(times) - began > 9 * 0.05 - 0.01
 
 
 def test_a_run_ended_by_ctrl_c_asks_only_for_the_rest(pairs_file: Path, tmp_path: Path) -> None:
