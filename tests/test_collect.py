@@ -433,6 +433,21 @@ def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(
     assert read_json(tmp_path / "out" / "collect.json")["cost"] == 0.009
 
 
+def test_a_collection_that_grows_and_is_ended_leaves_no_shorter_file(tmp_path: Path) -> None:
+    questions_file(tmp_path, 6)
+    file = tmp_path / "out" / "answers" / "a.jsonl"
+    with Talking(lambda number, *_: failed(401, "no key") if number == 4 else said("4")) as server:
+        models_file(tmp_path, {"model": "a", "base_url": server.url, "max_concurrency": 1})
+        assert run_command(arguments(tmp_path, "--limit", "3")) == 0
+        assert len(rows(file)) == 3
+        assert run_command(arguments(tmp_path)) == 2
+        assert not file.exists()
+        # those of the first collection are there as they were
+        asked = len(server.asked)
+        assert run_command(arguments(tmp_path, "--limit", "3")) == 0
+        assert (len(rows(file)), len(server.asked)) == (3, asked)
+
+
 @pytest.mark.parametrize("usage", [None, {"prompt_tokens": 9}, {"completion_tokens": 9}, {"prompt_tokens": -1}])
 def test_a_budget_needs_a_server_that_counts_and_what_it_said_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], usage: object

@@ -88,6 +88,10 @@ def collect(
         asks = {
             model.name: [Ask(model, each, k + 1) for each in asked for k in range(settings.samples)] for model in models
         }
+        for model in models:
+            if any(ask.name not in log for ask in asks[model.name]):
+                # that of a smaller collection would be taken for all there is; its answers stand in the log
+                (folder / _answer_file(model)).unlink(missing_ok=True)
         problems = _ask_rest(prepared, asks, log, settings)
         found = _write(folder, begun, asks, log)
     if problems:
