@@ -62,6 +62,27 @@ def add_file_arguments(
     )
 
 
+def add_answers_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags that name the answer files of many models, and how they are read."""
+    parser.add_argument(
+        "--answers",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="a file for each model, as judgelm collect writes them: question_id, question_body, text, and maybe model"
+        " (default: the file's name); or as AlpacaEval, Arena-Hard and, with --question-file, MT-bench write them;"
+        f" {FILE_KINDS}",
+    )
+    parser.add_argument(
+        "--question-file",
+        metavar="FILE",
+        help="the questions of answer files that have none, such as MT-bench's question.jsonl (question_id, turns); of"
+        " several turns the first is judged",
+    )
+    add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
+    add_thinking_argument(parser)
+
+
 def add_thinking_argument(parser: argparse.ArgumentParser) -> None:
     """Whether the judge sees what models thought."""
     parser.add_argument(

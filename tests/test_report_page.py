@@ -17,6 +17,7 @@ from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.evaluation.summary import Rate, Summary
 from judgelm.judgement import Outcome, ParseState
 from judgelm.report import Written, pictures, write_report
+from judgelm.report.beside import Beside
 from judgelm.report.context import build_context, distance, kinds, largest
 from judgelm.report.page import render_markdown, render_page
 from judgelm.verdict import Reading
@@ -28,8 +29,16 @@ HOSTILE = (
 )
 
 
-def context_of(samples: list[JudgedSample], summary: dict[str, Any], *beside: Any, **settings: Any) -> dict[str, Any]:
-    return build_context(samples, Summary.model_validate(summary), *beside, **settings)
+def context_of(
+    samples: list[JudgedSample],
+    summary: dict[str, Any],
+    audit: Any = None,
+    ranking: Any = None,
+    run: Any = None,
+    title: str = "A judge",
+    **settings: Any,
+) -> dict[str, Any]:
+    return build_context(samples, Summary.model_validate(summary), Beside(audit, ranking, run), title, **settings)
 
 
 def page_of(*args: Any, **settings: Any) -> str:

@@ -9,11 +9,9 @@ from judgelm.commands.judge import print_judgements
 from judgelm.commands.rank import add_ranking_arguments, choose_ranking, write_ranking
 from judgelm.console import at_least
 from judgelm.flags import (
-    FILE_KINDS,
-    add_columns_argument,
+    add_answers_arguments,
     add_model_arguments,
     add_run_arguments,
-    add_thinking_argument,
 )
 
 HELP = "judge many models' answers in pairs and rank them"
@@ -25,22 +23,7 @@ DESCRIPTION = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm arena`."""
-    parser.add_argument(
-        "--answers",
-        required=True,
-        nargs="+",
-        metavar="FILE",
-        help="a file for each model: question_id, question_body, text, and maybe model (default: the file's name); or"
-        f" as AlpacaEval, Arena-Hard and, with --question-file, MT-bench write them; {FILE_KINDS}",
-    )
-    parser.add_argument(
-        "--question-file",
-        metavar="FILE",
-        help="the questions of answer files that have none, such as MT-bench's question.jsonl (question_id, turns); of"
-        " several turns the first is judged",
-    )
-    add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
-    add_thinking_argument(parser)
+    add_answers_arguments(parser)
     parser.add_argument(
         "--pairs-per-question",
         type=at_least(1),

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from judgelm.commands.choose import choose_judge, choose_model, choose_server, choose_settings
 from judgelm.errors import InputError, one_line
 from judgelm.flags import (
-    FILE_KINDS,
     MODEL_NAMES,
-    add_columns_argument,
+    add_answers_arguments,
     add_engine_argument,
     add_run_arguments,
-    add_thinking_argument,
 )
 from judgelm.judge import JudgeChoice, ModelChoice, cached, prepare
 
@@ -35,14 +33,7 @@ _FILE = re.compile(r".+\.(jsonl|json|csv|tsv|parquet)(\.gz)?", re.IGNORECASE)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm teach`."""
-    parser.add_argument(
-        "--answers",
-        required=True,
-        nargs="+",
-        metavar="FILE",
-        help="a file for each model, as judgelm collect writes them (question_id, question_body, text, and maybe model;"
-        f" default: the file's name), or as judgelm arena takes them; {FILE_KINDS}",
-    )
+    add_answers_arguments(parser)
     parser.add_argument("--teacher", required=True, dest="model", metavar="MODEL", help=f"who judges: {MODEL_NAMES}")
     add_engine_argument(parser)
     parser.add_argument("--model-id", metavar="NAME", help="name of the teacher in the rows (default: the model's)")
@@ -57,13 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task", default="pair", choices=("pair", "grade"), help="two answers are compared, or each is graded alone"
     )
-    parser.add_argument(
-        "--question-file",
-        metavar="FILE",
-        help="the questions of answer files that have none, such as MT-bench's question.jsonl",
-    )
-    add_columns_argument(parser, "question=prompt,answer=reply,model=generator")
-    add_thinking_argument(parser)
     add_run_arguments(parser, orders=False)
 
 

@@ -32,9 +32,17 @@ _MOST_MODELS = 12
 class Beside(NamedTuple):
     """Each as its file holds it; None where there is none."""
 
-    audit: Record | None
-    ranking: Record | None
-    run: Record | None
+    audit: Record | None = None
+    ranking: Record | None = None
+    run: Record | None = None
+
+    def described(self) -> dict[str, Any]:
+        """As the templates show it."""
+        return {
+            "audit": describe_audit(self.audit) if self.audit else None,
+            "ranking": describe_ranking(self.ranking) if self.ranking else None,
+            "run": None if self.run is None else describe_run(self.run),
+        }
 
 
 def read_beside(folder: Path) -> Beside:

@@ -11,11 +11,10 @@ from typing import Any
 from judgelm.errors import one_line
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import RATES, Rate, Summary
-from judgelm.jsonl import Record
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
-from judgelm.report.beside import describe_audit, describe_ranking, describe_run
+from judgelm.report.beside import Beside
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
 from judgelm.verdict import Reading
 
@@ -49,15 +48,11 @@ _MISSING = {
 def build_context(
     samples: Sequence[JudgedSample],
     summary: Summary,
-    audit: Record | None = None,
-    ranking: Record | None = None,
-    run: Record | None = None,
+    beside: Beside,
     title: str = "A judge",
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
-    """What the templates show. `audit`, `ranking` and `run` are as their files hold them, None without; `most` samples
-    are shown to be read.
-    """
+    """What the templates show; `most` samples are shown to be read."""
     known = {name: rate for name, rate in summary.rates.items() if rate.value is not None}
     context = {
         "title": title,
@@ -74,9 +69,7 @@ def build_context(
         "grades": None,
         "many": None,
         "reliability": _reliability(summary),
-        "audit": describe_audit(audit) if audit else None,
-        "ranking": describe_ranking(ranking) if ranking else None,
-        "run": None if run is None else describe_run(run),
+        **beside.described(),
         "groups": _groups(summary),
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in largest(samples, most)],

@@ -11,10 +11,9 @@ from judgelm.errors import one_line
 from judgelm.evaluation.grade_summary import GRADE_RATES, GradedModel, GradeSummary
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.summary import Rate
-from judgelm.jsonl import Record
 from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
-from judgelm.report.beside import describe_audit, describe_ranking, describe_run
+from judgelm.report.beside import Beside
 from judgelm.report.grade_tables import MODEL_RATES
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, SHARE, Row, cut, row
 
@@ -34,9 +33,7 @@ _NOTHING = ("many", "unparsed", "confusion", "position", "reliability", "missing
 def build_grade_context(
     samples: Sequence[GradedSample],
     summary: GradeSummary,
-    audit: Record | None = None,
-    ranking: Record | None = None,
-    run: Record | None = None,
+    beside: Beside,
     title: str = "A judge",
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
@@ -60,9 +57,7 @@ def build_grade_context(
             GRADE_RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]
         ),
         "grades": _grades(samples, summary),
-        "audit": describe_audit(audit) if audit else None,
-        "ranking": describe_ranking(ranking) if ranking else None,
-        "run": None if run is None else describe_run(run),
+        **beside.described(),
         "groups": [],
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in _first(samples, most, labelled)],

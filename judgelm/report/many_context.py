@@ -10,9 +10,8 @@ from judgelm.criteria import READABLE
 from judgelm.errors import one_line
 from judgelm.evaluation.many import ManyAnswers, Scores
 from judgelm.evaluation.places import ManySummary
-from judgelm.jsonl import Record
 from judgelm.report import pictures
-from judgelm.report.beside import describe_audit, describe_ranking, describe_run
+from judgelm.report.beside import Beside
 from judgelm.report.many_tables import many_rates
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, POINTS, cut, row
 from judgelm.sample import unshow
@@ -38,9 +37,7 @@ _NOTHING = ("labelled", "grades", "aspects", "unparsed", "confusion", "position"
 def build_many_context(
     samples: Sequence[ManyAnswers],
     summary: ManySummary,
-    audit: Record | None = None,
-    ranking: Record | None = None,
-    run: Record | None = None,
+    beside: Beside,
     title: str = "A judge",
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
@@ -57,9 +54,7 @@ def build_many_context(
         "rates": rows,
         "rates_picture": pictures.shares(rates, "Rates with their 95 % intervals"),
         "many": many,
-        "audit": describe_audit(audit) if audit else None,
-        "ranking": describe_ranking(ranking) if ranking else None,
-        "run": None if run is None else describe_run(run),
+        **beside.described(),
         "groups": [],
         "shown": [_shown(sample) for sample in _first(samples, most)],
         "columns": ("best", "its score", "same best", "read"),

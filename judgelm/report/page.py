@@ -79,10 +79,10 @@ def _context(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]
         graded = read_grades(place, teacher)
         beside = read_beside(place)
         title = _title(place, beside.run)
-        return build_grade_context(graded, summarize_grades(graded), *beside, title=title, most=most)
+        return build_grade_context(graded, summarize_grades(graded), beside, title=title, most=most)
     samples = read_folder(place, teacher)
     beside = read_beside(place)
-    return build_context(samples, summarize(samples), *beside, title=_title(place, beside.run), most=most)
+    return build_context(samples, summarize(samples), beside, title=_title(place, beside.run), most=most)
 
 
 def _context_of_many(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _context_of_many(place: Path, teacher: PathLike | None, most: int) -> dict[s
     samples = read_many(place)
     beside = read_beside(place)
     title = _title(place, beside.run)
-    return build_many_context(samples, summarize_many(samples), *beside, title=title, most=most)
+    return build_many_context(samples, summarize_many(samples), beside, title=title, most=most)
 
 
 def _title(folder: Path, run: Mapping[str, Any] | None) -> str:
