@@ -36,7 +36,8 @@ SCORINGS = {
     "greedy": "write the likeliest judgement",
     "expected": "write nothing: read the probability of every score line in one pass over the prompt",
 }
-PROMPT_FORMATS = ("plain", "chat")
+_SETTLED_FORMATS = ("plain", "chat")
+"""what auto, of `models.prompt_format.PROMPT_FORMATS`, has become by then"""
 _SOME_CRITERIA = Criteria("some", (Aspect("name", "text"),))
 _FORMAT_TASKS = {"grade": "grade", "letter": "pair"}
 """verdict formats that are for one task alone"""
@@ -84,8 +85,8 @@ class JudgeSettings:
         self._check_reasoning()
         if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:
             raise SettingError("scoring", f"expected reads {MOST_LINES} score lines at most: {self.scale} is too much")
-        if self.prompt_format not in PROMPT_FORMATS:
-            raise SettingError("prompt_format", f"{self.prompt_format!r}: expected {' or '.join(PROMPT_FORMATS)}")
+        if self.prompt_format not in _SETTLED_FORMATS:
+            raise SettingError("prompt_format", f"{self.prompt_format!r}: expected {' or '.join(_SETTLED_FORMATS)}")
         if not isinstance(self.temperature, int | float) or not 0 <= self.temperature < math.inf:
             raise SettingError("temperature", f"{self.temperature!r}: expected a number from 0 on")
         if type(self.max_new_tokens) is not int or self.max_new_tokens < 1:
