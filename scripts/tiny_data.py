@@ -11,8 +11,9 @@ Questions are split by a hash of their text.
   not); short real pairs that are far apart; real pairs of any length. A few constructed ones stay among the real ones.
 - further.jsonl: the real pairs that train.jsonl left, for a second training of the adapter, with short constructed ones
   among them.
-- consistent.jsonl: for a third training, in both orders and with references: pairs of solutions, of which the one is
-  right that comes to the reference's result and without a reference none is better; and real pairs again.
+- consistent.jsonl: for a third training, in both orders and with references, a curriculum again: first bare results,
+  of which the one is right that stands in the reference; then pairs of whole solutions, of which without a reference
+  none is better, and real pairs again.
 - dev.jsonl: real pairs of the other questions, as they are.
 - dev_objective.jsonl: a right and a wrong solution of the other questions of OBJECTIVE.jsonl.
 
@@ -77,8 +78,10 @@ CONSTRUCTED = (Constructed(280, 150, REFUSALS[:1], ("refusal",)), Constructed(32
 EASY = Real(600, 12, 1500, 2)
 HARD = Real(2000, 32, 4500, 1)
 FURTHER = Real(4000, 100, 3000, 1)
-CONSISTENT = Real(1500, 40, 2600, 1)
-OBJECTIVE_PAIRS = 1300
+CONSISTENT = Real(800, 40, 2000, 1)
+RESULTS = 240
+"""pairs of bare results, before all others"""
+OBJECTIVE_PAIRS = 800
 RIGHT_FIRST = [9, 2]
 """scores of a right solution and of a wrong one, where the reference is shown"""
 CONSTRUCTED_SHARE = 0.08
@@ -116,9 +119,10 @@ def main(source: Path, objective: Path, output: Path) -> None:
     further = _with_constructed(rng, left, good, FURTHER_SHARE, (60, 600))
     dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
     solved = _solutions(rng, objective)
-    consistent = [one_sentence(row) for row in _choose(rng, splits["train"], CONSISTENT, ())]
-    consistent += rng.sample(solved["train"], min(OBJECTIVE_PAIRS, len(solved["train"])))
-    rng.shuffle(consistent)
+    mixed = [one_sentence(row) for row in _choose(rng, splits["train"], CONSISTENT, ())]
+    mixed += rng.sample(solved["train"], min(OBJECTIVE_PAIRS, len(solved["train"])))
+    rng.shuffle(mixed)
+    consistent = _results(rng, solved["train"], RESULTS) + mixed
     # what is right is asked without the reference too
     dev_objective = [
         row | {"text": row["text_w_reference"], "score": row["score_w_reference"]}
@@ -150,6 +154,23 @@ def _solutions(rng: random.Random, source: Path) -> dict[str, list[Record]]:
         for pair in pairs:
             splits[_split(question)].append(_solved(rng, question, reference, pair))
     return splits
+
+
+def _results(rng: random.Random, solved: Sequence[Record], wanted: int) -> list[Record]:
+    """Pairs of bare results (the last line, "A: 20"): the true one, and one of a wrong solution or of another question."""
+    rows = []
+    while len(rows) < min(wanted, 4 * len(solved)):
+        row, other = rng.sample(solved, 2)
+        true, *others = (
+            text.strip().rpartition("\n")[2]
+            for text in (row["reference"]["text"], row["answer1_body"], row["answer2_body"], other["reference"]["text"])
+        )
+        wrong = [each for each in others if each.startswith("A:") and each != true]
+        results = rng.choices([(True, False), (True, True), (False, False)], (8, 1, 1))[0]
+        pair = [{"text": true if right else rng.choice(wrong), "correct": right} for right in results if right or wrong]
+        if len(pair) == 2:
+            rows.append(_solved(rng, row["question_body"], row["reference"]["text"], pair))
+    return rows
 
 
 def _solved(rng: random.Random, question: str, reference: str, pair: Sequence[Record]) -> Record:

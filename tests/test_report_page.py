@@ -16,7 +16,7 @@ from judgelm.errors import InputError
 from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.evaluation.summary import Rate, Summary
 from judgelm.judgement import Outcome, ParseState
-from judgelm.report import Written, pictures, write_report
+from judgelm.report import pictures, write_report
 from judgelm.report.beside import Beside
 from judgelm.report.context import build_context, distance, kinds, largest
 from judgelm.report.page import render_markdown, render_page
@@ -414,7 +414,7 @@ def test_the_command_answers_a_mistake_in_one_line(tmp_path: Path, capsys: pytes
 def test_the_page_and_its_markdown_are_written_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = judged_folder(tmp_path / "D")
     (folder / "audit.json").write_text(json.dumps(AUDIT))
-    assert write_report(folder) == Written(folder / "report.html", folder / "report.md")
+    assert write_report(folder)[:2] == (folder / "report.html", folder / "report.md")
     assert 'id="bias"' in (folder / "report.html").read_text(encoding="utf-8")
     with pytest.raises(SystemExit) as ended:
         main(["report", str(folder), "--output", str(tmp_path / "out" / "page.html"), "--most-samples", "5"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from judgelm.console import number
+from judgelm.errors import one_line
 from judgelm.report import write_report
 from judgelm.report.words import MOST_SAMPLES
 
@@ -42,3 +43,5 @@ def run(args: argparse.Namespace) -> None:
     """Write the page and the Markdown, and say where."""
     written = write_report(args.folder, args.teacher, args.output, args.most_samples)
     print(f"written to {written.page} and {written.markdown}")
+    for question, answer in written.brief:
+        print(f"{question} {one_line(answer)}")

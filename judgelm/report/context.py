@@ -15,6 +15,7 @@ from judgelm.judgement import Outcome
 from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import Beside
+from judgelm.report.brief import in_brief
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
 from judgelm.verdict import Reading
 
@@ -59,6 +60,7 @@ def build_context(
         "samples": summary.samples,
         "labelled": summary.labelled,
         "questions": summary.questions,
+        "brief": in_brief(samples, summary),
         "cards": [_rate(name, known[name]) for name in _CARDS if name in known],
         "rates": [_rate(name, rate) for name, rate in summary.rates.items()],
         "rates_picture": _shares_picture(known),

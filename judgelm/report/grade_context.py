@@ -50,6 +50,7 @@ def build_grade_context(
         "samples": summary.samples,
         "labelled": summary.labelled,
         "questions": summary.questions,
+        "brief": (),
         "cards": [_rate(name, known[name]) for name in _CARDS if name in known],
         "rates": [_rate(name, rate) for name, rate in summary.rates.items()],
         "rates_picture": _shares(near_truth, "Rates with their 95 % intervals"),

@@ -50,6 +50,7 @@ def build_many_context(
         "title": title,
         "samples": summary.samples,
         "questions": summary.questions,
+        "brief": (),
         "cards": rows,
         "rates": rows,
         "rates_picture": pictures.shares(rates, "Rates with their 95 % intervals"),

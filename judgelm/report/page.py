@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,15 +23,19 @@ from judgelm.samples import PathLike
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from judgelm.report.brief import Line
+
 TEMPLATES = Path(__file__).parent / "templates"
 _KEPT = "\n\t\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 
 
 class Written(NamedTuple):
-    """The two files of a report."""
+    """The two files of a report, and what they say first."""
 
     page: Path
     markdown: Path
+    brief: Sequence[Line] = ()
+    """who won, how sure and whether it survives the swap; of two answers alone"""
 
 
 def write_report(
@@ -58,7 +62,7 @@ def write_report(
     if not place.is_dir():
         raise InputError(f"{place}: no such folder")
     context = _context(place, teacher, most_samples)
-    written = Written(page, page.with_suffix(".md"))
+    written = Written(page, page.with_suffix(".md"), context.get("brief", ()))
     write_text(written.page, render_page(context))
     write_text(written.markdown, render_markdown(context))
     return written
