@@ -11,6 +11,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from judgelm.documents import Document, Section
 from judgelm.errors import InputError, one_line
+from judgelm.evaluation.grade_summary import GradeSummary
 from judgelm.evaluation.metrics.intervals import ratio
 from judgelm.evaluation.readings import judgement_text
 from judgelm.evaluation.results import JudgedSample
@@ -58,7 +59,7 @@ class Predicted(Section):
     file: str
     sha256: str
     vocabulary: str
-    """one of `VOCABULARIES`"""
+    """one of `VOCABULARIES`, or results: what each row was worth, as RewardBench publishes it"""
     verdicts: int
     unparsed: int
     odd_rows: OddRows
@@ -96,6 +97,16 @@ class Grades(_Sparse):
     by_category: dict[str, GradeGroup] | None = None
 
 
+class Scores(Section):
+    """A benchmark's own score, as its authors compute it, with intervals; 0 to 1."""
+
+    score: Rate
+    sections: dict[str, Rate]
+    """by name; empty where the benchmark has none"""
+    subsets: dict[str, Rate]
+    """by name"""
+
+
 class BenchmarkReport(_Sparse, Document):
     """A benchmark's data, and the numbers of each split; shares are from 0 to 1."""
 
@@ -109,6 +120,8 @@ class BenchmarkReport(_Sparse, Document):
     licence: str
     turn: str | None = None
     """mt-bench-human: on which turns people voted, 1, 2 or both"""
+    by: str | None = None
+    """rewardbench2: ratings or pairs"""
     rows: dict[str, int]
     """by split: its name, or the benchmark's where it is one run"""
     dropped: dict[str, int]
@@ -118,8 +131,10 @@ class BenchmarkReport(_Sparse, Document):
     """its name"""
     predictions: Predicted | None = None
     """either these, or a judge"""
-    metrics: dict[str, Measured | Grades]
-    """by split"""
+    scores: Scores | None = None
+    """as the benchmark's authors score it, where they do not just count"""
+    metrics: dict[str, Measured | GradeSummary | Grades]
+    """by split; of published results none"""
 
 
 def measure(samples: Sequence[JudgedSample], scored: bool = True, **more: Any) -> Measured:

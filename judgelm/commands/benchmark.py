@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.benchmark import BENCHMARKS, VOCABULARIES, check_benchmark, run_benchmark, score_predictions
+from judgelm.benchmark.chosen import WAYS
 from judgelm.benchmark.readers import TURNS
 from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_note
@@ -17,7 +18,7 @@ from judgelm.jsonl import dump_line
 from judgelm.vocabularies import MEANINGS
 
 if TYPE_CHECKING:
-    from judgelm.benchmark.report import BenchmarkReport, OddRows
+    from judgelm.benchmark.report import BenchmarkReport, OddRows, Predicted
 
 HELP = "measure a judge, or verdicts, on a benchmark"
 DESCRIPTION = (
@@ -40,20 +41,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir",
         metavar="DIR",
-        help="gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, benchmark.json; judgelm-val has a folder"
-        " for each setting (needed to judge; with --predictions it gets benchmark.json)",
+        help="gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, benchmark.json; what is judged in several"
+        " runs has a folder for each (needed to judge; with --predictions it gets benchmark.json)",
     )
     parser.add_argument(
         "--turn",
         choices=tuple(TURNS),
         help="mt-bench-human: the turns whose votes count (default: 1); of turn 2 whole conversations are judged",
     )
+    parser.add_argument(
+        "--by",
+        choices=WAYS,
+        help="rewardbench2: how the best of four answers is found: each is graded alone, or the right one meets each of"
+        " the others in a pair (default: ratings); rows of Ties are always graded",
+    )
     group = parser.add_argument_group("verdicts and answers that are there already")
     group.add_argument(
         "--predictions",
         metavar="FILE",
         help="score these verdicts, no model is loaded: question_id and verdict a row, or as PandaLM, JudgeBench,"
-        " LLMBar and Auto-J publish them",
+        " LLMBar and Auto-J publish them; of rewardbench and rewardbench2 also results as they publish them, which"
+        " need no data",
     )
     group.add_argument(
         "--vocabulary",
@@ -74,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Judge or score, print a table and as the last line one JSON object, keep the same in benchmark.json."""
-    check_benchmark(args.name, args.answers, args.grades, args.turn)
+    check_benchmark(args.name, args.answers, args.grades, args.turn, args.by)
     if not args.predictions and args.vocabulary is not None:
         raise InputError("--vocabulary says how --predictions FILE is read")
     if not args.predictions and args.output_dir is None:
@@ -98,6 +106,7 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
         answers=args.answers,
         grades=args.grades,
         turn=args.turn,
+        by=args.by,
         orders=args.orders,
         limit=args.limit,
         model_id=args.model_id,
@@ -122,27 +131,23 @@ def _score(args: argparse.Namespace) -> BenchmarkReport:
     _print_report(report, Path(args.predictions).name)
     if given is not None:
         _print_odd(given.odd_rows)
-        print(f"verdicts read as {given.vocabulary}: {VOCABULARIES[given.vocabulary].help}")
-        print(f"{given.verdicts} verdicts, {given.unparsed} unparsed; rows without one: {given.not_predicted}")
+        _print_predicted(given)
     return report
 
 
-def _print_report(report: BenchmarkReport, judge: str) -> None:
-    from judgelm.benchmark.report import Measured
-    from judgelm.report.terminal import grades_table, published_table, summary_tables
+def _print_predicted(given: Predicted) -> None:
+    if given.vocabulary not in VOCABULARIES:
+        print(f"{given.verdicts} rows of published {given.vocabulary}")
+        return
+    print(f"verdicts read as {given.vocabulary}: {VOCABULARIES[given.vocabulary].help}")
+    print(f"{given.verdicts} verdicts, {given.unparsed} unparsed; rows without one: {given.not_predicted}")
 
-    published = {}
-    for name, measured in report.metrics.items():
-        if not isinstance(measured, Measured):
-            print(f"{name}\n{grades_table(measured.to_record())}\n")
-            continue
-        print(f"{name}\n{summary_tables(measured)}\n")
-        if measured.published is not None:
-            published[name] = measured.published
-    if published:
-        print(f"{published_table(published, judge)}\n")
-    if any(report.dropped.values()):
-        print(f"rows left out: {', '.join(f'{count} {reason}' for reason, count in report.dropped.items() if count)}")
+
+def _print_report(report: BenchmarkReport, judge: str) -> None:
+    from judgelm.report.benchmark_tables import report_tables
+
+    for table in report_tables(report, judge):
+        print(table)
     _print_odd(report.odd_rows)
 
 
