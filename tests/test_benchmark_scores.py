@@ -348,6 +348,10 @@ def test_results_as_rewardbench_publishes_them_need_no_data(tmp_path: Path, caps
     ]
     columns = {"model": "m", **{name: [row[name] for row in rows] for name in ("subset", "id", "results")}}
     wanted = (984 * 0.5 + 164 * 0.5) / (984 + 164)
+    strange = write_jsonl(tmp_path / "strange.json", [rows[0], rows[0] | {"subset": "x"}])
+    given = score_predictions("rewardbench", strange).predictions
+    assert given is not None
+    assert given.odd_rows.first[0].startswith(f"{strange}:2: expected subset to be one of RewardBench's")
     for path in (write_jsonl(tmp_path / "rows.json", rows), write_json(tmp_path / "columns.json", columns)):
         report = score_predictions("rewardbench", path)
         assert report.scores is not None
@@ -357,6 +361,7 @@ def test_results_as_rewardbench_publishes_them_need_no_data(tmp_path: Path, caps
         {"subset": "Ties", "id": "ref:0", "results": None, "scores": [9, 3], "num_correct": 1},
         {"subset": "Ties", "id": "tied:0", "results": None, "scores": [[8], [7], [5]], "num_correct": 2},
         {"subset": "Ties", "id": "odd", "results": None, "scores": [8, 7], "num_correct": 1},
+        {"subset": "Math\ud800", "id": "5", "results": 1},
     ]
     path = write_jsonl(tmp_path / "both.jsonl", both)
     assert run_command(["benchmark", "rewardbench2", "--predictions", str(path)]) == 0
@@ -364,6 +369,7 @@ def test_results_as_rewardbench_publishes_them_need_no_data(tmp_path: Path, caps
     report = json.loads(out.splitlines()[-1])
     assert report["scores"]["score"]["value"] == pytest.approx((0.25 + 1 + 0.01 * math.tanh(1)) / 2)
     assert "both.jsonl:4: expected id to be ref:N or tied:N, found 'odd'" in out
+    assert "both.jsonl:5: subset has half a surrogate pair" in out
     assert "3 rows of published results" in out
 
 

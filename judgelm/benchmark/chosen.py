@@ -15,7 +15,8 @@ from judgelm.benchmark.labelled import Files, Labelled, Records, Split, check_te
 from judgelm.benchmark.rows import Rows
 from judgelm.benchmark.rubrics import read_sections
 from judgelm.dialogue import ASSISTANT, Turn, join_conversations, read_turns
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, encodable, one_line
+from judgelm.evaluation.results import is_number
 from judgelm.jsonl import Line, Record, read_id, read_json, read_text, require
 
 SECTIONS: Mapping[str, Mapping[str, int]] = {
@@ -51,14 +52,14 @@ SECTIONS: Mapping[str, Mapping[str, int]] = {
 """of RewardBench: by section each subset's weight, which is its size as published"""
 PRIOR_FILES = tuple(f"{name}-00000-of-00001.parquet" for name in SECTIONS["Prior Sets"])
 """of the hub's allenai/preference-test-sets; RewardBench's own file does without them"""
-_SUBSETS = {subset for section in SECTIONS.values() for subset in section}
+SUBSETS = {subset for section in SECTIONS.values() for subset in section}
 TIES = "Ties"
 """the subset of RewardBench 2 that is rated, and has a score of its own"""
 WAYS = ("ratings", "pairs")
 """how the best of four is found: each answer is graded alone, or the chosen one meets each of the others"""
 HHH_FILES = tuple(f"{name}/task.json" for name in ("harmless", "helpful", "honest", "other"))
 """as BIG-bench has them"""
-_TIES_ID = re.compile(r"(ref|tied):(\d+)")
+_TIES_ID = re.compile(r"(ref|tied):([0-9]{1,9})")
 
 
 def pair_record(
@@ -86,12 +87,7 @@ def read_rewardbench(files: Files) -> Labelled:
 
 def _rewardbench(line: Line, row: int) -> Record:
     prior = next((name for name in SECTIONS["Prior Sets"] if line.path.name.startswith(f"{name}-")), None)
-    subset = prior or read_text(line, "subset")
-    if subset not in _SUBSETS:
-        found = one_line(subset)[:60]
-        raise InputError(
-            f"{line.where}: expected subset to be one of RewardBench's, such as donotanswer, found {found!r}"
-        )
+    subset = prior or read_subset(line)
     texts = (read_text(line, "chosen"), read_text(line, "rejected"))
     models = [line.record.get(f"{which}_model") for which in ("chosen", "rejected")]
     key = f"{subset}-{line.number - 1}"
@@ -99,6 +95,25 @@ def _rewardbench(line: Line, row: int) -> Record:
         return _with_source(line, pair_record(key, {"question_body": read_text(line, "prompt")}, texts, models, subset))
     record = pair_record(key, {"question_body": ""}, texts, models, subset)
     return _with_source(line, {**record, **_as_dialogue(line, record)})
+
+
+def read_name(line: Line, field: str = "subset") -> str:
+    """A subset or a category. Raises InputError for what no file can hold."""
+    name = read_text(line, field)
+    if not encodable(name):
+        raise InputError(f"{line.where}: {field} has half a surrogate pair, which is no text")
+    return name
+
+
+def read_subset(line: Line) -> str:
+    """One of RewardBench's; raises InputError for another."""
+    subset = read_text(line, "subset")
+    if subset not in SUBSETS:
+        found = one_line(subset)[:60]
+        raise InputError(
+            f"{line.where}: expected subset to be one of RewardBench's, such as donotanswer, found {found!r}"
+        )
+    return subset
 
 
 def _as_dialogue(line: Line, record: Record) -> Record:
@@ -135,7 +150,7 @@ def read_rewardbench2(files: Files, by: str = WAYS[0]) -> Labelled:
 
 
 def _rewardbench2(line: Line, by: str) -> Iterator[Record]:
-    subset, question = read_text(line, "subset"), read_text(line, "prompt")
+    subset, question = read_name(line), read_text(line, "prompt")
     chosen, rejected = (_texts(line, name) for name in ("chosen", "rejected"))
     source = read_id(line, "id")
     if subset == TIES and not _TIES_ID.fullmatch(str(source)):
@@ -197,7 +212,7 @@ def _examples(path: Path) -> list[Line]:
 
 def _bigbench(line: Line, row: int) -> Record:
     targets = require(line, "target_scores", dict)
-    if len(targets) != 2 or sorted(map(str, targets.values())) != ["0", "1"]:
+    if len(targets) != 2 or {1, 0} != {one for one in targets.values() if is_number(one)}:
         found = one_line(str(list(targets.values())))[:60]
         raise InputError(f"{line.where}: expected target_scores of two answers, one 1 and one 0, found {found}")
     chosen, rejected = sorted(targets, key=lambda text: -targets[text])
@@ -210,7 +225,7 @@ def _prometheus(line: Line, row: int) -> Record:
     both = [read_sections(line, f"{which}_instruction") for which in ("chosen", "rejected")]
     if both[0].instruction != both[1].instruction:
         raise InputError(f"{line.where}: chosen_instruction and rejected_instruction have not one question")
-    subset = read_text(line, "source")
+    subset = read_name(line, "source")
     key = f"{subset}-{line.number - 1}"
     return pair_record(
         key, {"question_body": both[0].instruction}, (both[0].response, both[1].response), (None, None), subset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,11 +37,9 @@ _TRUTHS = ("human_score", "orig_score", "gpt4_score")
 """fields of the grade to compare with, people's before GPT-4's; a list is of several gradings, whose mean it is"""
 _CARRIED = {"source_id": "idx", "answer_model_id": "response_source", "category": "category"}
 """our fields -> theirs"""
-_SECTIONS = re.compile(
-    r"###The instruction to evaluate:\n(.*?)\n+###Response to evaluate:\n(.*?)\n+"
-    r"(?:###Reference Answer \(Score 5\):\n(.*?)\n+)?###Score Rubrics:\n(.*?)\n+###Feedback:",
-    re.DOTALL,
-)
+_INSTRUCTION, _RESPONSE = "###The instruction to evaluate:\n", "\n###Response to evaluate:\n"
+_REFERENCE, _RUBRICS, _FEEDBACK = "\n###Reference Answer (Score 5):\n", "\n###Score Rubrics:\n", "\n###Feedback:"
+"""between the parts of what Prometheus shows a grader"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +55,17 @@ class Graded:
 def read_sections(line: Line, field: str) -> Graded:
     """The parts of Prometheus's own prompt, which a field holds. Raises InputError for a text of another form."""
     text = read_text(line, field)
-    found = _SECTIONS.search(text)
-    if found is None:
-        shown = one_line(text)[:60]
+    _, begun, rest = text.partition(_INSTRUCTION)
+    instruction, answered, rest = rest.partition(_RESPONSE)
+    response, judged, rest = rest.partition(_RUBRICS)
+    rubric, ended, _ = rest.partition(_FEEDBACK)
+    if not (begun and answered and judged and ended):
+        shown = one_line(text[:200])[:60]
         parts = "'###The instruction to evaluate:', '###Response to evaluate:' and '###Score Rubrics:'"
         raise InputError(f"{line.where}: expected {field} to have the parts {parts}, found {shown!r}")
-    return Graded(*found.groups())
+    response, referred, reference = response.partition(_REFERENCE)
+    shown_reference = reference.strip("\n") if referred else None
+    return Graded(instruction.strip("\n"), response.strip("\n"), shown_reference, rubric.strip("\n"))
 
 
 def read_rubrics(files: Files) -> Labelled:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from judgelm.benchmark.chosen import TIES, find_prompt
+from judgelm.benchmark.chosen import TIES, find_prompt, read_name, read_subset
 from judgelm.benchmark.labelled import Split
 from judgelm.benchmark.report import Scores
 from judgelm.benchmark.rows import Rows
@@ -25,7 +25,7 @@ from judgelm.benchmark.scores import (
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.grades import GradedSample, read_grades
 from judgelm.evaluation.results import JudgedSample, is_number, read_folder
-from judgelm.jsonl import Line, LineFile, Record, id_key, read_text, require
+from judgelm.jsonl import Line, LineFile, Record, id_key, require
 from judgelm.sample import question_key
 
 REWARDBENCH, REWARDBENCH2, HHH = "rewardbench", "rewardbench2", "hhh"
@@ -146,7 +146,7 @@ def _unrolled(lines: Sequence[Line]) -> Sequence[Line]:
 
 
 def _read_result(name: str, line: Line) -> Item | Rated:
-    subset = read_text(line, "subset")
+    subset = read_subset(line) if name == REWARDBENCH else read_name(line)
     prompt = line.record.get("prompt")
     source = str(line.record.get("id", line.number))
     cluster = (question_key(prompt) if isinstance(prompt, str) else "") or f"{subset} {source}"

@@ -18,6 +18,8 @@ SECTION_WEIGHTS = {**dict.fromkeys(SECTIONS, 1.0), "Prior Sets": 0.5}
 """in RewardBench's score, of the sections that there are"""
 _TIED_ACCURACY, _REF_ACCURACY, _PREFERRED, _PREFERRED_HARD, _MARGIN = 0.3, 0.3, 0.2, 0.2, 0.01
 """weights in the score of Ties, as published"""
+_TIES_SPAN = (-_MARGIN, _TIED_ACCURACY + _REF_ACCURACY + _PREFERRED + _PREFERRED_HARD + _MARGIN)
+"""the least and the most that it can be"""
 UNREAD = -1.0
 """the rating that stands for one that could not be read, as published: below all others"""
 
@@ -201,4 +203,4 @@ def _weighted(items: Sequence[Item], weights: Mapping[str, float], count: int, t
         known = np.where(np.isnan(means), 0, np.append(each, [1.0] * (ties is not None)))
         return np.asarray((known * np.nan_to_num(means)).sum(axis=-1) / known.sum(axis=-1))
 
-    return Statistic(columns, formula, int(columns.any(axis=1).sum()), (0, 1))
+    return Statistic(columns, formula, int(columns.any(axis=1).sum()), (0, 1) if ties is None else _TIES_SPAN)
