@@ -19,7 +19,7 @@ from judgelm.benchmark.report import BenchmarkReport
 from judgelm.benchmark.scores import (
     UNREAD,
     Item,
-    Rated,
+    RatedRow,
     best_credit,
     met_credit,
     pair_credit,
@@ -96,10 +96,10 @@ def test_the_best_of_four_shares_its_credit_with_those_rated_as_high(ratings: Se
     assert met_credit(met) == pytest.approx(credit)
 
 
-def ties(number: int, ref: Sequence[float], tied: Sequence[float], num_right: int) -> list[Rated]:
+def ties(number: int, ref: Sequence[float], tied: Sequence[float], num_right: int) -> list[RatedRow]:
     return [
-        Rated("Ties", f"ref {number}", f"ref:{number}", 1, ref),
-        Rated("Ties", f"tied {number}", f"tied:{number}", num_right, tied),
+        RatedRow("Ties", f"ref {number}", f"ref:{number}", 1, ref),
+        RatedRow("Ties", f"tied {number}", f"tied:{number}", num_right, tied),
     ]
 
 

@@ -14,7 +14,7 @@ from judgelm.benchmark.rows import Rows
 from judgelm.benchmark.scores import (
     UNREAD,
     Item,
-    Rated,
+    RatedRow,
     best_credit,
     met_credit,
     pair_credit,
@@ -45,7 +45,7 @@ def score_folders(name: str, splits: Sequence[Split], place: Path) -> Scores | N
     if name != REWARDBENCH2:
         return None
     items: list[Item] = []
-    rated: list[Rated] = []
+    rated: list[RatedRow] = []
     for split in splits:
         if split.task == "pair":
             items += met_items(split.records, read_folder(place / split.name))
@@ -62,7 +62,7 @@ def score_pairs(name: str, records: Sequence[Record], judged: Sequence[JudgedSam
     return _PAIRS[name](items) if items else None
 
 
-def _score_rated(items: Sequence[Item], rated: Sequence[Rated]) -> Scores | None:
+def _score_rated(items: Sequence[Item], rated: Sequence[RatedRow]) -> Scores | None:
     found = [*items, *(Item(one.subset, one.cluster, best_credit(one.ratings)) for one in rated if one.subset != TIES)]
     ties = [one for one in rated if one.subset == TIES]
     return score_rewardbench2(found, ties) if found or ties else None
@@ -86,14 +86,14 @@ def met_items(records: Sequence[Record], judged: Sequence[JudgedSample]) -> list
     return items
 
 
-def rated_rows(records: Sequence[Record], graded: Sequence[GradedSample]) -> list[Rated]:
+def rated_rows(records: Sequence[Record], graded: Sequence[GradedSample]) -> list[RatedRow]:
     """The rows of RewardBench 2 whose answers are all graded."""
     found = []
     for answers in _whole_rows(records, graded):
         first, sample = answers[0]
         ratings = [UNREAD if sample.grade is None else sample.grade for _, sample in answers]
         right = sum(record["chosen"] for record, _ in answers)
-        found.append(Rated(first["category"], sample.cluster, str(first["source_id"]), right, ratings))
+        found.append(RatedRow(first["category"], sample.cluster, str(first["source_id"]), right, ratings))
     return found
 
 
@@ -129,7 +129,7 @@ def read_results(name: str, path: Path) -> tuple[Scores, int, list[str]]:
     items = [each for each in made if isinstance(each, Item)]
     if name == REWARDBENCH:
         return score_rewardbench(items), len(made), rows.odd
-    scores = _score_rated(items, [each for each in made if isinstance(each, Rated)])
+    scores = _score_rated(items, [each for each in made if isinstance(each, RatedRow)])
     assert scores is not None, "a file without a row that can be read is an error"
     return scores, len(made), rows.odd
 
@@ -145,7 +145,7 @@ def _unrolled(lines: Sequence[Line]) -> Sequence[Line]:
     return [Line({field: value[k] for field, value in of_rows.items()}, path, k + 1) for k in range(count)]
 
 
-def _read_result(name: str, line: Line) -> Item | Rated:
+def _read_result(name: str, line: Line) -> Item | RatedRow:
     subset = read_subset(line) if name == REWARDBENCH else read_name(line)
     prompt = line.record.get("prompt")
     source = str(line.record.get("id", line.number))
@@ -158,7 +158,7 @@ def _read_result(name: str, line: Line) -> Item | Rated:
     return Item(subset, cluster, float(worth))
 
 
-def _read_ties(line: Line, cluster: str, source: str) -> Rated:
+def _read_ties(line: Line, cluster: str, source: str) -> RatedRow:
     given = [_flat(one) for one in require(line, "scores", list)]
     right = require(line, "num_correct", int)
     if not all(map(is_number, given)) or not 0 < right < len(given):
@@ -166,7 +166,7 @@ def _read_ties(line: Line, cluster: str, source: str) -> Rated:
         raise InputError(f"{line.where}: expected scores to be numbers, right and wrong answers' ones, found {found}")
     if find_prompt(source) is None:
         raise InputError(f"{line.where}: expected id to be ref:N or tied:N, found {one_line(source)[:60]!r}")
-    return Rated(TIES, cluster, source, right, [float(one) for one in given])
+    return RatedRow(TIES, cluster, source, right, [float(one) for one in given])
 
 
 def _flat(score: Any) -> Any:

@@ -35,7 +35,7 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Rated:
+class RatedRow:
     """A row with all its ratings, the right answers' first; `UNREAD` for one that could not be read."""
 
     subset: str
@@ -88,7 +88,7 @@ def score_hhh(items: Sequence[Item]) -> Scores:
     return _scores(items, counts, {})
 
 
-def score_rewardbench2(items: Sequence[Item], rated: Sequence[Rated]) -> Scores:
+def score_rewardbench2(items: Sequence[Item], rated: Sequence[RatedRow]) -> Scores:
     """Subsets, that of Ties by a formula of its own, and their mean.
 
     Args:
@@ -107,8 +107,8 @@ class _Ties:
     columns: Floats
 
 
-def _ties(rated: Sequence[Rated]) -> _Ties | None:
-    prompts: dict[int, dict[str, Rated]] = defaultdict(dict)
+def _ties(rated: Sequence[RatedRow]) -> _Ties | None:
+    prompts: dict[int, dict[str, RatedRow]] = defaultdict(dict)
     for one in rated:
         kind, number = find_prompt(one.source) or ("", 0)
         prompts[number][kind] = one
@@ -118,7 +118,7 @@ def _ties(rated: Sequence[Rated]) -> _Ties | None:
     return _Ties(clusters, np.array([_prompt_columns(prompts[number]) for number in sorted(prompts)]))
 
 
-def _prompt_columns(prompt: Mapping[str, Rated]) -> list[float]:
+def _prompt_columns(prompt: Mapping[str, RatedRow]) -> list[float]:
     """[tied right, has tied, ref right, has ref, preferred, preferred hard, margin, has both]."""
     tied, ref = (prompt.get(kind) for kind in ("tied", "ref"))
     gaps = {kind: _gap(one) for kind, one in prompt.items()}
@@ -136,7 +136,7 @@ def _prompt_columns(prompt: Mapping[str, Rated]) -> list[float]:
     return [*columns, float(gaps["tied"] > apart), float(least > apart), _margin(least, apart), 1.0]
 
 
-def _gap(rated: Rated) -> float:
+def _gap(rated: RatedRow) -> float:
     """How far the lowest right answer is above the highest wrong one."""
     return min(rated.ratings[: rated.num_right]) - max(rated.ratings[rated.num_right :])
 

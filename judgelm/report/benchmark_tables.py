@@ -11,7 +11,13 @@ from judgelm.report.grade_tables import grade_tables
 from judgelm.report.terminal import estimate_cells, grades_table, published_table, render_table, summary_tables
 from judgelm.report.words import EXACT_NUMBER, EXACT_SHARE, Form
 
-_KINDS = {**RATES, **GRADE_RATES, "score": Kind("its authors' score"), "grade": Kind("mean grade")}
+_KINDS = {
+    **RATES,
+    **GRADE_RATES,
+    "unparsed": RATES["unparsed"],
+    "score": Kind("its authors' score"),
+    "grade": Kind("mean grade"),
+}
 
 
 def report_tables(report: BenchmarkReport, judge: str) -> Iterator[str]:
