@@ -356,7 +356,7 @@ def test_results_as_rewardbench_publishes_them_need_no_data(tmp_path: Path, caps
         report = score_predictions("rewardbench", path)
         assert report.scores is not None
         assert report.scores.score.value == pytest.approx(wanted)
-    both = [
+    both: list[dict[str, Any]] = [
         {"subset": "Math", "id": "4", "results": 0.25, "scores": None, "num_correct": 1},
         {"subset": "Ties", "id": "ref:0", "results": None, "scores": [9, 3], "num_correct": 1},
         {"subset": "Ties", "id": "tied:0", "results": None, "scores": [[8], [7], [5]], "num_correct": 2},

@@ -20,8 +20,9 @@ from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, Order, judge_
 from judgelm.samples import PathLike, Samples, read_samples
 
 if TYPE_CHECKING:
-    from judgelm.benchmark.report import BenchmarkReport, Grades, GradeSummary, Measured
+    from judgelm.benchmark.report import BenchmarkReport, Grades, Measured
     from judgelm.engine.openai.server import Server
+    from judgelm.evaluation.grade_summary import GradeSummary
     from judgelm.judge.log import OrderFile
 
 REPORT_FILE = "benchmark.json"

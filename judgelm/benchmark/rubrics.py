@@ -103,8 +103,8 @@ def _orig(line: Line) -> Graded:
     """Feedback-Bench's own fields."""
     rubric = [f"[{read_text(line, 'orig_criteria')}]"]
     rubric += [f"Score {n}: {read_text(line, f'orig_score{n}_description')}" for n in SCALE.scores]
-    texts = (read_text(line, f"orig_{name}") for name in ("instruction", "response", "reference_answer"))
-    return Graded(*texts, "\n".join(rubric))
+    instruction, response = read_text(line, "orig_instruction"), read_text(line, "orig_response")
+    return Graded(instruction, response, read_text(line, "orig_reference_answer"), "\n".join(rubric))
 
 
 def _truth(line: Line) -> float:
