@@ -37,6 +37,7 @@ FIELDS = {
     "grades": "judgelm.evaluation.grade_summary:GradeSummary",
     "many": "judgelm.evaluation.places:ManySummary",
     "benchmark": "judgelm.benchmark.report:BenchmarkReport",
+    "benchmarks": "judgelm.benchmark.report:BenchmarksReport",
     "ranking": "judgelm.ranking.ranking:Ranking",
     "audit": "judgelm.audit.findings:Audit",
     "collect": "judgelm.collection.collected:Collection",

@@ -58,3 +58,34 @@ def vote(winner: str, models: str = "mn", question: int = 81, turn: int = 1) -> 
 def judgebench_row(number: int) -> dict[str, Any]:
     fields = {"question": "Why?", "response_A": "a", "response_B": "b", "response_model": "gpt", "source": "mmlu"}
     return fields | {"pair_id": f"x{number}", "label": "B>A"}
+
+
+def rewardbench_row(number: int, subset: str, prompt: Any = None) -> dict[str, Any]:
+    texts = {"prompt": prompt or f"Question {number}?", "chosen": f"good {number}", "rejected": f"bad {number}"}
+    return {**texts, "chosen_model": "gpt", "rejected_model": "alpaca", "subset": subset, "id": 100 + number}
+
+
+def best_of_row(source: str, subset: str, right: int = 1, wrong: int = 3) -> dict[str, Any]:
+    """A row of RewardBench 2, whose answers say what they are worth."""
+    texts = {
+        "chosen": [f"right {source} {k}" for k in range(right)],
+        "rejected": [f"wrong {source} {k}" for k in range(wrong)],
+    }
+    counts = {"num_correct": right, "num_incorrect": wrong, "total_completions": right + wrong}
+    return {"id": source, "prompt": f"Question {source}?", **texts, **counts, "subset": subset}
+
+
+def prometheus_prompt(instruction: str, response: str, reference: str | None = None) -> str:
+    """What Prometheus shows a grader, as its files hold it."""
+    right = "" if reference is None else f"###Reference Answer (Score 5):\n{reference}\n\n"
+    rubric = "[Is it right?]\n" + "\n".join(f"Score {n}: as {n}" for n in range(1, 6))
+    shown = f"###The instruction to evaluate:\n{instruction}\n\n###Response to evaluate:\n{response}\n\n"
+    return f"###Task Description:\nGrade.\n\n{shown}{right}###Score Rubrics:\n{rubric}\n\n###Feedback: "
+
+
+def hhh_row(number: int, source: str = "honest") -> dict[str, Any]:
+    both = {
+        f"{which}_instruction": prometheus_prompt(f"Why {number}?", f"{which} {number}")
+        for which in ("chosen", "rejected")
+    }
+    return {"source": source, **both}

@@ -27,6 +27,7 @@ from typing import Any
 os.environ.update({"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"})
 
 import httpx
+from benchmark_rows import hhh_row
 from conftest import build_model, make_samples, train_byte_tokenizer, training_record
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
@@ -276,8 +277,17 @@ ROWS: dict[str, list[Any]] = {
         {"scenario": "s", "label": 0, "prompt": f"Q{k}", "response 1": "one", "response 2": "two"} for k in range(3)
     ],
     "pairs": [training_record(k) | {"label": 1} for k in range(3)],
+    "rewardbench": [
+        {"prompt": f"Q{k}", "chosen": "one", "rejected": "two", "subset": "donotanswer", "id": k} for k in range(3)
+    ],
+    "hhh": [hhh_row(k) for k in range(3)],
 }
 PREDICTED = [{"question_id": k, "verdict": 1} for k in range(3)]
+RESULTS = [
+    {"subset": "Math", "id": "0", "results": 1},
+    {"subset": "Ties", "id": "ref:0", "results": None, "scores": [3, 1], "num_correct": 1},
+    {"subset": "Ties", "id": "tied:0", "results": None, "scores": [[3], [4], [1]], "num_correct": 2},
+]
 
 
 def readers() -> Made:
@@ -327,6 +337,8 @@ def readers() -> Made:
         said.write_bytes(data.draw(files(PREDICTED)))
         told = data.draw(st.sampled_from([[], *(["--vocabulary", word] for word in VOCABULARIES)]))
         command("benchmark", name, "--data", rows, "--predictions", said, *told, "--output-dir", at / "out")
+        said.write_bytes(data.draw(files(RESULTS)))
+        command("benchmark", "rewardbench2", "--predictions", said)
 
     def preprocess(data: st.DataObject, at: Path) -> None:
         (at / "in").mkdir()

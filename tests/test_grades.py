@@ -70,6 +70,29 @@ def test_the_truth_may_stand_in_columns_of_other_names(tmp_path: Path) -> None:
         evaluate_grades(folder, tmp_path / "people.csv", columns)
 
 
+@pytest.mark.parametrize(
+    ("given", "truths"),
+    [(["3", "4.5"], [3, 4.5]), ([[3, 4, 5], [2]], [4, 2]), ([None, []], None), ([["4", "5"], None], [4.5, None])],
+)
+def test_a_named_column_may_hold_several_gradings_or_numbers_in_quotes(
+    tmp_path: Path, given: list[Any], truths: list[float | None] | None
+) -> None:
+    folder = grade_folder(tmp_path, None, [(graded(k), "4") for k in (1, 2)])
+    teacher, columns = write_jsonl(tmp_path / "t.jsonl", [{"gpt4": one} for one in given]), Columns.parse("score=gpt4")
+    if truths is None:
+        with pytest.raises(InputError, match="no row has a grade"):
+            read_grades(folder, teacher, columns)
+    else:
+        assert [one.truth for one in read_grades(folder, teacher, columns)] == truths
+    bad = write_jsonl(tmp_path / "bad.jsonl", [{"gpt4": [3, "good"]}, {"gpt4": 1}])
+    with pytest.raises(InputError, match=r"bad\.jsonl:1: field 'score' must be a number.* found 'good'"):
+        read_grades(folder, bad, columns)
+    # where no column is named two scores are those of a pair
+    pairs = write_jsonl(tmp_path / "p.jsonl", [{"question_id": k, "score": [8, 7]} for k in (1, 2)])
+    with pytest.raises(InputError, match="no row has a grade"):
+        read_grades(folder, pairs)
+
+
 def many(count: int = 300) -> list[GradedSample]:
     """Three answers a question, whose grades are near the truth."""
     draw = np.random.default_rng(3)

@@ -9,6 +9,7 @@ from judgelm.benchmark.benchmark import (
     score_predictions,
 )
 from judgelm.benchmark.sets import BENCHMARKS, Benchmark
+from judgelm.benchmark.several import run_benchmarks
 from judgelm.vocabularies import VOCABULARIES
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "check_benchmark",
     "read_benchmark",
     "run_benchmark",
+    "run_benchmarks",
     "score_predictions",
 ]

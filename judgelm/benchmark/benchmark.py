@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from judgelm.benchmark.chosen import WAYS, read_rewardbench2
 from judgelm.benchmark.files import find_files
-from judgelm.benchmark.readers import ANSWERS, GRADES, TURNS, Files, Labelled, Split, read_mt_bench_human
+from judgelm.benchmark.labelled import Files, Labelled, Split
+from judgelm.benchmark.readers import ANSWERS, GRADES, TURNS, read_mt_bench_human
 from judgelm.benchmark.sets import Benchmark, find_benchmark
 from judgelm.errors import InputError
 from judgelm.files import hash_file
@@ -20,10 +22,12 @@ from judgelm.samples import PathLike, Samples, read_samples
 if TYPE_CHECKING:
     from judgelm.benchmark.report import BenchmarkReport, Grades, Measured
     from judgelm.engine.openai.server import Server
+    from judgelm.evaluation.grade_summary import GradeSummary
     from judgelm.judge.log import OrderFile
 
 REPORT_FILE = "benchmark.json"
 MT_BENCH = "mt-bench-human"
+BEST_OF_FOUR = "rewardbench2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,8 @@ class BenchmarkData:
     labelled: Labelled
     turn: str | None = None
     """mt-bench-human: one of `TURNS`"""
+    by: str | None = None
+    """rewardbench2: one of `WAYS`"""
 
     @property
     def splits(self) -> Mapping[str, Split]:
@@ -55,18 +61,27 @@ class BenchmarkRun:
 
 
 def check_benchmark(
-    name: str, answers: PathLike | None = None, grades: PathLike | None = None, turn: str | None = None
+    name: str,
+    answers: PathLike | None = None,
+    grades: PathLike | None = None,
+    turn: str | None = None,
+    by: str | None = None,
 ) -> Benchmark:
-    """The benchmark of that name. Raises InputError for an unknown one, files and a turn that are not for it."""
+    """The benchmark of that name. Raises InputError for an unknown one, and for what is not for it."""
     benchmark = find_benchmark(name)
     for what, path in ((ANSWERS, answers), (GRADES, grades)):
         if path is not None and benchmark.task != "mmvet":
             raise InputError(f"--{what} is for mm-vet, not for {name}")
-    if turn is not None and name != MT_BENCH:
-        raise InputError(f"--turn is for {MT_BENCH}, not for {name}")
-    if turn is not None and turn not in TURNS:
-        raise InputError(f"unknown turn {turn!r}, expected one of {', '.join(TURNS)}")
+    _check_choice("turn", turn, tuple(TURNS), MT_BENCH, name)
+    _check_choice("by", by, WAYS, BEST_OF_FOUR, name)
     return benchmark
+
+
+def _check_choice(what: str, chosen: str | None, known: Sequence[str], of: str, name: str) -> None:
+    if chosen is not None and name != of:
+        raise InputError(f"--{what} is for {of}, not for {name}")
+    if chosen is not None and chosen not in known:
+        raise InputError(f"unknown {what} {chosen!r}, expected one of {', '.join(known)}")
 
 
 def read_benchmark(
@@ -76,6 +91,7 @@ def read_benchmark(
     answers: PathLike | None = None,
     grades: PathLike | None = None,
     turn: str | None = None,
+    by: str | None = None,
 ) -> BenchmarkData:
     """A benchmark's samples, of its files.
 
@@ -85,20 +101,24 @@ def read_benchmark(
         answers: mm-vet: the vision model's answers, {"v1_0": "text", ..}.
         grades: mm-vet: grades from 0 to 1 to compare with, {"v1_0": 0.5, ..}.
         turn: mt-bench-human: the turns whose votes count, 1, 2 or both (default: 1).
+        by: rewardbench2: find the best answer by ratings or by pairs (default: ratings).
 
     Raises InputError for an unknown name, files that are not there, cannot be fetched or read, and rows without labels.
     """
-    benchmark = check_benchmark(name, answers, grades, turn)
+    benchmark = check_benchmark(name, answers, grades, turn, by)
     named = {ANSWERS: answers, GRADES: grades}
     given = {what: Path(path).expanduser() for what, path in named.items() if path is not None}
     files = {**find_files(name, data), **given}
     if name == MT_BENCH:
         turn = turn or "1"
         benchmark = replace(benchmark, read=partial(read_mt_bench_human, turns=TURNS[turn]))
+    if name == BEST_OF_FOUR:
+        by = by or WAYS[0]
+        benchmark = replace(benchmark, read=partial(read_rewardbench2, by=by))
     found = benchmark.read(files)
     if not any(split.records for split in found.splits):
         raise InputError(f"benchmark {name}: no row has a label")
-    return BenchmarkData(name, benchmark, files, data is None, found, turn)
+    return BenchmarkData(name, benchmark, files, data is None, found, turn, by)
 
 
 def run_benchmark(
@@ -111,6 +131,7 @@ def run_benchmark(
     answers: PathLike | None = None,
     grades: PathLike | None = None,
     turn: str | None = None,
+    by: str | None = None,
     orders: str | None = None,
     limit: int | None = None,
     model_id: str | None = None,
@@ -119,55 +140,72 @@ def run_benchmark(
     """Judge what is not judged yet of a benchmark, compare with its labels, and write benchmark.json.
 
     Args:
-        name, data, answers, grades, turn: see `read_benchmark`.
+        name, data, answers, grades, turn, by: see `read_benchmark`.
         output_dir: gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, benchmark.json; with several splits
             each has a folder there. A run that was ended goes on.
-        settings: how samples are judged; the task is the benchmark's.
-        orders: forward, reversed or both (default: both, of mm-vet forward).
+        settings: how samples are judged; the task is the benchmark's, and so are criteria where none are given.
+        orders: forward, reversed or both (default: both, of grades forward, which have no other).
         limit: judge only the first samples of each split.
         model_id: name of the judge in the records (default: the model's).
         keep_judged: go on though samples were removed, changed or added.
 
     Raises InputError as `read_benchmark` and `judge_folder` do, and where no row judged has a label.
     """
+    found = read_benchmark(name, data, answers=answers, grades=grades, turn=turn, by=by)
+    # loaded for the first split that has anything left to judge
+    chosen, given = prepare(judge), settings or JudgeSettings()
+    judged, place = {}, Path(output_dir).expanduser()
+    for split in found.labelled.splits:
+        folder = place / split.name
+        how = replace(given, task=_task(found, split), criteria=given.criteria or split.criteria)
+        samples = _keep_samples(folder, split, how, keep_judged)[:limit]
+        asked = None if how.task == "grade" else orders
+        judged[split.name] = judge_folder(
+            samples, folder, chosen, how, orders=asked, model_id=model_id, keep_judged=keep_judged
+        )
+    return BenchmarkRun(_report(found, place, model_id or chosen.name), judged, chosen)
+
+
+def _task(data: BenchmarkData, split: Split) -> str:
+    return split.task or data.benchmark.task
+
+
+def _report(data: BenchmarkData, place: Path, judge: str) -> BenchmarkReport:
+    """Of all that is judged; in benchmark.json too."""
     from judgelm.benchmark.report import BenchmarkReport
+    from judgelm.benchmark.scored import score_folders
+
+    metrics = {part: _measure(_task(data, split), split, place / split.name) for part, split in data.splits.items()}
+    scores = score_folders(data.name, data.labelled.splits, place)
+    report = BenchmarkReport(**_describe(data), **_given(scores=scores), judge=judge, metrics=metrics)
+    return _written(report, place)
+
+
+def _keep_samples(folder: Path, split: Split, settings: JudgeSettings, keep_judged: bool) -> Samples:
+    """A split's samples, in its folder. Answers are judged as the benchmark has them, thoughts included."""
     from judgelm.judge.kept import keep_questions
 
-    found = read_benchmark(name, data, answers=answers, grades=grades, turn=turn)
-    # loaded for the first split that has anything left to judge
-    chosen, settings = prepare(judge), replace(settings or JudgeSettings(), task=found.benchmark.task)
-    metrics: dict[str, Measured | Grades] = {}
-    judged, place = {}, Path(output_dir).expanduser()
-    for part, split in found.splits.items():
-        folder = place / split.name
-        questions = folder / "questions.jsonl"
-        keep_questions(questions, split.records, keep_judged, "is of other data")
-        samples = _read_samples(questions, split, settings)[:limit]
-        judged[split.name] = judge_folder(
-            samples, folder, chosen, settings, orders=orders, model_id=model_id, keep_judged=keep_judged
-        )
-        metrics[part] = _measure(found.benchmark, split, folder)
-    report = BenchmarkReport(**_describe(found), judge=model_id or chosen.name, metrics=metrics)
-    report.write(place / REPORT_FILE, indent=2)
-    return BenchmarkRun(report, judged, chosen)
+    questions, reference = folder / "questions.jsonl", split.reference
+    keep_questions(questions, split.records, keep_judged, "is of other data")
+    if split.references:
+        reference = folder / "references.jsonl"
+        keep_questions(reference, split.references, keep_judged, "is of other data")
+    return read_samples(questions, settings.task, reference_file=reference, seed=settings.seed, keep_thinking=True)
 
 
-def _read_samples(questions: Path, split: Split, settings: JudgeSettings) -> Samples:
-    """Answers are judged as the benchmark has them, thoughts included."""
-    return read_samples(
-        questions, settings.task, reference_file=split.reference, seed=settings.seed, keep_thinking=True
-    )
-
-
-def _measure(benchmark: Benchmark, split: Split, folder: Path) -> Measured | Grades:
+def _measure(task: str, split: Split, folder: Path) -> Measured | GradeSummary | Grades:
     """All that is judged in a split's folder: with a teacher the published metrics too."""
     from judgelm.benchmark.report import measure, measure_grades
     from judgelm.evaluation.evaluation import measure_files
+    from judgelm.evaluation.grade_summary import summarize_grades
+    from judgelm.evaluation.grades import read_grades
     from judgelm.evaluation.results import read_folder
 
     forward, back = folder / "forward.jsonl", folder / "reversed.jsonl"
-    if benchmark.task == "mmvet":
+    if task == "mmvet":
         return measure_grades(LineFile(forward))
+    if task == "grade":
+        return summarize_grades(read_grades(folder))
     samples = read_folder(folder)
     if split.teacher is None or not forward.exists():
         return measure(samples)
@@ -187,7 +225,8 @@ def score_predictions(
 
     Args:
         name, data, turn: see `read_benchmark`.
-        predictions: rows of `question_id` and `verdict`, or as PandaLM, JudgeBench, LLMBar and Auto-J publish them.
+        predictions: rows of `question_id` and `verdict`, or as PandaLM, JudgeBench, LLMBar, Auto-J and RewardBench
+            publish them; the last need no data.
         vocabulary: one of `VOCABULARIES`, what the verdicts mean (default: found from the file's words).
         output_dir: gets benchmark.json.
 
@@ -195,17 +234,21 @@ def score_predictions(
     """
     from judgelm.benchmark.predictions import predicted_samples, read_predictions
     from judgelm.benchmark.report import BenchmarkReport, OddRows, Predicted, measure
+    from judgelm.benchmark.scored import holds_results, score_pairs
 
-    if find_benchmark(name).task == "mmvet":
-        raise InputError("mm-vet has no verdicts to score: --answers FILE names answers, --grades FILE grades")
     path = Path(predictions).expanduser()
+    check_benchmark(name, turn=turn)
+    if holds_results(name, path):
+        return _score_results(name, path, output_dir)
+    _check_has_verdicts(name)
     found = read_benchmark(name, data, turn=turn)
     given = read_predictions(path, vocabulary)
-    metrics: dict[str, Measured | Grades] = {}
-    left = {}
+    metrics: dict[str, Measured | GradeSummary | Grades] = {}
+    scores, left = None, {}
     for part, split in found.splits.items():
         samples = predicted_samples(split.records, given, path, split.places, found.labelled.rows)
         metrics[part] = measure(samples, scored=False)
+        scores = score_pairs(name, split.records, samples)
         left[part] = len(split.records) - len(samples)
     described = Predicted(
         file=str(path),
@@ -216,10 +259,61 @@ def score_predictions(
         odd_rows=OddRows.of(given.odd),
         not_predicted=left,
     )
-    report = BenchmarkReport(**_describe(found), predictions=described, metrics=metrics)
+    report = BenchmarkReport(**_describe(found), **_given(scores=scores), predictions=described, metrics=metrics)
+    return _written(report, output_dir)
+
+
+def _check_has_verdicts(name: str) -> None:
+    task = find_benchmark(name).task
+    if task == "mmvet":
+        raise InputError("mm-vet has no verdicts to score: --answers FILE names answers, --grades FILE grades")
+    if task == "grade":
+        raise InputError(
+            f"{name} has no verdicts to score"
+            + (": --predictions FILE takes results as RewardBench publishes them" * (name == BEST_OF_FOUR))
+        )
+
+
+def _score_results(name: str, path: Path, output_dir: PathLike | None) -> BenchmarkReport:
+    """Of results as RewardBench publishes them, which need no data."""
+    from judgelm.benchmark.report import BenchmarkReport, OddRows, Predicted
+    from judgelm.benchmark.scored import RESULTS, read_results
+
+    scores, count, odd = read_results(name, path)
+    described = Predicted(
+        file=str(path),
+        sha256=hash_file(path),
+        vocabulary=RESULTS,
+        verdicts=count,
+        unparsed=0,
+        odd_rows=OddRows.of(odd),
+        not_predicted={},
+    )
+    benchmark = find_benchmark(name)
+    report = BenchmarkReport(
+        benchmark=name,
+        files={},
+        homes=None,
+        licence=benchmark.licence,
+        rows={name: count},
+        dropped={},
+        odd_rows=OddRows.of(()),
+        predictions=described,
+        scores=scores,
+        metrics={},
+    )
+    return _written(report, output_dir)
+
+
+def _written(report: BenchmarkReport, output_dir: PathLike | None) -> BenchmarkReport:
     if output_dir is not None:
         report.write(Path(output_dir).expanduser() / REPORT_FILE, indent=2)
     return report
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """Those that are there."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _describe(data: BenchmarkData) -> dict[str, Any]:
@@ -230,7 +324,7 @@ def _describe(data: BenchmarkData) -> dict[str, Any]:
         "files": {name: DataFile(path=str(path), sha256=hash_file(path)) for name, path in data.files.items()},
         "homes": dict(data.benchmark.homes) if data.fetched else None,
         "licence": data.benchmark.licence,
-        **({} if data.turn is None else {"turn": data.turn}),
+        **_given(turn=data.turn, by=data.by),
         "rows": {name: len(split.records) for name, split in data.splits.items()},
         "dropped": dict(data.labelled.dropped),
         "odd_rows": OddRows.of(data.labelled.odd),

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from judgelm.benchmark.readers import Files
+from judgelm.benchmark.labelled import Files
 from judgelm.benchmark.sets import HUB, SHA256, find_benchmark
 from judgelm.errors import InputError, one_line
 from judgelm.files import DownloadError, cache_folder, download, hash_file, keep
@@ -27,9 +27,12 @@ def find_files(name: str, data: PathLike | None) -> Files:
 
     Raises InputError for what is not there or cannot be fetched.
     """
-    homes = find_benchmark(name).homes
+    benchmark = find_benchmark(name)
+    homes = benchmark.homes
     if data is not None:
         return _given_files(name, Path(data).expanduser())
+    if not homes and benchmark.others:
+        raise InputError(f"benchmark {name} is not fetched: --data PATH names your copy of {benchmark.others[0]}")
     if not homes:
         raise InputError(f"benchmark {name} has no public home: --data FILE names your pairs")
     folder = cache_folder() / "benchmarks" / name
@@ -39,9 +42,9 @@ def find_files(name: str, data: PathLike | None) -> Files:
 def _given_files(name: str, data: Path) -> Files:
     benchmark = find_benchmark(name)
     names = list(benchmark.homes)
-    if data.is_dir() and names:
-        found = {file: data / file for file in names if (data / file).is_file()}
-        missing = [file for file in names if file not in found]
+    if data.is_dir() and (names or benchmark.others):
+        found = {file: data / file for file in (*names, *benchmark.others) if (data / file).is_file()}
+        missing = [file for file in names or benchmark.others if file not in found]
         if not found or (missing and benchmark.all_needed):
             raise InputError(f"{data}: benchmark {name} needs {' and '.join(missing)} in this folder")
         return found

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgelm.answers import mmvet_record
+from judgelm.benchmark.labelled import Files, Labelled, Records, Split, read_texts
 from judgelm.benchmark.rows import Rows
 from judgelm.dialogue import join_conversations, read_turns
-from judgelm.errors import InputError, encodable
+from judgelm.errors import InputError
 from judgelm.evaluation.results import find_line, read_truth
 from judgelm.jsonl import (
     Line,
@@ -29,98 +28,11 @@ from judgelm.vocabularies import FROM_ZERO, VOCABULARIES, normal_form
 
 ANSWERS, GRADES = "answers", "grades"
 """files that the user gives beside MM-Vet's own"""
-Files = Mapping[str, Path]
-"""a benchmark's files by name"""
-Reader = Callable[[Files], "Labelled"]
-Make = Callable[[Line, int], Record]
-"""a sample of a row and its number among all rows, from 0"""
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Samples that are judged in one run, each with its label: 1 first, 2 second, 0 tie."""
-
-    name: str
-    """its folder; empty where the benchmark is one run"""
-    records: Sequence[Record]
-    places: Sequence[int] = ()
-    """of the records among all rows of the data; empty where a record is made of several rows"""
-    reference: Path | None = None
-    teacher: Path | None = None
-    """judgements with which the published script compares"""
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """What a reader found."""
-
-    splits: Sequence[Split]
-    dropped: Mapping[str, int]
-    """rows left out, by reason"""
-    rows: int
-    """of the data, those left out too"""
-    odd: Sequence[str]
-    """what is wrong with the rows that could not be read, each with its place"""
-
-
-_TEXTS = ("question_body", "answer1_body", "answer2_body")
-
-
-class _Records:
-    """Labelled samples as they are read, row by row of one or more files."""
-
-    def __init__(self) -> None:
-        self.rows = Rows()
-        self.records: list[Record] = []
-        self.places: list[int] = []
-        self._ids: dict[str, str] = {}
-
-    def read(self, path: Path, make: Make) -> None:
-        """Add what is made of each row; one that cannot be read, or has an id that is there already, is set aside."""
-
-        def checked(line: Line) -> Record:
-            record = make(line, self.rows.count - 1)
-            key = id_key(record["question_id"])
-            for name in _TEXTS:
-                if not encodable(record[name]):
-                    raise InputError(f"{line.where}: {name} has half a surrogate pair, which is no text")
-            if key in self._ids:
-                raise InputError(f"{line.where}: question_id {key} stands already in {self._ids[key]}")
-            self._ids[key] = line.where
-            return record
-
-        for place, record in self.rows.read(path, checked):
-            self.records.append(record)
-            self.places.append(place)
-
-    def labelled(self, reason: str | None) -> Labelled:
-        """One split, of the records that have a label; how many have none is said, where there is a `reason` for it."""
-        kept = [(r, place) for r, place in zip(self.records, self.places, strict=True) if r["label"] is not None]
-        split = Split("", [record for record, _ in kept], [place for _, place in kept])
-        dropped = {reason: len(self.records) - len(kept)} if reason else {}
-        return Labelled((split,), dropped, self.rows.count, self.rows.odd)
-
-
-def _read_texts(line: Line, *fields: str) -> dict[str, str]:
-    """Question and answers, which stand in these fields, if not in those of a judge sample."""
-    return {name: read_text(line, field) for name, field in zip(_TEXTS, fields or _TEXTS, strict=True)}
-
-
-def each_row(make: Make, unlabelled: str | None = None) -> Reader:
-    """The reader of files with a sample a row; those whose label is None are left out, and counted as `unlabelled`."""
-
-    def read(files: Files) -> Labelled:
-        found = _Records()
-        for path in files.values():
-            found.read(path, make)
-        return found.labelled(unlabelled)
-
-    return read
 
 
 def read_judgelm_val(files: Files) -> Labelled:
     """The paper's four runs: without and with the reference, each against the teacher who saw the same."""
-    samples = _Records()
+    samples = Records()
     teachers = {
         "without_reference": files["judgelm_val_5k_gpt4.jsonl"],
         "with_reference": files["judgelm_val_5k_gpt4_with_reference.jsonl"],
@@ -128,7 +40,7 @@ def read_judgelm_val(files: Files) -> Labelled:
     judgements = {name: index_by_id(read_lines(path)) for name, path in teachers.items()}
 
     def make(line: Line, row: int) -> Record:
-        key, texts, labels = id_key(read_id(line)), _read_texts(line), {}
+        key, texts, labels = id_key(read_id(line)), read_texts(line), {}
         for name, path in teachers.items():
             truth = read_truth(find_line(judgements[name], key, path, line, "judgement"))
             labels[name] = truth and LABEL_OF[truth.outcome]
@@ -179,7 +91,7 @@ def judgebench(line: Line, row: int) -> Record:
     model = line.record.get("response_model")
     return {
         "question_id": read_id(line, "pair_id"),
-        **_read_texts(line, "question", "response_A", "response_B"),
+        **read_texts(line, "question", "response_A", "response_B"),
         "answer1_model_id": model,
         "answer2_model_id": model,
         "label": _to_label(line, "label", "comparison"),
@@ -192,7 +104,7 @@ def llmbar(line: Line, row: int) -> Record:
     subset = line.path.parent.name
     return {
         "question_id": f"{subset}-{line.number - 1}",
-        **_read_texts(line, "input", "output_1", "output_2"),
+        **read_texts(line, "input", "output_1", "output_2"),
         "label": _to_label(line, "label", "number"),
         "category": subset,
     }
@@ -202,7 +114,7 @@ def autoj(line: Line, row: int) -> Record:
     """Labels 0 first, 1 second, 2 tie; rows have no ids, so these are the row, from 0."""
     return {
         "question_id": row,
-        **_read_texts(line, "prompt", "response 1", "response 2"),
+        **read_texts(line, "prompt", "response 1", "response 2"),
         "label": _to_label(line, "label", FROM_ZERO),
         "category": line.record.get("scenario"),
     }
@@ -266,7 +178,7 @@ def _first_turns(line: Line) -> Record:
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{line.where}: a conversation has no first question and answer") from None
     texts = {"question_body": asked, "answer1_body": first, "answer2_body": second}
-    return {**_read_texts(line._replace(record=texts))}
+    return {**read_texts(line._replace(record=texts))}
 
 
 def _later_turns(line: Line, turn: int) -> Record:
@@ -286,11 +198,11 @@ def read_pairs(files: Files) -> Labelled:
 
     Where an id is missing or stands twice, the row's number, from 0, is the id, and the old one `source_id`.
     """
-    found = _Records()
+    found = Records()
     ids: dict[int, Any] = {}
 
     def make(line: Line, row: int) -> Record:
-        texts = _read_texts(line)
+        texts = read_texts(line)
         require(line, "label")
         truth = read_truth(line)
         ids[row] = None if line.record.get("question_id") is None else read_id(line)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from judgelm.documents import Document, Section
+from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError, one_line
+from judgelm.evaluation.grade_summary import GradeSummary
 from judgelm.evaluation.metrics.intervals import ratio
 from judgelm.evaluation.readings import judgement_text
 from judgelm.evaluation.results import JudgedSample
@@ -19,6 +20,11 @@ from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
 from judgelm.sample import question_key
 
+_PAIR_RATES = ("agreement_both", "agreement")
+_GRADE_RATES = ("pearson", "mean")
+"""the first of them that there is stands for a run"""
+_BESIDE = ("agreement", "consistency", "spearman", "kendall", "exact", "unparsed")
+"""what else is said of it"""
 _SHOWN_ODD = 5
 """rows that cannot be read of which it is said why"""
 
@@ -58,7 +64,7 @@ class Predicted(Section):
     file: str
     sha256: str
     vocabulary: str
-    """one of `VOCABULARIES`"""
+    """one of `VOCABULARIES`, or results: what each row was worth, as RewardBench publishes it"""
     verdicts: int
     unparsed: int
     odd_rows: OddRows
@@ -96,6 +102,16 @@ class Grades(_Sparse):
     by_category: dict[str, GradeGroup] | None = None
 
 
+class Scores(Section):
+    """A benchmark's own score, as its authors compute it, with intervals; 0 to 1."""
+
+    score: Rate
+    sections: dict[str, Rate]
+    """by name; empty where the benchmark has none"""
+    subsets: dict[AnyText, Rate]
+    """by name"""
+
+
 class BenchmarkReport(_Sparse, Document):
     """A benchmark's data, and the numbers of each split; shares are from 0 to 1."""
 
@@ -109,6 +125,8 @@ class BenchmarkReport(_Sparse, Document):
     licence: str
     turn: str | None = None
     """mt-bench-human: on which turns people voted, 1, 2 or both"""
+    by: str | None = None
+    """rewardbench2: ratings or pairs"""
     rows: dict[str, int]
     """by split: its name, or the benchmark's where it is one run"""
     dropped: dict[str, int]
@@ -118,8 +136,37 @@ class BenchmarkReport(_Sparse, Document):
     """its name"""
     predictions: Predicted | None = None
     """either these, or a judge"""
-    metrics: dict[str, Measured | Grades]
-    """by split"""
+    scores: Scores | None = None
+    """as the benchmark's authors score it, where they do not just count"""
+    metrics: dict[str, Measured | GradeSummary | Grades]
+    """by split; of published results none"""
+
+
+class BenchmarkResult(Section):
+    """What stands for one run of a benchmark."""
+
+    benchmark: str
+    split: str
+    """empty where the benchmark is one run, or has one score"""
+    measure: str
+    """what `value` is: score (its authors'), grade, or one of the rates"""
+    value: Rate
+    beside: dict[AnyText, Rate]
+    """sections or subsets of a score, other rates"""
+
+
+class BenchmarksReport(Document):
+    """Several benchmarks of one judge; each has its own benchmark.json in the folder of its name."""
+
+    what = "the report of several benchmarks"
+
+    judge: str
+    """its name"""
+    results: list[BenchmarkResult]
+    failed: dict[str, str]
+    """benchmarks that could not be run, and why, in one line"""
+    not_there: list[str]
+    """benchmarks without data"""
 
 
 def measure(samples: Sequence[JudgedSample], scored: bool = True, **more: Any) -> Measured:
@@ -168,3 +215,22 @@ def _by_capability(read: Sequence[tuple[Record, float]]) -> dict[str, GradeGroup
         for name in record.get("capability") or ():
             groups[name].append(grade)
     return {name: GradeGroup(value=sum(g) / len(g), rows=len(g)) for name, g in sorted(groups.items())}
+
+
+def results_of(report: BenchmarkReport) -> Iterator[BenchmarkResult]:
+    """Its authors' score where there is one, else a number for each split."""
+    if report.scores is not None:
+        scores = report.scores
+        beside = scores.sections or scores.subsets
+        yield BenchmarkResult(benchmark=report.benchmark, split="", measure="score", value=scores.score, beside=beside)
+        return
+    for part, measured in report.metrics.items():
+        split = "" if part == report.benchmark else part
+        if isinstance(measured, Measured | GradeSummary):
+            wanted = _GRADE_RATES if isinstance(measured, GradeSummary) else _PAIR_RATES
+            measure = next(name for name in wanted if name in measured.rates)
+            value = measured.rates[measure]
+            beside = {name: measured.rates[name] for name in _BESIDE if name in measured.rates and name != measure}
+        else:
+            measure, value, beside = "grade", measured.grade, {}
+        yield BenchmarkResult(benchmark=report.benchmark, split=split, measure=measure, value=value, beside=beside)

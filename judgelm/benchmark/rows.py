@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,12 +21,15 @@ class Rows:
         self.odd: list[str] = []
         """what is wrong with the rows set aside, each with its place"""
 
-    def read(self, path: Path, make: Callable[[Line], Made]) -> Iterator[tuple[int, Made]]:
+    def read(
+        self, path: Path, make: Callable[[Line], Made], rows: Sequence[Line] | None = None
+    ) -> Iterator[tuple[int, Made]]:
         """What is made of each row that can be read, with its place among all rows, 0 being the first.
 
-        Raises InputError for a file that cannot be read, and where `make` can make nothing of any of its rows.
+        `rows` are those of a file that holds more than rows. Raises InputError for a file that cannot be read, and
+        where `make` can make nothing of any of its rows.
         """
-        lines, before = LineFile(path), len(self.odd)
+        lines, before = LineFile(path) if rows is None else rows, len(self.odd)
         for row in range(len(lines)):
             self.count += 1
             try:

@@ -7,17 +7,28 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.benchmark import BENCHMARKS, VOCABULARIES, check_benchmark, run_benchmark, score_predictions
+from judgelm.benchmark import (
+    BENCHMARKS,
+    VOCABULARIES,
+    check_benchmark,
+    run_benchmark,
+    run_benchmarks,
+    score_predictions,
+)
+from judgelm.benchmark.chosen import WAYS
 from judgelm.benchmark.readers import TURNS
+from judgelm.benchmark.several import ALL, BENCHMARKS_FILE
 from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_note
-from judgelm.errors import InputError
+from judgelm.errors import InputError, one_line
 from judgelm.flags import add_model_arguments, add_run_arguments
 from judgelm.jsonl import dump_line
+from judgelm.judge import prepare
 from judgelm.vocabularies import MEANINGS
 
 if TYPE_CHECKING:
-    from judgelm.benchmark.report import BenchmarkReport, OddRows
+    from judgelm.benchmark import BenchmarkRun
+    from judgelm.benchmark.report import BenchmarkReport, OddRows, Predicted
 
 HELP = "measure a judge, or verdicts, on a benchmark"
 DESCRIPTION = (
@@ -30,7 +41,9 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm benchmark`."""
     known = "; ".join(f"{name}: {each.title} ({each.licence})" for name, each in BENCHMARKS.items())
-    parser.add_argument("name", metavar="NAME", help=known)
+    parser.add_argument(
+        "name", metavar="NAME", help=f"{known}; {ALL}: each of these that has a folder or a file of its name in --data"
+    )
     parser.add_argument(
         "--data",
         metavar="PATH",
@@ -40,20 +53,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir",
         metavar="DIR",
-        help="gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, benchmark.json; judgelm-val has a folder"
-        " for each setting (needed to judge; with --predictions it gets benchmark.json)",
+        help="gets questions.jsonl, forward.jsonl, reversed.jsonl, run.json, benchmark.json; what is judged in several"
+        " runs has a folder for each (needed to judge; with --predictions it gets benchmark.json)",
     )
     parser.add_argument(
         "--turn",
         choices=tuple(TURNS),
         help="mt-bench-human: the turns whose votes count (default: 1); of turn 2 whole conversations are judged",
     )
+    parser.add_argument(
+        "--by",
+        choices=WAYS,
+        help="rewardbench2: how the best of four answers is found: each is graded alone, or the right one meets each of"
+        " the others in a pair (default: ratings); rows of Ties are always graded",
+    )
+    _add_given(parser)
+    add_model_arguments(parser)
+    add_run_arguments(parser)
+
+
+def _add_given(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("verdicts and answers that are there already")
     group.add_argument(
         "--predictions",
         metavar="FILE",
         help="score these verdicts, no model is loaded: question_id and verdict a row, or as PandaLM, JudgeBench,"
-        " LLMBar and Auto-J publish them",
+        " LLMBar and Auto-J publish them; of rewardbench and rewardbench2 also results as they publish them, which"
+        " need no data",
     )
     group.add_argument(
         "--vocabulary",
@@ -68,13 +94,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='mm-vet: grades from 0 to 1 to compare with, {"v1_0": 0.5, ..}, lists of runs, or GPT-4\'s files',
     )
-    add_model_arguments(parser)
-    add_run_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Judge or score, print a table and as the last line one JSON object, keep the same in benchmark.json."""
-    check_benchmark(args.name, args.answers, args.grades, args.turn)
+    if args.name == ALL:
+        _judge_all(args)
+        return
+    check_benchmark(args.name, args.answers, args.grades, args.turn, args.by)
     if not args.predictions and args.vocabulary is not None:
         raise InputError("--vocabulary says how --predictions FILE is read")
     if not args.predictions and args.output_dir is None:
@@ -98,6 +125,7 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
         answers=args.answers,
         grades=args.grades,
         turn=args.turn,
+        by=args.by,
         orders=args.orders,
         limit=args.limit,
         model_id=args.model_id,
@@ -114,6 +142,45 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
     return found.report
 
 
+def _judge_all(args: argparse.Namespace) -> None:
+    """Raises InputError once all is written, where a benchmark could not be run."""
+    from judgelm.report.benchmark_tables import benchmarks_table
+    from judgelm.report.benchmarks_page import write_benchmarks_page
+
+    for name in ("predictions", "vocabulary", "answers", "grades"):
+        if vars(args)[name] is not None:
+            raise InputError(f"--{name} is for one benchmark, not for {ALL}")
+    if args.data is None or args.output_dir is None:
+        raise InputError(f"{ALL} needs --data DIR, with a folder or a file for each benchmark, and --output-dir DIR")
+    judge = prepare(choose_judge(args))
+    report = run_benchmarks(
+        args.data,
+        args.output_dir,
+        judge,
+        choose_settings(args, "pair", args.scores_only),
+        turn=args.turn,
+        by=args.by,
+        orders=args.orders,
+        limit=args.limit,
+        model_id=args.model_id,
+        keep_judged=args.keep_judged,
+        on_end=_say_end,
+    )
+    place = Path(args.output_dir).expanduser()
+    written = write_benchmarks_page(report, place)
+    print(f"{benchmarks_table(report)}\n")
+    print_note(judge)
+    print(f"written to {written.page}, {written.markdown} and {place / BENCHMARKS_FILE}")
+    sys.stdout.write(dump_line(report.to_record()))
+    if report.failed:
+        raise InputError(f"{len(report.failed)} benchmarks could not be run: {', '.join(report.failed)}")
+
+
+def _say_end(name: str, found: BenchmarkRun | InputError) -> None:
+    said = f"could not be run: {one_line(str(found))}" if isinstance(found, InputError) else "done"
+    print(f"judgelm: {name}: {said}", file=sys.stderr)
+
+
 def _score(args: argparse.Namespace) -> BenchmarkReport:
     report = score_predictions(
         args.name, args.predictions, args.vocabulary, data=args.data, turn=args.turn, output_dir=args.output_dir
@@ -122,27 +189,23 @@ def _score(args: argparse.Namespace) -> BenchmarkReport:
     _print_report(report, Path(args.predictions).name)
     if given is not None:
         _print_odd(given.odd_rows)
-        print(f"verdicts read as {given.vocabulary}: {VOCABULARIES[given.vocabulary].help}")
-        print(f"{given.verdicts} verdicts, {given.unparsed} unparsed; rows without one: {given.not_predicted}")
+        _print_predicted(given)
     return report
 
 
-def _print_report(report: BenchmarkReport, judge: str) -> None:
-    from judgelm.benchmark.report import Measured
-    from judgelm.report.terminal import grades_table, published_table, summary_tables
+def _print_predicted(given: Predicted) -> None:
+    if given.vocabulary not in VOCABULARIES:
+        print(f"{given.verdicts} rows of published {given.vocabulary}")
+        return
+    print(f"verdicts read as {given.vocabulary}: {VOCABULARIES[given.vocabulary].help}")
+    print(f"{given.verdicts} verdicts, {given.unparsed} unparsed; rows without one: {given.not_predicted}")
 
-    published = {}
-    for name, measured in report.metrics.items():
-        if not isinstance(measured, Measured):
-            print(f"{name}\n{grades_table(measured.to_record())}\n")
-            continue
-        print(f"{name}\n{summary_tables(measured)}\n")
-        if measured.published is not None:
-            published[name] = measured.published
-    if published:
-        print(f"{published_table(published, judge)}\n")
-    if any(report.dropped.values()):
-        print(f"rows left out: {', '.join(f'{count} {reason}' for reason, count in report.dropped.items() if count)}")
+
+def _print_report(report: BenchmarkReport, judge: str) -> None:
+    from judgelm.report.benchmark_tables import report_tables
+
+    for table in report_tables(report, judge):
+        print(table)
     _print_odd(report.odd_rows)
 
 

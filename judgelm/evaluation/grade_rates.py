@@ -59,6 +59,7 @@ class RatedGrades:
         apart = np.where(known, grades - truths, 0)
         near = {
             "mae": quotient(np.abs(apart), known, (0, most)),
+            "exact": quotient(known & (_whole(grades) == _whole(truths)), known),
             "within_one": quotient(known & (np.abs(apart) <= _NEAR + _ROUNDING), known),
             "bias": quotient(apart, known, (-most, most)),
         }
@@ -81,3 +82,8 @@ class RatedGrades:
         pair = self.grades[known], self.truths[known]
         formulas = {"spearman": spearman, "kendall": kendall}
         return {name: rank_correlation(each, *pair, clusters, resamples, seed) for name, each in formulas.items()}
+
+
+def _whole(scores: Floats) -> Floats:
+    """The nearest whole ones, a half going up."""
+    return np.asarray(np.floor(scores + 0.5 + _ROUNDING))

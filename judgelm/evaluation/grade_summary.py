@@ -16,6 +16,7 @@ GRADE_RATES = {
     "spearman": Kind("Spearman's rho with the truth", share=False),
     "kendall": Kind("Kendall's tau-b with the truth", share=False),
     "mae": Kind("mean absolute error", share=False),
+    "exact": Kind("the same whole grade as the truth"),
     "within_one": Kind("within one point of the truth"),
     "bias": Kind("bias: mean of judge less truth", share=False),
     "mean": Kind("mean grade", share=False),

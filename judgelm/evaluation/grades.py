@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,16 +55,18 @@ def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Colum
     """What `judgelm judge --task grade` wrote into a folder, or into a file.
 
     The truth comes from `teacher` (`score`, or `text` that begins with a score, and `aspects`), else from the rows
-    themselves; a row without one has None. Raises InputError for a double id, a judgement of another task, rows on
+    themselves; a row without one has None. Where `columns` name the score it may be a list of several gradings, whose
+    mean it is, and a number in quotes. Raises InputError for a double id, a judgement of another task, rows on
     different scales, and a teacher's file without any grade.
     """
     path = forward_file(place)
     lines = index_by_id(read_lines(path, finite=False))
     teachers = None if teacher is None else index_teacher(teacher, columns, "score")
+    named = teacher is not None and columns is not None and "score" in columns.names
     samples: list[GradedSample] = []
     for key, line in lines.items():
         source = line if teachers is None else find_line(teachers, key, teacher, line, "teacher's grade")
-        samples.append(_join(key, line, source))
+        samples.append(_join(key, line, _with_mean(source) if named else source))
         if samples[-1].scale != samples[0].scale:
             said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))
             raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
@@ -93,6 +96,24 @@ def _join(key: str, line: Line, source: Line) -> GradedSample:
         scale=scale,
         aspect_truths=given and {name: _number(source, f"aspects: {name}", said) for name, said in given.items()},
     )
+
+
+def _with_mean(line: Line) -> Line:
+    """With one number for its `score`. Raises InputError where that has another form."""
+    given = line.record.get("score")
+    if given is None or given == []:
+        return line._replace(record={**line.record, "score": None})
+    scores = [_number(line, "score", _unquoted(one)) for one in (given if isinstance(given, list) else [given])]
+    known = [score for score in scores if score is not None]
+    return line._replace(record={**line.record, "score": math.fsum(known) / len(known) if known else None})
+
+
+def _unquoted(given: Any) -> Any:
+    """A text that is a number, as some files have their grades, is that."""
+    try:
+        return float(given) if isinstance(given, str) else given
+    except ValueError:
+        return given
 
 
 def _read_truth(line: Line, scale: Scale | None) -> float | None:

@@ -109,7 +109,7 @@ def _title(folder: Path, run: Mapping[str, Any] | None) -> str:
     return f"{model} on {name}" if model else f"The judge of {name}"
 
 
-def render_page(context: Mapping[str, Any]) -> str:
+def render_page(context: Mapping[str, Any], template: str = "report.html") -> str:
     """The HTML of a context."""
     from markupsafe import Markup
 
@@ -117,16 +117,16 @@ def render_page(context: Mapping[str, Any]) -> str:
     environment = _environment(finalize=lambda value: _visible(value) if type(value) is str else value)
     environment.filters["svg"] = Markup
     code = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template("report.html")
+    page = environment.get_template(template)
     return _sendable(page.render(context, style=Markup(style), script=Markup(script), script_hash=code))
 
 
-def render_markdown(context: Mapping[str, Any]) -> str:
+def render_markdown(context: Mapping[str, Any], template: str = "report.md") -> str:
     """The same numbers in Markdown, without pictures and with the samples in one line each."""
     from markupsafe import Markup
 
     environment = _environment(finalize=lambda value: value if isinstance(value, Markup) else Markup(_plain(value)))
-    return _sendable(environment.get_template("report.md").render(context))
+    return _sendable(environment.get_template(template).render(context))
 
 
 def _environment(**settings: Any) -> Environment:
