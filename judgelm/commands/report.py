@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from judgelm.console import number
+from judgelm.human_flags import add_human_argument
 from judgelm.report import write_report
 from judgelm.report.words import MOST_SAMPLES
 
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the truth: teacher judgements (question_id, text) or labels (question_id, label); without it labels in"
         " the judged rows count; many answers (task multi) have none",
     )
+    add_human_argument(parser)
     parser.add_argument(
         "--output", metavar="FILE.html", help="the page; Markdown is written beside it (default: D/report.html)"
     )
@@ -40,5 +42,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the page and the Markdown, and say where."""
-    written = write_report(args.folder, args.teacher, args.output, args.most_samples)
+    written = write_report(args.folder, args.teacher, args.output, args.most_samples, args.human)
     print(f"written to {written.page} and {written.markdown}")

@@ -89,13 +89,13 @@ def _join(key: str, line: Line, source: Line) -> GradedSample:
         reading=reading,
         model=next((name for field in _MODELS if (name := model_name(record.get(field))) is not None), None),
         category=None if category is None else str(category),
-        truth=_read_truth(source, scale),
+        truth=read_grade(source, scale),
         scale=scale,
         aspect_truths=given and {name: _number(source, f"aspects: {name}", said) for name, said in given.items()},
     )
 
 
-def _read_truth(line: Line, scale: Scale | None) -> float | None:
+def read_grade(line: Line, scale: Scale | None) -> float | None:
     """What `score`, else `text` says; None where a row has neither, or those of a pair."""
     given = line.record.get("score")
     if given is not None:
