@@ -5,8 +5,8 @@
 
 Simulated are 1,000 data sets of each kind, of which people label some samples at random: judges from useless (0: their
 verdicts have nothing to do with people's) to perfect (1), one sample a question or five, ties, grades, and ratings of
-four models. Of PandaLM's test set all labels are known: 900 are hidden, 200 times, and what is corrected is held against
-the rate of all.
+four models. Of PandaLM's test set all labels are known: 900 are hidden, 200 times, and what is corrected is held
+against the rate of all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,21 @@ import numpy as np
 from judgelm.benchmark.benchmark import read_benchmark
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.evaluation.corrected import POINTS, Corrected, Part, invert_confusion, invert_line, power
+from judgelm.evaluation.corrections import CorrectedRate, Corrections
 from judgelm.evaluation.metrics.intervals import SHARE, Floats, Span
 from judgelm.evaluation.pair_corrections import LabelledPairs, correct_pairs
 from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.results import JudgedSample
 from judgelm.files import hash_file, write_text
 from judgelm.jsonl import dump_line
 from judgelm.judge.run import versions
+from judgelm.judgement import Outcome
 from judgelm.ranking.corrected import power_ratings
 
-RIGHT = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.99, 1.0)
+RIGHT = (0.0, 0.3, 0.6, 0.9, 0.98, 1.0)
 LABELS = (30, 100, 200)
+RATED = 100
+"""labels of the data sets of which ratings are made"""
 SAMPLES = 1000
 CHANCES = (0.45, 0.2, 0.35)
 """of win, tie and lose by people"""
@@ -138,7 +144,7 @@ def simulate(sets: int) -> Iterator[dict[str, Any]]:
         graded = [mean_grades(random, right, labels, a_question) for _ in range(sets)]
         # 2 + 7 times a number from 0 to 1, rounded: as much below as above the middle
         yield {"what": "mean grade", **where, **held(graded, 5.5)}
-        if a_question == 1 and labels > LABELS[0]:
+        if a_question == 1 and labels == RATED:
             random = np.random.default_rng([labels, int(100 * right)])
             rated = [list(ratings(random, right, labels)) for _ in range(sets)]
             per_model = [
@@ -149,43 +155,74 @@ def simulate(sets: int) -> Iterator[dict[str, Any]]:
 
 
 def hide(pandalm: Path, judgelrm: Path, work: Path, times: int, kept: int) -> Iterator[dict[str, Any]]:
-    """Of each published judge: what is corrected with few labels, against the rates of all."""
+    """Of each published judge: what is corrected with few labels, against the rates of all.
+
+    Intervals say how sure a rate is of samples like these. So besides hiding labels of these very samples, whose rate
+    they are too wide for, as many samples are drawn from them with replacement and then labels are hidden.
+    """
     (split,) = read_benchmark("pandalm", pandalm / "testset-v1.json").splits.values()
     for name, (path, field) in published(pandalm, judgelrm).items():
         rows = json.loads(path.read_text(encoding="utf-8"))
         verdicts = work / f"{name}.jsonl"
         write_text(verdicts, (dump_line({"question_id": row["idx"], "verdict": row[field]}) for row in rows))
         samples = predicted_samples(split.records, read_predictions(verdicts, "number"), verdicts)
-        truths = {sample.key: sample.truth.outcome for sample in samples if sample.truth}
-        everything = correct_pairs(LabelledPairs.of(samples, truths))
-        whole = {rate.name: rate.people for rate in (*everything.rates, *everything.pairs)}
-        runs: dict[str, list[dict[str, Rate | None]]] = {each: [] for each in whole}
-        worths, warned = [], 0
-        random = np.random.default_rng(0)
-        for _ in range(times):
-            keys = random.choice(sorted(truths), kept, replace=False)
-            found = correct_pairs(LabelledPairs.of(samples, {key: truths[key] for key in keys}))
-            warned += any("not random" in note for note in found.notes)
-            for rate in (*found.rates, *found.pairs):
-                runs[rate.name].append(
-                    {"people": rate.people, "corrected": rate.corrected, "rogan_gladen": rate.inverted}
-                )
-            worths.append(found.pairs[0].worth or 0)
-        for rate_name, ways in runs.items():
-            all_people = whole[rate_name]
-            assert all_people is not None
-            assert all_people.value is not None
-            ends = [{way: (each.low, each.high) for way, each in run.items() if each is not None} for run in ways]
-            yield {
-                "judge": name,
-                "what": rate_name,
-                "true": round(all_people.value, 4),
-                "samples": len(samples),
-                "labels": kept,
-                **held(ends, all_people.value),
-                "worth": float(np.median(worths)) if rate_name == everything.pairs[0].name else None,
-                "called not random": warned / times,
-            }
+        true = rates_of(correct_pairs(LabelledPairs.of(samples, outcomes(samples))))
+        for drawn in (False, True):
+            random = np.random.default_rng(0)
+            found = []
+            for _ in range(times):
+                taken = draw(samples, random) if drawn else samples
+                labels = outcomes(taken)
+                keys = random.choice(sorted(labels), kept, replace=False)
+                found.append(correct_pairs(LabelledPairs.of(taken, {key: labels[key] for key in keys})))
+            for what, whole in true.items():
+                ours = [rates_of(each)[what] for each in found]
+                assert whole.people is not None
+                assert whole.people.value is not None
+                yield {
+                    "judge": name,
+                    "what": what,
+                    "true": round(whole.people.value, 4),
+                    "drawn with replacement": drawn,
+                    "samples": len(samples),
+                    "labels": kept,
+                    "times": times,
+                    **held([ends(each) for each in ours], whole.people.value),
+                    "narrower": float(np.mean([width(each.corrected) < width(each.people) for each in ours])),
+                    "worth": float(np.median([each.worth or 0 for each in ours])),
+                    "called not random": sum(any("not random" in note for note in each.notes) for each in found)
+                    / times,
+                }
+
+
+def outcomes(samples: Sequence[JudgedSample]) -> dict[str, Outcome]:
+    """What people say."""
+    return {sample.key: sample.truth.outcome for sample in samples if sample.truth}
+
+
+def draw(samples: Sequence[JudgedSample], random: np.random.Generator) -> list[JudgedSample]:
+    """As many, with replacement; one that is drawn twice is two."""
+    taken = enumerate(random.integers(0, len(samples), len(samples)).tolist())
+    return [replace(samples[k], key=str(place), question=f"{place}: {samples[k].question}") for place, k in taken]
+
+
+def rates_of(found: Corrections) -> dict[str, CorrectedRate]:
+    """By name."""
+    return {rate.name: rate for rate in (*found.rates, *found.pairs)}
+
+
+def ends(rate: CorrectedRate) -> Found:
+    """Of the intervals that there are."""
+    ways = {"people": rate.people, "corrected": rate.corrected, "rogan_gladen": rate.inverted}
+    return {way: (each.low, each.high) for way, each in ways.items() if each is not None}
+
+
+def width(rate: Rate | None) -> float:
+    """Of an interval that is there."""
+    assert rate is not None
+    assert rate.low is not None
+    assert rate.high is not None
+    return rate.high - rate.low
 
 
 def published(pandalm: Path, judgelrm: Path) -> dict[str, tuple[Path, str]]:

@@ -74,11 +74,11 @@ def test_value_weight_and_error_are_those_of_ppi_python(right: float, ppi: Modul
     data = world.people[asked], world.judge[asked], world.judge[~asked]
     assert found.value == pytest.approx(ppi.ppi_mean_pointestimate(*data, lam=found.weight).item(), abs=1e-12)
     low, high = (end.item() for end in ppi.ppi_mean_ci(*data, alpha=0.05))
-    # theirs, with the weight that it tunes: a normal quantile, and no correction for the mean that is estimated
-    theirs = (high - low) / 2 / 1.959964
+    # theirs, with the weight that it tunes: a normal quantile, and no correction for mean and weight that are estimated
+    theirs, degrees = (high - low) / 2 / 1.959964, 78 if found.weight else 79
     assert found.value == pytest.approx((low + high) / 2, abs=1e-9)
-    assert found.variance**0.5 == pytest.approx(theirs * (80 / 79) ** 0.5, rel=1e-6)
-    assert found.half == pytest.approx(theirs * (80 / 79) ** 0.5 * t.ppf(0.975, 79), rel=1e-6)
+    assert found.variance**0.5 == pytest.approx(theirs * (80 / degrees) ** 0.5, rel=1e-6)
+    assert found.half == pytest.approx(theirs * (80 / degrees) ** 0.5 * t.ppf(0.975, degrees), rel=1e-6)
 
 
 def test_people_alone_are_the_mean_of_labels() -> None:

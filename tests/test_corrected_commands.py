@@ -158,6 +158,11 @@ def test_two_named_models_are_one_pair_and_nameless_answers_are_one_too(tmp_path
     assert other is not None
     assert [(one.first, one.second) for one in other.pairs] == [("answer 1", "answer 2")]
     assert other.pairs[0].people != pair.people
+    alike = [each | {f"answer{side}_model_id": "a" for side in (1, 2)} for each in records]
+    write_jsonl(tmp_path / "alike" / "forward.jsonl", alike)
+    of_one = evaluate(tmp_path / "alike", human=human).corrected
+    assert of_one is not None
+    assert (of_one.rates, of_one.pairs) == (other.rates, other.pairs)
 
 
 def test_rank_has_corrected_rates_and_ratings(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

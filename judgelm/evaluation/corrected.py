@@ -7,7 +7,8 @@ Epidemiology 107, 1978): what the judge says, taken back through the matrix of w
 lose. Both hold where the labelled part is drawn at random, whatever the judge is worth.
 
 Variances are sums over questions of squares, as samples of one question are not independent, with the correction
-k / (k - 1) and t quantiles of k - 1 degrees of freedom for k questions with labels.
+k / (k - 1) and t quantiles of k - 1 degrees of freedom for k questions with labels; k - 2 where a weight was found from
+them, too.
 """
 
 from __future__ import annotations
@@ -88,20 +89,26 @@ class Corrected:
     """of the judge, from 0, which leaves people alone, to 1"""
     unit: float = 1.0
     """by how much a label differs from the judge where it does"""
+    spent: int = 1
+    """degrees of freedom: 1 for the mean, 1 for a weight that was found"""
+
+    @property
+    def degrees(self) -> int:
+        """Of freedom: questions with labels, less what was found from them."""
+        return self.part.labelled_questions - self.spent
 
     @property
     def variance(self) -> float:
-        """Summed over questions. Infinite for labels of one question.
+        """Summed over questions. Infinite for labels of too few.
 
         Where people and judge hardly ever differ there is nothing to see a variance in: it is at least that of one
         label that differs by a unit.
         """
-        count = self.part.labelled_questions
-        if count < 2:
+        if self.degrees < 1:
             return math.inf
         seen, all_ = (self.part.sums(each) for each in (self.of_labels, self.influence))
         unseen = max(0.0, (self.unit / self.part.labels) ** 2 - float(seen @ seen))
-        return float(all_ @ all_) * count / (count - 1) + unseen
+        return float(all_ @ all_) * self.part.labelled_questions / self.degrees + unseen
 
     def estimate(self, span: Span, count: int) -> Estimate:
         """With its 95 % interval, all within `span`; `count` samples are what it is said of.
@@ -122,7 +129,7 @@ class Corrected:
         variance = self.variance
         if math.isinf(variance):
             return variance
-        return float(t.ppf((1 + LEVEL) / 2, self.part.labelled_questions - 1)) * math.sqrt(variance)
+        return float(t.ppf((1 + LEVEL) / 2, self.degrees)) * math.sqrt(variance)
 
     def _interval(self, span: Span) -> tuple[float | None, float | None]:
         half = self.half
@@ -156,12 +163,14 @@ def power(people: Floats, judge: Floats, part: Part, weight: float | None = None
         return Corrected(mean, own, own, part, 0.0, unit)
     with_labels, without = float(judge[asked].mean()), float(judge[~asked].mean())
     control = np.where(asked, (judge - with_labels) / count, (without - judge) / others)
+    spent = 1
     if weight is None:
         variance = float(judge.var(ddof=1)) * (1 / count + 1 / others)
         weight = float(np.clip(own @ control / variance, 0, 1)) if variance else 0.0
+        spent += weight > 0
     influence = own - weight * control
     value = mean - weight * (with_labels - without)
-    return Corrected(value, influence, np.where(asked, influence, 0.0), part, weight, unit)
+    return Corrected(value, influence, np.where(asked, influence, 0.0), part, weight, unit, spent)
 
 
 def invert_confusion(truth: Codes, said: Codes, worth: Floats, part: Part) -> Corrected | None:
@@ -241,6 +250,7 @@ def difference(first: Corrected, second: Corrected, first_of: Mask, second_of: M
         part.among(both),
         (first.weight + second.weight) / 2,
         max(first.unit, second.unit),
+        max(first.spent, second.spent),
     )
 
 

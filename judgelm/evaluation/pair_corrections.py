@@ -128,13 +128,14 @@ class LabelledPairs:
 
     @property
     def pairs(self) -> list[tuple[str, str, _Side]]:
-        """Each two models that met, the first by name as the winner; answers 1 and 2 where no names are known."""
-        if not self.names:
+        """Each two models that met, the first by name as the winner; answers 1 and 2 where no two models are known."""
+        low, high = self.sides.min(axis=1), self.sides.max(axis=1)
+        met = (low >= 0) & (low < high)
+        if not met.any():
             everywhere = np.ones(len(self.samples), dtype=np.bool_)
             return [(*_UNNAMED, _Side(f"win rate of {' against '.join(_UNNAMED)}", everywhere, ~everywhere))]
-        low, high = self.sides.min(axis=1), self.sides.max(axis=1)
         found = []
-        for one, other in np.unique(np.stack([low, high], axis=1)[(low >= 0) & (low < high)], axis=0).tolist():
+        for one, other in np.unique(np.stack([low, high], axis=1)[met], axis=0).tolist():
             first, second, there = self.names[one], self.names[other], (low == one) & (high == other)
             side = _Side(f"win rate of {first} against {second}", there, there & (self.sides[:, 0] == other))
             found.append((first, second, side))
@@ -179,12 +180,12 @@ def correct_pairs(given: LabelledPairs) -> Corrections:
         correct(side.name, each, side.there, given.part, rate)
         for side, each, rate in zip(sides, judged, _judge_alone(given, sides, judged), strict=True)
     ]
-    rates, duels = found[: -len(pairs)], found[-len(pairs) :]
+    alone = len(sides) - len(pairs)
     compared = [
         compare(first, second, *each, even=float(POINTS[_TIE]))
-        for (first, second, _), each in zip(pairs, duels, strict=True)
+        for (first, second, _), each in zip(pairs, found[alone:], strict=True)
     ]
-    return describe(given.part, wins, [rate for rate, _ in rates], compared, given.traits)
+    return describe(given.part, wins, [rate for rate, _ in found[:alone]], compared, given.traits)
 
 
 def _judge_alone(given: LabelledPairs, sides: Sequence[_Side], judged: Sequence[Judged]) -> list[Rate | None]:

@@ -31,7 +31,7 @@ class Ratings:
     weight: float
     """of the judge, from 0 to 1"""
     degrees: int
-    """of freedom: questions with labels less one"""
+    """of freedom: questions with labels less one, and one more for a weight that was found"""
 
     def rate(self, name: str, count: int) -> Rate:
         """On the scale of ratings, with its 95 % interval by Student's t."""
@@ -102,15 +102,14 @@ class _Odds:
         least = covariance / labels / (variance * (1 / count + 1 / (~asked).sum())) if variance > 0 else 0.0
         return float(np.clip(least, 0, 1))
 
-    def errors(self, log_odds: Floats, inverse: Floats, weight: float) -> Floats:
+    def errors(self, log_odds: Floats, inverse: Floats, weight: float, degrees: int) -> Floats:
         """Standard errors of the log odds [M], summed over questions."""
         own, control = self.terms(log_odds)
         asked, given = self.part.asked, ~np.isnan(self.people)
         moved = self._centred(own, given)
         if weight:
             moved -= weight * (self._centred(control, asked) - self._centred(control, ~asked))
-        questions = self.part.labelled_questions
-        return np.asarray(np.sqrt(((moved @ inverse) ** 2).sum(axis=0) * questions / (questions - 1)))
+        return np.asarray(np.sqrt(((moved @ inverse) ** 2).sum(axis=0) * self.part.labelled_questions / degrees))
 
     def _centred(self, values: Floats, samples: Mask) -> Floats:
         """The mean over some matches [n] of what moves each model, as parts of questions whose sum is 0: [q, M]."""
@@ -146,13 +145,14 @@ def power_ratings(
     people, judge = np.where(turned, 1 - people, people), np.where(turned, 1 - judge, judge)
     matches = [Match(*sorted(names), (1.0, 0.0, 0.0), "") for names in models]
     odds = _Odds(Field.of(matches, False), people, judge, part)
+    degrees = part.labelled_questions - 1
     if part.asked.all():
         weight = 0.0
     elif weight is None:
         weight = odds.tune(*odds.fit(1.0))
+        degrees -= weight > 0
     log_odds, inverse = odds.fit(weight)
-    errors = odds.errors(log_odds, inverse, weight)
-    return Ratings(odds.field.names, log_odds, errors, weight, part.labelled_questions - 1)
+    return Ratings(odds.field.names, log_odds, odds.errors(log_odds, inverse, weight, degrees), weight, degrees)
 
 
 def correct_ranking(given: LabelledPairs, ranked: Ranking) -> CorrectedRanking:

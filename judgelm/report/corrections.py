@@ -9,10 +9,10 @@ from judgelm.evaluation.rate import Rate
 from judgelm.ranking.ranking import Ranking
 from judgelm.report import pictures
 from judgelm.report.terminal import MAX_ROWS, render_table
-from judgelm.report.words import EXACT_NUMBER, MOST_NAME, RATING, SHARE, Form, cut
+from judgelm.report.words import MOST_NAME, POINTS, RATING, WIN_RATE, Form, cut
 
-HEADER = ("by people's labels", "judge only", "people only", "corrected", "Rogan-Gladen", "labels", "judge is worth")
-APART = "to tell them apart"
+HEADER = ("judge only", "people only", "corrected", "Rogan-Gladen", "labels", "judge is worth")
+APART = "to tell apart"
 _RATINGS = ("Bradley-Terry", "judge only", "people only", "corrected", "labels")
 _MOST_SAID = 5
 """rates of which a sentence says what the judge is worth"""
@@ -37,7 +37,7 @@ def corrected_tables(found: Corrections) -> str:
     rows = [(line.name, *line.cells, line.apart) for line in lines[:MAX_ROWS]]
     more = f"\n({len(lines) - MAX_ROWS} more)" if len(lines) > MAX_ROWS else ""
     said = [counted(found), *sentences(found), *(f"note: {note}" for note in found.notes)]
-    return f"{render_table((*HEADER, APART), rows)}{more}\n" + "\n".join(said)
+    return f"{render_table(_header(found), rows)}{more}\n" + "\n".join(said)
 
 
 def rating_table(ranking: Ranking) -> str:
@@ -54,7 +54,7 @@ def describe_corrections(found: Corrections | None) -> dict[str, Any] | None:
     lines = [_line(rate, form) for rate in (*found.rates, *found.pairs)]
     return {
         "counted": counted(found),
-        "header": (*HEADER, APART),
+        "header": _header(found),
         "rows": [(cut(line.name, MOST_NAME), (*line.cells, line.apart)) for line in lines],
         "sentences": sentences(found),
         "notes": found.notes,
@@ -75,7 +75,11 @@ def sentences(found: Corrections) -> list[str]:
 
 
 def _form(found: Corrections) -> Form:
-    return SHARE if found.shares else EXACT_NUMBER
+    return WIN_RATE if found.shares else POINTS
+
+
+def _header(found: Corrections) -> tuple[str, ...]:
+    return ("by people's labels, in %" if found.shares else "by people's grades", *HEADER, APART)
 
 
 def _worth(rate: CorrectedRate) -> str:
