@@ -38,6 +38,7 @@ from judgelm.ranking.corrected import power_ratings
 
 RIGHT = (0.0, 0.3, 0.6, 0.9, 0.98, 1.0)
 LABELS = (30, 100, 200)
+PARTS = ("pandalm", "simulated")
 RATED = 100
 """labels of the data sets of which ratings are made"""
 SAMPLES = 1000
@@ -243,21 +244,22 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/corrected"), help="folder for what is made of them")
     parser.add_argument("--sets", type=int, default=1000, help="simulated data sets of each kind")
     parser.add_argument("--times", type=int, default=200, help="how often labels are hidden")
-    parser.add_argument("--output", required=True, help="raw numbers, JSON")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="those that are done anew")
+    parser.add_argument("--output", required=True, type=Path, help="raw numbers, JSON; parts not done anew stay")
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     sources = [args.pandalm / "testset-v1.json", *(path for path, _ in published(args.pandalm, args.judgelrm).values())]
-    report: dict[str, Any] = {
-        "command": f"python -m benchmarks.corrected {' '.join(sys.argv[1:])}",
-        "commit": commit,
-        "versions": versions(),
-        "sha256": {path.name: hash_file(path) for path in sources},
-    }
-    hidden = hide(args.pandalm, args.judgelrm, args.work, args.times, 99)
-    for part, found in (("pandalm", hidden), ("simulated", simulate(args.sets))):
-        report[part] = []
+    report: dict[str, Any] = json.loads(args.output.read_text()) if args.output.exists() else {}
+    for part in args.parts:
+        report[part] = {"command": f"python -m benchmarks.corrected {' '.join(sys.argv[1:])}", "commit": commit}
+        report[part] |= {"versions": versions(), "found": []}
+        if part == "pandalm":
+            report[part]["sha256"] = {path.name: hash_file(path) for path in sources}
+            found = hide(args.pandalm, args.judgelrm, args.work, args.times, 99)
+        else:
+            found = simulate(args.sets)
         for each in found:
-            report[part].append(each)
+            report[part]["found"].append(each)
             print(json.dumps(each), flush=True)
             write_text(args.output, json.dumps(report, indent=1) + "\n")
 

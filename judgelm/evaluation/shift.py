@@ -109,24 +109,33 @@ def _means(part: Part, columns: Floats) -> tuple[Floats, Floats]:
 
 
 def _test(part: Part, columns: Floats) -> tuple[float, int]:
-    """p of the labelled samples' sums, given that labels were drawn by sample or by question; the place of the column
-    that is farthest off.
+    """p of the labelled samples' sums, given that the part is random; the place of the column that is farthest off.
 
-    The sums' variance is that over questions, which holds for both ways of drawing; Hotelling's T squared.
+    A score test. The sums' variance is that of drawing samples, or whole questions, or what lies between: as far as
+    the labels of a question go together.
     """
-    from scipy.stats import f
+    from scipy.stats import chi2
 
-    drawn = part.asked - part.asked.mean()
-    moved = drawn[:, None] * (columns - columns.mean(axis=0))
-    by_question = np.stack([part.sums(column) for column in moved.T], axis=1)
-    total, variance = by_question.sum(axis=0), by_question.T @ by_question
+    share = float(part.asked.mean())
+    drawn, apart = part.asked - share, columns - columns.mean(axis=0)
+    by_question = np.stack([part.sums(column) for column in apart.T], axis=1)
+    together = _together(part, drawn, share)
+    variance = share * (1 - share) * ((1 - together) * apart.T @ apart + together * by_question.T @ by_question)
+    total = drawn @ apart
     off = np.abs(total) / np.sqrt(np.maximum(np.diag(variance), np.finfo(np.float64).tiny))
-    rank = int(np.linalg.matrix_rank(variance))
-    freedom = part.labelled_questions - rank
-    if not rank or freedom < 1:
+    rank = int(np.linalg.matrix_rank(variance, hermitian=True))
+    if not rank:
         return 1.0, int(off.argmax())
     squared = float(total @ np.linalg.pinv(variance, hermitian=True) @ total)
-    return float(f.sf(squared * freedom / (rank * (freedom + rank - 1)), rank, freedom)), int(off.argmax())
+    return float(chi2.sf(squared, rank)), int(off.argmax())
+
+
+def _together(part: Part, drawn: Floats, share: float) -> float:
+    """How far the samples of a question are labelled together: 0 where samples were drawn, 1 where questions were."""
+    sizes, sums = part.sums(np.ones(len(drawn))), part.sums(drawn)
+    pairs = float((sizes * (sizes - 1)).sum())
+    both = float(sums @ sums - drawn @ drawn)
+    return min(1.0, max(0.0, both / (pairs * share * (1 - share)))) if pairs else 0.0
 
 
 def holm(values: Sequence[float]) -> list[float]:
