@@ -143,11 +143,11 @@ def say(name: str, parts: Parts, span: Span, judge: Rate | None, labels: int) ->
         name=name,
         judge=judge,
         people=Rate.of(alone.estimate(span, labels)),
-        corrected=powered and Rate.of(powered.estimate(span, total)),
-        weight=powered and powered.weight,
-        inverted=inverted and Rate.of(inverted.estimate(span, total)),
+        corrected=None if powered is None else Rate.of(powered.estimate(span, total)),
+        weight=None if powered is None else powered.weight,
+        inverted=None if inverted is None else Rate.of(inverted.estimate(span, total)),
         labels=labels,
-        worth=powered and worth_in_labels(alone, powered),
+        worth=None if powered is None else worth_in_labels(alone, powered),
     )
 
 

@@ -117,7 +117,7 @@ def _test(part: Part, columns: Floats) -> tuple[float, int]:
     from scipy.stats import chi2
 
     share = float(part.asked.mean())
-    drawn, apart = part.asked - share, columns - columns.mean(axis=0)
+    drawn, apart = part.asked.astype(np.float64) - share, columns - columns.mean(axis=0)
     by_question = np.stack([part.sums(column) for column in apart.T], axis=1)
     together = _together(part, drawn, share)
     variance = share * (1 - share) * ((1 - together) * apart.T @ apart + together * by_question.T @ by_question)

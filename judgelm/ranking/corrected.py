@@ -143,7 +143,7 @@ def power_ratings(
         raise ValueError("there is no label")
     turned = np.array([first > second for first, second in models])
     people, judge = np.where(turned, 1 - people, people), np.where(turned, 1 - judge, judge)
-    matches = [Match(*sorted(names), (1.0, 0.0, 0.0), "") for names in models]
+    matches = [Match(first, second, (1.0, 0.0, 0.0), "").sorted() for first, second in models]
     odds = _Odds(Field.of(matches, False), people, judge, part)
     degrees = part.labelled_questions - 1
     if part.asked.all():
@@ -175,7 +175,7 @@ def correct_ranking(given: LabelledPairs, ranked: Ranking) -> CorrectedRanking:
     return CorrectedRanking(
         **found,
         ratings=sorted(ratings, key=lambda one: (-_value(one), one.name)),
-        rating_weight=together and together.weight,
+        rating_weight=None if together is None else together.weight,
     )
 
 
