@@ -26,6 +26,7 @@ LONG_FUNCTIONS: set[str] = set()
 FLAGS = {
     "judgelm/console.py",
     "judgelm/flags.py",
+    "judgelm/human_flags.py",
     "judgelm/prompt_flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
     # servers' own mains
@@ -43,7 +44,15 @@ HEAVY_AT_THE_TOP: dict[str, tuple[str, ...]] = {
 ANYWHERE: dict[str, tuple[str, ...]] = {
     "peft": ("models/loading.py", "train/model.py"),
     "sklearn": ("evaluation/published.py",),
-    "scipy": ("evaluation/comparison.py", "evaluation/metrics/intervals.py", "ranking/"),
+    "scipy": (
+        *(
+            "evaluation/comparison.py",
+            "evaluation/corrected.py",
+            "evaluation/shift.py",
+            "evaluation/metrics/intervals.py",
+        ),
+        "ranking/",
+    ),
     "krippendorff": ("evaluation/metrics/agreement.py",),
     "jinja2": ("prompt_template.py", "report/"),
     "huggingface_hub": ("models/folder.py", "hub.py"),

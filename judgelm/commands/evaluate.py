@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
 from judgelm.evaluation import (
@@ -15,8 +16,12 @@ from judgelm.evaluation import (
     judged_task,
 )
 from judgelm.flags import add_columns_argument
+from judgelm.human_flags import add_human_argument, check_columns
 from judgelm.jsonl import dump_json
 from judgelm.samples import PathLike
+
+if TYPE_CHECKING:
+    from judgelm.evaluation.corrections import Corrections
 
 HELP = "compare judgements with a teacher's and under swap"
 DESCRIPTION = (
@@ -42,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " annotators: a list of labels): gives agreement, precision, recall, F1; of grades question_id and score or"
         " text (default: what the judged rows bring along)",
     )
+    add_human_argument(parser)
     add_columns_argument(parser, "question_id=id,label=winner or, of grades, score=mean")
     parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
     parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
@@ -53,8 +59,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
     if args.folder is not None and args.reversed is not None:
         raise InputError("--reversed goes with --forward; of a folder both orders are read")
-    if args.columns is not None and args.teacher is None:
-        raise InputError("--columns are those of the file that --teacher names")
+    check_columns(args, "teacher", "human")
     place = args.folder or args.forward
     task = judged_task(place)
     if task == "grade":
@@ -64,9 +69,9 @@ def run(args: argparse.Namespace) -> None:
         _run_of_many(args)
         return
     if args.folder is None:
-        evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against, args.columns)
+        evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against, args.columns, args.human)
     else:
-        evaluation = evaluate(args.folder, args.teacher, args.against, args.columns)
+        evaluation = evaluate(args.folder, args.teacher, args.against, args.columns, args.human)
     print_evaluation(evaluation, args.teacher, (str(place), str(args.against)))
     if args.output is not None:
         evaluation.document.write(args.output)
@@ -78,7 +83,7 @@ def _run_of_many(args: argparse.Namespace) -> None:
     from judgelm.evaluation.places import summarize_many
     from judgelm.report.many_tables import many_tables
 
-    for flag in ("teacher", "against"):
+    for flag in ("teacher", "human", "against"):
         if getattr(args, flag) is not None:
             raise InputError(f"--{flag} compares two answers: {args.folder} is of task multi")
     summary = summarize_many(read_many(args.folder))
@@ -95,7 +100,7 @@ def _run_of_grades(args: argparse.Namespace, place: PathLike) -> None:
         raise InputError(f"--against compares two judges of pairs, and {place} holds grades (task grade)")
     if args.reversed is not None:
         raise InputError(f"--reversed is of pairs, and {place} holds grades (task grade)")
-    evaluation = evaluate_grades(place, args.teacher, args.columns)
+    evaluation = evaluate_grades(place, args.teacher, args.columns, args.human)
     print_grades(evaluation, args.teacher)
     if args.output is not None:
         evaluation.document.write(args.output)
@@ -106,8 +111,17 @@ def print_grades(evaluation: GradeEvaluation, teacher: PathLike | None) -> None:
     from judgelm.report.grade_tables import grade_tables
 
     print(grade_tables(evaluation.summary))
+    print_corrections(evaluation.summary.corrected)
     _say_not_judged(evaluation.numbers.get("not_judged"), teacher)
     sys.stdout.write("\n" + dump_json(dict(evaluation.numbers)) + "\n")
+
+
+def print_corrections(corrected: Corrections | None) -> None:
+    """Rates that people's labels corrected, if there are any."""
+    if corrected is not None:
+        from judgelm.report.corrections import corrected_tables
+
+        print(f"\n{corrected_tables(corrected)}")
 
 
 def _say_not_judged(count: float | None, teacher: PathLike | None) -> None:
@@ -124,6 +138,7 @@ def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tu
     print(summary_tables(evaluation.summary))
     if evaluation.against is not None:
         print(f"\n{comparison_table(evaluation.against, names)}")
+    print_corrections(evaluation.corrected)
     metrics = evaluation.published
     _say_not_judged(metrics.get("not_judged"), teacher)
     # said above, with an interval; the paper's own keys are said by its rules

@@ -12,10 +12,12 @@ import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from judgelm.documents import AnyText, Document, Section
+from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
 from judgelm.evaluation.metrics.calibration import reliability
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
+from judgelm.evaluation.rate import Rate as Rate
 from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample, split_aspects
 from judgelm.jsonl import Record
@@ -57,23 +59,6 @@ RATES = {
     "unparsed": Kind("judgements that could not be read"),
 }
 """by name, in the order in which they are said; their formulas are `rates.Rated.statistics`"""
-
-
-class Rate(Section):
-    """A number with its 95 % interval, and how many samples it is of.
-
-    `value` is None where it is not defined, `low` and `high` where nothing can be said of an interval.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    count: int = 0
-
-    @classmethod
-    def of(cls, estimate: Estimate) -> Rate:
-        value = None if np.isnan(estimate.value) else estimate.value
-        return cls(value=value, low=estimate.low, high=estimate.high, count=estimate.count)
 
 
 class Group(Section):
@@ -208,10 +193,12 @@ class SummaryFile(Summary, Document):
     """summary.json, which `judgelm evaluate --output` writes."""
 
     what = "a summary of judgelm evaluate"
-    left_out = ("aspects", "against")
+    left_out = ("aspects", "against", "corrected")
 
     against: Comparison | None = None
     """with --against, where the folder is the first judge"""
+    corrected: Corrections | None = None
+    """with --human: [corrected rates](trust.md#corrected-rates)"""
 
 
 def summarize(

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgelm.errors import one_line
+from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import RATES, Rate, Summary
 from judgelm.judgement import Outcome
@@ -16,6 +17,7 @@ from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import Beside
 from judgelm.report.brief import in_brief
+from judgelm.report.corrections import describe_corrections
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
 from judgelm.verdict import Reading
 
@@ -52,6 +54,7 @@ def build_context(
     beside: Beside,
     title: str = "A judge",
     most: int = MOST_SAMPLES,
+    corrected: Corrections | None = None,
 ) -> dict[str, Any]:
     """What the templates show; `most` samples are shown to be read."""
     known = {name: rate for name, rate in summary.rates.items() if rate.value is not None}
@@ -71,6 +74,7 @@ def build_context(
         "grades": None,
         "many": None,
         "reliability": _reliability(summary),
+        "corrected": describe_corrections(corrected),
         **beside.described(),
         "groups": _groups(summary),
         "scores_picture": _scores_picture(samples),

@@ -40,7 +40,7 @@ class Estimate:
     count: int
 
 
-def share_interval(share: float, count: int) -> tuple[float | None, float | None]:
+def share_interval(share: float, count: float) -> tuple[float | None, float | None]:
     """Wilson's score interval (1927) of a share in which ties count a half, so that `share * count` need not be whole.
 
     With ties it is wider than need be. None for a share of nothing.
