@@ -39,6 +39,8 @@ FIELDS = {
     "benchmark": "judgelm.benchmark.report:BenchmarkReport",
     "ranking": "judgelm.ranking.ranking:Ranking",
     "audit": "judgelm.audit.findings:Audit",
+    "labels": "judgelm.labelling.labels:LabelRecord",
+    "votes": "judgelm.labelling.votes:VoteRecord",
     "collect": "judgelm.collection.collected:Collection",
     "preferences": "judgelm.preferences.preferences:PreferenceCounts",
     "teach": "judgelm.teaching.report:TeachReport",
