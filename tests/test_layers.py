@@ -43,7 +43,12 @@ HEAVY_AT_THE_TOP: dict[str, tuple[str, ...]] = {
 ANYWHERE: dict[str, tuple[str, ...]] = {
     "peft": ("models/loading.py", "train/model.py"),
     "sklearn": ("evaluation/published.py",),
-    "scipy": ("evaluation/comparison.py", "evaluation/metrics/intervals.py", "ranking/"),
+    "scipy": (
+        "evaluation/comparison.py",
+        "evaluation/metrics/intervals.py",
+        "evaluation/metrics/alternative.py",
+        "ranking/",
+    ),
     "krippendorff": ("evaluation/metrics/agreement.py",),
     "jinja2": ("prompt_template.py", "report/"),
     "huggingface_hub": ("models/folder.py", "hub.py"),
