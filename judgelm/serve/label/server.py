@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,12 @@ def serve_labels(
         for line in _links(address, people, labelling.votes.path.name):
             print(line)
         sys.stdout.flush()
-        run_server(create_app(labelling, people, hosts), listening, access_log=False)
+        # systemd and Docker stop a service with SIGTERM
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            run_server(create_app(labelling, people, hosts), listening, access_log=False)
+        except KeyboardInterrupt:
+            print("judgelm: the page has ended; the same command goes on", file=sys.stderr)
 
 
 def _address(host: str, listening: socket.socket) -> str:
