@@ -285,6 +285,8 @@ def test_strange_requests_are_refused_and_change_nothing(pairs: Path, tmp_path: 
                 content,
                 headers,
             )
+        twice = [("Authorization", "Name"), ("Authorization", "Name anna")]
+        assert HTTP.get(f"{url}/api/row", headers=twice).status_code == 401
         assert HTTP.get(f"{url}/", headers={"Host": "evil.example"}).status_code == 403
         assert HTTP.get(f"{url}/../pairs.jsonl").status_code == 404
         assert HTTP.get(f"{url}/docs").status_code == 404

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class Labelling:
         self.votes = votes
         self.output = output
         self._blocks = blocks
+        self._writing = threading.Lock()
         self._places = functools.lru_cache(_MOST_KEPT)(self._arrange)
 
     def _arrange(self, person: str) -> tuple[list[Row], dict[str, int]]:
@@ -133,7 +135,9 @@ class Labelling:
 
     def write(self) -> None:
         """The file of labels. Raises InputError where it cannot be written."""
-        write_labels(self.output, self.rows, self.votes)
+        # one after the other, so that the newest labels are written last
+        with self._writing:
+            write_labels(self.output, self.rows, self.votes)
 
 
 @contextlib.contextmanager
