@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -160,7 +160,7 @@ class _Writer:
             log.error("%s", error)
 
 
-def _file(name: str) -> object:
+def _file(name: str) -> Callable[[], Awaitable[Response]]:
     async def send() -> Response:
         return FileResponse(FOLDER / name, headers=_HEADERS)
 
