@@ -426,12 +426,12 @@ def test_models_without_labels_come_first(tmp_path: Path) -> None:
         ],
     )
     with open_labelling(LabelSettings(pairs, tmp_path / "L.jsonl", pick=(folder,))) as labelling:
-        for row in labelling.rows[10:13]:
-            place = labelling.place("anna", row.token)
+        for other in labelling.rows[10:13]:
+            place = labelling.place("anna", other.token)
             assert place is not None
             labelling.save("anna", place, 1, "")
         blocks = pick_blocks(labelling.rows, (folder,), labelling.votes)
-        assert {blocks[row.token] for row in labelling.rows[1:4]} == {0}
+        assert {blocks[one.token] for one in labelling.rows[1:4]} == {0}
 
 
 def write(path: Path, text: str) -> Path:
@@ -551,7 +551,7 @@ def test_votes_of_the_page_are_labels_where_the_judgement_was_found_good(
         {"role": "user", "content": "Q"},
     ]
     talks = [[*asked, {"role": "assistant", "content": word}] for word in ("left", "right")]
-    texts = {"question": "Q", "answers": ["left", "right"]}
+    texts: Record = {"question": "Q", "answers": ["left", "right"]}
     lines = [
         vote_line("upvote", "win", **texts, reference="known"),
         vote_line("downvote", "win", **texts),
@@ -573,7 +573,8 @@ def test_votes_of_the_page_are_labels_where_the_judgement_was_found_good(
         )
     rates = evaluate(folder, votes).summary.rates
     assert (rates["agreement"].value, rates["agreement"].count) == (1 / 3, 3)
-    for damaged in ({"request": {}}, {"result": None}, {"vote": "upvote", "request": {"samples": [], "task": "pair"}}):
+    without: list[Record] = [{"request": {}}, {"result": None}, {"request": {"samples": [], "task": "pair"}}]
+    for damaged in without:
         write_jsonl(votes, [{**lines[0], **damaged}])
         assert run_command(["evaluate", str(folder), "--teacher", str(votes)]) == 2
         assert "votes.jsonl:1: expected a vote of the page of judgelm serve" in capsys.readouterr().err

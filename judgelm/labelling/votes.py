@@ -70,7 +70,7 @@ class Votes:
         with self._lock:
             return list(self._names.values())
 
-    def of(self, person: str) -> Mapping[str, VoteRecord]:
+    def of(self, person: str) -> dict[str, VoteRecord]:
         """By row: a person's standing votes, the newest at the end."""
         with self._lock:
             return dict(self._standing.get(same_name(person), {}))

@@ -58,7 +58,7 @@ def leave_out(judged: Codes, labels: Codes, counts: Floats) -> list[LeftOut]:
 def advantage(each: Sequence[LeftOut]) -> Statistic:
     """The mean over annotators of the share of rows on which the judge does as well: the advantage probability."""
     columns = np.stack([column for one in each for column in (one.judge, one.rows)], axis=1).astype(np.float64)
-    asked = columns[:, 1::2].any(axis=1)
+    asked = np.asarray(columns[:, 1::2].any(axis=1), dtype=np.bool_)
     return Statistic(
         columns, lambda sums: (sums[..., ::2] / sums[..., 1::2]).mean(axis=-1), int(asked.sum()), SHARE, asked
     )
@@ -72,7 +72,7 @@ def p_value(one: LeftOut, clusters: Sequence[str], epsilon: float) -> float:
 
     place = np.flatnonzero(one.rows)
     differences = (one.annotator - one.judge)[place]
-    index, num = cluster_indices([clusters[row] for row in place])
+    index, num = cluster_indices([clusters[row] for row in place.tolist()])
     mean = float(differences.mean())
     sums = np.bincount(index, weights=differences - mean, minlength=num)
     error = float(np.sqrt(num / (num - 1) * (sums**2).sum())) / len(place)
