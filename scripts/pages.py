@@ -40,6 +40,8 @@ FIELDS = {
     "benchmarks": "judgelm.benchmark.report:BenchmarksReport",
     "ranking": "judgelm.ranking.ranking:Ranking",
     "audit": "judgelm.audit.findings:Audit",
+    "labels": "judgelm.labelling.labels:LabelRecord",
+    "votes": "judgelm.labelling.votes:VoteRecord",
     "collect": "judgelm.collection.collected:Collection",
     "preferences": "judgelm.preferences.preferences:PreferenceCounts",
     "teach": "judgelm.teaching.report:TeachReport",

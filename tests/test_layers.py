@@ -45,12 +45,11 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "peft": ("models/loading.py", "train/model.py"),
     "sklearn": ("evaluation/published.py",),
     "scipy": (
-        *(
-            "evaluation/comparison.py",
-            "evaluation/corrected.py",
-            "evaluation/shift.py",
-            "evaluation/metrics/intervals.py",
-        ),
+        "evaluation/comparison.py",
+        "evaluation/corrected.py",
+        "evaluation/shift.py",
+        "evaluation/metrics/intervals.py",
+        "evaluation/metrics/alternative.py",
         "ranking/",
     ),
     "krippendorff": ("evaluation/metrics/agreement.py",),

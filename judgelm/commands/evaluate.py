@@ -133,9 +133,12 @@ def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tu
     """All numbers as tables, and as the last line the published ones and counts as one JSON object."""
     from judgelm.evaluation.published import PUBLISHED
     from judgelm.evaluation.summary import RATES
+    from judgelm.report.alternative import alternative_table
     from judgelm.report.terminal import comparison_table, metrics_table, summary_tables
 
     print(summary_tables(evaluation.summary))
+    if evaluation.summary.alternative is not None:
+        print(f"\n{alternative_table(evaluation.summary.alternative)}")
     if evaluation.against is not None:
         print(f"\n{comparison_table(evaluation.against, names)}")
     print_corrections(evaluation.corrected)

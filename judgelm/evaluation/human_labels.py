@@ -18,9 +18,11 @@ from judgelm.samples import PathLike
 def read_labels(path: PathLike, judged: Collection[str], columns: Columns | None = None) -> dict[str, Outcome | None]:
     """People's labels of pairs by id: `label` 1 first, 2 second, 0 tie, null where nobody could tell.
 
+    A row with an empty list of `annotators`, as `judgelm label` writes those that nobody has seen yet, is left out.
     Raises InputError for an id that is not `judged`, a row without a label, and a file without any.
     """
-    truths = {key: read_truth(line) for key, line in _lines(path, judged, columns, "label").items()}
+    lines = _lines(path, judged, columns, "label").items()
+    truths = {key: read_truth(line) for key, line in lines if line.record.get("annotators") != []}
     return _known(path, {key: truth and truth.outcome for key, truth in truths.items()}, "label")
 
 

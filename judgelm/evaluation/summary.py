@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from judgelm.documents import AnyText, Document, Section
+from judgelm.evaluation.alternative import AltTest, alternative_test
 from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
@@ -46,6 +47,7 @@ RATES = {
     "human_agreement": Kind("one annotator agrees with another"),
     "human_majority": Kind("one annotator agrees with the others' majority"),
     "alpha": Kind("Krippendorff's alpha of the annotators", share=False),
+    "advantage": Kind("judge agrees with the others as well as one annotator"),
     "mean_first": Kind("mean score of answer 1", share=False, of_scores=True),
     "mean_second": Kind("mean score of answer 2", share=False, of_scores=True),
     "mae": Kind("mean absolute error of scores", share=False, of_scores=True),
@@ -133,7 +135,7 @@ class Summary(Section):
     A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("aspects",)
+    left_out: ClassVar[tuple[str, ...]] = ("alternative", "aspects")
     """fields that are not written where they are None"""
 
     samples: int
@@ -159,6 +161,8 @@ class Summary(Section):
     """by `category` or `subset` of the rows"""
     reliability: list[Bin] | None = None
     """how sure the judge is and how often right"""
+    alternative: AltTest | None = None
+    """with labels of several annotators: whether the judge may stand for one of them"""
     aspects: list[JudgedAspect] | None = None
     """with criteria: each by itself"""
 
@@ -193,7 +197,7 @@ class SummaryFile(Summary, Document):
     """summary.json, which `judgelm evaluate --output` writes."""
 
     what = "a summary of judgelm evaluate"
-    left_out = ("aspects", "against", "corrected")
+    left_out = ("alternative", "aspects", "against", "corrected")
 
     against: Comparison | None = None
     """with --against, where the folder is the first judge"""
@@ -230,6 +234,7 @@ def summarize(
         classes=_classes(rated.cells),
         **groups,
         reliability=[Bin(**each) for each in reliability(rated.confidences)] or None,
+        alternative=alternative_test(rated),
         aspects=_aspects(rated.samples, resamples, seed) or None,
     )
 

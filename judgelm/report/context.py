@@ -14,6 +14,7 @@ from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import RATES, Rate, Summary
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
+from judgelm.report.alternative import describe_alternative
 from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import Beside
 from judgelm.report.brief import in_brief
@@ -69,6 +70,7 @@ def build_context(
         "rates_picture": _shares_picture(known),
         "unparsed": _unparsed(summary),
         "confusion": _confusion(summary),
+        "alternative": describe_alternative(summary.alternative),
         "position": _position(samples, known),
         "aspects": describe_aspects(RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]),
         "grades": None,

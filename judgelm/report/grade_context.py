@@ -27,7 +27,7 @@ _MISSING = {
     "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
 }
 """a section and which command gives what it needs"""
-_NOTHING = ("many", "unparsed", "confusion", "position", "reliability", "missing")
+_NOTHING = ("many", "unparsed", "confusion", "alternative", "position", "reliability", "missing")
 """sections of many answers and of pairs, and what is found last"""
 
 

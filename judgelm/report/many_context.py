@@ -31,7 +31,7 @@ _MISSING = {
 }
 """a section and which command gives what it needs"""
 _NOTHING = (
-    *("labelled", "grades", "aspects", "unparsed", "confusion", "position", "reliability", "corrected"),
+    *("labelled", "grades", "aspects", "unparsed", "confusion", "alternative", "position", "reliability", "corrected"),
     "scores_picture",
 )
 """what pairs and grades alone have"""
