@@ -42,8 +42,8 @@ HEAVY_AT_THE_TOP: dict[str, tuple[str, ...]] = {
 """library -> where the name of a file begins that may import it at its top; what must load without is tested below"""
 ANYWHERE: dict[str, tuple[str, ...]] = {
     "peft": ("models/loading.py", "train/model.py"),
-    "sklearn": ("evaluation/published.py",),
-    "scipy": ("evaluation/comparison.py", "evaluation/metrics/intervals.py", "ranking/"),
+    "sklearn": ("evaluation/published.py", "evaluation/metrics/maps.py"),
+    "scipy": ("evaluation/comparison.py", "evaluation/metrics/intervals.py", "evaluation/metrics/maps.py", "ranking/"),
     "krippendorff": ("evaluation/metrics/agreement.py",),
     "jinja2": ("prompt_template.py", "report/"),
     "huggingface_hub": ("models/folder.py", "hub.py"),

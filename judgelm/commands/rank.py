@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from judgelm.prompt_flags import add_calibration_argument, choose_calibration
+
 if TYPE_CHECKING:
     from judgelm.ranking import RankSettings
     from judgelm.ranking.ranking import Ranking
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output-dir", metavar="DIR", help="gets ranking.json and ranking.svg")
     add_ranking_arguments(parser)
+    add_calibration_argument(parser, ", without judging again; of folders with their run.json")
     parser.add_argument("--seed", type=int, default=0, help="of the intervals and of the order in which Elo reads")
 
 
@@ -41,7 +44,8 @@ def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
         "--outcomes",
         choices=("hard", "soft"),
         default="hard",
-        help="hard: a win where both orders agree, a tie where they contradict; soft: the mean probabilities of win,"
+        help="hard: a win where both orders agree, a tie where they contradict (of calibrated judgements by the map's"
+        " threshold); soft: the mean probabilities of win,"
         " tie and loss, which --scoring expected gives",
     )
     parser.add_argument(
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.ranking import rank
     from judgelm.report.ranking_table import describe
 
-    ranking = rank(args.judgements, choose_ranking(args))
+    ranking = rank(args.judgements, choose_ranking(args), choose_calibration(args))
     print(describe(ranking))
     if args.output_dir:
         write_ranking(ranking, Path(args.output_dir).expanduser())

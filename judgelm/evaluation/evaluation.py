@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
+from judgelm.evaluation.calibrated import read_calibrated
 from judgelm.evaluation.grades import read_grades
 from judgelm.evaluation.published import Metrics, published_metrics
 from judgelm.evaluation.results import JudgedSample, read_files, read_folder
@@ -16,6 +17,7 @@ from judgelm.judgement import ParseState
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
+    from judgelm.calibration import Calibration
     from judgelm.evaluation.grade_summary import GradeSummary
     from judgelm.evaluation.rates import Rated
     from judgelm.evaluation.summary import Comparison, Summary, SummaryFile
@@ -69,6 +71,7 @@ def evaluate(
     teacher: PathLike | None = None,
     against: PathLike | None = None,
     columns: Columns | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """All numbers of a folder that `judgelm judge` wrote.
 
@@ -78,11 +81,12 @@ def evaluate(
             truth; without it what the judged rows bring along.
         against: a folder of another judge with the same samples and truths.
         columns: of a teacher's file whose fields have other names.
+        calibration: a map of this judge's probabilities (`read_calibration`), which they are calibrated by.
 
     Raises InputError, in one line, for a file that is missing or damaged, an id that one file has and another lacks,
-    and where there is nothing to evaluate.
+    where there is nothing to evaluate, and for a map of other judgements.
     """
-    return _evaluate(read_folder(folder, teacher, columns=columns), folder, teacher, against, columns)
+    return _evaluate(read_calibrated(folder, calibration, teacher, columns), folder, teacher, against, columns)
 
 
 def evaluate_files(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from judgelm.calibration import Calibration
 from judgelm.criteria import READABLE
 from judgelm.errors import InputError, SettingError
 from judgelm.evaluation.grades import GradedSample
@@ -25,8 +26,8 @@ class RankSettings:
     """How judgements become a ranking; the same settings and judgements give the same ranking."""
 
     outcomes: Literal["hard", "soft"] = "hard"
-    """hard: a win where both orders agree, a tie where they contradict; soft: the mean probabilities of both orders,
-    which scoring `expected` gives"""
+    """hard: a win where both orders agree, a tie where they contradict, and of calibrated judgements what their map's
+    threshold for ties says; soft: the mean probabilities of both orders, which scoring `expected` gives"""
     length_control: bool = False
     """take out what the answers' lengths do: ratings, and win rates at equal length"""
     seed: int = 0
@@ -44,6 +45,7 @@ class RankSettings:
 def rank(
     judged: PathLike | Sequence[PathLike | JudgedSample | GradedSample | ManyAnswers],
     settings: RankSettings | None = None,
+    calibration: Calibration | None = None,
 ) -> Ranking:
     """Rank the models whose answers were judged in pairs or many at once, or graded one by one.
 
@@ -56,6 +58,8 @@ def rank(
             `read_folder`, `read_grades` or `read_many` gives them. Records name the models in answer1_model_id,
             answer2_model_id .., of grades in answer_model_id, answer1_model_id or model.
         settings: which outcomes count, and whether lengths do (default: hard ones, lengths do).
+        calibration: a map of the judge's probabilities (`read_calibration`), by which those in folders are calibrated;
+            samples come as they are.
 
     Returns a `judgelm.ranking.ranking.Ranking`: win rates from 0 to 1, ratings around 1000; `write` makes ranking.json.
     Raises InputError where a file is missing or damaged, a model has no name, or nothing can be ranked from.
@@ -65,7 +69,9 @@ def rank(
     samples = [
         one
         for each in places
-        for one in ([each] if isinstance(each, JudgedSample | GradedSample | ManyAnswers) else read_judged(each))
+        for one in (
+            [each] if isinstance(each, JudgedSample | GradedSample | ManyAnswers) else read_judged(each, calibration)
+        )
     ]
     if len({type(one) for one in samples}) > 1:
         raise InputError(
@@ -77,7 +83,16 @@ def rank(
         return _rank_many(many, settings)
     pairs = [one for one in samples if isinstance(one, JudgedSample)]
     matches = make_matches(pairs, settings.outcomes)
-    return rank_matches(matches, settings, unread=len(pairs) - len(matches))
+    return _with_maps(rank_matches(matches, settings, unread=len(pairs) - len(matches)), pairs)
+
+
+def _with_maps(ranking: Ranking, samples: Sequence[JudgedSample]) -> Ranking:
+    """With a note where probabilities were calibrated."""
+    maps = sorted({each.calibrated.map for each in samples if each.calibrated})
+    if not maps:
+        return ranking
+    note = f"verdicts are of calibrated probabilities, by the map {', '.join(maps)}"
+    return ranking.model_copy(update={"notes": [*ranking.notes, note]})
 
 
 def _rank_many(samples: Sequence[ManyAnswers], settings: RankSettings) -> Ranking:
