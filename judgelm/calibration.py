@@ -21,10 +21,8 @@ METHODS = {
 }
 LEAST = 1e-9
 """probabilities below count as this: a judge that was sure and wrong can be made less sure"""
-_OF_A_MODEL = ("api", "request_fields", "quantization", "prompt_template", "chat_template_sha256", "prompt_fingerprint")
+_OF_A_JUDGE = ("quantization", "prompt_template", "chat_template_sha256", "api", "request_fields")
 """settings of run.json that are taken as they are; null where a run does not say them"""
-_DEFAULTS = {"task": "pair", "scoring": "sample", "prompt_format": "plain"}
-"""of runs that were begun before they could be told otherwise"""
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 40
 
@@ -165,11 +163,26 @@ def belonging(settings: Mapping[str, Any], orders: Sequence[str], references: bo
 
     Seed, temperature and lengths say nothing of probabilities that are read; data type, device and engine little.
     """
+    return of_a_judge(settings) | of_samples(settings, orders, references)
+
+
+def of_a_judge(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of it that is a judge's, whatever it is asked."""
     return {
         "model": {"name": settings.get("model"), "fingerprint": settings.get("model_fingerprint")},
-        **{name: settings.get(name, default) for name, default in _DEFAULTS.items()},
-        **{name: settings.get(name) for name in _OF_A_MODEL},
+        # earlier runs could not be told otherwise
+        "prompt_format": settings.get("prompt_format", "plain"),
+        **{name: settings.get(name) for name in _OF_A_JUDGE},
+    }
+
+
+def of_samples(settings: Mapping[str, Any], orders: Sequence[str], references: bool) -> dict[str, Any]:
+    """The other part."""
+    return {
+        "task": settings.get("task", "pair"),
+        "scoring": settings.get("scoring", "sample"),
         "criteria": settings.get("criteria"),
+        "prompt_fingerprint": settings.get("prompt_fingerprint"),
         "orders": sorted(orders),
         "references": references,
     }
