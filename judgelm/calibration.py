@@ -35,7 +35,7 @@ class Temperature:
     """
 
     temperature: float
-    """above 1: the judge is less sure than it says"""
+    """above 1: what the judge says is too sure"""
     tie: float = 0.0
 
     def __call__(self, win: float, tie: float, lose: float) -> tuple[float, float, float]:

@@ -439,6 +439,15 @@ def test_damaged_calibrated_records_are_told_of(
     assert "forward.jsonl" in str(raised.value)
 
 
+def test_the_report_says_that_probabilities_are_calibrated(folder: Path, fitted: Path) -> None:
+    calibration = read_calibration(fitted)
+    there = calibrated_records(folder, calibration, folder.parent / "E")
+    for place, expected in ((there, True), (folder, False)):
+        assert run_command(["report", str(place)]) == 0
+        for name in ("report.html", "report.md"):
+            assert (calibration.name in (place / name).read_text()) is expected
+
+
 def test_rank_counts_calibrated_verdicts(folder: Path, fitted: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed(fitted, {"tie_threshold": 0.0})
     flags = ["rank", "--judgements", str(folder), "--output-dir", str(folder.parent / "R")]
@@ -588,6 +597,10 @@ def test_folders_that_cannot_be_calibrated_are_refused_in_one_line(
 def test_a_folder_without_run_json_and_files_alone_are_nobodys(
     folder: Path, fitted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    arguments = ["calibrate", str(folder), "--output", str(folder / "map.json")]
+    changed(folder / "run.json", {"settings": {"jury": "majority", "task": "pair"}})
+    assert run_command(arguments) == 2
+    assert f"{folder / 'run.json'}: names no model, and a map belongs to" in capsys.readouterr().err
     (folder / "run.json").unlink()
     forward = str(folder / "forward.jsonl")
     for command, message in (
@@ -597,7 +610,7 @@ def test_a_folder_without_run_json_and_files_alone_are_nobodys(
     ):
         assert run_command([*command, "--calibration", str(fitted)]) == 2
         assert message in capsys.readouterr().err
-    assert run_command(["calibrate", str(folder), "--output", str(folder / "map.json")]) == 2
+    assert run_command(arguments) == 2
     assert "no run.json there" in capsys.readouterr().err
 
 

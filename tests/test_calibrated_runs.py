@@ -112,7 +112,7 @@ def test_a_run_goes_on_with_its_own_map_alone(
         (["--orders", "forward"], "orders: expected forward and reversed, found forward"),
         (
             ["--scoring", "greedy"],
-            "--calibration needs task pair and scoring expected, which gives probabilities: found task pair, scoring greedy",
+            "--calibration needs task pair and scoring expected, which gives probabilities: found task pair, scoring g",
         ),
         (
             ["--task", "multi"],

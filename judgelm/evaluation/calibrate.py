@@ -11,7 +11,7 @@ import numpy as np
 from judgelm.calibration import METHODS, Isotonic, Temperature, decide
 from judgelm.errors import InputError, SettingError
 from judgelm.evaluation.calibrated import check_pairs, check_probabilities, folder_settings
-from judgelm.evaluation.calibration_map import CalibrationFile, Checked, IsotonicMap, MapCurve, TemperatureMap
+from judgelm.evaluation.calibration_map import CalibrationFile, IsotonicMap, MapCheck, MapCurve, TemperatureMap
 from judgelm.evaluation.metrics.agreement import OUTCOMES, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.evaluation.metrics.intervals import Floats, Statistic, estimates, quotient
@@ -163,7 +163,7 @@ def _section(found: Temperature | Isotonic) -> TemperatureMap | IsotonicMap:
     return IsotonicMap(decided=decided, tie=tie)
 
 
-def _compare(labelled: Labelled, after: Floats, verdicts: Codes, seed: int) -> dict[str, Checked]:
+def _compare(labelled: Labelled, after: Floats, verdicts: Codes, seed: int) -> dict[str, MapCheck]:
     """All numbers from the same draws of questions."""
     truth, everyone = labelled.truth, np.ones(len(labelled.truth))
     own, new = (Confidences(each, truth, everyone > 0) for each in (labelled.probabilities.mean(axis=1), after))
@@ -180,7 +180,7 @@ def _compare(labelled: Labelled, after: Floats, verdicts: Codes, seed: int) -> d
     }
     found = estimates({" ".join(key): each for key, each in asked.items()}, labelled.questions, seed=seed)
     parts = ("before", "after", "difference")
-    return {name: Checked(**{part: Rate.of(found[f"{name} {part}"]) for part in parts}) for name in pairs}
+    return {name: MapCheck(**{part: Rate.of(found[f"{name} {part}"]) for part in parts}) for name in pairs}
 
 
 def _difference(before: Statistic, after: Statistic) -> Statistic:

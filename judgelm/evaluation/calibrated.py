@@ -68,6 +68,8 @@ def folder_settings(folder: PathLike, samples: Sequence[JudgedSample]) -> dict[s
     if not path.exists():
         raise InputError(f"{folder}: no run.json there, which says whose judgements these are")
     run = RunSettings.read(path)
+    if run.settings.get("model") is None:
+        raise InputError(f"{path}: names no model, and a map belongs to the probabilities of one")
     references = run.references
     if references is None:
         references = run.settings.get("reference_file_sha256") is not None

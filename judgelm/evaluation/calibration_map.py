@@ -21,8 +21,9 @@ class TemperatureMap(Section):
     """Each probability to the power of 1 / temperature, that of a tie times exp(tie), as shares of their sum."""
 
     method: Literal["temperature"] = "temperature"
+    """which of the two maps this is"""
     temperature: Annotated[float, Field(ge=0.01, le=1000)]
-    """above 1: the judge is less sure than it says"""
+    """above 1: what the judge says is too sure"""
     tie: Annotated[float, Field(ge=-50, le=50)] = 0.0
     """above 0: ties are likelier than it says"""
 
@@ -58,6 +59,7 @@ class IsotonicMap(Section):
     """Each probability by a curve that never goes down, as shares of their sum."""
 
     method: Literal["isotonic"] = "isotonic"
+    """which of the two maps this is"""
     decided: MapCurve
     """of P(win) and of P(lose), which exchange with the answers"""
     tie: MapCurve
@@ -68,7 +70,7 @@ class IsotonicMap(Section):
         return Isotonic(self.decided.function, self.tie.function)
 
 
-class Checked(Section):
+class MapCheck(Section):
     """A number of questions that the map which was used on them was not fitted on, with 95 % intervals over these."""
 
     before: Rate
@@ -100,7 +102,7 @@ class CalibrationFile(Document):
     """how often the truth is win, tie, lose"""
     parts: Annotated[int, Field(ge=2)]
     """into which the questions were split: each is checked by a map of the others"""
-    checked: dict[str, Checked]
+    checked: dict[str, MapCheck]
     """brier; calibration_error; agreement_likeliest, of the likeliest outcome; agreement, of the verdict with the tie
     threshold, before it of the likeliest outcome"""
 
