@@ -62,7 +62,8 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Isotonic:
-    """Each probability by a curve that never goes down, and all as shares of their sum (Zadrozny & Elkan 2002).
+    """Each probability by a curve that never goes down, and all as shares of their sum (Zadrozny & Elkan 2002); then by
+    a temperature, since the mean of two orders that are right each by itself is not sure enough.
 
     Win and lose have one curve: what is a win in one order of the answers is a loss in the other.
     """
@@ -70,10 +71,11 @@ class Isotonic:
     decided: Curve
     """of P(win) and of P(lose)"""
     tie: Curve
+    mean: Temperature = Temperature(1.0)
 
     def __call__(self, win: float, tie: float, lose: float) -> tuple[float, float, float]:
         mapped = self.decided(win), self.tie(tie), self.decided(lose)
-        return _shares(*mapped) if any(mapped) else (win, tie, lose)
+        return self.mean(*_shares(*mapped)) if any(mapped) else (win, tie, lose)
 
 
 def _shares(win: float, tie: float, lose: float) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from judgelm.evaluation.calibrated import check_pairs, check_probabilities, fold
 from judgelm.evaluation.calibration_map import CalibrationFile, IsotonicMap, MapCheck, MapCurve, TemperatureMap
 from judgelm.evaluation.metrics.agreement import OUTCOMES, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
-from judgelm.evaluation.metrics.intervals import Floats, Statistic, estimates, quotient
+from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, estimates, quotient
 from judgelm.evaluation.metrics.maps import fit_isotonic, fit_temperature, fit_tie_threshold, part_questions
 from judgelm.evaluation.results import JudgedSample, index_teacher, read_folder
 from judgelm.evaluation.summary import Rate
@@ -49,7 +49,7 @@ class Labelled:
         truth = encode([each.truth and each.truth.outcome for each in known], -1)
         return cls(np.array(rows, dtype=np.float64), truth, [each.cluster for each in known])
 
-    def some(self, kept: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Labelled:
+    def some(self, kept: Mask) -> Labelled:
         """Those that are kept [n]."""
         questions = [question for question, there in zip(self.questions, kept.tolist(), strict=True) if there]
         return Labelled(self.probabilities[kept], self.truth[kept], questions)
@@ -158,9 +158,13 @@ def mapped(found: Temperature | Isotonic, probabilities: Floats) -> Floats:
 
 def _section(found: Temperature | Isotonic) -> TemperatureMap | IsotonicMap:
     if isinstance(found, Temperature):
-        return TemperatureMap(temperature=found.temperature, tie=found.tie)
+        return _temperature(found)
     decided, tie = (MapCurve(x=list(each.x), y=list(each.y)) for each in (found.decided, found.tie))
-    return IsotonicMap(decided=decided, tie=tie)
+    return IsotonicMap(decided=decided, tie=tie, mean=_temperature(found.mean))
+
+
+def _temperature(found: Temperature) -> TemperatureMap:
+    return TemperatureMap(temperature=found.temperature, tie=found.tie)
 
 
 def _compare(labelled: Labelled, after: Floats, verdicts: Codes, seed: int) -> dict[str, MapCheck]:

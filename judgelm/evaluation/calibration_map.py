@@ -56,7 +56,7 @@ class MapCurve(Section):
 
 
 class IsotonicMap(Section):
-    """Each probability by a curve that never goes down, as shares of their sum."""
+    """Each probability by a curve that never goes down, as shares of their sum, and then by a temperature."""
 
     method: Literal["isotonic"] = "isotonic"
     """which of the two maps this is"""
@@ -64,10 +64,12 @@ class IsotonicMap(Section):
     """of P(win) and of P(lose), which exchange with the answers"""
     tie: MapCurve
     """of P(tie)"""
+    mean: TemperatureMap
+    """used on what the curves give, so that the mean of both orders is as sure as it is right; of one order 1"""
 
     @property
     def function(self) -> Isotonic:
-        return Isotonic(self.decided.function, self.tie.function)
+        return Isotonic(self.decided.function, self.tie.function, self.mean.function)
 
 
 class MapCheck(Section):

@@ -135,7 +135,7 @@ class JudgeSettings:
         """
         criteria, template, calibration = self.criteria, self.prompt_template, self.calibration
         return {
-            **asdict(replace(self, calibration=None)),
+            **asdict(self),
             "calibration": None if calibration is None else calibration.name,
             "criteria": None if criteria is None else criteria.to_record(),
             "prompt_template": None if template is None else template.sha256,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,13 +47,18 @@ def fit_temperature(probabilities: Floats, truth: Codes) -> Temperature:
 
 def fit_isotonic(probabilities: Floats, truth: Codes) -> Isotonic:
     """Two monotone regressions (Zadrozny & Elkan 2002): of "this answer wins" on P(win) and P(lose) together, of "tie"
-    on P(tie). Each order is an observation of its own.
+    on P(tie). Each order is an observation of its own; of several, a temperature makes their mean as sure as it is
+    right.
     """
     orders = probabilities.shape[1]
     true = np.repeat(truth, orders)
     win, tie, lose = (probabilities[:, :, place].ravel() for place in (_WIN, _TIE, _LOSE))
     decided = _curve(np.concatenate([win, lose]), np.concatenate([true == _WIN, true == _LOSE]))
-    return Isotonic(decided, _curve(tie, true == _TIE))
+    found = Isotonic(decided, _curve(tie, true == _TIE))
+    if orders == 1:
+        return found
+    mapped = [[found(*order) for order in sample] for sample in probabilities.tolist()]
+    return replace(found, mean=fit_temperature(np.array(mapped), truth))
 
 
 def _curve(given: Floats, happened: NDArray[np.bool_]) -> Curve:
@@ -63,8 +69,11 @@ def _curve(given: Floats, happened: NDArray[np.bool_]) -> Curve:
 
 
 def fit_tie_threshold(probabilities: Floats, truth: Codes) -> float:
-    """The threshold of `calibration.decide` with which most verdicts are right, of probabilities [n, 3]; of several
-    such the one nearest to 1, with which a tie is called where it is likeliest.
+    """The threshold of `calibration.decide` nearest to 1, with which a tie is called where it is likeliest, that is not
+    surely worse than the one with which most verdicts are right, of probabilities [n, 3].
+
+    Surely is by more than a standard error of the difference, at most the root of the verdicts that differ; so what
+    was gained by chance counts less (the rule of one standard error, Breiman et al. 1984).
     """
     win, tie, lose = (probabilities[:, place] for place in (_WIN, _TIE, _LOSE))
     most = np.maximum(win, lose)
@@ -79,8 +88,9 @@ def fit_tie_threshold(probabilities: Floats, truth: Codes) -> float:
     # so many are below a threshold, and decided
     below = np.searchsorted(shares[order], thresholds)
     right = right_decided[below] + right_ties[-1] - right_ties[below]
-    best = thresholds[right == right.max()]
-    return float(best[np.abs(np.log(best)).argmin()])
+    differing = np.abs(below - below[right.argmax()])
+    near = thresholds[right >= right.max() - np.sqrt(differing)]
+    return float(near[np.abs(np.log(near)).argmin()])
 
 
 def part_questions(questions: Sequence[str], parts: int, seed: int = 0) -> NDArray[np.int64]:
