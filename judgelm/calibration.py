@@ -23,6 +23,7 @@ LEAST = 1e-9
 """probabilities below count as this: a judge that was sure and wrong can be made less sure"""
 _OF_A_JUDGE = ("quantization", "prompt_template", "chat_template_sha256", "api", "request_fields")
 """settings of run.json that are taken as they are; null where a run does not say them"""
+_MOST_SAID = 200
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 40
 
@@ -198,13 +199,14 @@ def _identity(name: str, value: Any) -> Any:
 
 
 def _spoken(value: Any) -> str:
-    """A setting in few words."""
-    if isinstance(value, dict) and "fingerprint" in value:
-        mark = f" ({str(value['fingerprint'])[:8]})" if value["fingerprint"] else ""
-        return one_line(f"{value['name']}{mark}")
-    if isinstance(value, dict) and "aspects" in value:
-        text = json.dumps(value, sort_keys=True).encode()
-        return one_line(f"{value.get('name')} ({hashlib.sha256(text).hexdigest()[:8]})")
+    """A setting in few words, though a file may hold anything there."""
+    if value is None:
+        return "none"
+    if isinstance(value, dict) and "name" in value:
+        # of criteria a hash tells apart what is called the same
+        content = json.dumps(value, sort_keys=True).encode()
+        mark = value.get("fingerprint") if "fingerprint" in value else hashlib.sha256(content).hexdigest()
+        return one_line(f"{value['name']}"[:_MOST_SAID] + (f" ({str(mark)[:8]})" if mark else ""))
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return one_line(" and ".join(value))
-    return "none" if value is None else one_line(_REPR.repr(value))
+        return one_line(" and ".join(value))[:_MOST_SAID]
+    return one_line(_REPR.repr(value))

@@ -564,6 +564,28 @@ def test_a_server_is_known_by_its_name_and_how_it_is_asked() -> None:
         calibration.check(belonging({**server, "scoring": "expected", "api": "chat"}, ("forward",), False), "x")
 
 
+@pytest.mark.parametrize(
+    "found", [7, "x" * 999, {"fingerprint": "f"}, {"name": [1]}, {"name": "n" * 999}, [1], [["a"]]]
+)
+def test_settings_of_any_kind_in_a_map_are_told_of_in_a_short_line(found: Any, folder: Path, fitted: Path) -> None:
+    changed(fitted, {"settings": {"model": found, "task": found, "orders": found}})
+    with pytest.raises(InputError) as raised:
+        evaluate(folder, calibration=read_calibration(fitted))
+    assert "model: expected " in str(raised.value)
+    assert len(str(raised.value)) < 1500
+
+
+def test_probabilities_that_were_rounded_make_a_map(tmp_path: Path) -> None:
+    (tmp_path / "D").mkdir()
+    folder, _, _ = write_folder(tmp_path / "D")
+    lines = (folder / "forward.jsonl").read_text().splitlines(keepends=True)
+    sure = {**json.loads(lines[0]), "pred_probabilities": {"win": 1.0000000001, "tie": 0.0, "lose": 0.0}}
+    (folder / "forward.jsonl").write_text(json.dumps(sure) + "\n" + "".join(lines[1:]))
+    found = calibrate(folder, method="isotonic")
+    found.write(tmp_path / "map.json")
+    assert CalibrationFile.read(tmp_path / "map.json") == found
+
+
 def test_names_tell_maps_apart_and_not_their_files() -> None:
     one = Calibration(Temperature(2.0), 1.0, {"a": 1}, "one")
     assert one.name == replace(one, source="two").name

@@ -47,7 +47,8 @@ class Labelled:
         given = [[reading.probabilities or {} for reading in each.readings] for each in known]
         rows = [[[order[outcome] for outcome in OUTCOMES] for order in sample] for sample in given]
         truth = encode([each.truth and each.truth.outcome for each in known], -1)
-        return cls(np.array(rows, dtype=np.float64), truth, [each.cluster for each in known])
+        # what was rounded may be a little more than 1
+        return cls(np.clip(np.array(rows, dtype=np.float64), 0, 1), truth, [each.cluster for each in known])
 
     def some(self, kept: Mask) -> Labelled:
         """Those that are kept [n]."""
