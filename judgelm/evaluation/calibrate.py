@@ -14,7 +14,7 @@ from judgelm.evaluation.calibrated import check_pairs, check_probabilities, fold
 from judgelm.evaluation.calibration_map import CalibrationFile, IsotonicMap, MapCheck, MapCurve, TemperatureMap
 from judgelm.evaluation.metrics.agreement import OUTCOMES, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
-from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, estimates, quotient
+from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Statistic, estimates, quotient
 from judgelm.evaluation.metrics.maps import fit_isotonic, fit_temperature, fit_tie_threshold, part_questions
 from judgelm.evaluation.results import JudgedSample, index_teacher, read_folder
 from judgelm.evaluation.summary import Rate
@@ -196,7 +196,6 @@ def _difference(before: Statistic, after: Statistic) -> Statistic:
         return np.asarray(after.formula(sums[..., width:]) - before.formula(sums[..., :width]))
 
     columns = np.concatenate([before.columns, after.columns], axis=1)
-    span = None
-    if before.span is not None and after.span is not None:
-        span = (after.span[0] - before.span[1], after.span[1] - before.span[0])
-    return Statistic(columns, formula, before.count, span, before.trials)
+    (low, high), (least, most) = before.span or SHARE, after.span or SHARE
+    biased = before.biased or after.biased
+    return Statistic(columns, formula, before.count, (least - high, most - low), before.trials, biased)
