@@ -147,8 +147,9 @@ def cross_fit(labelled: Labelled, method: str, seed: int = 0) -> tuple[Floats, C
 
 def fit(labelled: Labelled, method: str) -> Temperature | Isotonic:
     """The map of all of them."""
-    fitting = {"temperature": fit_temperature, "isotonic": fit_isotonic}[method]
-    return fitting(labelled.probabilities, labelled.truth)
+    if method == "temperature":
+        return fit_temperature(labelled.probabilities, labelled.truth)
+    return fit_isotonic(labelled.probabilities, labelled.truth)
 
 
 def mapped(found: Temperature | Isotonic, probabilities: Floats) -> Floats:
