@@ -383,6 +383,16 @@ def test_the_command_says_what_it_found_and_writes_it(
     assert CalibrationFile.read(output).map.method == "isotonic"
 
 
+def test_a_judge_that_knows_nothing_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "D").mkdir()
+    # the labels are the opposite of what the judge is sure of
+    given, _ = judge_that_errs(120, 3.0, seed=7)
+    write_folder(tmp_path / "D", truth=2 - given[:, 0].argmax(axis=1))
+    assert run_command(["calibrate", str(tmp_path / "D"), "--output", str(tmp_path / "map.json")]) == 0
+    assert "its probabilities say nothing of who is better by these labels" in capsys.readouterr().err
+    assert CalibrationFile.read(tmp_path / "map.json").map.temperature == pytest.approx(20)  # type: ignore[union-attr]
+
+
 def test_labels_of_a_part_of_the_rows_are_enough(folder: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (folder / "forward.jsonl").read_text().splitlines()][10:90]
     other = [{"id": row["question_id"], "winner": row["label"]} for row in rows] + [{"id": 999, "winner": 1}]

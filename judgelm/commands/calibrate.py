@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> None:
 def print_map(found: CalibrationFile, chosen: bool) -> None:
     """The map in words, and what it did on questions that it was not fitted on."""
     from judgelm.evaluation.calibrate import ISOTONIC_FROM, LEAST_QUESTIONS
+    from judgelm.evaluation.calibration_map import TemperatureMap
+    from judgelm.evaluation.metrics.maps import TEMPERATURES
     from judgelm.report.terminal import calibration_table
 
     why = "" if chosen else f" (isotonic from {ISOTONIC_FROM:,} labelled questions on)"
@@ -67,6 +69,9 @@ def print_map(found: CalibrationFile, chosen: bool) -> None:
     print(f"method {found.map.method}{why}: {found.in_words}")
     print(f"\n{calibration_table(found)}\n")
     print(f"each fifth of the questions by a map of the others; the map itself is of all {found.questions}")
+    if isinstance(found.map, TemperatureMap) and found.map.temperature > 0.99 * TEMPERATURES[1]:
+        said = "warning: no temperature is too high, so its probabilities say nothing of who is better by these labels"
+        print(f"judgelm: {said}", file=sys.stderr)
     gained = found.checked["brier"].difference
     if gained.high is None or gained.high >= 0:
         said = "warning: on other questions the map does not surely lower the Brier score"
