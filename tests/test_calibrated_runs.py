@@ -39,7 +39,7 @@ def judge(model: Path, questions: Path, output: Path, *more: str) -> int:
 def place(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Path:
     """Questions with labels, a folder D of a judge of two layers, and a map of it."""
     folder = tmp_path_factory.mktemp("calibrated")
-    rows = [{**each.to_record(), "label": each.question_id % 3} for each in make_samples(COUNT, 3)]  # type: ignore[operator]
+    rows = [{**each.to_record(), "label": each.question_id % 3} for each in make_samples(COUNT, 3)]
     questions = write_jsonl(folder / "q.jsonl", rows)
     assert judge(model_folder, questions, folder / "D") == 0
     calibrate(folder / "D").write(folder / "map.json")
@@ -128,8 +128,8 @@ def test_a_map_of_other_judgements_is_refused_before_anything_is_judged(
     write_jsonl(tmp_path / "r.jsonl", [{"question_id": k, "reference": {"text": "It is."}} for k in range(COUNT)])
     (tmp_path / "c.yaml").write_text("name: exam\nscale: [1, 5]\naspects:\n  - {name: Truth, text: It is true.}\n")
     flags = [str(tmp_path / each) if each in ("r.jsonl", "c.yaml") else each for each in flags]
-    arguments = (model_folder, place / "q.jsonl", tmp_path / "F", "--calibration", str(place / "map.json"), *flags)
-    assert judge(*arguments) == 2
+    flags = ["--calibration", str(place / "map.json"), *flags]
+    assert judge(model_folder, place / "q.jsonl", tmp_path / "F", *flags) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("F/*.jsonl*"))
 

@@ -46,7 +46,7 @@ class Labelled:
         known = [each for each in samples if each.truth and each.own_probabilities]
         given = [[reading.probabilities or {} for reading in each.readings] for each in known]
         rows = [[[order[outcome] for outcome in OUTCOMES] for order in sample] for sample in given]
-        truth = encode([each.truth and each.truth.outcome for each in known], -1)
+        truth = encode([each.truth.outcome for each in known if each.truth], -1)
         # what was rounded may be a little more than 1
         return cls(np.clip(np.array(rows, dtype=np.float64), 0, 1), truth, [each.cluster for each in known])
 
@@ -155,7 +155,7 @@ def fit(labelled: Labelled, method: str) -> Temperature | Isotonic:
 def mapped(found: Temperature | Isotonic, probabilities: Floats) -> Floats:
     """Calibrated probabilities [n, 3], the mean over the orders of [n, orders, 3]."""
     rows = [[found(*order) for order in sample] for sample in probabilities.tolist()]
-    return np.array(rows, dtype=np.float64).mean(axis=1)
+    return np.asarray(np.mean(rows, axis=1), dtype=np.float64)
 
 
 def _section(found: Temperature | Isotonic) -> TemperatureMap | IsotonicMap:

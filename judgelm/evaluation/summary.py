@@ -253,7 +253,8 @@ def summarize(
 
 def _calibration(samples: Sequence[JudgedSample]) -> str | None:
     """The map of all samples that have probabilities; None where some have none of it, or of another."""
-    names = {each.calibrated and each.calibrated.map for each in samples if each.own_probabilities}
+    given = [each.calibrated for each in samples if each.own_probabilities]
+    names = {None if each is None else each.map for each in given}
     return names.pop() if len(names) == 1 else None
 
 

@@ -127,7 +127,7 @@ class JudgementRequest(BaseModel, extra="forbid"):
         + ". With expected results have probabilities too, and there are no reasons and no events text",
     )
     calibrated: bool | None = Field(
-        None,
+        default=None,
         description="scoring expected, from a judge that is served with a calibration map: true: calibrate, or refuse"
         " where the map is not for such a request; false: do not (default: where the map is for such a request)",
     )
