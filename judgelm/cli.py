@@ -10,6 +10,7 @@ from judgelm.commands import (
     arena,
     audit,
     benchmark,
+    calibrate,
     collect,
     convert,
     evaluate,
@@ -30,6 +31,7 @@ from judgelm.console import Parser, run_main
 COMMANDS = (
     judge,
     evaluate,
+    calibrate,
     benchmark,
     report,
     rank,

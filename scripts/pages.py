@@ -35,6 +35,7 @@ FIELDS = {
     "run": "judgelm.judge.description:RunDescription",
     "summary": "judgelm.evaluation.summary:SummaryFile",
     "grades": "judgelm.evaluation.grade_summary:GradeSummary",
+    "calibration": "judgelm.evaluation.calibration_map:CalibrationFile",
     "many": "judgelm.evaluation.places:ManySummary",
     "benchmark": "judgelm.benchmark.report:BenchmarkReport",
     "benchmarks": "judgelm.benchmark.report:BenchmarksReport",

@@ -43,13 +43,14 @@ HEAVY_AT_THE_TOP: dict[str, tuple[str, ...]] = {
 """library -> where the name of a file begins that may import it at its top; what must load without is tested below"""
 ANYWHERE: dict[str, tuple[str, ...]] = {
     "peft": ("models/loading.py", "train/model.py"),
-    "sklearn": ("evaluation/published.py",),
+    "sklearn": ("evaluation/published.py", "evaluation/metrics/maps.py"),
     "scipy": (
         "evaluation/comparison.py",
         "evaluation/corrected.py",
         "evaluation/shift.py",
         "evaluation/metrics/intervals.py",
         "evaluation/metrics/alternative.py",
+        "evaluation/metrics/maps.py",
         "ranking/",
     ),
     "krippendorff": ("evaluation/metrics/agreement.py",),

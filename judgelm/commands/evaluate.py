@@ -15,9 +15,11 @@ from judgelm.evaluation import (
     evaluate_grades,
     judged_task,
 )
+from judgelm.evaluation.calibrated import check_pairs
 from judgelm.flags import add_columns_argument
 from judgelm.human_flags import add_human_argument, check_columns
 from judgelm.jsonl import dump_json
+from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_human_argument(parser)
     add_columns_argument(parser, "question_id=id,label=winner or, of grades, score=mean")
+    add_calibration_argument(parser, ", without judging again; of a folder with its run.json")
     parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
     parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
 
@@ -60,7 +63,11 @@ def run(args: argparse.Namespace) -> None:
     if args.folder is not None and args.reversed is not None:
         raise InputError("--reversed goes with --forward; of a folder both orders are read")
     check_columns(args, "teacher", "human")
-    place = args.folder or args.forward
+    if args.calibration is not None and args.folder is None:
+        raise InputError("--calibration goes with a folder, whose run.json says whose judgements it holds")
+    place, calibration = args.folder or args.forward, choose_calibration(args)
+    if calibration is not None:
+        check_pairs(place)
     task = judged_task(place)
     if task == "grade":
         _run_of_grades(args, place)
@@ -71,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
     if args.folder is None:
         evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against, args.columns, args.human)
     else:
-        evaluation = evaluate(args.folder, args.teacher, args.against, args.columns, args.human)
+        evaluation = evaluate(args.folder, args.teacher, args.against, args.columns, args.human, calibration)
     print_evaluation(evaluation, args.teacher, (str(place), str(args.against)))
     if args.output is not None:
         evaluation.document.write(args.output)
@@ -142,6 +149,8 @@ def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tu
     if evaluation.against is not None:
         print(f"\n{comparison_table(evaluation.against, names)}")
     print_corrections(evaluation.corrected)
+    if evaluation.summary.calibration is not None:
+        print(f"\nprobabilities are calibrated, by the map {evaluation.summary.calibration}")
     metrics = evaluation.published
     _say_not_judged(metrics.get("not_judged"), teacher)
     # said above, with an interval; the paper's own keys are said by its rules

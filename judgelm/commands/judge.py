@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from judgelm.commands.choose import choose_judge, choose_samples, choose_settings
@@ -18,12 +19,14 @@ from judgelm.judge import (
     prepare,
     write_beside,
 )
+from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 from judgelm.samples import has_images
 
 if TYPE_CHECKING:
     from judgelm.judge.log import OrderFile
 
 HELP = "judge a file of answers into a folder"
+CALIBRATED = "; records have them beside the judge's own (task pair, --scoring expected)"
 DESCRIPTION = (
     "Judge a file of answers. Writes forward.jsonl, reversed.jsonl and run.json; after any "
     "interruption the same command goes on where it stopped."
@@ -44,12 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="once all is judged, write it in this format too, beside the JSON Lines (default: these alone)",
     )
     add_run_arguments(parser)
+    add_calibration_argument(parser, CALIBRATED)
 
 
 def run(args: argparse.Namespace) -> None:
     """Judge a file into a folder, then say what came of it."""
     check_orders(args.orders or "forward", args.task)
-    settings = choose_settings(args, args.task, args.scores_only)
+    settings = replace(choose_settings(args, args.task, args.scores_only), calibration=choose_calibration(args))
     samples = choose_samples(args)[: args.limit]
     if args.output_format == "csv" and has_images(samples):
         raise InputError("--output-format csv: in a cell the parts of images would be a text; parquet can hold them")

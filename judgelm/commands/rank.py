@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.flags import add_columns_argument
 from judgelm.human_flags import add_human_argument, check_columns
+from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 
 if TYPE_CHECKING:
     from judgelm.ranking import RankSettings
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_ranking_arguments(parser)
     add_human_argument(parser)
     add_columns_argument(parser, "question_id=id,label=winner")
+    add_calibration_argument(parser, ", without judging again; of folders with their run.json")
     parser.add_argument("--seed", type=int, default=0, help="of the intervals and of the order in which Elo reads")
 
 
@@ -46,7 +48,8 @@ def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
         "--outcomes",
         choices=("hard", "soft"),
         default="hard",
-        help="hard: a win where both orders agree, a tie where they contradict; soft: the mean probabilities of win,"
+        help="hard: a win where both orders agree, a tie where they contradict (of calibrated judgements by the map's"
+        " threshold); soft: the mean probabilities of win,"
         " tie and loss, which --scoring expected gives",
     )
     parser.add_argument(
@@ -69,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.report.ranking_table import describe
 
     check_columns(args, "human")
-    ranking = rank(args.judgements, choose_ranking(args), args.human, args.columns)
+    ranking = rank(args.judgements, choose_ranking(args), args.human, args.columns, choose_calibration(args))
     print(describe(ranking))
     if ranking.corrected is not None:
         from judgelm.report.corrections import corrected_tables, rating_table

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
+from judgelm.evaluation.calibrated import read_calibrated
 from judgelm.evaluation.grades import read_grades
 from judgelm.evaluation.human_labels import read_grade_labels, read_labels
 from judgelm.evaluation.published import Metrics, published_metrics
@@ -17,6 +18,7 @@ from judgelm.judgement import ParseState
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
+    from judgelm.calibration import Calibration
     from judgelm.evaluation.corrections import Corrections
     from judgelm.evaluation.grade_summary import GradeSummary
     from judgelm.evaluation.rates import Rated
@@ -74,6 +76,7 @@ def evaluate(
     against: PathLike | None = None,
     columns: Columns | None = None,
     human: PathLike | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """All numbers of a folder that `judgelm judge` wrote.
 
@@ -85,11 +88,13 @@ def evaluate(
         columns: of a teacher's file, or of people's, whose fields have other names.
         human: people's labels of a random part of the samples, which correct the rates: rows of `question_id` and
             `label`.
+        calibration: a map of this judge's probabilities (`read_calibration`), which they are calibrated by.
 
     Raises InputError, in one line, for a file that is missing or damaged, an id that one file has and another lacks,
-    and where there is nothing to evaluate.
+    where there is nothing to evaluate, and for a map of other judgements.
     """
-    return _evaluate(read_folder(folder, teacher, columns=columns), folder, teacher, against, columns, human)
+    samples = read_calibrated(folder, calibration, teacher, columns)
+    return _evaluate(samples, folder, teacher, against, columns, human)
 
 
 def evaluate_files(

@@ -273,6 +273,7 @@ def _agreements(rated: Rated) -> dict[str, Statistic]:
         "agreement_reversed": quotient((rated.truth == rated.reversed) & back, back),
     }
     both = labelled & rated.both
+    found["agreement_calibrated"] = _calibrated_agreement(rated)
     if both.any():
         for rule, name in (("agree", "agreement_both"), ("scores", "agreement_scores")):
             outcomes = encode([sample.outcome_by(rule) for sample in rated.samples], UNREAD)
@@ -285,6 +286,14 @@ def _agreements(rated: Rated) -> dict[str, Statistic]:
     for which, name in enumerate(("precision", "recall", "f1")):
         found[name] = Statistic(rated.cells, partial(agreement.macro, which=which), count, SHARE, rarest)
     return found
+
+
+def _calibrated_agreement(rated: Rated) -> Statistic:
+    """Of what was calibrated, by the map's threshold for ties."""
+    given = [sample.calibrated for sample in rated.samples]
+    known = rated.labelled & np.array([each is not None for each in given])
+    said = encode([None if each is None else each.outcome for each in given], MISSING)
+    return quotient((said == rated.truth) & known, known)
 
 
 def _score_pairs(rated: Rated) -> tuple[Floats, Floats, Mask]:

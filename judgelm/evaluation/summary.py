@@ -40,6 +40,7 @@ RATES = {
     "agreement_both": Kind("agreement of both orders, a contradiction being a tie"),
     "agreement_scores": Kind("agreement of both orders' mean scores", of_scores=True),
     "agreement_probabilities": Kind("agreement of both orders' mean probabilities"),
+    "agreement_calibrated": Kind("agreement of calibrated verdicts, ties by the map's threshold"),
     "kappa": Kind("Cohen's kappa with the truth", share=False),
     "precision": Kind("precision, mean of classes"),
     "recall": Kind("recall, mean of classes"),
@@ -135,7 +136,7 @@ class Summary(Section):
     A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("alternative", "aspects")
+    left_out: ClassVar[tuple[str, ...]] = ("alternative", "aspects", "calibration")
     """fields that are not written where they are None"""
 
     samples: int
@@ -165,6 +166,8 @@ class Summary(Section):
     """with labels of several annotators: whether the judge may stand for one of them"""
     aspects: list[JudgedAspect] | None = None
     """with criteria: each by itself"""
+    calibration: str | None = None
+    """name of the map by which all probabilities were calibrated, where they were"""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
@@ -197,7 +200,7 @@ class SummaryFile(Summary, Document):
     """summary.json, which `judgelm evaluate --output` writes."""
 
     what = "a summary of judgelm evaluate"
-    left_out = ("alternative", "aspects", "against", "corrected")
+    left_out = ("alternative", "aspects", "calibration", "against", "corrected")
 
     against: Comparison | None = None
     """with --against, where the folder is the first judge"""
@@ -236,7 +239,15 @@ def summarize(
         reliability=[Bin(**each) for each in reliability(rated.confidences)] or None,
         alternative=alternative_test(rated),
         aspects=_aspects(rated.samples, resamples, seed) or None,
+        calibration=_calibration(rated.samples),
     )
+
+
+def _calibration(samples: Sequence[JudgedSample]) -> str | None:
+    """The map of all samples that have probabilities; None where some have none of it, or of another."""
+    given = [each.calibrated for each in samples if each.own_probabilities]
+    names = {None if each is None else each.map for each in given}
+    return names.pop() if len(names) == 1 else None
 
 
 def _rates(rated: Rated, resamples: int, seed: int) -> dict[str, Rate]:

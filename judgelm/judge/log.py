@@ -49,6 +49,19 @@ class AspectRecord(BaseModel):
     """with scoring expected: the probability of a score line by this aspect"""
 
 
+class CalibratedRecord(BaseModel):
+    """What a map of judgelm calibrate made of the probabilities, in the order that was shown."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    probabilities: dict[Annotated[Outcome, Field(strict=False)], float]
+    """of win, tie and lose, 1 in all"""
+    tie_threshold: float
+    """a tie is called where P(tie) is at least so large a share of P(win) or P(lose), whichever is larger"""
+    map: str
+    """its name"""
+
+
 class LeftOutRecord(BaseModel):
     """What of a dialogue did not fit: a number for the dialogue, or one for each answer's conversation, as shown."""
 
@@ -107,6 +120,8 @@ class JudgementRecord(BaseModel):
     pred_score_line_mass: float | None = None
     """with scoring expected: the probability that the judge writes a score line at all, of more than two answers one of
     those that were read"""
+    pred_calibrated: CalibratedRecord | None = None
+    """with --calibration: the same probabilities, calibrated"""
     pred_scale: Annotated[list[_Count], Field(min_length=2, max_length=2)] | None = None
     """with criteria: the lowest and the highest score"""
     pred_aspects: list[AspectRecord] | None = None

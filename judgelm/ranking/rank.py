@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from judgelm.calibration import Calibration
 from judgelm.criteria import READABLE
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.evaluation.grades import GradedSample
@@ -27,8 +28,8 @@ class RankSettings:
     """How judgements become a ranking; the same settings and judgements give the same ranking."""
 
     outcomes: Literal["hard", "soft"] = "hard"
-    """hard: a win where both orders agree, a tie where they contradict; soft: the mean probabilities of both orders,
-    which scoring `expected` gives"""
+    """hard: a win where both orders agree, a tie where they contradict, and of calibrated judgements what their map's
+    threshold for ties says; soft: the mean probabilities of both orders, which scoring `expected` gives"""
     length_control: bool = False
     """take out what the answers' lengths do: ratings, and win rates at equal length"""
     seed: int = 0
@@ -48,6 +49,7 @@ def rank(
     settings: RankSettings | None = None,
     human: PathLike | None = None,
     columns: Columns | None = None,
+    calibration: Calibration | None = None,
 ) -> Ranking:
     """Rank the models whose answers were judged in pairs or many at once, or graded one by one.
 
@@ -63,6 +65,8 @@ def rank(
         human: people's labels of a random part of judged pairs, which correct the rates and ratings: rows of
             `question_id` and `label`.
         columns: of that file, where its fields have other names.
+        calibration: a map of the judge's probabilities (`read_calibration`), by which those in folders are calibrated;
+            samples come as they are.
 
     Returns a `judgelm.ranking.ranking.Ranking`: win rates from 0 to 1, ratings around 1000; `write` makes ranking.json.
     Raises InputError where a file is missing or damaged, a model has no name, or nothing can be ranked from.
@@ -72,7 +76,9 @@ def rank(
     samples = [
         one
         for each in places
-        for one in ([each] if isinstance(each, JudgedSample | GradedSample | ManyAnswers) else read_judged(each))
+        for one in (
+            [each] if isinstance(each, JudgedSample | GradedSample | ManyAnswers) else read_judged(each, calibration)
+        )
     ]
     if len({type(one) for one in samples}) > 1:
         raise InputError(
@@ -86,7 +92,7 @@ def rank(
         return _rank_many(many, settings)
     pairs = [one for one in samples if isinstance(one, JudgedSample)]
     matches = make_matches(pairs, settings.outcomes)
-    ranking = rank_matches(matches, settings, unread=len(pairs) - len(matches))
+    ranking = _with_maps(rank_matches(matches, settings, unread=len(pairs) - len(matches)), pairs)
     return ranking if human is None else _correct(ranking, pairs, human, columns)
 
 
@@ -109,6 +115,15 @@ def _correct(ranking: Ranking, samples: Sequence[JudgedSample], human: PathLike,
     if double := next((key for key in labels if counts[key] > 1), None):
         raise InputError(f"{human}: question_id {one_line(double)} was judged in several of the folders: whose label?")
     return ranking.model_copy(update={"corrected": correct_ranking(LabelledPairs.of(samples, labels), ranking)})
+
+
+def _with_maps(ranking: Ranking, samples: Sequence[JudgedSample]) -> Ranking:
+    """With a note where probabilities were calibrated."""
+    maps = sorted({each.calibrated.map for each in samples if each.calibrated})
+    if not maps:
+        return ranking
+    note = f"verdicts are of calibrated probabilities, by the map {', '.join(maps)}"
+    return ranking.model_copy(update={"notes": [*ranking.notes, note]})
 
 
 def _rank_many(samples: Sequence[ManyAnswers], settings: RankSettings) -> Ranking:

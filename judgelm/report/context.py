@@ -29,7 +29,10 @@ KINDS = {
 }
 """what can be odd about a judged sample"""
 _MOST_BARS = 30
-_CARDS = ("agreement", "agreement_both", "agreement_probabilities", "consistency", "kappa", "human_agreement")
+_CARDS = (
+    *("agreement", "agreement_both", "agreement_probabilities", "agreement_calibrated"),
+    *("consistency", "kappa", "human_agreement"),
+)
 _EXPLAINED = (
     "Points lie between the judge's lead of one answer over the other and {}. Scores are of answers 1 and 2 as the file"
     " has them, in both orders."
@@ -189,7 +192,8 @@ def _reliability(summary: Summary) -> dict[str, Any] | None:
         (f"{100 * one.low:.0f} to {100 * one.high:.0f} %", *map(SHARE.number, (one.confidence, one.right)), one.count)
         for one in summary.reliability
     ]
-    return {"picture": pictures.reliability(points, "How often the judge is right, by how sure it is"), "rows": rows}
+    picture = pictures.reliability(points, "How often the judge is right, by how sure it is")
+    return {"picture": picture, "rows": rows, "map": summary.calibration}
 
 
 def margin(reading: Reading | None) -> float | None:

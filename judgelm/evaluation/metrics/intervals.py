@@ -162,7 +162,8 @@ def _interval(
     if np.isnan(value) or not len(known):
         return None, None
     if statistic.biased:
-        known = np.maximum(known - np.median(known) + value, 0)
+        least = 0 if statistic.span is None else statistic.span[0]
+        known = np.maximum(known - np.median(known) + value, least)
     if not is_constant(known):
         low, high = around(value, percentiles(known, num_clusters))
         if low != high:
