@@ -39,6 +39,8 @@ FIELDS = {
     "benchmark": "judgelm.benchmark.report:BenchmarkReport",
     "ranking": "judgelm.ranking.ranking:Ranking",
     "audit": "judgelm.audit.findings:Audit",
+    "jury": "judgelm.evaluation.jury:Jury",
+    "cascade": "judgelm.evaluation.cascade:Cascade",
     "collect": "judgelm.collection.collected:Collection",
     "preferences": "judgelm.preferences.preferences:PreferenceCounts",
     "teach": "judgelm.teaching.report:TeachReport",

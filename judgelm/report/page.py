@@ -105,15 +105,15 @@ def _title(folder: Path, run: Mapping[str, Any] | None) -> str:
     return f"{model} on {name}" if model else f"The judge of {name}"
 
 
-def render_page(context: Mapping[str, Any]) -> str:
-    """The HTML of a context."""
+def render_page(context: Mapping[str, Any], template: str = "report.html") -> str:
+    """The HTML of a context, in one of the templates."""
     from markupsafe import Markup
 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
     environment = _environment(finalize=lambda value: _visible(value) if type(value) is str else value)
     environment.filters["svg"] = Markup
     code = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template("report.html")
+    page = environment.get_template(template)
     return _sendable(page.render(context, style=Markup(style), script=Markup(script), script_hash=code))
 
 
