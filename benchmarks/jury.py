@@ -4,8 +4,8 @@
     python -m benchmarks.jury --pandalm PandaLM/data --judgelrm JudgeLRM/results --work build/jury \
         --output benchmarks/jury.json
 
-`--first FOLDER` adds cascades, with --output of another name: FOLDER is what `judgelm judge --scoring expected` made of
-the first rows of build/jury/questions.jsonl.
+With `--first FOLDER`, cascades instead: FOLDER is what `judgelm judge --scoring expected` made of
+build/jury/some.jsonl, 300 rows of questions as if by chance.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.benchmark.benchmark import read_benchmark
+from judgelm.evaluation.jury import drawn
 from judgelm.files import hash_file, write_text
 from judgelm.jsonl import dump_line
 from judgelm.judge.run import versions
 from judgelm.jury import METHODS, replay_cascade, run_jury
 from judgelm.report.juries import cascade_tables, jury_tables
+
+SOME = 300
 
 
 def main() -> None:
@@ -66,6 +69,8 @@ def prepare(pandalm: Path, judgelrm: Path, work: Path) -> tuple[Path, list[Path]
     (split,) = read_benchmark("pandalm", data).splits.values()
     questions = work / "questions.jsonl"
     write_text(questions, map(dump_line, split.records))
+    by_question = sorted(split.records, key=lambda record: drawn(record["question_body"]))
+    write_text(work / "some.jsonl", map(dump_line, by_question[:SOME]))
     published = {
         "gpt-3.5-turbo": (pandalm / "gpt-3.5-turbo-testset-v1.json", "gpt_result"),
         "PandaLM-7B": (pandalm / "pandalm-7b-testset-v1.json", "pandalm_result"),

@@ -83,16 +83,18 @@ class Pairs:
 
     @classmethod
     def of(
-        cls, first: Sequence[JudgedSample], second: Sequence[JudgedSample], truths: Sequence[Outcome | None]
+        cls, first: Sequence[JudgedSample], second: Sequence[JudgedSample | None], truths: Sequence[Outcome | None]
     ) -> Pairs:
-        """Of the same samples in the same order. Raises InputError where the first judge has no probabilities."""
+        """Of the same samples in the same order; None: the second was not asked. Raises InputError where the first
+        judge has no probabilities.
+        """
         if all(sample.probabilities is None for sample in first):
             raise InputError("the first judge has no probabilities (judgelm judge --scoring expected writes them)")
         return cls(
             [sample.cluster for sample in first],
             encode(truths, MISSING),
             encode([sample.outcome for sample in first], MISSING),
-            encode([sample.outcome for sample in second], MISSING),
+            encode([sample and sample.outcome for sample in second], MISSING),
             np.array([sureness(sample) for sample in first]),
         )
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.results import JudgedSample, Truth, index_teacher, judged_task, read_folder, read_truth
-from judgelm.jsonl import Line, Record, index_by_id, read_lines
+from judgelm.evaluation.labels import need_labels, read_labels
+from judgelm.evaluation.results import JudgedSample, Truth, judged_task, read_folder
+from judgelm.jsonl import Record, index_by_id, read_lines
 from judgelm.sample import swap_fields
 from judgelm.samples import PathLike, read_samples
 
@@ -48,15 +49,9 @@ class Members:
     """each sample's fields, as a judge in forward order is shown them"""
     truths: Sequence[Truth | None]
 
-    @property
-    def labelled(self) -> int:
-        """Samples with a truth."""
-        return sum(truth is not None for truth in self.truths)
-
     def need_labels(self, what: str) -> None:
         """Raises InputError where no sample has a truth."""
-        if not self.labelled:
-            raise InputError(f"{what} needs labels: --labels FILE, or a label in the judged rows; found none")
+        need_labels(what, self.truths)
 
 
 def read_members(
@@ -95,7 +90,7 @@ def read_members(
     read = [_read_judge(path, rows, base, vocabulary) for path in paths]
     names = _names([name for name, _ in read], [str(place) for place in places])
     judges = [Member(name, str(place), samples) for name, place, (_, samples) in zip(names, places, read, strict=True)]
-    return Members(judges, list(rows.values()), _truths(rows, base, labels))
+    return Members(judges, list(rows.values()), read_labels(rows, base, labels))
 
 
 def _check_task(path: Path) -> None:
@@ -170,12 +165,3 @@ def _judge_name(folder: Path) -> str:
 def _names(names: Sequence[str], places: Sequence[str]) -> list[str]:
     """Judges of the same name are told apart by their places."""
     return [f"{name} ({place})" if names.count(name) > 1 else name for name, place in zip(names, places, strict=True)]
-
-
-def _truths(rows: Mapping[str, Record], base: Path, labels: PathLike | None) -> list[Truth | None]:
-    if labels is None:
-        return [read_truth(Line(row, base, number), needed=False) for number, row in enumerate(rows.values(), start=1)]
-    given = index_teacher(labels, None, "label")
-    if not given.keys() & rows.keys():
-        raise InputError(f"{labels}: none of its {len(given)} rows is of the {len(rows)} samples of {base}")
-    return [read_truth(given[key]) if key in given else None for key in rows]
