@@ -38,20 +38,7 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="raw numbers, JSON")
     args = parser.parse_args()
     questions, judges, sources = prepare(args.pandalm, args.judgelrm, args.work)
-    found: dict[str, Any] = {}
-    if args.first is None:
-        for method in METHODS:
-            # verdicts alone have no probabilities
-            if method != "mean":
-                jury = run_jury(judges, args.work / method, method, question_file=questions, vocabulary="number")
-                print(f"{jury_tables(jury)}\n")
-                found[method] = jury.to_record()
-    else:
-        for judge in judges:
-            for sure in (None, 0.9):
-                cascade = replay_cascade(args.first, judge, sure=sure, vocabulary="number")
-                print(f"{cascade_tables(cascade)}\n")
-                found[f"{judge.stem}, sure {sure or 'auto'}"] = cascade.to_record()
+    found = measure_juries(questions, judges, args.work) if args.first is None else replay(args.first, judges)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     report = {
         "command": f"python -m benchmarks.jury {' '.join(sys.argv[1:])}",
@@ -61,6 +48,31 @@ def main() -> None:
         "found": found,
     }
     write_text(args.output, json.dumps(report, indent=1) + "\n")
+
+
+def measure_juries(questions: Path, judges: list[Path], work: Path) -> dict[str, Any]:
+    """All four by each method; and the two weaker ones as the first judge of a cascade, the strongest behind them."""
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        # verdicts alone have no probabilities
+        if method != "mean":
+            jury = run_jury(judges, work / method, method, question_file=questions, vocabulary="number")
+            print(f"{jury_tables(jury)}\n")
+            found[method] = jury.to_record()
+    two = work / "two"
+    run_jury(judges[:2], two, "dawid-skene", question_file=questions, vocabulary="number")
+    return found | replay(two, judges[3:])
+
+
+def replay(first: Path, judges: list[Path]) -> dict[str, Any]:
+    """Cascades from a folder to each of the judges, with a threshold that is chosen and with one that is given."""
+    found = {}
+    for judge in judges:
+        for sure in (None, 0.9):
+            cascade = replay_cascade(first, judge, sure=sure, vocabulary="number")
+            print(f"{cascade_tables(cascade)}\n")
+            found[f"{first.name}, then {judge.stem}, sure {sure or 'auto'}"] = cascade.to_record()
+    return found
 
 
 def prepare(pandalm: Path, judgelrm: Path, work: Path) -> tuple[Path, list[Path], list[Path]]:

@@ -51,7 +51,10 @@ def test_who_is_unsure_flips_or_has_no_scores_is_sent_on(tmp_path: Path) -> None
 def many(tmp_path: Path, count: int = 120) -> tuple[Path, Path]:
     """The first is right as often as it says; the second nine times of ten."""
     rng = random.Random(5)
-    labels, cheap, strong, sure = [], [], [], []
+    labels: list[int | None] = []
+    cheap: list[str] = []
+    strong: list[str] = []
+    sure: list[Three] = []
     for _ in range(count):
         truth, confidence = rng.choice("wl"), rng.uniform(0.5, 1.0)
         other = "l" if truth == "w" else "w"
@@ -59,7 +62,7 @@ def many(tmp_path: Path, count: int = 120) -> tuple[Path, Path]:
         cheap.append(said * 2)
         strong.append((truth if rng.random() < 0.9 else other) * 2)
         labels.append({"w": 1, "l": 2}[truth])
-        sure.append((confidence, 0.0, 1 - confidence)[:: 1 if said == "w" else -1])
+        sure.append((confidence, 0.0, 1 - confidence) if said == "w" else (1 - confidence, 0.0, confidence))
     first = write_judge(tmp_path / "cheap", cheap, "cheap", labels, sure)
     return first, write_judge(tmp_path / "strong", strong, "strong")
 

@@ -202,6 +202,19 @@ def test_verdicts_of_others_join_a_folder_by_id_or_a_question_file_by_row(tmp_pa
     assert said(tmp_path / "other") == ["win", "tie", "lose"]
 
 
+def test_thoughts_that_judges_were_not_shown_stay_hidden(tmp_path: Path) -> None:
+    """The records say how much of which answer, in either order."""
+    judges = [write_judge(tmp_path / name, ["ww", "ll"]) for name in ("one", "two")]
+    for judge in judges:
+        for order, field in (("forward", "answer1_body"), ("reversed", "answer2_body")):
+            lines = list(read_lines(judge / f"{order}.jsonl"))
+            write_jsonl(judge / f"{order}.jsonl", [{**line.record, "pred_thoughts": {field: 2}} for line in lines])
+    run_jury(judges, tmp_path / "jury")
+    assert [sample.answers for sample in read_folder(tmp_path / "jury")] == [("ft 0", "right 0"), ("ft 1", "right 1")]
+    (back, _) = read_lines(tmp_path / "jury" / "reversed.jsonl")
+    assert back.record["pred_thoughts"] == {"answer2_body": 2}
+
+
 def test_two_folders_of_one_model_are_told_apart(tmp_path: Path) -> None:
     judges = [write_judge(tmp_path / name, ["w", "l"], "tiny") for name in ("cold", "warm")]
     names = [each.name for each in run_jury(judges, tmp_path / "jury").judges]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +132,6 @@ def test_caches_do_not_mix_judges(tmp_path: Path) -> None:
             cached(JudgeChoice(name, lambda each=each: Judge(each), {"model": name}), tmp_path / "cache")
             for name, each in (("cheap", cheap), ("dear", dear))
         ]
-        # both in one scoring, so that nothing but the judge tells them apart
-        judges[1] = replace(judges[1], described={"model": "dear"})
         then = Then(judges[1], GREEDY, 0.9)
         judge_cascade(read_samples(questions), tmp_path / f"out{number}", judges[0], EXPECTED, then)
         asked.append((len(cheap.asked), len(dear.asked)))
@@ -232,6 +229,10 @@ def test_the_command_asks_a_model_of_this_process_then_a_server(
         (["--then", "x", "--sure", "0.9", "--labels", "l"], "--labels are for --sure auto, found --sure 0.9"),
         (["--then", "x", "--sure", "0.9", "--orders", "forward"], "--then needs both orders"),
         (["--then", "tiny", "--sure", "0.9"], "the second judge, tiny, is the first one"),
+        (
+            ["--then", "x", "--then-engine", "openai", "--api", "chat", "--then-scoring", "expected", "--sure", "0.9"],
+            "--scoring expected",
+        ),
         (["--then", "x", "--sure", "0.9", "--base-url", "http://x/v1"], "--base-url is not for --engine hf"),
         (["--then", "tiny-base", "--sure", "0.9", "--scoring", "greedy"], "--scoring greedy: how sure the first"),
     ],

@@ -58,8 +58,16 @@ def choose_judge(args: argparse.Namespace, then: str | None = None) -> ModelChoi
     return _with_cache(args, judge)
 
 
+def check_scoring(args: argparse.Namespace, engine: str, scoring: str | None) -> None:
+    """Raises InputError where an engine cannot judge so."""
+    if engine == "openai" and scoring == "expected" and args.api == "chat":
+        from judgelm.engine.openai.server import NEEDS_COMPLETIONS
+
+        raise InputError(NEEDS_COMPLETIONS)
+
+
 def choose_second(args: argparse.Namespace, name: str, engine: str) -> ModelChoice | Server | JudgeChoice:
-    """A second judge, of which all flags are those of its engine."""
+    """A second judge, which takes the flags of its engine."""
     judge = _choose_server(args, name) if engine == "openai" else replace(choose_model(args, name), engine=engine)
     return _with_cache(args, judge)
 
@@ -86,12 +94,9 @@ def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
 
 def choose_server(args: argparse.Namespace) -> Server:
     """A model behind a server of OpenAI's API."""
-    from judgelm.engine.openai.server import NEEDS_COMPLETIONS
-
     if args.prompt_format != "auto":
         raise InputError("--prompt-format is not for --engine openai: there --api completions or chat says the same")
-    if args.scoring == "expected" and args.api == "chat":
-        raise InputError(NEEDS_COMPLETIONS)
+    check_scoring(args, "openai", args.scoring)
     if args.constrained:
         raise InputError("--constrained needs a model in this process: no server can be held to a score line")
     return _choose_server(args, args.model)

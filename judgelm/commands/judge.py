@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.commands.choose import choose_judge, choose_samples, choose_second, choose_settings
+from judgelm.commands.choose import check_scoring, choose_judge, choose_samples, choose_second, choose_settings
 from judgelm.console import sureness
 from judgelm.errors import InputError
 from judgelm.flags import MODEL_NAMES, add_input_arguments, add_model_arguments, add_run_arguments
@@ -133,6 +133,8 @@ def _run_cascade(args: argparse.Namespace, samples: Samples, settings: JudgeSett
 
     engine = args.then_engine or args.engine
     scoring = args.then_scoring or ("greedy" if engine == "openai" else "expected")
+    for each, how in ((args.engine, settings.scoring), (engine, scoring)):
+        check_scoring(args, each, how)
     first, second = (prepare(each) for each in (choose_judge(args, engine), choose_second(args, args.then, engine)))
     made = judge_cascade(
         samples,
@@ -143,13 +145,13 @@ def _run_cascade(args: argparse.Namespace, samples: Samples, settings: JudgeSett
         model_id=args.model_id,
         keep_judged=args.keep_judged,
     )
-    # counts are of both judges: what each cost stands in its own folder
     print_judgements(made.found, len(samples), replace(first, prices=None))
     _write_beside(made.found, args.output_format)
     write_cascade(made.cascade, Path(args.output_dir).expanduser())
     print(f"\n{cascade_tables(made.cascade)}")
-    if second.prices and made.second:
-        print(cost_line([each.counts for each in made.second.values()], second.prices))
+    paid = [judged for judged, judge in ((made.first, first), (made.second, second)) if judge.prices]
+    if prices := first.prices or second.prices:
+        print(cost_line([each.counts for judged in paid for each in judged.values()], prices))
 
 
 def _write_beside(found: Mapping[Order, OrderFile], output_format: str) -> None:

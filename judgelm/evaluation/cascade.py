@@ -101,8 +101,8 @@ class Pairs:
     def only(self, samples: Mask) -> Pairs:
         """Some of them."""
         clusters = [each for each, there in zip(self.clusters, samples.tolist(), strict=True) if there]
-        arrays = (self.truth, self.first, self.second, self.sureness)
-        return Pairs(clusters, *(each[samples] for each in arrays))
+        truth, first, second = (each[samples] for each in (self.truth, self.first, self.second))
+        return Pairs(clusters, truth, first, second, self.sureness[samples])
 
     @property
     def labelled(self) -> Mask:

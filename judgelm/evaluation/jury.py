@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -279,7 +280,7 @@ def _agreement(one: Codes, other: Codes, asked: Mask) -> Statistic:
 
 
 def _described(
-    panel: Panel, judge: int, rates: dict[str, Rate | None], name: str, place: str, weight: float | None
+    panel: Panel, judge: int, rates: dict[str, Any], name: str, place: str, weight: float | None
 ) -> JuryJudge:
     voted, flipped, added = panel.votes[:, judge] != MISSING, panel.flipped[:, judge], rates["added"]
     return JuryJudge(

@@ -47,8 +47,9 @@ class CascadeRun:
     """What both judges said together."""
 
     found: Mapping[Order, OrderFile]
+    first: Mapping[Order, OrderFile]
     second: Mapping[Order, OrderFile]
-    """what the second judge alone was asked"""
+    """all that each of them has judged"""
     cascade: Cascade
 
 
@@ -80,13 +81,15 @@ def judge_cascade(
     place, first, second = Path(folder).expanduser(), prepare(judge), prepare(then.judge)
     names = (model_id or first.model_id, second.model_id)
     _check(first, second, settings, then, names)
-    if then.sure is not None:
+    truths: list[Truth | None] = [None] * len(samples)
+    if then.sure is None:
+        truths = _truths(samples, then.labels)
+    else:
         check_sure(then.sure)
-    truths = _truths(samples, then.labels) if then.sure is None else [None] * len(samples)
     began = time.time()
     with locked(place / "run.json"):
         run, before = _begin(place, samples, names, then.sure), _count_judged(place)
-        judge_folder(
+        by_first = judge_folder(
             samples, place / _FIRST, first, settings, orders="both", model_id=model_id, keep_judged=keep_judged
         )
         ask = _Ask(samples, place / _SECOND, second, then.settings, keep_judged)
@@ -98,7 +101,7 @@ def judge_cascade(
         run.sessions[-1].judged = _count_judged(place) - before
         cascade.write(place / CASCADE_FILE, indent=2)
         run.write(place / "run.json", indent=2)
-    return CascadeRun(found, ask.found, cascade)
+    return CascadeRun(found, by_first, ask.found, cascade)
 
 
 def _check(

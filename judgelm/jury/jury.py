@@ -13,8 +13,7 @@ from judgelm.files import locked, write_text
 from judgelm.jsonl import Record, dump_line, id_key, id_order
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Outcome, ParseState
-from judgelm.jury.members import TASK, Members, read_members
-from judgelm.sample import swap_fields
+from judgelm.jury.members import TASK, Members, exchanged, read_members
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def _records(members: Members, panel: Panel, shares: Floats, order: Order, name:
             judge.name: None if vote == MISSING else shown(OUTCOMES[vote])
             for judge, vote in zip(members.judges, panel.votes[place].tolist(), strict=True)
         }
-        record = {**(row if order == "forward" else swap_fields(row)), **_judgement(outcome, said, order)}
+        record = {**(row if order == "forward" else exchanged(row)), **_judgement(outcome, said, order)}
         if outcome is not None:
             by_outcome = dict(zip(map(shown, OUTCOMES), shares[place].tolist(), strict=True))
             first = by_outcome[Outcome.WIN] + by_outcome[Outcome.TIE] / 2

@@ -109,8 +109,17 @@ def _rows(folder: Path) -> dict[str, Record]:
     for key, line in index_by_id(read_lines(source, finite=False)).items():
         said = judgement_fields(line.record).keys() - {"pred_thoughts"}
         row = {name: value for name, value in line.record.items() if name not in said}
-        found[key] = row if source is forward else swap_fields(row)
+        found[key] = row if source is forward else exchanged(row)
     return found
+
+
+def exchanged(row: Record) -> Record:
+    """A sample's fields as a judge in reversed order is shown them, and back."""
+    swapped = swap_fields(row)
+    if isinstance(row.get("pred_thoughts"), dict):
+        # by field, how much of an answer was hidden
+        swapped["pred_thoughts"] = swap_fields(row["pred_thoughts"])
+    return swapped
 
 
 def _read_judge(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from judgelm.errors import one_line
 from judgelm.files import write_text
 from judgelm.report.page import render_page
 from judgelm.report.pictures import curve
@@ -85,7 +86,7 @@ def cascade_lines(cascade: Cascade) -> list[str]:
     """What a cascade does, in sentences."""
     odd = f", {cascade.contradicting} of them as the first contradicts itself or has no scores"
     said = [
-        f"{cascade.first}, then {cascade.second} where the first is less sure than {cascade.sure:g}:"
+        f"{_title(cascade)} where the first is less sure than {cascade.sure:g}:"
         f" {cascade.sent} of {cascade.samples} samples are sent on{odd if cascade.contradicting else ''}."
     ]
     if cascade.chosen_on is not None:
@@ -94,6 +95,10 @@ def cascade_lines(cascade: Cascade) -> list[str]:
             f" {cascade.reported_on} others."
         )
     return said
+
+
+def _title(cascade: Cascade) -> str:
+    return one_line(f"{cascade.first}, then {cascade.second}")
 
 
 def cascade_tables(cascade: Cascade) -> str:
@@ -143,7 +148,7 @@ def write_cascade(cascade: Cascade, folder: Path) -> CascadeFiles:
     write_text(names.picture, _picture(cascade, _STYLE))
     rows: list[Row] = [row(*each) for each in _agreements(cascade, cascade.point)]
     context = {
-        "title": cut(f"{cascade.first}, then {cascade.second}", MOST_NAME),
+        "title": cut(_title(cascade), MOST_NAME),
         "lines": cascade_lines(cascade),
         "rows": rows,
         "caption": "judge",
