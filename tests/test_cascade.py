@@ -16,7 +16,8 @@ from jurors import Three, write_judge
 from judgelm.errors import InputError
 from judgelm.evaluation import cascade
 from judgelm.evaluation.cascade import Cascade
-from judgelm.jury import replay_cascade
+from judgelm.evaluation.labels import outcomes_of
+from judgelm.jury import read_members, replay_cascade
 from judgelm.report.juries import cascade_tables, write_cascade
 
 
@@ -95,11 +96,9 @@ def test_the_cheapest_threshold_within_a_point_of_the_second_judge_is_chosen(tmp
 
 
 def read_pairs(first: Path, second: Path) -> cascade.Pairs:
-    from judgelm.jury import read_members
-
     members = read_members([first, second])
     one, two = members.judges
-    return cascade.Pairs.of(one.samples, two.samples, [truth and truth.outcome for truth in members.truths])
+    return cascade.Pairs.of(one.samples, two.samples, outcomes_of(members.truths))
 
 
 def test_samples_of_one_question_are_never_in_both_halves(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_caches_do_not_mix_judges(tmp_path: Path) -> None:
     for number in range(2):
         cheap, dear = Cheap(), Dear()
         judges = [
-            cached(JudgeChoice(name, lambda each=each: Judge(each), {"model": name}), tmp_path / "cache")
+            cached(JudgeChoice(name, functools.partial(Judge, each), {"model": name}), tmp_path / "cache")
             for name, each in (("cheap", cheap), ("dear", dear))
         ]
         then = Then(judges[1], GREEDY, 0.9)

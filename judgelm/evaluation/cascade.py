@@ -94,7 +94,7 @@ class Pairs:
             [sample.cluster for sample in first],
             encode(truths, MISSING),
             encode([sample.outcome for sample in first], MISSING),
-            encode([sample and sample.outcome for sample in second], MISSING),
+            encode([None if sample is None else sample.outcome for sample in second], MISSING),
             np.array([sureness(sample) for sample in first]),
         )
 
@@ -115,7 +115,7 @@ class Pairs:
     def right(self, sure: float) -> Floats:
         """1 where the cascade's verdict is the truth, else 0."""
         said = np.where(self.sent(sure), self.second, self.first)
-        return ((said == self.truth) & self.labelled).astype(np.float64)
+        return np.asarray((said == self.truth) & self.labelled, dtype=np.float64)
 
 
 def sureness(sample: JudgedSample) -> float:

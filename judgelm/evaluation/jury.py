@@ -105,8 +105,12 @@ class Panel:
 
     def without(self, judge: int) -> Panel:
         """The same without one of the judges."""
-        votes, flipped = (np.delete(each, judge, axis=1) for each in (self.votes, self.flipped))
-        return replace(self, votes=votes, flipped=flipped, probabilities=np.delete(self.probabilities, judge, axis=2))
+        return replace(
+            self,
+            votes=np.delete(self.votes, judge, axis=1),
+            flipped=np.delete(self.flipped, judge, axis=1),
+            probabilities=np.delete(self.probabilities, judge, axis=2),
+        )
 
     def in_order(self, order: int) -> Panel:
         """The same, probabilities being those of one order alone."""
@@ -136,7 +140,7 @@ def _mean(panel: Panel) -> Floats:
     known = ~np.isnan(panel.probabilities)
     counts = known.sum(axis=(0, 2))
     total = np.where(known, panel.probabilities, 0).sum(axis=(0, 2))
-    return np.divide(total, counts, out=np.full_like(total, np.nan), where=counts > 0)
+    return np.asarray(np.divide(total, counts, out=np.full_like(total, np.nan), where=counts > 0))
 
 
 def _weighted(panel: Panel) -> Floats:
@@ -180,7 +184,7 @@ def _shares(panel: Panel, weights: Floats) -> Floats:
     votes = panel.votes[:, :, None] == np.arange(len(OUTCOMES))
     sums = (votes * weights[:, :, None]).sum(axis=1)
     total = sums.sum(axis=1, keepdims=True)
-    return np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0)
+    return np.asarray(np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0))
 
 
 def _dawid_skene(panel: Panel) -> Floats:

@@ -8,6 +8,7 @@ from pathlib import Path
 from judgelm.errors import InputError
 from judgelm.evaluation.results import Truth, index_teacher, read_truth
 from judgelm.jsonl import Line, Record
+from judgelm.judgement import Outcome
 from judgelm.samples import PathLike
 
 
@@ -28,3 +29,8 @@ def need_labels(what: str, truths: Sequence[Truth | None]) -> None:
     """Raises InputError where no sample has a truth."""
     if not any(truths):
         raise InputError(f"{what} needs labels: --labels FILE, or a label in the judged rows; found none")
+
+
+def outcomes_of(truths: Sequence[Truth | None]) -> list[Outcome | None]:
+    """Without the scores."""
+    return [None if truth is None else truth.outcome for truth in truths]

@@ -221,14 +221,14 @@ def _decide(
 ) -> tuple[Cascade, set[str]]:
     """The threshold, and the keys of the samples that are the second judge's, who has judged them by then."""
     from judgelm.evaluation.cascade import Pairs, measure_cascade
+    from judgelm.evaluation.labels import outcomes_of
     from judgelm.evaluation.results import read_folder
 
     keys = [sample.key for sample in samples]
     judged = {sample.key: sample for sample in read_folder(place / _FIRST, only=set(keys))}
     labelled = {key for key, truth in zip(keys, truths, strict=True) if truth}
     other = ask(labelled)
-    outcomes = [truth and truth.outcome for truth in truths]
-    pairs = Pairs.of([judged[key] for key in keys], [other.get(key) for key in keys], outcomes)
+    pairs = Pairs.of([judged[key] for key in keys], [other.get(key) for key in keys], outcomes_of(truths))
     cascade = measure_cascade(pairs, names, sure)
     sent = {key for key, is_sent in zip(keys, pairs.sent(cascade.sure).tolist(), strict=True) if is_sent}
     if sent - labelled:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
+from judgelm.evaluation.labels import outcomes_of
 from judgelm.files import locked, write_text
 from judgelm.jsonl import Record, dump_line, id_key, id_order
 from judgelm.judge.settings import ORDERS, Order
@@ -62,8 +63,7 @@ def run_jury(
         members.need_labels("method weighted")
     for judge in members.judges if method == "mean" else ():
         judge.check_probabilities()
-    truths = [truth and truth.outcome for truth in members.truths]
-    panel = Panel.of([judge.samples for judge in members.judges], truths)
+    panel = Panel.of([judge.samples for judge in members.judges], outcomes_of(members.truths))
     names = [judge.name for judge in members.judges]
     jury = measure_jury(panel, method, names, [judge.place for judge in members.judges])
     _write(folder, members, panel, method)

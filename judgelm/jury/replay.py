@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from judgelm.evaluation.labels import outcomes_of
 from judgelm.jury.members import read_members
 from judgelm.samples import PathLike
 
@@ -35,5 +36,5 @@ def replay_cascade(
     one, other = members.judges
     one.check_probabilities()
     members.need_labels("a cascade's replay")
-    truths = [truth and truth.outcome for truth in members.truths]
-    return measure_cascade(Pairs.of(one.samples, other.samples, truths), (one.name, other.name), sure)
+    pairs = Pairs.of(one.samples, other.samples, outcomes_of(members.truths))
+    return measure_cascade(pairs, (one.name, other.name), sure)
