@@ -43,6 +43,8 @@ FIELDS = {
     "audit": "judgelm.audit.findings:Audit",
     "labels": "judgelm.labelling.labels:LabelRecord",
     "votes": "judgelm.labelling.votes:VoteRecord",
+    "jury": "judgelm.evaluation.jury:Jury",
+    "cascade": "judgelm.evaluation.cascade:Cascade",
     "collect": "judgelm.collection.collected:Collection",
     "preferences": "judgelm.preferences.preferences:PreferenceCounts",
     "teach": "judgelm.teaching.report:TeachReport",

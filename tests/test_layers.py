@@ -38,7 +38,9 @@ HEAVY_AT_THE_TOP: dict[str, tuple[str, ...]] = {
     "torch": ("engine/hf/", "engine/score_line.py", "train/"),
     "transformers": ("engine/hf/", "engine/score_line.py", "train/"),
     "gradio": ("serve/page/",),
-    **dict.fromkeys(("datasets", "peft", "sklearn", "scipy", "krippendorff", "jinja2", "vllm", "ray"), ()),
+    **dict.fromkeys(
+        ("datasets", "peft", "sklearn", "scipy", "krippendorff", "crowdkit", "pandas", "jinja2", "vllm", "ray"), ()
+    ),
 }
 """library -> where the name of a file begins that may import it at its top; what must load without is tested below"""
 ANYWHERE: dict[str, tuple[str, ...]] = {
@@ -54,6 +56,8 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
         "ranking/",
     ),
     "krippendorff": ("evaluation/metrics/agreement.py",),
+    "crowdkit": ("evaluation/jury.py",),
+    "pandas": ("evaluation/jury.py",),
     "jinja2": ("prompt_template.py", "report/"),
     "huggingface_hub": ("models/folder.py", "hub.py"),
     "datasets": ("hub.py", "train/dpo.py", "train/examples.py"),

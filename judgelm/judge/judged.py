@@ -23,7 +23,7 @@ PROMPT_TOO_LONG = "prompt_too_long"
 NOT_ALWAYS = frozenset(
     f"pred_{name}"
     for name in ("thoughts", "reasoning", "verdict_format", "expected_scores", "probabilities", "score_line_mass")
-) | {"pred_calibrated", "pred_scale", "pred_aspects"}
+) | {"pred_calibrated", "pred_scale", "pred_aspects", "pred_jury"}
 """fields of a judgement that some have and others lack"""
 
 

@@ -73,6 +73,17 @@ class LeftOutRecord(BaseModel):
     """that were left out in all: those turns, and the beginning of the oldest that is shown"""
 
 
+class JuryVote(BaseModel):
+    """What one judge of a jury said."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    judge: str
+    """its name"""
+    outcome: Annotated[Outcome, Field(strict=False)] | None
+    """of answer 1 as shown against answer 2; null: it abstains, because the swap changes its verdict or it has none"""
+
+
 class JudgementRecord(BaseModel):
     """What a judge's record adds to the row it is of, whose fields stand before; in the reversed order those of answers
     1 and 2 are exchanged.
@@ -126,6 +137,8 @@ class JudgementRecord(BaseModel):
     """with criteria: the lowest and the highest score"""
     pred_aspects: list[AspectRecord] | None = None
     """with criteria: by each aspect"""
+    pred_jury: list[JuryVote] | None = None
+    """of a jury: what each of its judges said"""
     pred_id: str | None = None
     """of this judgement, another each time"""
     pred_model_id: str | None = None

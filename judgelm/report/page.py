@@ -125,7 +125,7 @@ def _title(folder: Path, run: Mapping[str, Any] | None) -> str:
 
 
 def render_page(context: Mapping[str, Any], template: str = "report.html") -> str:
-    """The HTML of a context."""
+    """The HTML of a context, in one of the templates."""
     from markupsafe import Markup
 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))
