@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from judgelm.errors import InputError
 from judgelm.evaluation.calibrated import read_calibrated
 from judgelm.evaluation.grades import read_grades
-from judgelm.evaluation.human_labels import read_grade_labels, read_labels
+from judgelm.evaluation.labels import read_grade_labels, read_labels
 from judgelm.evaluation.published import Metrics, published_metrics
 from judgelm.evaluation.results import JudgedSample, read_files, read_folder
 from judgelm.forms import Columns

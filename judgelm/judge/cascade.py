@@ -127,10 +127,10 @@ def _identity(judge: JudgeChoice) -> tuple[object, ...]:
 
 def _truths(samples: Sequence[Sample], labels: PathLike | None) -> list[Truth | None]:
     """Of each sample. Raises InputError where a threshold cannot be chosen by them."""
-    from judgelm.evaluation.labels import need_labels, read_labels
+    from judgelm.evaluation.labels import need_labels, read_truths
 
     source = samples.files.question_file if isinstance(samples, Samples) else Path("samples")
-    truths = read_labels({sample.key: sample.to_record() for sample in samples}, source, labels)
+    truths = read_truths({sample.key: sample.to_record() for sample in samples}, source, labels)
     need_labels("sure auto", truths)
     questions = {sample.asked for sample, truth in zip(samples, truths, strict=True) if truth}
     if len(questions) < 2:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.labels import need_labels, read_labels
+from judgelm.evaluation.labels import need_labels, read_truths
 from judgelm.evaluation.results import JudgedSample, Truth, judged_task, read_folder
 from judgelm.jsonl import Record, index_by_id, read_lines
 from judgelm.sample import swap_fields
@@ -90,7 +90,7 @@ def read_members(
     read = [_read_judge(path, rows, base, vocabulary) for path in paths]
     names = _names([name for name, _ in read], [str(place) for place in places])
     judges = [Member(name, str(place), samples) for name, place, (_, samples) in zip(names, places, read, strict=True)]
-    return Members(judges, list(rows.values()), read_labels(rows, base, labels))
+    return Members(judges, list(rows.values()), read_truths(rows, base, labels))
 
 
 def _check_task(path: Path) -> None:

@@ -106,7 +106,7 @@ def _check_correctable(samples: Sequence[object], settings: RankSettings) -> Non
 
 def _correct(ranking: Ranking, samples: Sequence[JudgedSample], human: PathLike, columns: Columns | None) -> Ranking:
     """With what people's labels of a part make of it."""
-    from judgelm.evaluation.human_labels import read_labels
+    from judgelm.evaluation.labels import read_labels
     from judgelm.evaluation.pair_corrections import LabelledPairs
     from judgelm.ranking.corrected import correct_ranking
 

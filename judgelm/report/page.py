@@ -74,7 +74,7 @@ def _context(place: Path, teacher: PathLike | None, most: int, human: PathLike |
     """Of pairs, of many answers or of grades, as the folder has them."""
     from judgelm.evaluation.grade_corrections import correct_grades
     from judgelm.evaluation.grade_summary import summarize_grades
-    from judgelm.evaluation.human_labels import read_grade_labels, read_labels
+    from judgelm.evaluation.labels import read_grade_labels, read_labels
     from judgelm.evaluation.pair_corrections import LabelledPairs, correct_pairs
     from judgelm.evaluation.summary import summarize
     from judgelm.report.beside import read_beside
