@@ -239,6 +239,13 @@ def test_a_jury_is_written_again_and_never_over_a_judge(tmp_path: Path) -> None:
 Judges = list[Path]
 
 
+def test_an_answer_that_is_true_or_a_number_is_its_text(tmp_path: Path) -> None:
+    """A folder that others wrote has it as it came, ours as the judge was shown it."""
+    one = write_judge(tmp_path / "one", ["w", "l"], answer1_body=True, answer2_body=4)
+    two = write_judge(tmp_path / "two", ["w", "l"], answer1_body="True", answer2_body="4")
+    assert run_jury([one, two], tmp_path / "jury").samples == 2
+
+
 def fewer(judges: Judges, root: Path) -> Judges:
     return [*judges, write_judge(root / "few", ["ww", "ww"])]
 

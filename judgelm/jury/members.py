@@ -155,8 +155,13 @@ def _check_rows(path: Path, own: Mapping[str, Record], rows: Mapping[str, Record
     _check_count(path, own, rows, base)
     for key, row in rows.items():
         for name in _SAME:
-            if own[key].get(name) != row.get(name):
+            if _as_read(own[key].get(name)) != _as_read(row.get(name)):
                 raise InputError(f"{path}: question_id {one_line(key)} has another {name} than in {base}")
+
+
+def _as_read(value: object) -> object:
+    """JSON's true, false and numbers are texts, as `read_text` has them: a folder may hold either."""
+    return str(value) if isinstance(value, bool | int | float) else value
 
 
 def _judge_name(folder: Path) -> str:
