@@ -1,4 +1,6 @@
-"""A judged folder in three lines for somebody new to it: who won, how sure that is, and whether a swap changes it."""
+"""A judged folder in a few lines for somebody new to it: who won, how sure that is, whether a swap changes it, and what
+people's labels make of it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from judgelm.evaluation.corrections import CorrectedPair, Corrections
 from judgelm.evaluation.metrics.intervals import Estimate, ratio
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import Rate, Summary
@@ -14,6 +17,7 @@ from judgelm.report.words import SHARE, shorten
 
 _SIDES = ("answer 1", "answer 2")
 _MOST_NAME = 40
+_MOST_PAIRS = 5
 _UNSURE = 0.6
 """a probability below which a verdict is little better than a toss"""
 _RATES = ("agreement_probabilities", "agreement_both", "agreement", "agreement_reversed")
@@ -27,8 +31,9 @@ class Line(NamedTuple):
     answer: str
 
 
-def in_brief(samples: Sequence[JudgedSample], summary: Summary) -> list[Line]:
-    """Who won, how sure that is, and whether it survives the swap, of samples with two answers.
+def in_brief(samples: Sequence[JudgedSample], summary: Summary, corrected: Corrections | None = None) -> list[Line]:
+    """Who won, how sure that is, and whether it survives the swap, of samples with two answers; where people's labels
+    correct the rates, who won by them.
 
     A sample's verdict is that of both orders: the likeliest by their mean probabilities, without some a tie where they
     contradict. A tie is half a win for each. Where all samples compare the same two models these are named, on
@@ -38,11 +43,12 @@ def in_brief(samples: Sequence[JudgedSample], summary: Summary) -> list[Line]:
         return []
     names = _pair(samples)
     outcomes = [_as_of(sample, names, sample.outcome) for sample in samples]
-    return [
+    lines = [
         Line("Who won?", _who_won(outcomes, names)),
         Line("How sure is that?", _how_sure(samples, outcomes, names, summary)),
         Line("Does it survive the swap?", _swap(samples, summary)),
     ]
+    return [*lines, Line("And with people's labels?", _by_people(corrected))] if corrected else lines
 
 
 def _pair(samples: Sequence[JudgedSample]) -> tuple[str, str]:
@@ -106,3 +112,24 @@ def _swap(samples: Sequence[JudgedSample], summary: Summary) -> str:
     unread = sum(len(sample.readings) > 1 and sample.consistent is None for sample in samples)
     rest = f"{rate.count - stayed - unread} do not" + (f", {unread} could not be read" if unread else "")
     return f"{stayed} of {rate.count} verdicts stay when the answers change places, {SHARE.both(rate)}; {rest}."
+
+
+def _by_people(found: Corrections) -> str:
+    """Who is better of each two, and which two are not told apart."""
+    told, untold = ([pair for pair in found.pairs if pair.told_apart is known] for known in (True, False))
+    even = [f"{shorten(pair.first, _MOST_NAME)} and {shorten(pair.second, _MOST_NAME)}" for pair in untold]
+    said = [*map(_better, told), *(f"{both} are not told apart" for both in even)]
+    more = f"; and {len(said) - _MOST_PAIRS} more pairs" if len(said) > _MOST_PAIRS else ""
+    rest = "; ".join(said[:_MOST_PAIRS]) or "no two models met"
+    return f"{rest}{more}. By labels of {found.labels} of {found.samples} pairs, and the judge on all."
+
+
+def _better(pair: CorrectedPair) -> str:
+    """The better one of two that are told apart, with its win rate."""
+    names, rate = (pair.first, pair.second), pair.corrected or pair.people
+    assert rate is not None
+    if rate.value is not None and rate.value < 0.5:
+        low, high = (None if end is None else 1 - end for end in (rate.high, rate.low))
+        names, rate = names[::-1], rate.model_copy(update={"value": 1 - rate.value, "low": low, "high": high})
+    better, other = (shorten(name, _MOST_NAME) for name in names)
+    return f"{better} beats {other}, {SHARE.both(rate)}"

@@ -67,7 +67,7 @@ def build_context(
         "samples": summary.samples,
         "labelled": summary.labelled,
         "questions": summary.questions,
-        "brief": in_brief(samples, summary),
+        "brief": in_brief(samples, summary, corrected),
         "cards": [_rate(name, known[name]) for name in _CARDS if name in known],
         "rates": [_rate(name, rate) for name, rate in summary.rates.items()],
         "rates_picture": _shares_picture(known),
