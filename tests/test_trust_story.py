@@ -190,8 +190,8 @@ def test_from_labels_to_a_decision(story: dict[int, int], capsys: pytest.Capture
     check_rates(ranking.corrected, people)
     assert ranking.corrected is not None
     assert [model.name for model in ranking.models] == list(MODELS)
-    ratings = {one.name: one.corrected for one in ranking.corrected.ratings}
-    assert max(ratings, key=lambda name: (ratings[name] and ratings[name].value) or 0) == "strong"
+    ratings = {one.name: one.corrected.value or 0 for one in ranking.corrected.ratings if one.corrected}
+    assert max(ratings, key=ratings.__getitem__) == "strong"
     capsys.readouterr()
 
     # the decision: one model is better than both others, of which these labels do not say who is better
