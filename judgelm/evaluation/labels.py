@@ -43,11 +43,14 @@ def outcomes_of(truths: Sequence[Truth | None]) -> list[Outcome | None]:
 def read_labels(path: PathLike, judged: Collection[str], columns: Columns | None = None) -> dict[str, Outcome | None]:
     """People's labels of pairs by id: `label` 1 first, 2 second, 0 tie, null where nobody could tell.
 
-    A row with an empty list of `annotators`, as `judgelm label` writes those that nobody has seen yet, is left out.
-    Raises InputError for an id that is not `judged`, a row without a label, and a file without any.
+    A row with an empty list of `annotators`, as `judgelm label` writes those that nobody has seen yet, is left out,
+    whether it was judged or not. Raises InputError for another whose id is not `judged`, a row without a label, and a
+    file without any.
     """
-    lines = _lines(path, judged, columns, "label").items()
-    truths = {key: read_truth(line) for key, line in lines if line.record.get("annotators") != []}
+    lines = index_teacher(path, columns, "label").items()
+    asked = {key: line for key, line in lines if line.record.get("annotators") != []}
+    _check_judged(asked, judged)
+    truths = {key: read_truth(line) for key, line in asked.items()}
     return _known(path, {key: truth and truth.outcome for key, truth in truths.items()}, "label")
 
 
@@ -55,7 +58,8 @@ def read_grade_labels(
     path: PathLike, judged: Collection[str], scale: Scale | None = None, columns: Columns | None = None
 ) -> dict[str, float | None]:
     """People's grades of single answers by id: `score`, or `text` that begins with one. Raises as `read_labels`."""
-    lines = _lines(path, judged, columns, "score")
+    lines = index_teacher(path, columns, "score")
+    _check_judged(lines, judged)
     for line in lines.values():
         if not {"score", "text"} & line.record.keys():
             found = one_line(", ".join(list(line.record)[:8]))
@@ -65,12 +69,10 @@ def read_grade_labels(
     return _known(path, {key: read_grade(line, scale) for key, line in lines.items()}, "grade")
 
 
-def _lines(path: PathLike, judged: Collection[str], columns: Columns | None, truth: str) -> Mapping[str, Line]:
-    lines = index_teacher(path, columns, truth)
+def _check_judged(lines: Mapping[str, Line], judged: Collection[str]) -> None:
     for key, line in lines.items():
         if key not in judged:
             raise InputError(f"{line.where}: question_id {one_line(key)} is none of those that were judged")
-    return lines
 
 
 def _known(path: PathLike, found: dict[str, Any], what: str) -> dict[str, Any]:
