@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from judgelm.errors import InputError
@@ -38,12 +38,23 @@ class AppendedFile:
     def append(self, line: bytes) -> int:
         """Write a line, newline included, and hand it to the operating system; gives the byte at which it begins."""
         with writing(self.path, self._what):
-            written = 0
-            while written < len(line):
-                written += self._file.write(line[written:])
+            try:
+                written = 0
+                while written < len(line):
+                    written += self._file.write(line[written:])
+            except OSError:
+                # who goes on once there is room again must not write behind half a line
+                with suppress(OSError):
+                    self._file.truncate(self._end)
+                raise
         begin = self._end
         self._end += len(line)
         return begin
+
+    def sync(self) -> None:
+        """Have the disk hold all that was appended: then it outlives the machine's end too."""
+        with writing(self.path, self._what):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()

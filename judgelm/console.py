@@ -113,7 +113,13 @@ def at_least(least: int) -> Callable[[str], int]:
 
 from_zero = number(float, lambda found: 0 <= found < math.inf, "a number from 0 on")
 above_zero = number(float, lambda found: 0 < found < math.inf, "a number above 0")
+_threshold = number(float, lambda found: 0.5 <= found <= 1, "auto or a number from 0.5 to 1")
 percentage = number(float, lambda found: 0 <= found <= 100, "0 to 100")
+
+
+def sureness(value: str) -> float | str:
+    """The type of a flag that is a probability of a verdict, or auto."""
+    return value if value == "auto" else float(_threshold(value))
 
 
 def json_object(value: str) -> dict[str, Any]:

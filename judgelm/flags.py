@@ -142,7 +142,9 @@ def add_engine_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> None:
+def add_run_arguments(
+    parser: argparse.ArgumentParser, orders: bool = True, scoring: str | None = "sample", default: str = ""
+) -> None:
     """Flags of what judges samples and keeps all judgements; without `orders` both are judged."""
     if orders:
         parser.add_argument(
@@ -153,7 +155,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, orders: bool = True) -> N
             " forward)",
         )
     parser.add_argument("--scores-only", action="store_true", help="stop after the score line: no reasons")
-    add_judging_arguments(parser)
+    add_judging_arguments(parser, scoring, default)
     add_keep_judged_argument(parser)
 
 

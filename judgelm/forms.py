@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from judgelm.dialogue import ASSISTANT, USER, Turn, Turns, join_conversations, read_said, read_turns
-from judgelm.errors import InputError
+from judgelm.errors import InputError, one_line
 from judgelm.files import PathLike
 from judgelm.images import CannotBeJudged, Gallery
 from judgelm.jsonl import Line, LineFile, Record, read_text
-from judgelm.judgement import LABEL_OF
+from judgelm.judgement import LABEL_OF, Outcome
 from judgelm.sample import MAX_ANSWERS
 from judgelm.vocabularies import VOCABULARIES, normal_form
 
@@ -195,6 +195,35 @@ def _from_conversations(line: Line) -> Record:
         return join_conversations(both).to_fields(gallery.close())
 
 
+def _from_page_votes(line: Line) -> Record:
+    """The page's: a judgement of two answers that was found good gives its outcome as the label; what is right where
+    one was found bad, nobody said.
+    """
+    try:
+        request, outcome = line.record["request"], line.record["result"]["outcome"]
+        (sample,) = request["samples"]
+        talks, answers, messages = (sample.get(name) for name in ("conversations", "answers", "messages"))
+        agreed = line.record["vote"] == "upvote" and request["task"] == "pair" and outcome is not None
+        record: Record = {"vote": line.record["vote"], "label": LABEL_OF[Outcome(outcome)] if agreed else None}
+        if talks is not None:
+            said = {f"conversation{k}": talk for k, talk in enumerate(talks, start=1)}
+            return {**record, **_from_our_conversations(line._replace(record=said))}
+        record |= {f"answer{k}_body": answer for k, answer in enumerate(answers, start=1)}
+        if sample.get("reference") is not None:
+            record["reference"] = {"text": sample["reference"]}
+        if messages is not None:
+            return {
+                **record,
+                **_from_messages(line._replace(record={"messages": messages, "answer1_body": answers[0]})),
+            }
+        return {**record, "question_body": sample["question"]}
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        what = one_line(str(error))[:60]
+        raise InputError(
+            f"{line.where}: expected a vote of the page of judgelm serve, found another ({what})"
+        ) from None
+
+
 def _from_our_conversations(line: Line) -> Record:
     """Ours already, with the question and the answers that they end in."""
     if line.record["conversation1"] is None and line.record.get("messages") is not None:
@@ -264,6 +293,12 @@ KNOWN_FORMS = (
         frozenset(("messages",)),
         "a dialogue, to which the answers are the next reply; or the last of which is the answer, task grade",
         _from_messages,
+    ),
+    KnownForm(
+        "time, vote, request, result, turns",
+        frozenset(("time", "vote", "request", "result", "turns")),
+        "votes on judgements of the page of judgelm serve; the label is the outcome where the judgement was found good",
+        _from_page_votes,
     ),
 )
 

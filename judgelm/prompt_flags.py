@@ -1,9 +1,12 @@
-"""Flags of how a judge is asked: in which format and whose words, for which form of verdict, and whether it thinks."""
+"""Flags of how a judge is asked: in which format and whose words, for which form of verdict, and whether it thinks; and
+by which map its probabilities are calibrated.
+"""
 
 from __future__ import annotations
 
 import argparse
 
+from judgelm.calibration import Calibration
 from judgelm.console import at_least
 from judgelm.models.prompt_format import PROMPT_FORMATS
 from judgelm.prompt_form import PromptForm
@@ -58,6 +61,26 @@ def add_reasoning_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most tokens of these thoughts, which are closed by force then",
     )
+
+
+def add_calibration_argument(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """A map of the judge's probabilities."""
+    parser.add_argument(
+        "--calibration",
+        metavar="MAP.json",
+        help="a map that judgelm calibrate wrote of this very judge, asked in the same way: its probabilities are"
+        f" calibrated, and ties called by the map's threshold{more}",
+    )
+
+
+def choose_calibration(args: argparse.Namespace) -> Calibration | None:
+    """A map of the judge's probabilities. Raises InputError for a file that holds none."""
+    if args.calibration is None:
+        return None
+    # what it is read with is loaded where there is one
+    from judgelm.evaluation.calibration_map import read_calibration
+
+    return read_calibration(args.calibration)
 
 
 def choose_template(args: argparse.Namespace) -> PromptTemplate | None:

@@ -50,16 +50,15 @@ def read_samples(
     """
     find_task(task)
     if num_answers is not None and task != "multi":
-        raise InputError(
-            f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
-        )
+        problem = f"a number of answers ({num_answers}) can be asked for with task multi only, found task {task}"
+        raise InputError(problem)
     lines = _open_questions(question_file, columns, task)
     references = _References(reference_file) if reference_file is not None else None
     make = functools.partial(_make_sample, references, columns, (task, num_answers, seed), keep_thinking)
     rows = range(len(lines))[begin:end]
     holds = lines.size + len(lines) * _HELD_EACH <= _HELD
     keys: list[str] = []
-    thoughts, dialogues, images = 0, False, False
+    thoughts, dialogues, images, shown = 0, False, False, False
     held: dict[int, Sample] = {}
     # all ids must differ; what is wrong with a row that is not asked for does not matter
     for row, line in enumerate(check_ids(lines)):
@@ -69,12 +68,13 @@ def read_samples(
             thoughts += len(sample.thoughts)
             dialogues = dialogues or sample.dialogue is not None
             images = images or bool(sample.images)
+            shown = shown or sample.reference is not None
             if holds:
                 held[row] = sample
     if not rows:
         raise InputError(f"{question_file}: no rows left of {len(lines)} between row {begin or 0} and {end}")
     files = SampleFiles(
-        lines.path, references.path if references else None, num_answers, lines.form, thoughts, dialogues, images
+        lines.path, references.path if references else None, num_answers, lines.form, thoughts, dialogues, images, shown
     )
     return Samples(_Rows(lines, keys, held, make), rows, files)
 
@@ -103,6 +103,8 @@ class SampleFiles:
     """whether any row asked for is a dialogue"""
     images: bool = False
     """whether any has images"""
+    references: bool = False
+    """whether any has a reference that the judge is shown"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,13 @@ def has_dialogues(samples: Sequence[Sample]) -> bool:
 def has_images(samples: Sequence[Sample]) -> bool:
     """The same of images."""
     return samples.files.images if isinstance(samples, Samples) else any(each.images for each in samples)
+
+
+def has_references(samples: Sequence[Sample]) -> bool:
+    """The same of references that the judge is shown."""
+    if isinstance(samples, Samples):
+        return samples.files.references
+    return any(each.reference is not None for each in samples)
 
 
 def check_no_images(samples: Sequence[Sample]) -> None:

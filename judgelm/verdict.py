@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from judgelm.calibration import Calibrated
 from judgelm.distribution import likeliest
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.sample import Sample, unshow
@@ -27,6 +28,8 @@ class Reading:
     """with criteria: what was said by each; scores, probabilities and expected scores above are their weighted means"""
     form: str = SCORES
     """in which the verdict was asked for, one of `VERDICT_FORMATS`"""
+    calibrated: Calibrated | None = None
+    """what a map made of the probabilities"""
 
     @classmethod
     def of(
@@ -36,13 +39,17 @@ class Reading:
         expected_scores: tuple[float, ...] | None = None,
         order: str = "forward",
         aspects: tuple[AspectReading, ...] = (),
+        calibrated: Calibrated | None = None,
     ) -> Reading:
         """What a judge wrote, and what follows from its probabilities, of answers that it saw in an `order`."""
         scores, expected_scores = (each and unshow(each, order) for each in (judgement.scores, expected_scores))
         if order != "forward" and probabilities is not None:
             # of two answers, which a rotation exchanges too
             probabilities = {outcome: probabilities[outcome.swapped()] for outcome in Outcome}
-        return cls(judgement.text, judgement.state, scores, probabilities, expected_scores, aspects, judgement.form)
+        if order != "forward" and calibrated is not None:
+            calibrated = calibrated.swapped()
+        said = judgement.text, judgement.state, scores, probabilities, expected_scores
+        return cls(*said, aspects, judgement.form, calibrated)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -89,8 +96,22 @@ class BothOrders:
         return tuple(each for each in (self.forward, self.reversed, *self.rotations) if each is not None)
 
     @property
+    def calibrated(self) -> Calibrated | None:
+        """The mean of the orders judged; None where a map was not used on all of them."""
+        given = [reading.calibrated for reading in self.readings if reading.calibrated is not None]
+        return Calibrated.mean(given) if given and len(given) == len(self.readings) else None
+
+    @property
     def probabilities(self) -> Mapping[Outcome, float] | None:
-        """P(win), P(tie), P(lose) of answer 1, the mean of the orders judged; None without scoring `expected`."""
+        """P(win), P(tie), P(lose) of answer 1, the mean of the orders judged, calibrated ones where there are; None
+        without scoring `expected`.
+        """
+        calibrated = self.calibrated
+        return self.own_probabilities if calibrated is None else calibrated.probabilities
+
+    @property
+    def own_probabilities(self) -> Mapping[Outcome, float] | None:
+        """The same as the judge gave them."""
         given = [reading.probabilities for reading in self.readings]
         if not given or any(each is None for each in given):
             return None
@@ -141,8 +162,11 @@ class BothOrders:
     def outcome(self) -> Outcome | None:
         """The outcome both orders agree on, a tie where they contradict; None if one has no scores.
 
-        With scoring `expected` it is the likeliest one by the mean of both orders.
+        With scoring `expected` it is the likeliest one by the mean of both orders; where that is calibrated, a tie by
+        the map's threshold.
         """
+        if (calibrated := self.calibrated) is not None:
+            return calibrated.outcome
         probabilities = self.probabilities
         return self.outcome_by("agree") if probabilities is None else likeliest(probabilities)
 

@@ -11,9 +11,10 @@ Questions are split by a hash of their text.
   not); short real pairs that are far apart; real pairs of any length. A few constructed ones stay among the real ones.
 - further.jsonl: the real pairs that train.jsonl left, for a second training of the adapter, with short constructed ones
   among them.
-- consistent.jsonl: for a third training, in both orders and with references, a curriculum again: first bare results,
-  of which the one is right that stands in the reference; then pairs of whole solutions, of which without a reference
-  none is better, and real pairs again.
+- references.jsonl: for a third training, in both orders and with references, a curriculum again: bare results, of which
+  the one is right that stands in the reference; the last lines of solutions, two and then four; whole solutions, of
+  which without a reference none is better, with real pairs among them.
+- consistent.jsonl: for a fourth, in which both orders matter most: other real pairs, and whole solutions among them.
 - dev.jsonl: real pairs of the other questions, as they are.
 - dev_objective.jsonl: a right and a wrong solution of the other questions of OBJECTIVE.jsonl.
 
@@ -23,6 +24,7 @@ Of the teacher's reasons one sentence is kept, so that a CPU can train on thousa
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 import re
 import sys
@@ -78,10 +80,17 @@ CONSTRUCTED = (Constructed(280, 150, REFUSALS[:1], ("refusal",)), Constructed(32
 EASY = Real(600, 12, 1500, 2)
 HARD = Real(2000, 32, 4500, 1)
 FURTHER = Real(4000, 100, 3000, 1)
-CONSISTENT = Real(800, 40, 2000, 1)
-RESULTS = 240
-"""pairs of bare results, before all others"""
-OBJECTIVE_PAIRS = 800
+REFERENCED = Real(250, 40, 2000, 1)
+CONSISTENT = Real(400, 40, 2000, 1)
+ENDINGS = ((1, 240), (2, 200), (4, 240))
+"""how many last lines of solutions, and of the true one, are shown in how many rows, before whole solutions"""
+WHOLE = 450
+WHOLE_AGAIN = 120
+"""rows of whole solutions in the third training and in the fourth"""
+PAIRS = 4
+"""most pairs of a right and a wrong solution of one question"""
+ALIKE = 0.08
+"""of pairs of which both are right or both wrong"""
 RIGHT_FIRST = [9, 2]
 """scores of a right solution and of a wrong one, where the reference is shown"""
 CONSTRUCTED_SHARE = 0.08
@@ -91,7 +100,7 @@ FURTHER_SHARE = 0.15
 
 
 def main(source: Path, objective: Path, output: Path) -> None:
-    """Write train.jsonl, further.jsonl, consistent.jsonl, dev.jsonl and dev_objective.jsonl."""
+    """Write the four files of rows to train on, and the two to measure with."""
     splits: dict[str, dict[str, list[Record]]] = {"train": defaultdict(list), "dev": defaultdict(list)}
     left_out: Counter[str] = Counter()
     for line in read_lines(source):
@@ -119,17 +128,25 @@ def main(source: Path, objective: Path, output: Path) -> None:
     further = _with_constructed(rng, left, good, FURTHER_SHARE, (60, 600))
     dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
     solved = _solutions(rng, objective)
-    mixed = [one_sentence(row) for row in _choose(rng, splits["train"], CONSISTENT, ())]
-    mixed += rng.sample(solved["train"], min(OBJECTIVE_PAIRS, len(solved["train"])))
-    rng.shuffle(mixed)
-    consistent = _results(rng, solved["train"], RESULTS) + mixed
+    referenced = _choose(rng, splits["train"], REFERENCED, ())
+    real = [_choose(rng, splits["train"], CONSISTENT, referenced), referenced]
+    whole = rng.sample(solved["train"], min(WHOLE + WHOLE_AGAIN, len(solved["train"])))
+    consistent, mixed = (
+        rng.sample(rows, len(rows))
+        for rows in (
+            [*map(one_sentence, real[0]), *whole[:WHOLE_AGAIN]],
+            [*map(one_sentence, real[1]), *whole[WHOLE_AGAIN:]],
+        )
+    )
+    references = [row for lines, wanted in ENDINGS for row in _endings(rng, solved["train"], lines, wanted)] + mixed
     # what is right is asked without the reference too
     dev_objective = [
         row | {"text": row["text_w_reference"], "score": row["score_w_reference"]}
         for row in solved["dev"]
         if row["score_w_reference"] in (RIGHT_FIRST, RIGHT_FIRST[::-1])
     ]
-    files = {"train": train, "further": further, "consistent": consistent, "dev": dev, "dev_objective": dev_objective}
+    files = {"train": train, "further": further, "references": references, "consistent": consistent}
+    files |= {"dev": dev, "dev_objective": dev_objective}
     for name, rows in files.items():
         write_lines(output / f"{name}.jsonl", [row | {"question_id": number} for number, row in enumerate(rows, 1)])
         print(f"{output / name}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")
@@ -142,34 +159,30 @@ def _split(question: str) -> str:
 
 
 def _solutions(rng: random.Random, source: Path) -> dict[str, list[Record]]:
-    """Pairs of solutions of each question: a right and a wrong one where there are both, then two of one kind."""
+    """Pairs of a right and a wrong solution of each question, and few of one kind."""
     splits: dict[str, list[Record]] = {"train": [], "dev": []}
     for line in read_lines(source):
         question, answers = require(line, "question_body", str), list(require(line, "answers", list))
         reference = require(line, "reference", dict)["text"]
         rng.shuffle(answers)
-        right, wrong = ([each for each in answers if each["correct"] == wanted] for wanted in (True, False))
-        pairs = [*zip(right, wrong, strict=False)][:2]
-        pairs += [(alike[0], alike[1]) for alike in (right, wrong) if len(alike) > 1][: not pairs or rng.random() < 0.3]
+        # an answer that was cut off says no result
+        told = [each for each in answers if each["text"].strip().rpartition("\n")[2].startswith("A:")]
+        right, wrong = ([each for each in told if each["correct"] == wanted] for wanted in (True, False))
+        mixed = list(itertools.product(right, wrong))
+        pairs = rng.sample(mixed, min(PAIRS, len(mixed)))
+        pairs += [(alike[0], alike[1]) for alike in (right, wrong) if len(alike) > 1 and rng.random() < 2 * ALIKE]
         for pair in pairs:
             splits[_split(question)].append(_solved(rng, question, reference, pair))
     return splits
 
 
-def _results(rng: random.Random, solved: Sequence[Record], wanted: int) -> list[Record]:
-    """Pairs of bare results (the last line, "A: 20"): the true one, and one of a wrong solution or of another question."""
+def _endings(rng: random.Random, solved: Sequence[Record], lines: int, wanted: int) -> list[Record]:
+    """Rows whose solutions, the true one too, are their last lines: of one line the bare result, "A: 20"."""
     rows = []
-    while len(rows) < min(wanted, 4 * len(solved)):
-        row, other = rng.sample(solved, 2)
-        true, *others = (
-            text.strip().rpartition("\n")[2]
-            for text in (row["reference"]["text"], row["answer1_body"], row["answer2_body"], other["reference"]["text"])
-        )
-        wrong = [each for each in others if each.startswith("A:") and each != true]
-        results = rng.choices([(True, False), (True, True), (False, False)], (8, 1, 1))[0]
-        pair = [{"text": true if right else rng.choice(wrong), "correct": right} for right in results if right or wrong]
-        if len(pair) == 2:
-            rows.append(_solved(rng, row["question_body"], row["reference"]["text"], pair))
+    for row in rng.sample(solved, min(wanted, len(solved))):
+        texts = (row["answer1_body"], row["answer2_body"], row["reference"]["text"])
+        first, second, true = ("\n".join(text.strip().split("\n")[-lines:]) for text in texts)
+        rows.append(row | {"answer1_body": first, "answer2_body": second, "reference": {"text": true}})
     return rows
 
 

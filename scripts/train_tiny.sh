@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU, in three
-# trainings: a curriculum, the real pairs that it left, then both orders in one step and references.
+# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU, in four
+# trainings: a curriculum, the real pairs that it left, then references, then verdicts that survive the swap.
 #   scripts/train_tiny.sh JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]
 # With and without swap augmentation, the first 300 steps of the curriculum in each case:
 #   scripts/train_tiny.sh --ablation JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]
@@ -56,8 +56,11 @@ trained "$WORK/adapter" ||
     train "$WORK/first" "$WORK/further.jsonl" "$WORK/adapter" \
         --learning_rate 8e-4 --warmup_ratio 0.03 --swap_aug_ratio 0.5
 trained "$WORK/third" ||
-    train "$WORK/adapter" "$WORK/consistent.jsonl" "$WORK/third" \
-        --learning_rate 6e-4 --warmup_ratio 0.03 --swap_consistency 2 --reference_prob 0.6
-"$PYTHON" -m benchmarks.tiny --models "$WORK/adapter" "$WORK/third" --scorings expected \
+    train "$WORK/adapter" "$WORK/references.jsonl" "$WORK/third" --per_device_train_batch_size 3 \
+        --learning_rate 6e-4 --warmup_ratio 0.03 --swap_consistency 10 --reference_prob 0.9
+trained "$WORK/fourth" ||
+    train "$WORK/third" "$WORK/consistent.jsonl" "$WORK/fourth" --per_device_train_batch_size 3 \
+        --learning_rate 4e-4 --warmup_ratio 0.03 --swap_consistency 100 --reference_prob 0.8
+"$PYTHON" -m benchmarks.tiny --models "$WORK/adapter" "$WORK/third" "$WORK/fourth" --scorings expected \
     --teacher "$WORK/dev.jsonl" "$WORK/dev_objective.jsonl" --work "$WORK/judged" --output "$WORK/results.json"
-"$PYTHON" -m scripts.pack_tiny "$WORK/third" "$WORK/results.json" "$WORK/adapter" "$WORK/first"
+"$PYTHON" -m scripts.pack_tiny "$WORK/fourth" "$WORK/results.json" "$WORK/third" "$WORK/adapter" "$WORK/first"

@@ -79,6 +79,14 @@ SLOW = {
     ),
     "test_commands.py": ("test_shell_scripts_run_with_their_paths_as_variables",),
     "test_forms.py": ("test_a_table_is_judged_with_its_labels_and_a_second_start_judges_nothing",),
+    "test_label_page.py": (
+        "test_rows_are_labelled_by_keys_alone",
+        "test_what_was_said_is_taken_back_changed_and_found_again",
+        "test_two_tabs_and_a_dead_server_lose_nothing",
+        "test_everybody_may_label_under_a_name",
+        "test_the_page_fits_a_phone_and_a_dark_room",
+        "test_nothing_of_a_row_is_more_than_text",
+    ),
     "test_launch.py": (
         "test_one_command_serves_two_models_until_ctrl_c",
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",

@@ -167,6 +167,7 @@ def local_stack(
     max_waiting: int = 256,
     controller: Address | None = None,
     form: PromptForm = PUBLISHED_FORM,
+    calibration: Any = None,
 ) -> Iterator[tuple[Address, Address, Address]]:
     """A controller, unless one is given, a worker of the model and an API of this process, ready."""
     from judgelm.judge.judge import Judge
@@ -184,7 +185,7 @@ def local_stack(
         controller = controller or opened.enter_context(local_controller())
         batcher = Batcher(engine, max_running, max_waiting)
         address = address_of(listening)
-        made = ModelWorker(judge, batcher, controller.url, address, [model.name], chat, form)
+        made = ModelWorker(judge, batcher, controller.url, address, [model.name], chat, form, calibration)
         worker = opened.enter_context(served(model_worker.create_app(made, hosts=hosts), listening=listening))
         url = opened.enter_context(served(api.create_app(controller.url, hosts=hosts)))
         found = controller

@@ -29,7 +29,7 @@ OPTIONAL = {"vllm": "vllm", "torchao": "quantization", "trl": "rl"}
 """what is imported where an extra was installed -> the extra"""
 NOT_THERE = {"commands/x.py", "judgelm/llm_judge/x.py", "judgelm/commands/NAME.py", "judgelm/data.py"}
 """files that pages speak of as examples"""
-CALLED_OTHERWISE = {"sklearn": "scikit-learn", "fastchat": "fschat", "yaml": "pyyaml"}
+CALLED_OTHERWISE = {"sklearn": "scikit-learn", "fastchat": "fschat", "yaml": "pyyaml", "crowdkit": "crowd-kit"}
 
 
 def test_what_is_written_from_the_code_is_not_stale(run: Runner) -> None:

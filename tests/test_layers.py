@@ -26,6 +26,7 @@ LONG_FUNCTIONS: set[str] = set()
 FLAGS = {
     "judgelm/console.py",
     "judgelm/flags.py",
+    "judgelm/human_flags.py",
     "judgelm/prompt_flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
     # servers' own mains
@@ -37,14 +38,26 @@ HEAVY_AT_THE_TOP: dict[str, tuple[str, ...]] = {
     "torch": ("engine/hf/", "engine/score_line.py", "train/"),
     "transformers": ("engine/hf/", "engine/score_line.py", "train/"),
     "gradio": ("serve/page/",),
-    **dict.fromkeys(("datasets", "peft", "sklearn", "scipy", "krippendorff", "jinja2", "vllm", "ray"), ()),
+    **dict.fromkeys(
+        ("datasets", "peft", "sklearn", "scipy", "krippendorff", "crowdkit", "pandas", "jinja2", "vllm", "ray"), ()
+    ),
 }
 """library -> where the name of a file begins that may import it at its top; what must load without is tested below"""
 ANYWHERE: dict[str, tuple[str, ...]] = {
     "peft": ("models/loading.py", "train/model.py"),
-    "sklearn": ("evaluation/published.py",),
-    "scipy": ("evaluation/comparison.py", "evaluation/metrics/intervals.py", "ranking/"),
+    "sklearn": ("evaluation/published.py", "evaluation/metrics/maps.py"),
+    "scipy": (
+        "evaluation/comparison.py",
+        "evaluation/corrected.py",
+        "evaluation/shift.py",
+        "evaluation/metrics/intervals.py",
+        "evaluation/metrics/alternative.py",
+        "evaluation/metrics/maps.py",
+        "ranking/",
+    ),
     "krippendorff": ("evaluation/metrics/agreement.py",),
+    "crowdkit": ("evaluation/jury.py",),
+    "pandas": ("evaluation/jury.py",),
     "jinja2": ("prompt_template.py", "report/"),
     "huggingface_hub": ("models/folder.py", "hub.py"),
     "datasets": ("hub.py", "train/dpo.py", "train/examples.py"),

@@ -180,5 +180,5 @@ def _sample(line: Line, key: str, predictions: Predictions) -> JudgedSample:
         ),
         models=(record.get("answer1_model_id"), record.get("answer2_model_id")),
         category=None if category is None else str(category),
-        truth=read_truth(line),
+        truth=read_truth(line, needed=False),
     )

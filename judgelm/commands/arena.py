@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 from judgelm.commands.choose import choose_judge, choose_settings
-from judgelm.commands.judge import print_judgements
+from judgelm.commands.judge import CALIBRATED, print_judgements
 from judgelm.commands.rank import add_ranking_arguments, choose_ranking, write_ranking
 from judgelm.console import at_least
 from judgelm.flags import (
@@ -13,6 +14,7 @@ from judgelm.flags import (
     add_model_arguments,
     add_run_arguments,
 )
+from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 
 HELP = "judge many models' answers in pairs and rank them"
 DESCRIPTION = (
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_ranking_arguments(parser)
     add_model_arguments(parser)
     add_run_arguments(parser, orders=False)
+    add_calibration_argument(parser, CALIBRATED)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -46,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.ranking import run_arena
     from judgelm.report.ranking_table import describe
 
-    settings = choose_settings(args, "pair", args.scores_only)
+    settings = replace(choose_settings(args, "pair", args.scores_only), calibration=choose_calibration(args))
     arena = run_arena(
         args.answers,
         args.output_dir,

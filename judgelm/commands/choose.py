@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from judgelm.criteria import Criteria, read_criteria
@@ -44,12 +45,34 @@ def choose_samples(args: argparse.Namespace) -> Samples:
     return samples
 
 
-def choose_judge(args: argparse.Namespace) -> ModelChoice | Server | JudgeChoice:
-    """The judge that a command was asked for. Raises InputError for flags of another engine."""
-    for name in _OF_A_MODEL if args.engine == "openai" else _OF_A_SERVER:
-        if vars(args)[name] is not None:
-            raise InputError(f"--{name.replace('_', '-')} is not for --engine {args.engine}")
+def choose_judge(args: argparse.Namespace, then: str | None = None) -> ModelChoice | Server | JudgeChoice:
+    """The judge that a command was asked for. Raises InputError for flags of another engine, which may be that of a
+    second judge (`then`).
+    """
+    engines = {args.engine, then or args.engine}
+    if engines == {"openai"} or "openai" not in engines:
+        for name in _OF_A_MODEL if args.engine == "openai" else _OF_A_SERVER:
+            if vars(args)[name] is not None:
+                raise InputError(f"--{name.replace('_', '-')} is not for --engine {args.engine}")
     judge = choose_server(args) if args.engine == "openai" else choose_model(args, args.model)
+    return _with_cache(args, judge)
+
+
+def check_scoring(args: argparse.Namespace, engine: str, scoring: str | None) -> None:
+    """Raises InputError where an engine cannot judge so."""
+    if engine == "openai" and scoring == "expected" and args.api == "chat":
+        from judgelm.engine.openai.server import NEEDS_COMPLETIONS
+
+        raise InputError(NEEDS_COMPLETIONS)
+
+
+def choose_second(args: argparse.Namespace, name: str, engine: str) -> ModelChoice | Server | JudgeChoice:
+    """A second judge, which takes the flags of its engine."""
+    judge = _choose_server(args, name) if engine == "openai" else replace(choose_model(args, name), engine=engine)
+    return _with_cache(args, judge)
+
+
+def _with_cache(args: argparse.Namespace, judge: ModelChoice | Server) -> ModelChoice | Server | JudgeChoice:
     return judge if args.cache is None else cached(prepare(judge), args.cache)
 
 
@@ -71,14 +94,17 @@ def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
 
 def choose_server(args: argparse.Namespace) -> Server:
     """A model behind a server of OpenAI's API."""
-    from judgelm.engine.openai.server import NEEDS_COMPLETIONS, Server, check_base_url, check_key
-
     if args.prompt_format != "auto":
         raise InputError("--prompt-format is not for --engine openai: there --api completions or chat says the same")
-    if args.scoring == "expected" and args.api == "chat":
-        raise InputError(NEEDS_COMPLETIONS)
+    check_scoring(args, "openai", args.scoring)
     if args.constrained:
         raise InputError("--constrained needs a model in this process: no server can be held to a score line")
+    return _choose_server(args, args.model)
+
+
+def _choose_server(args: argparse.Namespace, name: str) -> Server:
+    from judgelm.engine.openai.server import Server, check_base_url, check_key
+
     if args.base_url is None and not os.environ.get(BASE_URL_VARIABLE):
         raise InputError(f"--engine openai needs --base-url URL, or {BASE_URL_VARIABLE} in the environment")
     source = BASE_URL_VARIABLE if args.base_url is None else "--base-url"
@@ -89,7 +115,7 @@ def choose_server(args: argparse.Namespace) -> Server:
         raise InputError(f"--api-key-variable {variable}: the environment has no such variable")
     return Server(
         check_base_url(url, source),
-        args.model,
+        name,
         args.api,
         check_key(key, variable) if key else None,
         args.max_concurrency,
@@ -100,8 +126,10 @@ def choose_server(args: argparse.Namespace) -> Server:
     )
 
 
-def choose_settings(args: argparse.Namespace, task: str, scores_only: bool) -> JudgeSettings:
-    """How samples are judged."""
+def choose_settings(
+    args: argparse.Namespace, task: str, scores_only: bool, scoring: str | None = None
+) -> JudgeSettings:
+    """How samples are judged; `scoring` where the flag says nothing."""
     return JudgeSettings.of_form(
         choose_form(args),
         task,
@@ -110,7 +138,7 @@ def choose_settings(args: argparse.Namespace, task: str, scores_only: bool) -> J
         max_new_tokens=args.max_new_token,
         seed=args.seed,
         constrained=bool(args.constrained),
-        scoring=args.scoring,
+        scoring=args.scoring or scoring,
         criteria=choose_criteria(args),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
 from judgelm.evaluation import (
@@ -14,9 +15,15 @@ from judgelm.evaluation import (
     evaluate_grades,
     judged_task,
 )
+from judgelm.evaluation.calibrated import check_pairs
 from judgelm.flags import add_columns_argument
+from judgelm.human_flags import add_human_argument, check_columns
 from judgelm.jsonl import dump_json
+from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 from judgelm.samples import PathLike
+
+if TYPE_CHECKING:
+    from judgelm.evaluation.corrections import Corrections
 
 HELP = "compare judgements with a teacher's and under swap"
 DESCRIPTION = (
@@ -42,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " annotators: a list of labels): gives agreement, precision, recall, F1; of grades question_id and score or"
         " text (default: what the judged rows bring along)",
     )
+    add_human_argument(parser)
     add_columns_argument(parser, "question_id=id,label=winner or, of grades, score=mean")
+    add_calibration_argument(parser, ", without judging again; of a folder with its run.json")
     parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
     parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
 
@@ -53,9 +62,12 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("judgelm evaluate takes either a folder that judgelm judge wrote, or --forward FILE")
     if args.folder is not None and args.reversed is not None:
         raise InputError("--reversed goes with --forward; of a folder both orders are read")
-    if args.columns is not None and args.teacher is None:
-        raise InputError("--columns are those of the file that --teacher names")
-    place = args.folder or args.forward
+    check_columns(args, "teacher", "human")
+    if args.calibration is not None and args.folder is None:
+        raise InputError("--calibration goes with a folder, whose run.json says whose judgements it holds")
+    place, calibration = args.folder or args.forward, choose_calibration(args)
+    if calibration is not None:
+        check_pairs(place)
     task = judged_task(place)
     if task == "grade":
         _run_of_grades(args, place)
@@ -64,9 +76,9 @@ def run(args: argparse.Namespace) -> None:
         _run_of_many(args)
         return
     if args.folder is None:
-        evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against, args.columns)
+        evaluation = evaluate_files(args.forward, args.reversed, args.teacher, args.against, args.columns, args.human)
     else:
-        evaluation = evaluate(args.folder, args.teacher, args.against, args.columns)
+        evaluation = evaluate(args.folder, args.teacher, args.against, args.columns, args.human, calibration)
     print_evaluation(evaluation, args.teacher, (str(place), str(args.against)))
     if args.output is not None:
         evaluation.document.write(args.output)
@@ -78,7 +90,7 @@ def _run_of_many(args: argparse.Namespace) -> None:
     from judgelm.evaluation.places import summarize_many
     from judgelm.report.many_tables import many_tables
 
-    for flag in ("teacher", "against"):
+    for flag in ("teacher", "human", "against"):
         if getattr(args, flag) is not None:
             raise InputError(f"--{flag} compares two answers: {args.folder} is of task multi")
     summary = summarize_many(read_many(args.folder))
@@ -95,7 +107,7 @@ def _run_of_grades(args: argparse.Namespace, place: PathLike) -> None:
         raise InputError(f"--against compares two judges of pairs, and {place} holds grades (task grade)")
     if args.reversed is not None:
         raise InputError(f"--reversed is of pairs, and {place} holds grades (task grade)")
-    evaluation = evaluate_grades(place, args.teacher, args.columns)
+    evaluation = evaluate_grades(place, args.teacher, args.columns, args.human)
     print_grades(evaluation, args.teacher)
     if args.output is not None:
         evaluation.document.write(args.output)
@@ -106,8 +118,17 @@ def print_grades(evaluation: GradeEvaluation, teacher: PathLike | None) -> None:
     from judgelm.report.grade_tables import grade_tables
 
     print(grade_tables(evaluation.summary))
+    print_corrections(evaluation.summary.corrected)
     _say_not_judged(evaluation.numbers.get("not_judged"), teacher)
     sys.stdout.write("\n" + dump_json(dict(evaluation.numbers)) + "\n")
+
+
+def print_corrections(corrected: Corrections | None) -> None:
+    """Rates that people's labels corrected, if there are any."""
+    if corrected is not None:
+        from judgelm.report.corrections import corrected_tables
+
+        print(f"\n{corrected_tables(corrected)}")
 
 
 def _say_not_judged(count: float | None, teacher: PathLike | None) -> None:
@@ -119,11 +140,17 @@ def print_evaluation(evaluation: Evaluation, teacher: PathLike | None, names: tu
     """All numbers as tables, and as the last line the published ones and counts as one JSON object."""
     from judgelm.evaluation.published import PUBLISHED
     from judgelm.evaluation.summary import RATES
+    from judgelm.report.alternative import alternative_table
     from judgelm.report.terminal import comparison_table, metrics_table, summary_tables
 
     print(summary_tables(evaluation.summary))
+    if evaluation.summary.alternative is not None:
+        print(f"\n{alternative_table(evaluation.summary.alternative)}")
     if evaluation.against is not None:
         print(f"\n{comparison_table(evaluation.against, names)}")
+    print_corrections(evaluation.corrected)
+    if evaluation.summary.calibration is not None:
+        print(f"\nprobabilities are calibrated, by the map {evaluation.summary.calibration}")
     metrics = evaluation.published
     _say_not_judged(metrics.get("not_judged"), teacher)
     # said above, with an interval; the paper's own keys are said by its rules

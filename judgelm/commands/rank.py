@@ -6,6 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from judgelm.flags import add_columns_argument
+from judgelm.human_flags import add_human_argument, check_columns
+from judgelm.prompt_flags import add_calibration_argument, choose_calibration
+
 if TYPE_CHECKING:
     from judgelm.ranking import RankSettings
     from judgelm.ranking.ranking import Ranking
@@ -32,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output-dir", metavar="DIR", help="gets ranking.json and ranking.svg")
     add_ranking_arguments(parser)
+    add_human_argument(parser)
+    add_columns_argument(parser, "question_id=id,label=winner")
+    add_calibration_argument(parser, ", without judging again; of folders with their run.json")
     parser.add_argument("--seed", type=int, default=0, help="of the intervals and of the order in which Elo reads")
 
 
@@ -41,7 +48,8 @@ def add_ranking_arguments(parser: argparse.ArgumentParser) -> None:
         "--outcomes",
         choices=("hard", "soft"),
         default="hard",
-        help="hard: a win where both orders agree, a tie where they contradict; soft: the mean probabilities of win,"
+        help="hard: a win where both orders agree, a tie where they contradict (of calibrated judgements by the map's"
+        " threshold); soft: the mean probabilities of win,"
         " tie and loss, which --scoring expected gives",
     )
     parser.add_argument(
@@ -63,8 +71,13 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.ranking import rank
     from judgelm.report.ranking_table import describe
 
-    ranking = rank(args.judgements, choose_ranking(args))
+    check_columns(args, "human")
+    ranking = rank(args.judgements, choose_ranking(args), args.human, args.columns, choose_calibration(args))
     print(describe(ranking))
+    if ranking.corrected is not None:
+        from judgelm.report.corrections import corrected_tables, rating_table
+
+        print(f"\n{rating_table(ranking)}\n\n{corrected_tables(ranking.corrected)}")
     if args.output_dir:
         write_ranking(ranking, Path(args.output_dir).expanduser())
 

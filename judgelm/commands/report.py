@@ -6,6 +6,7 @@ import argparse
 
 from judgelm.console import number
 from judgelm.errors import one_line
+from judgelm.human_flags import add_human_argument
 from judgelm.report import write_report
 from judgelm.report.words import MOST_SAMPLES
 
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the truth: teacher judgements (question_id, text) or labels (question_id, label); without it labels in"
         " the judged rows count; many answers (task multi) have none",
     )
+    add_human_argument(parser)
     parser.add_argument(
         "--output", metavar="FILE.html", help="the page; Markdown is written beside it (default: D/report.html)"
     )
@@ -41,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the page and the Markdown, and say where."""
-    written = write_report(args.folder, args.teacher, args.output, args.most_samples)
+    written = write_report(args.folder, args.teacher, args.output, args.most_samples, args.human)
     print(f"written to {written.page} and {written.markdown}")
     for question, answer in written.brief:
         print(f"{question} {one_line(answer)}")

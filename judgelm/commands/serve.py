@@ -7,7 +7,12 @@ from pathlib import Path
 
 from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
-from judgelm.prompt_flags import add_prompt_format_argument, add_reasoning_arguments, add_template_arguments
+from judgelm.prompt_flags import (
+    add_calibration_argument,
+    add_prompt_format_argument,
+    add_reasoning_arguments,
+    add_template_arguments,
+)
 from judgelm.serve.settings import API_PORT, PAGE_PORT, ServeSettings
 
 HELP = "serve judges: a web page and an API"
@@ -28,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_prompt_format_argument(parser)
     add_template_arguments(parser)
     add_reasoning_arguments(parser)
+    add_calibration_argument(parser, "; results of scoring expected have them beside the judge's own")
     parser.add_argument("--host", default="127.0.0.1", help="address on which page and API listen")
     parser.add_argument("--port", type=int, default=PAGE_PORT, help="port of the page")
     parser.add_argument("--api-port", type=int, default=API_PORT, metavar="PORT", help="port of the API")

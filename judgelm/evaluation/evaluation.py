@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
+from judgelm.evaluation.calibrated import read_calibrated
 from judgelm.evaluation.grades import read_grades
+from judgelm.evaluation.human_labels import read_grade_labels, read_labels
 from judgelm.evaluation.published import Metrics, published_metrics
 from judgelm.evaluation.results import JudgedSample, read_files, read_folder
 from judgelm.forms import Columns
@@ -16,6 +18,8 @@ from judgelm.judgement import ParseState
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
+    from judgelm.calibration import Calibration
+    from judgelm.evaluation.corrections import Corrections
     from judgelm.evaluation.grade_summary import GradeSummary
     from judgelm.evaluation.rates import Rated
     from judgelm.evaluation.summary import Comparison, Summary, SummaryFile
@@ -32,13 +36,15 @@ class Evaluation:
     """every rate with its 95 % interval, and tables"""
     against: Comparison | None = None
     """beside another judge, where one was given"""
+    corrected: Corrections | None = None
+    """by people's labels of a part, where they were given"""
 
     @property
     def document(self) -> SummaryFile:
         """What `judgelm evaluate --output` writes."""
         from judgelm.evaluation.summary import SummaryFile
 
-        return SummaryFile(**dict(self.summary), against=self.against)
+        return SummaryFile(**dict(self.summary), against=self.against, corrected=self.corrected)
 
     def to_record(self) -> dict[str, Any]:
         """The same, ready for JSON."""
@@ -52,7 +58,7 @@ class GradeEvaluation:
     numbers: Mapping[str, float | int | None]
     """the rates' values, None for one that is not defined, and counts: the last line of `judgelm evaluate`"""
     summary: GradeSummary
-    """every rate with its 95 % interval, by model and by aspect"""
+    """every rate with its 95 % interval, by model and by aspect, and corrected where people's grades were given"""
 
     @property
     def document(self) -> GradeSummary:
@@ -69,6 +75,8 @@ def evaluate(
     teacher: PathLike | None = None,
     against: PathLike | None = None,
     columns: Columns | None = None,
+    human: PathLike | None = None,
+    calibration: Calibration | None = None,
 ) -> Evaluation:
     """All numbers of a folder that `judgelm judge` wrote.
 
@@ -77,12 +85,16 @@ def evaluate(
         teacher: rows of `question_id` with `text` ("s1 s2" and reasons) or `label` (1, 2, 0 for a tie, null) as the
             truth; without it what the judged rows bring along.
         against: a folder of another judge with the same samples and truths.
-        columns: of a teacher's file whose fields have other names.
+        columns: of a teacher's file, or of people's, whose fields have other names.
+        human: people's labels of a random part of the samples, which correct the rates: rows of `question_id` and
+            `label`.
+        calibration: a map of this judge's probabilities (`read_calibration`), which they are calibrated by.
 
     Raises InputError, in one line, for a file that is missing or damaged, an id that one file has and another lacks,
-    and where there is nothing to evaluate.
+    where there is nothing to evaluate, and for a map of other judgements.
     """
-    return _evaluate(read_folder(folder, teacher, columns=columns), folder, teacher, against, columns)
+    samples = read_calibrated(folder, calibration, teacher, columns)
+    return _evaluate(samples, folder, teacher, against, columns, human)
 
 
 def evaluate_files(
@@ -91,14 +103,15 @@ def evaluate_files(
     teacher: PathLike | None = None,
     against: PathLike | None = None,
     columns: Columns | None = None,
+    human: PathLike | None = None,
 ) -> Evaluation:
     """The same of judgement files, joined by question_id, as `evaluate` says it of a folder."""
     samples = read_files(forward, reversed_, teacher, columns=columns)
-    return _evaluate(samples, forward, teacher, against, columns)
+    return _evaluate(samples, forward, teacher, against, columns, human)
 
 
 def evaluate_grades(
-    place: PathLike, teacher: PathLike | None = None, columns: Columns | None = None
+    place: PathLike, teacher: PathLike | None = None, columns: Columns | None = None, human: PathLike | None = None
 ) -> GradeEvaluation:
     """All numbers of a folder that `judgelm judge --task grade` wrote, or of its file.
 
@@ -106,15 +119,20 @@ def evaluate_grades(
         place: a folder with forward.jsonl, or such a file.
         teacher: rows of `question_id` with `score` (a number) or `text` ("7" and reasons), or `aspects` with a number
             by each aspect's name, as the truth; without it what the graded rows bring along, if anything.
-        columns: of a teacher's file whose fields have other names.
+        columns: of a teacher's file, or of people's, whose fields have other names.
+        human: people's grades of a random part of the answers, which correct the means: rows of `question_id`, `score`.
 
     Raises InputError, in one line, for a file that is missing or damaged, one of another task, and an id that the
     teacher lacks.
     """
+    from judgelm.evaluation.grade_corrections import correct_grades
     from judgelm.evaluation.grade_summary import summarize_grades
 
     samples = read_grades(place, teacher, columns)
     summary = summarize_grades(samples)
+    if human is not None:
+        labels = read_grade_labels(human, {sample.key for sample in samples}, samples[0].scale, columns)
+        summary = summary.model_copy(update={"corrected": correct_grades(samples, labels)})
     states = [sample.reading.state for sample in samples]
     numbers: dict[str, float | int | None] = {
         **{name: rate.value for name, rate in summary.rates.items()},
@@ -152,8 +170,10 @@ def _evaluate(
     teacher: PathLike | None,
     against: PathLike | None,
     columns: Columns | None,
+    human: PathLike | None,
 ) -> Evaluation:
     from judgelm.evaluation.comparison import compare
+    from judgelm.evaluation.pair_corrections import LabelledPairs, correct_pairs
     from judgelm.evaluation.rates import Rated
     from judgelm.evaluation.summary import summarize
 
@@ -161,7 +181,11 @@ def _evaluate(
     published = _measure(rated, place, teacher)
     other = None if against is None else read_folder(against, teacher, columns=columns)
     beside = None if other is None else compare(samples, other, (str(place), str(against)))
-    return Evaluation(published, summarize(rated), beside)
+    corrected = None
+    if human is not None:
+        labels = read_labels(human, {sample.key for sample in samples}, columns)
+        corrected = correct_pairs(LabelledPairs.of(samples, labels))
+    return Evaluation(published, summarize(rated), beside, corrected)
 
 
 def _measure(rated: Rated, place: PathLike, teacher: PathLike | None) -> Metrics:

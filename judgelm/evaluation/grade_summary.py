@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from judgelm.documents import AnyText, Document, Section
+from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grade_rates import RatedGrades
 from judgelm.evaluation.grades import GradedSample, split_graded
 from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates
 from judgelm.evaluation.summary import JudgedAspect, Kind, Rate
+from judgelm.jsonl import Record
 
 GRADE_RATES = {
     "pearson": Kind("Pearson's r with the truth", share=False),
@@ -56,6 +60,13 @@ class GradeSummary(Document):
     """the highest mean first; null where no row names a model"""
     aspects: list[JudgedAspect] | None = None
     """with criteria: each by itself"""
+    corrected: Corrections | None = None
+    """with --human: [corrected means](trust.md#corrected-rates)"""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if name != "corrected" or value is not None}
 
 
 def summarize_grades(samples: Sequence[GradedSample], resamples: int = RESAMPLES, seed: int = 0) -> GradeSummary:

@@ -66,7 +66,7 @@ def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Colum
     samples: list[GradedSample] = []
     for key, line in lines.items():
         source = line if teachers is None else find_line(teachers, key, teacher, line, "teacher's grade")
-        samples.append(_join(key, line, _with_mean(source) if named else source))
+        samples.append(_join(key, line, with_mean(source) if named else source))
         if samples[-1].scale != samples[0].scale:
             said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))
             raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
@@ -92,13 +92,13 @@ def _join(key: str, line: Line, source: Line) -> GradedSample:
         reading=reading,
         model=next((name for field in _MODELS if (name := model_name(record.get(field))) is not None), None),
         category=None if category is None else str(category),
-        truth=_read_truth(source, scale),
+        truth=read_grade(source, scale),
         scale=scale,
         aspect_truths=given and {name: _number(source, f"aspects: {name}", said) for name, said in given.items()},
     )
 
 
-def _with_mean(line: Line) -> Line:
+def with_mean(line: Line) -> Line:
     """With one number for its `score`. Raises InputError where that has another form."""
     given = line.record.get("score")
     if given is None or given == []:
@@ -116,7 +116,7 @@ def _unquoted(given: Any) -> Any:
         return given
 
 
-def _read_truth(line: Line, scale: Scale | None) -> float | None:
+def read_grade(line: Line, scale: Scale | None) -> float | None:
     """What `score`, else `text` says; None where a row has neither, or those of a pair."""
     given = line.record.get("score")
     if given is not None:

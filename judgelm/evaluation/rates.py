@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 
 import numpy as np
 
 from judgelm.criteria import READABLE, Scale
-from judgelm.evaluation.metrics import agreement
+from judgelm.evaluation.metrics import agreement, alternative
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
+from judgelm.evaluation.metrics.alternative import LEAST_ANNOTATORS, LEAST_QUESTIONS
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.evaluation.metrics.correlation import MANY, RESAMPLES_OF_MANY, correlate, kendall, spearman
 from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient, ratio
@@ -82,6 +85,18 @@ class Rated:
         return agreement.count_votes([sample.votes for sample in self.samples])
 
     @cached_property
+    def left_out(self) -> dict[str, alternative.LeftOut]:
+        """Each annotator beside the judge, by name; nobody where too few labelled enough."""
+        names, labels = _annotators(self.samples)
+        judged = encode([sample.outcome for sample in self.samples], UNREAD)
+        found = dict(zip(names, alternative.leave_out(judged, labels, self.votes), strict=True))
+        enough = {name: one for name, one in found.items() if self._count_questions(one.rows) >= LEAST_QUESTIONS}
+        return enough if len(enough) >= LEAST_ANNOTATORS else {}
+
+    def _count_questions(self, rows: Mask) -> int:
+        return len({cluster for cluster, there in zip(self.clusters, rows.tolist(), strict=True) if there})
+
+    @cached_property
     def confidences(self) -> Confidences:
         return Confidences.of([sample.probabilities for sample in self.samples], self.truth)
 
@@ -96,6 +111,7 @@ class Rated:
             "human_agreement": agreement.annotator_with_another(self.votes),
             "human_majority": agreement.annotator_with_the_majority(self.votes),
             "alpha": agreement.alpha(self.votes),
+            **({"advantage": alternative.advantage([*self.left_out.values()])} if self.left_out else {}),
             "mae": _score_error(self),
             **_mean_scores(self),
             "brier": brier(self.confidences),
@@ -132,6 +148,23 @@ class Rated:
             agreed = ratio(right[places], [self.clusters[place] for place in places], resamples=resamples, seed=seed)
             found.append((group[1], agreed))
         return found
+
+
+def _annotators(samples: Sequence[JudgedSample]) -> tuple[list[str], Codes]:
+    """The names of those who labelled enough to be measured, and their labels [n, m].
+
+    Where no row names anybody they are their places in the rows that have the most labels: who is missing in another
+    row, nobody can tell.
+    """
+    named = any(sample.voters for sample in samples)
+    most = max((len(sample.votes) for sample in samples), default=0)
+    places = tuple(str(place) for place in range(1, most + 1))
+    voters = [sample.voters if named else places if len(sample.votes) == most else () for sample in samples]
+    rows_of = Counter(chain.from_iterable(voters))
+    names = [name for name in (sorted(rows_of) if named else places) if rows_of[name] >= LEAST_QUESTIONS]
+    given = (dict(zip(each, sample.votes, strict=False)) for each, sample in zip(voters, samples, strict=True))
+    rows = [encode([votes.get(name) for name in names], MISSING) for votes in given]
+    return names, np.array(rows, dtype=np.int64).reshape(len(samples), len(names))
 
 
 def by_gap(samples: Sequence[JudgedSample], scored: bool = True) -> Groups:
@@ -240,6 +273,7 @@ def _agreements(rated: Rated) -> dict[str, Statistic]:
         "agreement_reversed": quotient((rated.truth == rated.reversed) & back, back),
     }
     both = labelled & rated.both
+    found["agreement_calibrated"] = _calibrated_agreement(rated)
     if both.any():
         for rule, name in (("agree", "agreement_both"), ("scores", "agreement_scores")):
             outcomes = encode([sample.outcome_by(rule) for sample in rated.samples], UNREAD)
@@ -252,6 +286,14 @@ def _agreements(rated: Rated) -> dict[str, Statistic]:
     for which, name in enumerate(("precision", "recall", "f1")):
         found[name] = Statistic(rated.cells, partial(agreement.macro, which=which), count, SHARE, rarest)
     return found
+
+
+def _calibrated_agreement(rated: Rated) -> Statistic:
+    """Of what was calibrated, by the map's threshold for ties."""
+    given = [sample.calibrated for sample in rated.samples]
+    known = rated.labelled & np.array([each is not None for each in given])
+    said = encode([None if each is None else each.outcome for each in given], MISSING)
+    return quotient((said == rated.truth) & known, known)
 
 
 def _score_pairs(rated: Rated) -> tuple[Floats, Floats, Mask]:

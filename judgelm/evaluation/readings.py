@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from judgelm.calibration import Calibrated
 from judgelm.criteria import READABLE, Scale
 from judgelm.errors import InputError, one_line
 from judgelm.jsonl import Line, require
@@ -22,7 +23,7 @@ _LARGEST = 1e15
 
 
 def read_reading(line: Line, num_answers: int = 2, order: str = "forward") -> Reading:
-    """With what scoring `expected` wrote down, and with criteria what was said by each aspect.
+    """With what scoring `expected` wrote down, calibrated or not, and with criteria what was said by each aspect.
 
     Raises InputError for a field that is missing or of the wrong kind.
     """
@@ -30,12 +31,26 @@ def read_reading(line: Line, num_answers: int = 2, order: str = "forward") -> Re
     whole = _Part(line, line.record, "pred_", num_answers, scale or READABLE)
     text = judgement_text(line)
     form = read_verdict_format(line)
+    calibrated = _read_calibrated(line, num_answers)
     if scale is None and form == SCORES:
-        return Reading.of(Judgement.parse(text, num_answers), *whole.likelihood, order)
+        return Reading.of(Judgement.parse(text, num_answers), *whole.likelihood, order, (), calibrated)
     by_criteria = line.record.get("pred_aspects") is not None
     aspects = tuple(_read_aspects(line, num_answers, scale, order)) if scale and by_criteria else ()
     # the text is that of several judgements, or of another form: the record says what they come to
-    return Reading.of(replace(whole.judgement(text), form=form), *whole.likelihood, order, aspects)
+    return Reading.of(replace(whole.judgement(text), form=form), *whole.likelihood, order, aspects, calibrated)
+
+
+def _read_calibrated(line: Line, num_answers: int) -> Calibrated | None:
+    """What a map made of the probabilities."""
+    if line.record.get("pred_calibrated") is None:
+        return None
+    given: dict[str, Any] = require(line, "pred_calibrated", dict)
+    part = _Part(line, given, "pred_calibrated.", num_answers, READABLE, "")
+    probabilities, name = part.probabilities(), given.get("map")
+    if probabilities is None or not isinstance(name, str):
+        found = one_line(", ".join(list(given)[:8]))
+        raise InputError(f"{line.where}: field 'pred_calibrated' must have probabilities and a map, found {found}")
+    return Calibrated(probabilities, part.number("tie_threshold", given.get("tie_threshold"), 0, _LARGEST), name)
 
 
 def read_verdict_format(line: Line) -> str:
@@ -119,7 +134,7 @@ class _Part:
     @property
     def likelihood(self) -> tuple[dict[Outcome, float] | None, tuple[float, ...] | None]:
         """Probabilities of the outcomes, and expected scores."""
-        return self._probabilities(), self._scores("expected_scores")
+        return self.probabilities(), self._scores("expected_scores")
 
     def number(self, name: str, value: Any, least: float, most: float) -> float:
         """Raises InputError for anything but a number from `least` to `most`."""
@@ -129,7 +144,8 @@ class _Part:
             raise self._wrong(name, f"hold numbers from {least:g} to {most:g}, found {found}")
         return float(value)
 
-    def _probabilities(self) -> dict[Outcome, float] | None:
+    def probabilities(self) -> dict[Outcome, float] | None:
+        """Of win, tie and lose; None without any. Raises InputError for what are none."""
         given = self._value("probabilities", dict)
         if given is None:
             return None

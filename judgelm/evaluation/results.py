@@ -13,6 +13,7 @@ from judgelm.dialogue import shown_conversation, shown_question
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.images import labelled
 from judgelm.evaluation.readings import read_reading, read_scale
+from judgelm.evaluation.votes import labelled_outcome, read_votes
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
 from judgelm.judgement import LABELS, Judgement, Outcome, published_scores
@@ -49,6 +50,8 @@ class JudgedSample(BothOrders):
     """the truth's sign, 1, 0 or -1, as the paper's script reads it; None where it cannot"""
     votes: tuple[Outcome, ...] = ()
     """of single annotators, also where they have no majority and so no truth"""
+    voters: tuple[str, ...] = ()
+    """whose they are, in the same order; empty where nobody is named"""
     empty: tuple[str, ...] = ()
     """whose answers are empty: the model's name, else "answer 1" or "answer 2" as a name"""
     known_answer: bool = False
@@ -93,7 +96,13 @@ def split_aspects(samples: Sequence[JudgedSample]) -> dict[str, list[JudgedSampl
         for name, both in sample.aspects.items():
             truth = (sample.aspect_truths or {}).get(name, sample.truth)
             alone = replace(
-                sample, forward=both.forward, reversed=both.reversed, truth=truth, published_truth=None, votes=()
+                sample,
+                forward=both.forward,
+                reversed=both.reversed,
+                truth=truth,
+                published_truth=None,
+                votes=(),
+                voters=(),
             )
             found.setdefault(name, []).append(alone)
     return found
@@ -192,6 +201,7 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
     aspects = _read_aspect_truths(source, scale, readings.values()) if scale and by_criteria else None
     question, answers, models = _contents(line, order)
     category = line.record.get("category", line.record.get("subset"))
+    votes = read_votes(source)
     return JudgedSample(
         readings.get("forward"),
         readings.get("reversed"),
@@ -202,7 +212,8 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
         category=None if category is None else str(category),
         truth=read_truth(source, needed and aspects is None, scale),
         published_truth=_published_truth(source),
-        votes=_read_votes(source),
+        votes=votes.outcomes,
+        voters=votes.voters,
         empty=_empty(line, order, models),
         known_answer=_task(line) in _GRADING,
         scale=scale,
@@ -262,7 +273,7 @@ def read_truth(line: Line, needed: bool = True, scale: Scale | None = None) -> T
     """
     record = line.record
     if "label" in record:
-        return None if record["label"] is None else Truth(_labelled_outcome(line, record["label"]))
+        return None if record["label"] is None else Truth(labelled_outcome(line, record["label"]))
     if "text" not in record and not needed:
         return None
     if "text" not in record:
@@ -299,7 +310,7 @@ def _aspect_truth(line: Line, name: str, said: object, scale: Scale) -> Truth | 
     if said is None:
         return None
     if not isinstance(said, list):
-        return Truth(_labelled_outcome(line, said))
+        return Truth(labelled_outcome(line, said))
     if len(said) != 2 or not all(is_number(score) and scale.least <= score <= scale.most for score in said):
         raise InputError(
             f"{line.where}: field 'aspects': {one_line(name)}: expected label 1, 2 or 0 (tie), or two scores from"
@@ -311,19 +322,6 @@ def _aspect_truth(line: Line, name: str, said: object, scale: Scale) -> Truth | 
 def is_number(value: object) -> bool:
     """Whether it is a finite number, and not true or false."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
-
-
-def _labelled_outcome(line: Line, label: Any) -> Outcome:
-    if isinstance(label, bool) or label not in list(LABELS):
-        way = "; --columns label=label of its file reads words such as A and tie" if isinstance(label, str) else ""
-        raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {one_line(repr(label))[:60]}{way}")
-    return LABELS[label]
-
-
-def _read_votes(line: Line) -> tuple[Outcome, ...]:
-    if line.record.get("annotators") is None:
-        return ()
-    return tuple(_labelled_outcome(line, vote) for vote in require(line, "annotators", list))
 
 
 def _published_truth(line: Line) -> int | None:

@@ -12,10 +12,13 @@ import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from judgelm.documents import AnyText, Document, Section
+from judgelm.evaluation.alternative import AltTest, alternative_test
+from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
 from judgelm.evaluation.metrics.calibration import reliability
 from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
+from judgelm.evaluation.rate import Rate as Rate
 from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample, split_aspects
 from judgelm.jsonl import Record
@@ -37,6 +40,7 @@ RATES = {
     "agreement_both": Kind("agreement of both orders, a contradiction being a tie"),
     "agreement_scores": Kind("agreement of both orders' mean scores", of_scores=True),
     "agreement_probabilities": Kind("agreement of both orders' mean probabilities"),
+    "agreement_calibrated": Kind("agreement of calibrated verdicts, ties by the map's threshold"),
     "kappa": Kind("Cohen's kappa with the truth", share=False),
     "precision": Kind("precision, mean of classes"),
     "recall": Kind("recall, mean of classes"),
@@ -44,6 +48,7 @@ RATES = {
     "human_agreement": Kind("one annotator agrees with another"),
     "human_majority": Kind("one annotator agrees with the others' majority"),
     "alpha": Kind("Krippendorff's alpha of the annotators", share=False),
+    "advantage": Kind("judge agrees with the others as well as one annotator"),
     "mean_first": Kind("mean score of answer 1", share=False, of_scores=True),
     "mean_second": Kind("mean score of answer 2", share=False, of_scores=True),
     "mae": Kind("mean absolute error of scores", share=False, of_scores=True),
@@ -57,23 +62,6 @@ RATES = {
     "unparsed": Kind("judgements that could not be read"),
 }
 """by name, in the order in which they are said; their formulas are `rates.Rated.statistics`"""
-
-
-class Rate(Section):
-    """A number with its 95 % interval, and how many samples it is of.
-
-    `value` is None where it is not defined, `low` and `high` where nothing can be said of an interval.
-    """
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    count: int = 0
-
-    @classmethod
-    def of(cls, estimate: Estimate) -> Rate:
-        value = None if np.isnan(estimate.value) else estimate.value
-        return cls(value=value, low=estimate.low, high=estimate.high, count=estimate.count)
 
 
 class Group(Section):
@@ -148,7 +136,7 @@ class Summary(Section):
     A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("aspects",)
+    left_out: ClassVar[tuple[str, ...]] = ("alternative", "aspects", "calibration")
     """fields that are not written where they are None"""
 
     samples: int
@@ -174,8 +162,12 @@ class Summary(Section):
     """by `category` or `subset` of the rows"""
     reliability: list[Bin] | None = None
     """how sure the judge is and how often right"""
+    alternative: AltTest | None = None
+    """with labels of several annotators: whether the judge may stand for one of them"""
     aspects: list[JudgedAspect] | None = None
     """with criteria: each by itself"""
+    calibration: str | None = None
+    """name of the map by which all probabilities were calibrated, where they were"""
 
     @model_serializer(mode="wrap")
     def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
@@ -208,10 +200,12 @@ class SummaryFile(Summary, Document):
     """summary.json, which `judgelm evaluate --output` writes."""
 
     what = "a summary of judgelm evaluate"
-    left_out = ("aspects", "against")
+    left_out = ("alternative", "aspects", "calibration", "against", "corrected")
 
     against: Comparison | None = None
     """with --against, where the folder is the first judge"""
+    corrected: Corrections | None = None
+    """with --human: [corrected rates](trust.md#corrected-rates)"""
 
 
 def summarize(
@@ -243,8 +237,17 @@ def summarize(
         classes=_classes(rated.cells),
         **groups,
         reliability=[Bin(**each) for each in reliability(rated.confidences)] or None,
+        alternative=alternative_test(rated),
         aspects=_aspects(rated.samples, resamples, seed) or None,
+        calibration=_calibration(rated.samples),
     )
+
+
+def _calibration(samples: Sequence[JudgedSample]) -> str | None:
+    """The map of all samples that have probabilities; None where some have none of it, or of another."""
+    given = [each.calibrated for each in samples if each.own_probabilities]
+    names = {None if each is None else each.map for each in given}
+    return names.pop() if len(names) == 1 else None
 
 
 def _rates(rated: Rated, resamples: int, seed: int) -> dict[str, Rate]:

@@ -107,9 +107,12 @@ class CachedJudge:
         # as the judge is shown it: other words of the same texts tell others apart
         prompts = [settings.form.show(shown, settings.task, aspect) for aspect in settings.aspects]
         drawn = settings.scoring == "sample" and settings.temperature > 0
+        asked = settings.to_record() | ({} if drawn else {"seed": None})
+        # what is kept are the judge's own probabilities
+        del asked["calibration"]
         said: dict[str, Any] = {
             "judge": self._described,
-            "settings": settings.to_record() | ({} if drawn else {"seed": None}),
+            "settings": asked,
             "sample": shown.key if drawn else None,
             "prompts": [prompt.text for prompt in prompts],
         }

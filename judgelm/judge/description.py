@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from judgelm.documents import Document, Section
+from judgelm.documents import Section
+from judgelm.run_settings import RunSettings
 
 _CONFIG = ConfigDict(frozen=False, use_attribute_docstrings=True)
 """a run changes it as it goes"""
@@ -56,15 +57,11 @@ class Machine(Section):
         return cls(platform=platform.platform(), python=platform.python_version(), cpus=os.cpu_count())
 
 
-class RunDescription(Document):
+class RunDescription(RunSettings):
     """What run.json holds."""
 
     model_config = _CONFIG
-    what: ClassVar[str] = "the description of a run"
 
-    settings: dict[str, Any] = Field(default_factory=dict)
-    """what must be the same for a run to be continued: model and fingerprint of its files, engine, data type, sha256 of
-    question and reference file, fingerprint of the prompts, name of the judge, and all of `JudgeSettings`"""
     finished: bool = False
     """whether all that was asked for is judged and in place"""
     counts: dict[str, dict[str, Any]] = Field(default_factory=dict)

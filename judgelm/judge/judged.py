@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from judgelm.calibration import Calibrated, Calibration
 from judgelm.criteria import Aspect, Criteria
 from judgelm.dialogue import LeftOut, Shortened, shortened_record
 from judgelm.distribution import Distribution
@@ -22,7 +23,7 @@ PROMPT_TOO_LONG = "prompt_too_long"
 NOT_ALWAYS = frozenset(
     f"pred_{name}"
     for name in ("thoughts", "reasoning", "verdict_format", "expected_scores", "probabilities", "score_line_mass")
-) | {"pred_scale", "pred_aspects"}
+) | {"pred_calibrated", "pred_scale", "pred_aspects", "pred_jury"}
 """fields of a judgement that some have and others lack"""
 
 
@@ -43,6 +44,8 @@ class Likelihood:
     """probabilities; None where there are not two answers"""
     mass: float
     """probability that the judge writes a score line at all; of aspects, the least"""
+    calibrated: Calibrated | None = None
+    """what a map made of the probabilities, which stay as they are"""
 
     @classmethod
     def of(cls, distribution: Distribution) -> Likelihood:
@@ -64,7 +67,8 @@ class Likelihood:
         record: Record = {f"{prefix}expected_scores": list(self.expected)}
         if self.outcomes is not None:
             record[f"{prefix}probabilities"] = {outcome.value: p for outcome, p in self.outcomes.items()}
-        return {**record, f"{prefix}score_line_mass": self.mass}
+        record[f"{prefix}score_line_mass"] = self.mass
+        return record if self.calibrated is None else {**record, f"{prefix}calibrated": self.calibrated.to_record()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +118,22 @@ class Judged:
             tuple(parts),
         )
 
+    def calibrated(self, calibration: Calibration | None) -> Judged:
+        """With calibrated probabilities beside its own, where there are a map and probabilities."""
+        likely = self.likelihood
+        if calibration is None or likely is None or likely.outcomes is None:
+            return self
+        return replace(self, likelihood=replace(likely, calibrated=calibration.apply(likely.outcomes)))
+
     @property
     def reading(self) -> Reading:
         """The same of the answers in the file's order."""
         likely = self.likelihood
-        outcomes, expected = (likely.outcomes, likely.expected) if likely else (None, None)
+        outcomes, expected, calibrated = (
+            (likely.outcomes, likely.expected, likely.calibrated) if likely else (None, None, None)
+        )
         aspects = tuple(AspectReading(aspect.name, aspect.weight, part.reading) for aspect, part in self._by_aspect())
-        return Reading.of(self.judgement, outcomes, expected, self.order, aspects)
+        return Reading.of(self.judgement, outcomes, expected, self.order, aspects, calibrated)
 
     def _by_aspect(self) -> list[tuple[Aspect, Judged]]:
         return list(zip(self.criteria.aspects, self.parts, strict=True)) if self.criteria else []

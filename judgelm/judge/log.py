@@ -49,6 +49,19 @@ class AspectRecord(BaseModel):
     """with scoring expected: the probability of a score line by this aspect"""
 
 
+class CalibratedRecord(BaseModel):
+    """What a map of judgelm calibrate made of the probabilities, in the order that was shown."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    probabilities: dict[Annotated[Outcome, Field(strict=False)], float]
+    """of win, tie and lose, 1 in all"""
+    tie_threshold: float
+    """a tie is called where P(tie) is at least so large a share of P(win) or P(lose), whichever is larger"""
+    map: str
+    """its name"""
+
+
 class LeftOutRecord(BaseModel):
     """What of a dialogue did not fit: a number for the dialogue, or one for each answer's conversation, as shown."""
 
@@ -58,6 +71,17 @@ class LeftOutRecord(BaseModel):
     """that were left out as a whole"""
     tokens: Annotated[list[_Count], Field(min_length=1, max_length=MAX_ANSWERS)]
     """that were left out in all: those turns, and the beginning of the oldest that is shown"""
+
+
+class JuryVote(BaseModel):
+    """What one judge of a jury said."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    judge: str
+    """its name"""
+    outcome: Annotated[Outcome, Field(strict=False)] | None
+    """of answer 1 as shown against answer 2; null: it abstains, because the swap changes its verdict or it has none"""
 
 
 class JudgementRecord(BaseModel):
@@ -107,10 +131,14 @@ class JudgementRecord(BaseModel):
     pred_score_line_mass: float | None = None
     """with scoring expected: the probability that the judge writes a score line at all, of more than two answers one of
     those that were read"""
+    pred_calibrated: CalibratedRecord | None = None
+    """with --calibration: the same probabilities, calibrated"""
     pred_scale: Annotated[list[_Count], Field(min_length=2, max_length=2)] | None = None
     """with criteria: the lowest and the highest score"""
     pred_aspects: list[AspectRecord] | None = None
     """with criteria: by each aspect"""
+    pred_jury: list[JuryVote] | None = None
+    """of a jury: what each of its judges said"""
     pred_id: str | None = None
     """of this judgement, another each time"""
     pred_model_id: str | None = None

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from judgelm.appended import writing
+from judgelm.calibration import belonging
 from judgelm.errors import InputError
 from judgelm.files import locked, remove_unfinished
 from judgelm.jsonl import Record
@@ -29,7 +30,7 @@ from judgelm.judge.log import Log, OrderFile, partial_of
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
 from judgelm.prompt import prompt_fingerprint
 from judgelm.sample import Sample, rotation
-from judgelm.samples import has_dialogues, has_images, sample_keys
+from judgelm.samples import has_dialogues, has_images, has_references, sample_keys
 
 _PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 _INPUTS = ("question_file_sha256", "reference_file_sha256")
@@ -110,6 +111,9 @@ def run_judge(
     settings.check_samples(samples)
     prompts = _prompt_fingerprints(samples, settings)
     wanted = {**described, "model_id": model_id, "prompt_fingerprint": prompts[0], **settings.to_record()}
+    references = has_references(samples)
+    if settings.calibration is not None:
+        settings.calibration.check(belonging(wanted, tuple(files.outputs), references), "this run's")
     with locked(files.run):
         stored = Stored(files.described, samples, settings, model_id, wanted.get("answer_num"))
         run = _RunFile(files.run, _check_settings(files.run, stored, wanted, prompts, keep_judged), wanted)
@@ -117,6 +121,7 @@ def run_judge(
             run.session.kept, run.session.left_out = stored.keep_matches()
             run.described.counts = {}
             print(f"judgelm: judgements kept: {run.session.kept}, left out: {run.session.left_out}", file=sys.stderr)
+        run.described.references = references
         logs = {order: stored.log(order, keep_judged is not None) for order in files.outputs}
         _remove_leftovers(files)
         run.write()
@@ -178,7 +183,8 @@ def _judge_rest(
         run.write()
         with tqdm(total=total, initial=len(done), unit=" judgements", smoothing=0.1, dynamic_ncols=True) as progress:
             for judged in itertools.chain(first, judgements):
-                logs[judged.order].append(judged.sample.key, stamped(judged, model_id))
+                record = stamped(judged.calibrated(settings.calibration), model_id)
+                logs[judged.order].append(judged.sample.key, record)
                 run.session.judged += 1
                 progress.update()
 
@@ -233,6 +239,8 @@ def _check_settings(
         )
     if now.get("thoughts_left_out") and "thoughts_left_out" in changed:
         way_out = f"--keep-thinking shows the judge the answers' thoughts, as before; {way_out}"
+    if changed == ["calibration"]:
+        way_out = f"judgelm evaluate --calibration and rank --calibration need no judging; or {way_out}"
     said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
     raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")
 

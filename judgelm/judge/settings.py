@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
+from judgelm.calibration import Calibration
 from judgelm.criteria import PUBLISHED, READABLE, Aspect, Criteria, Scale
 from judgelm.distribution import MOST_LINES
 from judgelm.engine.interface import Sampling
@@ -75,6 +76,8 @@ class JudgeSettings:
     """a reasoning model thinks before it judges, in its own tags; the thoughts are kept apart"""
     max_reasoning_tokens: int = 4096
     """most tokens of these thoughts, which are closed by force then"""
+    calibration: Calibration | None = None
+    """a map by which calibrated probabilities stand beside the judge's own; task pair, scoring expected"""
 
     def __post_init__(self) -> None:
         if self.scoring not in SCORINGS:
@@ -83,6 +86,11 @@ class JudgeSettings:
             raise SettingError("criteria", f"cannot be used with task {task.name}, whose question is fixed")
         self._check_verdict()
         self._check_reasoning()
+        if self.calibration is not None and (self.task, self.scoring) != ("pair", "expected"):
+            found = f"found task {self.task}, scoring {self.scoring}"
+            raise SettingError(
+                "calibration", f"needs task pair and scoring expected, which gives probabilities: {found}"
+            )
         if self.scoring == "expected" and len(self.scale.scores) ** (2 - (self.task == "grade")) > MOST_LINES:
             raise SettingError("scoring", f"expected reads {MOST_LINES} score lines at most: {self.scale} is too much")
         if self.prompt_format not in _SETTLED_FORMATS:
@@ -122,10 +130,13 @@ class JudgeSettings:
             raise SettingError("reasoning", "writes thoughts: --scoring expected writes nothing")
 
     def to_record(self) -> dict[str, Any]:
-        """As run.json holds them: of a template the hash, and the bound of thoughts where there are any."""
-        criteria, template = self.criteria, self.prompt_template
+        """As run.json holds them: of a template the hash, of a map its name, and the bound of thoughts where there are
+        any.
+        """
+        criteria, template, calibration = self.criteria, self.prompt_template, self.calibration
         return {
             **asdict(self),
+            "calibration": None if calibration is None else calibration.name,
             "criteria": None if criteria is None else criteria.to_record(),
             "prompt_template": None if template is None else template.sha256,
             "max_reasoning_tokens": self.max_reasoning_tokens if self.reasoning else None,

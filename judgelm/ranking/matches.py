@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from judgelm.calibration import Calibration
 from judgelm.distribution import certain
 from judgelm.errors import InputError
+from judgelm.evaluation.calibrated import read_calibrated
 from judgelm.evaluation.grades import GradedSample, read_grades
 from judgelm.evaluation.many import ManyAnswers, read_many
-from judgelm.evaluation.results import JudgedSample, judged_task, read_files, read_folder
+from judgelm.evaluation.results import JudgedSample, judged_task, read_files
 from judgelm.judgement import Outcome
 from judgelm.samples import PathLike
 
@@ -38,17 +40,21 @@ class Match:
         return Match(self.second, self.first, self.outcomes[::-1], self.question, self.lengths[::-1])
 
 
-def read_judged(place: PathLike) -> list[JudgedSample] | list[GradedSample] | list[ManyAnswers]:
-    """What was judged or graded into a folder, or into a file in forward order, of answers whose models are named.
+def read_judged(
+    place: PathLike, calibration: Calibration | None = None
+) -> list[JudgedSample] | list[GradedSample] | list[ManyAnswers]:
+    """What was judged or graded into a folder, or into a file in forward order, of answers whose models are named; of
+    pairs in a folder with probabilities calibrated by a map.
 
-    Raises InputError where a sample cannot be of a ranking, naming it.
+    Raises InputError where a sample cannot be of a ranking, naming it, and as `read_calibrated`.
     """
-    task = judged_task(place)
+    task = "pair" if calibration else judged_task(place)
     if task == "grade":
         return _read_graded(place)
     if task == "multi":
         return _read_named(place)
-    samples = read_folder(place) if Path(place).expanduser().is_dir() else read_files(place)
+    is_folder = calibration is not None or Path(place).expanduser().is_dir()
+    samples = read_calibrated(place, calibration) if is_folder else read_files(place)
     for sample in samples:
         where = f"{place}: question_id {sample.key}"
         if sample.known_answer and sample.models[0] is None:
@@ -145,7 +151,7 @@ def _match(sample: JudgedSample, rule: str) -> Match | None:
     first, second = sample.models
     chances = sample.probabilities
     if rule == "hard":
-        outcome = sample.outcome_by("agree")
+        outcome = sample.outcome if sample.calibrated else sample.outcome_by("agree")
         chances = None if outcome is None else certain(outcome)
     if first is None or second is None or chances is None:
         return None

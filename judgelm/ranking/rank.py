@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from judgelm.calibration import Calibration
 from judgelm.criteria import READABLE
-from judgelm.errors import InputError, SettingError
+from judgelm.errors import InputError, SettingError, one_line
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.many import ManyAnswers
 from judgelm.evaluation.results import JudgedSample
+from judgelm.forms import Columns
 from judgelm.ranking.matches import Match, make_matches, match_grades, match_many, read_judged
 from judgelm.samples import PathLike
 
@@ -25,8 +28,8 @@ class RankSettings:
     """How judgements become a ranking; the same settings and judgements give the same ranking."""
 
     outcomes: Literal["hard", "soft"] = "hard"
-    """hard: a win where both orders agree, a tie where they contradict; soft: the mean probabilities of both orders,
-    which scoring `expected` gives"""
+    """hard: a win where both orders agree, a tie where they contradict, and of calibrated judgements what their map's
+    threshold for ties says; soft: the mean probabilities of both orders, which scoring `expected` gives"""
     length_control: bool = False
     """take out what the answers' lengths do: ratings, and win rates at equal length"""
     seed: int = 0
@@ -44,6 +47,9 @@ class RankSettings:
 def rank(
     judged: PathLike | Sequence[PathLike | JudgedSample | GradedSample | ManyAnswers],
     settings: RankSettings | None = None,
+    human: PathLike | None = None,
+    columns: Columns | None = None,
+    calibration: Calibration | None = None,
 ) -> Ranking:
     """Rank the models whose answers were judged in pairs or many at once, or graded one by one.
 
@@ -56,6 +62,11 @@ def rank(
             `read_folder`, `read_grades` or `read_many` gives them. Records name the models in answer1_model_id,
             answer2_model_id .., of grades in answer_model_id, answer1_model_id or model.
         settings: which outcomes count, and whether lengths do (default: hard ones, lengths do).
+        human: people's labels of a random part of judged pairs, which correct the rates and ratings: rows of
+            `question_id` and `label`.
+        columns: of that file, where its fields have other names.
+        calibration: a map of the judge's probabilities (`read_calibration`), by which those in folders are calibrated;
+            samples come as they are.
 
     Returns a `judgelm.ranking.ranking.Ranking`: win rates from 0 to 1, ratings around 1000; `write` makes ranking.json.
     Raises InputError where a file is missing or damaged, a model has no name, or nothing can be ranked from.
@@ -65,19 +76,54 @@ def rank(
     samples = [
         one
         for each in places
-        for one in ([each] if isinstance(each, JudgedSample | GradedSample | ManyAnswers) else read_judged(each))
+        for one in (
+            [each] if isinstance(each, JudgedSample | GradedSample | ManyAnswers) else read_judged(each, calibration)
+        )
     ]
     if len({type(one) for one in samples}) > 1:
         raise InputError(
             "judgements of pairs, of many answers and grades cannot be ranked together: name folders of one kind"
         )
+    if human is not None:
+        _check_correctable(samples, settings)
     if graded := [one for one in samples if isinstance(one, GradedSample)]:
         return _rank_graded(graded, settings)
     if many := [one for one in samples if isinstance(one, ManyAnswers)]:
         return _rank_many(many, settings)
     pairs = [one for one in samples if isinstance(one, JudgedSample)]
     matches = make_matches(pairs, settings.outcomes)
-    return rank_matches(matches, settings, unread=len(pairs) - len(matches))
+    ranking = _with_maps(rank_matches(matches, settings, unread=len(pairs) - len(matches)), pairs)
+    return ranking if human is None else _correct(ranking, pairs, human, columns)
+
+
+def _check_correctable(samples: Sequence[object], settings: RankSettings) -> None:
+    """Raises InputError where labels of pairs could not correct the ranking."""
+    if not all(isinstance(one, JudgedSample) for one in samples):
+        raise InputError("--human corrects rankings of judged pairs; of grades judgelm evaluate corrects the means")
+    if settings.length_control:
+        raise InputError("--human and --length-control do not go together: people judge answers at their lengths")
+
+
+def _correct(ranking: Ranking, samples: Sequence[JudgedSample], human: PathLike, columns: Columns | None) -> Ranking:
+    """With what people's labels of a part make of it."""
+    from judgelm.evaluation.human_labels import read_labels
+    from judgelm.evaluation.pair_corrections import LabelledPairs
+    from judgelm.ranking.corrected import correct_ranking
+
+    counts = Counter(sample.key for sample in samples)
+    labels = read_labels(human, counts, columns)
+    if double := next((key for key in labels if counts[key] > 1), None):
+        raise InputError(f"{human}: question_id {one_line(double)} was judged in several of the folders: whose label?")
+    return ranking.model_copy(update={"corrected": correct_ranking(LabelledPairs.of(samples, labels), ranking)})
+
+
+def _with_maps(ranking: Ranking, samples: Sequence[JudgedSample]) -> Ranking:
+    """With a note where probabilities were calibrated."""
+    maps = sorted({each.calibrated.map for each in samples if each.calibrated})
+    if not maps:
+        return ranking
+    note = f"verdicts are of calibrated probabilities, by the map {', '.join(maps)}"
+    return ranking.model_copy(update={"notes": [*ranking.notes, note]})
 
 
 def _rank_many(samples: Sequence[ManyAnswers], settings: RankSettings) -> Ranking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from judgelm.documents import Document, Section
+from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.summary import Rate
 from judgelm.jsonl import Record
 
@@ -50,6 +51,27 @@ class RankedPair(Section):
     """judgements until they are told apart, at this win rate; None where it is one half exactly"""
 
 
+class CorrectedRating(Section):
+    """A model's Bradley-Terry rating, on the ranking's scale."""
+
+    name: str
+    labels: int
+    """people's labels of its answers"""
+    people: Rate | None
+    """by the labels alone; null where there are too few of its answers"""
+    corrected: Rate | None
+    """by labels and judge together, prediction-powered; null where there are too few of its answers"""
+
+
+class CorrectedRanking(Corrections):
+    """What people's labels of a part of the judgements make of the ranking."""
+
+    ratings: list[CorrectedRating]
+    """the highest first"""
+    rating_weight: float | None
+    """of the judge in them, from 0, people alone, to 1"""
+
+
 class Ranking(Document):
     """Models and pairs, best first."""
 
@@ -67,3 +89,10 @@ class Ranking(Document):
     pairs: list[RankedPair]
     notes: list[str]
     """what a reader of the ratings has to know"""
+    corrected: CorrectedRanking | None = None
+    """with --human: [corrected rates](trust.md#corrected-rates) and ratings"""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if name != "corrected" or value is not None}

@@ -25,7 +25,7 @@ _LENGTH_PRIOR = 0.01
 _CONVERGED = 1e-9
 """the largest last step of a fit, in log odds"""
 _MOST_STEPS = 200
-_POINTS = SCALE / math.log(10)
+POINTS_OF_ODDS = SCALE / math.log(10)
 """rating points for one unit of log odds"""
 
 
@@ -48,7 +48,7 @@ class Fits(NamedTuple):
     @property
     def ratings(self) -> Floats:
         """[R, M]"""
-        return MEAN + _POINTS * self.log_odds
+        return MEAN + POINTS_OF_ODDS * self.log_odds
 
 
 def fit(sums: Floats, field: Field, near: Fits | None = None) -> Fits:
@@ -136,7 +136,7 @@ def _logistic(log_odds: Floats) -> Floats:
 def fit_elo(field: Field, points: Floats, weights: NDArray[np.uint8], length_effect: float, seed: int) -> Floats:
     """Elo ratings [M, R] of the judgements in the order that the seed draws; see `elo`."""
     order = np.random.default_rng(seed).permutation(len(field.pair_of))
-    advantages = _POINTS * length_effect * field.cell_lengths[field.cell_of]
+    advantages = POINTS_OF_ODDS * length_effect * field.cell_lengths[field.cell_of]
     return elo(
         field.pairs[field.pair_of][order],
         points[order],
@@ -161,7 +161,7 @@ def elo(
         sides.tolist(), points, questions.tolist(), advantages.tolist(), strict=True
     ):
         difference = ratings[first] - ratings[second] + advantage
-        moved = ELO_K * weights[question] * (point - 1 / (1 + np.exp(difference / -_POINTS)))
+        moved = ELO_K * weights[question] * (point - 1 / (1 + np.exp(difference / -POINTS_OF_ODDS)))
         ratings[first] += moved
         ratings[second] -= moved
     return ratings

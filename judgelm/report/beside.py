@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from judgelm.errors import InputError
 from judgelm.jsonl import Record, read_json
 from judgelm.judge.description import read_description
-from judgelm.ranking.ranking import Strength
+from judgelm.ranking.ranking import Ranking, Strength
 from judgelm.report import pictures
+from judgelm.report.corrections import describe_ratings
 from judgelm.report.words import POINTS, SHARE, in_unit, rating, row, settings
 
 _FILES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -48,6 +49,8 @@ class Beside(NamedTuple):
 def read_beside(folder: Path) -> Beside:
     """Raises InputError for a file that is not what it should be."""
     audit, ranking = (_read(folder / name, lists) for name, lists in _FILES.items())
+    if ranking is not None and ranking.get("corrected") is not None:
+        Ranking.from_record(ranking, str(folder / "ranking.json"))
     described = read_description(folder / "run.json")
     return Beside(audit, ranking, described.to_record() if described else None)
 
@@ -135,6 +138,7 @@ def describe_ranking(ranking: Record) -> dict[str, Any]:
         "judgements": ranking.get("judgements"),
         "unread": ranking.get("unread"),
         "notes": _list(ranking, "notes"),
+        "corrected": None if ranking.get("corrected") is None else describe_ratings(Ranking.model_validate(ranking)),
         "models": [_model(model) for model in ranking["models"]],
         "graded": any(_estimate(model, "grade") for model in ranking["models"]),
         "pairs": [_pair(pair) for pair in pairs],

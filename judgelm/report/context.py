@@ -9,13 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgelm.errors import one_line
+from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import RATES, Rate, Summary
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
+from judgelm.report.alternative import describe_alternative
 from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import Beside
 from judgelm.report.brief import in_brief
+from judgelm.report.corrections import describe_corrections
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
 from judgelm.verdict import Reading
 
@@ -26,7 +29,10 @@ KINDS = {
 }
 """what can be odd about a judged sample"""
 _MOST_BARS = 30
-_CARDS = ("agreement", "agreement_both", "agreement_probabilities", "consistency", "kappa", "human_agreement")
+_CARDS = (
+    *("agreement", "agreement_both", "agreement_probabilities", "agreement_calibrated"),
+    *("consistency", "kappa", "human_agreement"),
+)
 _EXPLAINED = (
     "Points lie between the judge's lead of one answer over the other and {}. Scores are of answers 1 and 2 as the file"
     " has them, in both orders."
@@ -52,6 +58,7 @@ def build_context(
     beside: Beside,
     title: str = "A judge",
     most: int = MOST_SAMPLES,
+    corrected: Corrections | None = None,
 ) -> dict[str, Any]:
     """What the templates show; `most` samples are shown to be read."""
     known = {name: rate for name, rate in summary.rates.items() if rate.value is not None}
@@ -66,11 +73,13 @@ def build_context(
         "rates_picture": _shares_picture(known),
         "unparsed": _unparsed(summary),
         "confusion": _confusion(summary),
+        "alternative": describe_alternative(summary.alternative),
         "position": _position(samples, known),
         "aspects": describe_aspects(RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]),
         "grades": None,
         "many": None,
         "reliability": _reliability(summary),
+        "corrected": describe_corrections(corrected),
         **beside.described(),
         "groups": _groups(summary),
         "scores_picture": _scores_picture(samples),
@@ -183,7 +192,8 @@ def _reliability(summary: Summary) -> dict[str, Any] | None:
         (f"{100 * one.low:.0f} to {100 * one.high:.0f} %", *map(SHARE.number, (one.confidence, one.right)), one.count)
         for one in summary.reliability
     ]
-    return {"picture": pictures.reliability(points, "How often the judge is right, by how sure it is"), "rows": rows}
+    picture = pictures.reliability(points, "How often the judge is right, by how sure it is")
+    return {"picture": picture, "rows": rows, "map": summary.calibration}
 
 
 def margin(reading: Reading | None) -> float | None:

@@ -14,6 +14,7 @@ from judgelm.evaluation.summary import Rate
 from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import Beside
+from judgelm.report.corrections import describe_corrections
 from judgelm.report.grade_tables import MODEL_RATES
 from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, SHARE, Row, cut, row
 
@@ -26,7 +27,7 @@ _MISSING = {
     "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
 }
 """a section and which command gives what it needs"""
-_NOTHING = ("many", "unparsed", "confusion", "position", "reliability", "missing")
+_NOTHING = ("many", "unparsed", "confusion", "alternative", "position", "reliability", "missing")
 """sections of many answers and of pairs, and what is found last"""
 
 
@@ -58,6 +59,7 @@ def build_grade_context(
             GRADE_RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]
         ),
         "grades": _grades(samples, summary),
+        "corrected": describe_corrections(summary.corrected),
         **beside.described(),
         "groups": [],
         "scores_picture": _scores_picture(samples),

@@ -30,7 +30,10 @@ _MISSING = {
     "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
 }
 """a section and which command gives what it needs"""
-_NOTHING = ("labelled", "grades", "aspects", "unparsed", "confusion", "position", "reliability", "scores_picture")
+_NOTHING = (
+    *("labelled", "grades", "aspects", "unparsed", "confusion", "alternative", "position", "reliability", "corrected"),
+    "scores_picture",
+)
 """what pairs and grades alone have"""
 
 

@@ -43,6 +43,7 @@ def write_report(
     teacher: PathLike | None = None,
     output: PathLike | None = None,
     most_samples: int = MOST_SAMPLES,
+    human: PathLike | None = None,
 ) -> Written:
     """Write the report of a folder that `judgelm judge` wrote, with what audit.json and ranking.json in it say.
 
@@ -52,6 +53,7 @@ def write_report(
             multi) have none.
         output: the page, whose name ends in .html; Markdown is written beside it. Without it `folder`/report.html.
         most_samples: how many samples with the largest disagreement are shown to be read.
+        human: people's labels of a random part of the samples, as for `evaluation.evaluate`.
 
     Raises InputError, in one line, for a folder or a file in it that is missing or damaged, and for another ending.
     """
@@ -61,16 +63,19 @@ def write_report(
         raise InputError(f"{page}: expected a name that ends in .html")
     if not place.is_dir():
         raise InputError(f"{place}: no such folder")
-    context = _context(place, teacher, most_samples)
+    context = _context(place, teacher, most_samples, human)
     written = Written(page, page.with_suffix(".md"), context.get("brief", ()))
     write_text(written.page, render_page(context))
     write_text(written.markdown, render_markdown(context))
     return written
 
 
-def _context(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]:
+def _context(place: Path, teacher: PathLike | None, most: int, human: PathLike | None) -> dict[str, Any]:
     """Of pairs, of many answers or of grades, as the folder has them."""
+    from judgelm.evaluation.grade_corrections import correct_grades
     from judgelm.evaluation.grade_summary import summarize_grades
+    from judgelm.evaluation.human_labels import read_grade_labels, read_labels
+    from judgelm.evaluation.pair_corrections import LabelledPairs, correct_pairs
     from judgelm.evaluation.summary import summarize
     from judgelm.report.beside import read_beside
     from judgelm.report.context import build_context
@@ -78,15 +83,25 @@ def _context(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]
 
     task = judged_task(place)
     if task == "multi":
+        if human is not None:
+            raise InputError(f"--human compares two answers: {place} is of task multi")
         return _context_of_many(place, teacher, most)
     if task == "grade":
         graded = read_grades(place, teacher)
         beside = read_beside(place)
-        title = _title(place, beside.run)
-        return build_grade_context(graded, summarize_grades(graded), beside, title=title, most=most)
+        title, numbers = _title(place, beside.run), summarize_grades(graded)
+        if human is not None:
+            grades = read_grade_labels(human, {sample.key for sample in graded}, graded[0].scale)
+            numbers = numbers.model_copy(update={"corrected": correct_grades(graded, grades)})
+        return build_grade_context(graded, numbers, beside, title=title, most=most)
     samples = read_folder(place, teacher)
     beside = read_beside(place)
-    return build_context(samples, summarize(samples), beside, title=_title(place, beside.run), most=most)
+    corrected = None
+    if human is not None:
+        labels = read_labels(human, {sample.key for sample in samples})
+        corrected = correct_pairs(LabelledPairs.of(samples, labels))
+    title = _title(place, beside.run)
+    return build_context(samples, summarize(samples), beside, title=title, most=most, corrected=corrected)
 
 
 def _context_of_many(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]:
@@ -110,7 +125,7 @@ def _title(folder: Path, run: Mapping[str, Any] | None) -> str:
 
 
 def render_page(context: Mapping[str, Any], template: str = "report.html") -> str:
-    """The HTML of a context."""
+    """The HTML of a context, in one of the templates."""
     from markupsafe import Markup
 
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8").strip() for name in ("report.css", "report.js"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -134,23 +135,56 @@ def reliability(bins: Sequence[tuple[float, float, int]], title: str) -> str:
     return _svg(_FRAME_HEIGHT, title, parts)
 
 
+def curve(
+    points: Sequence[tuple[float, float, str]],
+    levels: Sequence[tuple[str, float]],
+    labels: tuple[str, str],
+    title: str,
+    style: str = "",
+) -> str:
+    """Points (x, y, what a reader hears) in per cent, joined in their order; `levels` are named lines across. With a
+    `style` it is a file of its own.
+    """
+    heights = [y for _, y, _ in points] + [y for _, y in levels]
+    low, high = 5 * math.floor(min(heights) / 5), 5 * math.ceil(max(heights) / 5)
+    low, high = (low, high) if high > low else (low - 5, low + 5)
+    frame = _Frame(0, 100, 25, (low, high, 5 if high - low <= 30 else 10))
+    parts = frame.axes(labels)
+    for number, (name, y) in enumerate(levels):
+        parts.append(_line(frame.x(0), frame.y(y), frame.x(100), frame.y(y), "diagonal"))
+        # a curve begins near the first and ends near the second
+        x, anchor = (frame.x(0), "") if number else (frame.x(100), "end ")
+        parts.append(_text(x, frame.y(y) - 5, shorten(name, 44), f"{anchor}soft", name))
+    line = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y, _ in points)
+    parts.append(f'<polyline class="curve" points="{line}"/>')
+    parts += [frame.circle(x, y, 5, "dot", said) for x, y, said in points]
+    return _svg(_FRAME_HEIGHT, title, parts, style=style)
+
+
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """A square with the same axis on both sides, from `low` to `high`."""
+    """A square with axes from `low` to `high`."""
 
     low: float
     high: float
     step: float
+    side: tuple[float, float, float] | None = None
+    """the same of the left axis, where it is another"""
 
     def x(self, value: float) -> float:
-        return _LEFT + self._share(value) * _SIZE
+        return _LEFT + self._share(value, self.low, self.high) * _SIZE
 
     def y(self, value: float) -> float:
-        return _TOP + (1 - self._share(value)) * _SIZE
+        low, high, _ = self._left
+        return _TOP + (1 - self._share(value, low, high)) * _SIZE
 
-    def _share(self, value: float) -> float:
+    @property
+    def _left(self) -> tuple[float, float, float]:
+        return self.side or (self.low, self.high, self.step)
+
+    def _share(self, value: float, low: float, high: float) -> float:
         # a twentieth of room on both sides, so that a circle on the border is whole
-        return 0.05 + 0.9 * (value - self.low) / (self.high - self.low)
+        return 0.05 + 0.9 * (value - low) / (high - low)
 
     def circle(self, x: float, y: float, radius: float, style: str, said: str) -> str:
         return (
@@ -159,21 +193,27 @@ class _Frame:
         )
 
     def axes(self, labels: tuple[str, str]) -> list[str]:
-        """Grid, numbers and names of the axes, and the diagonal."""
+        """Grid, numbers and names of the axes, and the diagonal where both are the same."""
         bottom, right = _TOP + _SIZE, _LEFT + _SIZE
         parts = [f'<rect class="frame" x="{_LEFT}" y="{_TOP}" width="{_SIZE}" height="{_SIZE}"/>']
-        value = self.low
-        while value <= self.high:
+        for value in _steps(self.low, self.high, self.step):
             parts.append(_line(self.x(value), _TOP, self.x(value), bottom, "grid"))
-            parts.append(_line(_LEFT, self.y(value), right, self.y(value), "grid"))
             parts.append(_text(self.x(value), bottom + 18, f"{value:g}", "middle soft"))
+        for value in _steps(*self._left):
+            parts.append(_line(_LEFT, self.y(value), right, self.y(value), "grid"))
             parts.append(_text(_LEFT - 8, self.y(value) + 4, f"{value:g}", "end soft"))
-            value += self.step
         middle = _TOP + _SIZE / 2
         turned = f'<g transform="rotate(-90 18 {middle})">{_text(18, middle, labels[1], "middle")}</g>'
+        parts += [_text(_LEFT + _SIZE / 2, bottom + 42, labels[0], "middle"), turned]
         low, high = self.low, self.high
-        diagonal = _line(self.x(low), self.y(low), self.x(high), self.y(high), "diagonal")
-        return [*parts, _text(_LEFT + _SIZE / 2, bottom + 42, labels[0], "middle"), turned, diagonal]
+        same = _line(self.x(low), self.y(low), self.x(high), self.y(high), "diagonal")
+        return parts if self.side else [*parts, same]
+
+
+def _steps(low: float, high: float, step: float) -> Iterator[float]:
+    while low <= high:
+        yield low
+        low += step
 
 
 def _svg(height: float, title: str, parts: Sequence[str], width: float = WIDTH, style: str = "") -> str:

@@ -21,6 +21,7 @@ from judgelm.verdict_forms import SCORES
 if TYPE_CHECKING:
     from judgelm.audit.checks import Check
     from judgelm.audit.findings import Finding
+    from judgelm.evaluation.calibration_map import CalibrationFile
 
 MAX_ROWS = 40
 _MOST_NAMED = 10
@@ -114,6 +115,28 @@ def summary_tables(summary: Summary) -> str:
     if summary.aspects:
         parts.append(aspect_tables(RATES, rates, [(each.name, each.rates) for each in summary.aspects]))
     return "\n\n".join(parts)
+
+
+def calibration_table(found: CalibrationFile) -> str:
+    """What a map did on questions that it was not fitted on."""
+    forms = {
+        "brier": EXACT_NUMBER,
+        "calibration_error": EXACT_SHARE,
+        "agreement_likeliest": EXACT_SHARE,
+        "agreement": EXACT_SHARE,
+    }
+    labels = {
+        "brier": RATES["brier"].label,
+        "calibration_error": RATES["calibration_error"].label,
+        "agreement_likeliest": "agreement of the likeliest outcome",
+        "agreement": "agreement with the threshold for ties",
+    }
+    rows = [
+        (labels[name], *(forms[name].both(rate) for rate in (each.before, each.after, each.difference)))
+        for name, each in found.checked.items()
+        if name in labels
+    ]
+    return render_table(("on other questions", "before", "after", "difference"), rows)
 
 
 def _empty_line(empty: Mapping[str, int] | None) -> str:

@@ -17,7 +17,7 @@ from judgelm.prompt import TASKS, count_markers
 from judgelm.sample import MAX_ANSWERS, Sample, refuse_images
 from judgelm.serve.criteria_field import CriteriaField
 from judgelm.serve.dialogue_field import Messages, read_conversations, read_replied
-from judgelm.serve.worker_answers import LeftOutCounts, Probabilities, Usage
+from judgelm.serve.worker_answers import CalibratedOut, LeftOutCounts, Probabilities, Usage
 from judgelm.verdict import Verdict
 from judgelm.verdict_forms import SCORES, VERDICT_FORMATS
 
@@ -126,6 +126,11 @@ class JudgementRequest(BaseModel, extra="forbid"):
         description="; ".join(f"{name}: {what}" for name, what in SCORINGS.items())
         + ". With expected results have probabilities too, and there are no reasons and no events text",
     )
+    calibrated: bool | None = Field(
+        default=None,
+        description="scoring expected, from a judge that is served with a calibration map: true: calibrate, or refuse"
+        " where the map is not for such a request; false: do not (default: where the map is for such a request)",
+    )
     stream: bool = Field(default=False, description="answer in NDJSON: events text, result, error, done")
 
     @property
@@ -185,6 +190,9 @@ class _SaidOut(BaseModel):
         None,
         description="scoring expected: the probability that the judge writes a score line at all",
         exclude_if=_left_out,
+    )
+    calibrated: CalibratedOut | None = Field(
+        None, description="from a judge with a calibration map: of the outcomes", exclude_if=_left_out
     )
 
 
@@ -301,7 +309,10 @@ class ResultOut(BaseModel):
         description="one an answer, in the sample's order: the mean of the orders judged, of expected ones where"
         " there are"
     )
-    outcome: Literal["win", "tie", "lose"] | None = Field(description="of answer 1; a tie where the orders contradict")
+    outcome: Literal["win", "tie", "lose"] | None = Field(
+        description="of answer 1; a tie where the orders contradict; scoring expected: the likeliest, or by the map's"
+        " threshold for ties"
+    )
     consistent: bool | None = Field(description="whether all orders find the same answers best")
     judgements: list[CriteriaJudgementOut | JudgementOut]
     suspicious_markers: int = Field(description="lines of the texts that imitate the prompt's own markers")
@@ -315,11 +326,16 @@ class ResultOut(BaseModel):
         description="scoring expected, two answers: of answer 1's outcomes, the mean of both orders",
         exclude_if=_left_out,
     )
+    calibrated: CalibratedOut | None = Field(
+        None,
+        description="from a judge with a calibration map: the mean of both orders; the outcome goes by it",
+        exclude_if=_left_out,
+    )
     error: ErrorOut | None = None
 
     @classmethod
     def of(cls, result: Result) -> ResultOut:
-        verdict, error = result.verdict, result.error
+        verdict, error, calibrated = result.verdict, result.error, result.verdict.calibrated
         return cls(
             question_id=verdict.sample.question_id,
             scores=None if verdict.scores is None else list(verdict.scores),
@@ -328,6 +344,7 @@ class ResultOut(BaseModel):
             judgements=[JudgementOut.of(one) for one in result.generated],
             suspicious_markers=count_markers(verdict.sample),
             place_scores=None if verdict.place_scores is None else list(verdict.place_scores),
-            probabilities=_probabilities(verdict.probabilities),
+            probabilities=_probabilities(verdict.own_probabilities),
+            calibrated=None if calibrated is None else CalibratedOut(**calibrated.to_record()),
             error=ErrorOut(message=error, type="invalid_request_error", code=PROMPT_TOO_LONG) if error else None,
         )

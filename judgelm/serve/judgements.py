@@ -9,14 +9,17 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from judgelm.calibration import Calibration, of_samples
 from judgelm.criteria import Aspect, Criteria
 from judgelm.engine.interface import Generation
+from judgelm.errors import InputError
 from judgelm.jsonl import Record
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order, read_judgement
 from judgelm.judgement import Judgement
-from judgelm.prompt import TASKS
+from judgelm.prompt import TASKS, prompt_fingerprint
 from judgelm.sample import Sample, rotation
+from judgelm.samples import has_dialogues, has_references
 from judgelm.serve.judgement_requests import JudgementRequest, Result
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.worker_answers import Chunk
@@ -75,9 +78,11 @@ async def judge_through(
 
     A `patient` request waits where the worker's queue is full from the start; others do once they have begun.
 
-    The request is one whose `check` passed. Raises WorkerError where no worker can go on. A sample that does not fit
-    the model has an `error` in its result.
+    The request is one whose `check` passed. Raises WorkerError where no worker can go on, and InputError where it asks
+    for calibrated probabilities that the judge has no map for. A sample that does not fit the model has an `error` in
+    its result.
     """
+    calibration = await _find_calibration(workers, request)
     run = _Run(workers, request, request.settings, begun=patient)
     samples = [given.sample for given in request.samples]
     places = [
@@ -105,10 +110,39 @@ async def judge_through(
             if len(done[index]) == len(places[index]):
                 given = places[index]
                 made = sorted(done.pop(index), key=lambda each: given.index((each.job.order, each.job.aspect)))
-                yield _result(index, samples[index], made, request.criteria)
+                yield _result(index, samples[index], made, request.criteria, calibration)
 
 
-def _result(index: int, sample: Sample, made: Sequence[_Made], criteria: Criteria | None) -> Result:
+async def _find_calibration(workers: Workers, request: JudgementRequest) -> Calibration | None:
+    """The map that the request's judge has for such a request. Raises InputError where it must have one and has not."""
+    assert request.model is not None
+    if request.calibrated is False or (not request.calibrated and request.scoring != "expected"):
+        return None
+    calibration = await workers.calibration(request.model)
+    if calibration is None:
+        if request.calibrated:
+            raise InputError(f"calibrated: {request.model} is served without a calibration map")
+        return None
+    samples = [given.sample for given in request.samples]
+    template = calibration.settings.get("prompt_template")
+    fingerprint = template or prompt_fingerprint(request.task, request.criteria, has_dialogues(samples))
+    settings = {**request.settings.to_record(), "prompt_fingerprint": fingerprint}
+    try:
+        calibration.check(of_samples(settings, request.asked_orders, has_references(samples)), "this request's")
+    except InputError:
+        if request.calibrated:
+            raise
+        return None
+    return calibration
+
+
+def _result(
+    index: int,
+    sample: Sample,
+    made: Sequence[_Made],
+    criteria: Criteria | None,
+    calibration: Calibration | None,
+) -> Result:
     """Of what was made, in the orders asked for, and by the criteria's aspects in each. Raises WorkerError where that
     was said in several forms, whose scores have no mean.
     """
@@ -119,6 +153,7 @@ def _result(index: int, sample: Sample, made: Sequence[_Made], criteria: Criteri
     if criteria is not None:
         count = len(criteria.aspects)
         judged = [Judged.by_criteria(criteria, judged[start : start + count]) for start in range(0, len(judged), count)]
+    judged = [one.calibrated(calibration) for one in judged]
     said = {one.order: one.reading for one in judged}
     rotations = tuple(said[order] for order in ROTATIONS[1:] if order in said)
     verdict = Verdict(said.get("forward"), said.get("reversed"), sample, rotations=rotations)

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from judgelm.errors import InputError
+from judgelm.evaluation.calibration_map import read_calibration
 from judgelm.judge.settings import tasks_of
 from judgelm.prompt_form import PromptForm
 from judgelm.prompt_template import read_prompt_template
@@ -79,7 +80,11 @@ def _check_reach(settings: ServeSettings, controller: str | None) -> None:
 
 
 def _check_form(settings: ServeSettings) -> None:
-    """Raises InputError where no judge can be asked so; whether the models can, their workers say."""
+    """Raises InputError where no judge can be asked so, and for a map that is none; whether the models can, and whose
+    map it is, their workers say.
+    """
+    if settings.calibration is not None:
+        read_calibration(settings.calibration)
     template = None if settings.prompt_file is None else read_prompt_template(settings.prompt_file)
     tasks_of(PromptForm(False, template, settings.reasoning, settings.verdict_format, settings.max_reasoning_tokens))
 
@@ -110,6 +115,7 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
         *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
         *(("--prompt-format", settings.prompt_format), ("--prompt-file", settings.prompt_file)),
         *(("--verdict-format", settings.verdict_format), ("--max-reasoning-token", settings.max_reasoning_tokens)),
+        ("--calibration", settings.calibration),
     )
     shared = [word for flag, value in wanted if value is not None for word in (flag, str(value))]
     shared += ["--reasoning"] if settings.reasoning else []

@@ -21,15 +21,22 @@ from fastapi import Request as HTTPRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
 
+from judgelm.calibration import of_a_judge
 from judgelm.console import Parser, run_main
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.errors import InputError
+from judgelm.evaluation.calibration_map import CalibrationFile
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_loading_arguments, loading
 from judgelm.judge.judge import Judge
 from judgelm.judge.settings import tasks_of
 from judgelm.models.folder import ModelFolder, find_model
-from judgelm.models.prompt_format import form_for
-from judgelm.prompt_flags import add_reasoning_arguments, add_template_arguments, choose_form
+from judgelm.models.prompt_format import find_prompt_format, form_for
+from judgelm.prompt_flags import (
+    add_calibration_argument,
+    add_reasoning_arguments,
+    add_template_arguments,
+    choose_form,
+)
 from judgelm.prompt_form import PromptForm
 from judgelm.serve.batcher import Batcher
 from judgelm.serve.chat import choose_format
@@ -160,6 +167,7 @@ def build_parser() -> Parser:
     add_loading_arguments(parser)
     add_template_arguments(parser)
     add_reasoning_arguments(parser)
+    add_calibration_argument(parser)
     parser.add_argument(
         "--limit-worker-concurrency", type=int, default=32, metavar="N", help="most requests generated at once"
     )
@@ -189,6 +197,24 @@ def _find_form(args: argparse.Namespace, folder: ModelFolder) -> PromptForm:
     return replace(form, template=named)
 
 
+def _find_calibration(args: argparse.Namespace, folder: ModelFolder, form: PromptForm) -> CalibrationFile | None:
+    """A map of the model's probabilities. Raises InputError where it is one of another judge."""
+    if args.calibration is None:
+        return None
+    found = CalibrationFile.read(args.calibration)
+    asked = find_prompt_format(folder, args.prompt_format)
+    settings = {
+        "model": folder.name,
+        "model_fingerprint": folder.fingerprint(),
+        "quantization": args.quantization,
+        "prompt_format": asked.name,
+        "prompt_template": None if form.template is None else form.template.sha256,
+        "chat_template_sha256": asked.template_sha256,
+    }
+    found.calibration(args.calibration).check(of_a_judge(settings), "this worker's")
+    return found
+
+
 def _serve(args: argparse.Namespace) -> None:
     log_to_stderr()
     controller = check_url(args.controller_address, "--controller-address")
@@ -196,6 +222,7 @@ def _serve(args: argparse.Namespace) -> None:
     names = args.model_names or [served_name(args.model_path)]
     folder = find_model(args.model_path)
     form = _find_form(args, folder)
+    calibration = _find_calibration(args, folder, form)
     listening = listen(args.host, args.port)
     address = check_url(args.worker_address or address_of(listening), "--worker-address")
     hosts = read_hosts(args.allowed_hosts, args.host, urlsplit(address).hostname or "")
@@ -204,7 +231,7 @@ def _serve(args: argparse.Namespace) -> None:
     assert isinstance(judge.engine, HFEngine)
     chat = choose_format(args.chat_format, judge.engine.tokenizer, args.conv_template)
     batcher = Batcher(judge.engine, args.limit_worker_concurrency, args.max_waiting)
-    worker = ModelWorker(judge, batcher, controller, address, names, chat, form)
+    worker = ModelWorker(judge, batcher, controller, address, names, chat, form, calibration)
     app = create_app(worker, register=not args.no_register, hosts=hosts)
     run_server(app, listening, goodbye=worker.stop_heart_beat)
 

@@ -18,6 +18,7 @@ CONTROLLER_PORT = 21001
 WORKER_PORT = 21002
 API_PORT = 21003
 PAGE_PORT = 7860
+LABEL_PORT = 7861
 CONTROLLER_ADDRESS = f"http://127.0.0.1:{CONTROLLER_PORT}"
 
 
@@ -44,6 +45,8 @@ class ServeSettings:
     reasoning: bool = False
     """they think first, in at most so many tokens"""
     max_reasoning_tokens: int = 4096
+    calibration: str | None = None
+    """file of a map of the model's probabilities; see `read_calibration`"""
     host: str = "127.0.0.1"
     """on which page and API listen"""
     port: int = PAGE_PORT
@@ -63,6 +66,8 @@ class ServeSettings:
         if self.num_workers < 1:
             raise SettingError("num_workers", f"{self.num_workers}: expected 1 or more")
         names = [served_name(model) for model in self.models]
+        if self.calibration is not None and len(names) > 1:
+            raise SettingError("calibration", f"belongs to one model, found {len(names)}: {', '.join(names)}")
         if len(set(names)) < len(names):
             raise InputError(
                 f"--model {' '.join(self.models)}: each name may come once (--num-workers serves more of one)"

@@ -15,6 +15,7 @@ import httpx
 from judgelm import __version__
 from judgelm.dialogue import shortened_record
 from judgelm.engine.hf.engine import HFEngine
+from judgelm.evaluation.calibration_map import CalibrationFile
 from judgelm.judge.judge import Judge
 from judgelm.judge.settings import tasks_of
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
@@ -58,6 +59,7 @@ class ModelWorker:
         model_names: Sequence[str],
         chat: ChatFormat | None = None,
         form: PromptForm = PUBLISHED_FORM,
+        calibration: CalibrationFile | None = None,
     ) -> None:
         assert isinstance(judge.engine, HFEngine)
         self.engine = judge.engine
@@ -66,6 +68,7 @@ class ModelWorker:
         self.worker_addr = worker_address
         self.model_names = list(model_names)
         self.chat = chat or ConversationFormat(get_conv_template(CONVERSATION))
+        self.calibration = calibration
         self.form = replace(form, chat=judge.prompt_format == "chat")
         self.tasks = tasks_of(self.form)
         self.prompts = Prompts(judge, self.chat, batcher.max_waiting, self.form)
@@ -89,6 +92,7 @@ class ModelWorker:
             "verdict_format": form.verdict_format,
             "reasoning": form.reasoning,
             "prompt_template": None if form.template is None else form.template.sha256,
+            "calibration": None if self.calibration is None else self.calibration.to_record(),
         }
 
     def get_conv_template(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from judgelm.criteria import LARGEST_SCORE
 from judgelm.dialogue import LeftOut, Shortened
+from judgelm.evaluation.calibration_map import CalibrationFile
 from judgelm.judge.judged import Likelihood
 from judgelm.judgement import Outcome
 from judgelm.sample import MAX_ANSWERS
@@ -53,6 +54,16 @@ class Probabilities(BaseModel):
     win: _Probability
     tie: _Probability
     lose: _Probability
+
+
+class CalibratedOut(BaseModel):
+    """What a calibration map made of the probabilities, which stand beside."""
+
+    probabilities: Probabilities
+    tie_threshold: float = Field(
+        description="a tie is called where P(tie) is at least so large a share of P(win) or P(lose), the larger one"
+    )
+    map: str = Field(description="the map's name")
 
 
 class Likely(BaseModel):
@@ -145,13 +156,17 @@ class Details(BaseModel):
     """its judge thinks first"""
     prompt_template: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """sha256 of the template in whose words its judge is asked"""
+    calibration: CalibrationFile | None = None
+    """a map of its judge's probabilities"""
 
     @property
     def form(self) -> dict[str, Any]:
-        """How its judge is asked, for clients; empty where that is the usual way."""
+        """How its judge is asked, and by which map calibrated, for clients; empty where that is the usual way."""
+        found = {} if self.calibration is None else {"calibration": self.calibration.calibration("").name}
         if self.verdict_format == SCORES and not self.reasoning and self.prompt_template is None:
-            return {}
-        return {name: getattr(self, name) for name in ("tasks", "verdict_format", "reasoning", "prompt_template")}
+            return found
+        names = ("tasks", "verdict_format", "reasoning", "prompt_template")
+        return {name: getattr(self, name) for name in names} | found
 
 
 class Counted(BaseModel):

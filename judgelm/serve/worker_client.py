@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from judgelm.calibration import Calibration
 from judgelm.errors import one_line
 from judgelm.serve.chat import ConversationFormat
 from judgelm.serve.protocol import TOO_LARGE, Conversation, ErrorCode, SeparatorStyle, WorkerError
@@ -87,6 +88,17 @@ class Workers:
                 return await self._details_of(address, model)
         except (httpx.HTTPError, TimeoutError):
             raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
+
+    async def calibration(self, model: str) -> Calibration | None:
+        """The map that the model's workers have of its probabilities. Raises WorkerError where none can be asked."""
+        for attempt in range(2):
+            address = await self._address(model, after_another=bool(attempt))
+            try:
+                found = (await self._details_of(address, model)).calibration
+                return None if found is None else found.calibration("the judge's calibration map")
+            except httpx.HTTPError:
+                await self.refresh()
+        raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT)
 
     async def stream(self, model: str, params: GenerateParams) -> AsyncGenerator[Chunk, None]:
         """Generate; each chunk holds the text so far, and the last one a finish reason.

@@ -40,7 +40,7 @@ class Estimate:
     count: int
 
 
-def share_interval(share: float, count: int) -> tuple[float | None, float | None]:
+def share_interval(share: float, count: float) -> tuple[float | None, float | None]:
     """Wilson's score interval (1927) of a share in which ties count a half, so that `share * count` need not be whole.
 
     With ties it is wider than need be. None for a share of nothing.
@@ -162,7 +162,8 @@ def _interval(
     if np.isnan(value) or not len(known):
         return None, None
     if statistic.biased:
-        known = np.maximum(known - np.median(known) + value, 0)
+        least = 0 if statistic.span is None else statistic.span[0]
+        known = np.maximum(known - np.median(known) + value, least)
     if not is_constant(known):
         low, high = around(value, percentiles(known, num_clusters))
         if low != high:

@@ -112,12 +112,16 @@ def statement(result: Result, names: Sequence[str]) -> str:
     if names == GRADED or len(names) == 1:
         return f"The answer gets {_rounded(scores[-1])} of {_most(result)}."
     if (likely := result.verdict.probabilities) is not None:
+        calibrated = result.verdict.calibrated
         outcome, most = likeliest(likely), max(likely.values())
         contradict = " The orders contradict each other." if result.verdict.consistent is False else ""
-        if likely[outcome] < most:
+        if calibrated:
+            outcome = calibrated.outcome
+        elif likely[outcome] < most:
             return f"Each answer is better with a probability of {most:.0%}.{contradict}"
         winners = {Outcome.WIN: names[:1], Outcome.LOSE: names[1:]}.get(outcome, names)
-        return f"{_winners(winners, names)}, with a probability of {most:.0%}.{contradict}"
+        how = "calibrated " if calibrated else ""
+        return f"{_winners(winners, names)}, with a {how}probability of {likely[outcome]:.0%}.{contradict}"
     found = [_winners([names[number - 1] for number in one.best], names) for one in result.verdict.readings]
     if len(found) == 1:
         return f"{found[0]}."

@@ -1,0 +1,25 @@
+"""A number with its interval, as files of results have it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from judgelm.documents import Section
+from judgelm.evaluation.metrics.intervals import Estimate
+
+
+class Rate(Section):
+    """A number with its 95 % interval, and how many samples it is of.
+
+    `value` is None where it is not defined, `low` and `high` where nothing can be said of an interval.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    count: int = 0
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Rate:
+        value = None if np.isnan(estimate.value) else estimate.value
+        return cls(value=value, low=estimate.low, high=estimate.high, count=estimate.count)

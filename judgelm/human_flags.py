@@ -1,0 +1,25 @@
+"""Flags of people's labels, which correct a judge's rates."""
+
+from __future__ import annotations
+
+import argparse
+
+from judgelm.errors import InputError
+from judgelm.flags import FILE_KINDS
+
+
+def add_human_argument(parser: argparse.ArgumentParser) -> None:
+    """Whose labels correct the judge's rates."""
+    parser.add_argument(
+        "--human",
+        metavar="FILE",
+        help="people's labels of a random part of the samples (question_id, label: 1, 2, 0 for a tie, or null; of"
+        f" grades score): rates of the judge alone, of people alone, and corrected by both; {FILE_KINDS}",
+    )
+
+
+def check_columns(args: argparse.Namespace, *files: str) -> None:
+    """Raises InputError where --columns are named and none of these flags names a file that has them."""
+    if args.columns is not None and all(getattr(args, name) is None for name in files):
+        flags = " or ".join(f"--{name}" for name in files)
+        raise InputError(f"--columns are those of the file that {flags} names")

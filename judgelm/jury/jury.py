@@ -1,0 +1,162 @@
+"""A jury's verdicts, in a folder like that of any judge."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from judgelm.errors import InputError
+from judgelm.evaluation.labels import outcomes_of
+from judgelm.files import locked, write_text
+from judgelm.jsonl import Record, dump_line, id_key, id_order
+from judgelm.judge.settings import ORDERS, Order
+from judgelm.judgement import Outcome, ParseState
+from judgelm.jury.members import TASK, Members, exchanged, read_members
+from judgelm.samples import PathLike
+
+if TYPE_CHECKING:
+    from judgelm.evaluation.jury import Jury, Panel
+    from judgelm.evaluation.metrics.intervals import Floats
+
+JURY_FILE = "jury.json"
+METHODS = {
+    "majority": "the outcome with most verdicts, a tie where two have as many",
+    "mean": "the likeliest outcome by the mean of all probabilities, which judge --scoring expected gives",
+    "weighted": "verdicts count by how often their judge is right on the labels of other questions",
+    "dawid-skene": "verdicts count by what their judge mistakes for what, which is found without labels",
+}
+"""how several verdicts become one"""
+_SAID = {Outcome.WIN: ("[[A]]", (1.0, 0.0)), Outcome.LOSE: ("[[B]]", (0.0, 1.0)), Outcome.TIE: ("[[C]]", (0.5, 0.5))}
+_WORDS = {Outcome.WIN: "answer 1", Outcome.TIE: "tie", Outcome.LOSE: "answer 2", None: "abstains"}
+
+
+def run_jury(
+    places: Sequence[PathLike],
+    output_dir: PathLike,
+    method: str = "majority",
+    labels: PathLike | None = None,
+    question_file: PathLike | None = None,
+    vocabulary: str | None = None,
+) -> Jury:
+    """What several judges say together, and what each of them is worth to the others.
+
+    Args:
+        places, labels, question_file, vocabulary: see `read_members`.
+        output_dir: gets forward.jsonl, reversed.jsonl if all judges judged both orders, run.json and jury.json.
+        method: one of `METHODS`.
+
+    Raises InputError as `read_members` does, where a method lacks labels or probabilities, and where the folder is one
+    of the judges' or of another run.
+    """
+    from judgelm.evaluation.jury import Panel, measure_jury
+
+    folder = Path(output_dir).expanduser()
+    if any(folder.resolve() == Path(place).expanduser().resolve() for place in places):
+        raise InputError(f"{output_dir}: expected a folder of the jury's own, found that of one of its judges")
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}")
+    members = read_members(places, labels, question_file, vocabulary)
+    if method == "weighted":
+        members.need_labels("method weighted")
+    for judge in members.judges if method == "mean" else ():
+        judge.check_probabilities()
+    panel = Panel.of([judge.samples for judge in members.judges], outcomes_of(members.truths))
+    names = [judge.name for judge in members.judges]
+    jury = measure_jury(panel, method, names, [judge.place for judge in members.judges])
+    _write(folder, members, panel, method)
+    jury.write(folder / JURY_FILE, indent=2)
+    return jury
+
+
+def _write(folder: Path, members: Members, panel: Panel, method: str) -> None:
+    """Whatever the jury wrote there before is replaced: it costs nothing to be made again."""
+    from judgelm.evaluation.jury import decide
+    from judgelm.judge.description import Machine, RunDescription, Session
+    from judgelm.judge.log import count_records
+
+    orders = ORDERS["both" if all(judge.has_both for judge in members.judges) else "forward"]
+    name = f"{method} of {len(members.judges)} judges"
+    run = RunDescription(
+        format=1,
+        settings={
+            "model_id": name,
+            "task": TASK,
+            "jury": method,
+            "judges": [{"name": judge.name, "place": judge.place} for judge in members.judges],
+        },
+        finished=True,
+        sessions=[Session(started=time.time())],
+        machine=Machine.here(),
+    )
+    with locked(folder / "run.json"):
+        _check_folder(folder)
+        for place, order in enumerate(orders):
+            # probabilities are those of the order, verdicts are those of both
+            shares = decide(panel.in_order(place) if len(orders) > 1 else panel, method)
+            records = list(_records(members, panel, shares, order, name))
+            run.counts[order] = count_records(records)
+            write_text(folder / f"{order}.jsonl", map(dump_line, records))
+        if len(orders) == 1:
+            (folder / "reversed.jsonl").unlink(missing_ok=True)
+        run.write(folder / "run.json", indent=2)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises InputError where it is not the jury's."""
+    from judgelm.judge.description import read_description
+
+    described = read_description(folder / "run.json")
+    if described is None and not any((folder / f"{order}.jsonl").exists() for order in ORDERS["both"]):
+        return
+    if described is None or "jury" not in described.settings:
+        raise InputError(f"{folder}: holds judgements of a judge: name another place for those of a jury")
+
+
+def _records(members: Members, panel: Panel, shares: Floats, order: Order, name: str) -> Iterator[Record]:
+    """By id, as a judge's are."""
+    from judgelm.evaluation.jury import verdicts
+    from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES
+
+    found, shown = verdicts(shares).tolist(), _shown(order)
+    places = sorted(range(len(members.rows)), key=lambda place: id_order(id_key(members.rows[place]["question_id"])))
+    for place in places:
+        row = members.rows[place]
+        outcome = None if found[place] == MISSING else shown(OUTCOMES[found[place]])
+        said: dict[str, Outcome | None] = {
+            judge.name: None if vote == MISSING else shown(OUTCOMES[vote])
+            for judge, vote in zip(members.judges, panel.votes[place].tolist(), strict=True)
+        }
+        record = {**(row if order == "forward" else exchanged(row)), **_judgement(outcome, said, order)}
+        if outcome is not None:
+            by_outcome = dict(zip(map(shown, OUTCOMES), shares[place].tolist(), strict=True))
+            first = by_outcome[Outcome.WIN] + by_outcome[Outcome.TIE] / 2
+            record["pred_expected_scores"] = [first, 1 - first]
+            record["pred_probabilities"] = {each.value: by_outcome[each] for each in Outcome}
+        yield {**record, "pred_id": uuid.uuid4().hex, "pred_model_id": name, "tstamp": time.time()}
+
+
+def _shown(order: Order) -> Callable[[Outcome], Outcome]:
+    return Outcome.swapped if order == "reversed" else lambda outcome: outcome
+
+
+def _judgement(outcome: Outcome | None, said: dict[str, Outcome | None], order: Order) -> Record:
+    """As a judge that is asked for a letter."""
+    letter, scores = ("no verdict", None) if outcome is None else _SAID[outcome]
+    return {
+        "pred_text": "\n".join([letter, "", *(f"{name}: {_WORDS[each]}" for name, each in said.items())]),
+        "pred_scores": None if scores is None else list(scores),
+        "pred_outcome": None if outcome is None else outcome.value,
+        "pred_parse": (ParseState.FAILED if outcome is None else ParseState.OK).value,
+        "pred_task": TASK,
+        "pred_order": order,
+        "pred_finish_reason": "stop",
+        "pred_prompt_tokens": 0,
+        "pred_tokens": 0,
+        "pred_shortened": None,
+        "pred_suspicious_markers": 0,
+        "pred_verdict_format": "letter",
+        "pred_jury": [{"judge": name, "outcome": None if each is None else each.value} for name, each in said.items()],
+    }

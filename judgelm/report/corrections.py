@@ -1,0 +1,148 @@
+"""Corrected rates as words: for a terminal, the page and its Markdown."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from judgelm.evaluation.corrections import CorrectedPair, CorrectedRate, Corrections
+from judgelm.evaluation.rate import Rate
+from judgelm.ranking.ranking import Ranking
+from judgelm.report import pictures
+from judgelm.report.terminal import MAX_ROWS, render_table
+from judgelm.report.words import MOST_NAME, POINTS, RATING, WIN_RATE, Form, cut
+
+HEADER = ("judge only", "people only", "corrected", "Rogan-Gladen", "labels", "judge is worth")
+APART = "to tell apart"
+_RATINGS = ("Bradley-Terry", "judge only", "people only", "corrected", "labels")
+_MOST_SAID = 5
+"""rates of which a sentence says what the judge is worth"""
+_MOST_BARS = 10
+_NOTHING = "–"
+
+
+class Line(NamedTuple):
+    """A rate in words."""
+
+    name: str
+    cells: tuple[str, ...]
+    """judge only, people only, corrected, Rogan-Gladen, labels, what the judge is worth"""
+    apart: str
+    """what it takes to tell two models apart; empty of other rates"""
+
+
+def corrected_tables(found: Corrections) -> str:
+    """For a terminal."""
+    form = _form(found)
+    lines = [_line(rate, form) for rate in (*found.rates, *found.pairs)]
+    rows = [(line.name, *line.cells, line.apart) for line in lines[:MAX_ROWS]]
+    more = f"\n({len(lines) - MAX_ROWS} more)" if len(lines) > MAX_ROWS else ""
+    said = [counted(found), *sentences(found), *(f"note: {note}" for note in found.notes)]
+    return f"{render_table(_header(found), rows)}{more}\n" + "\n".join(said)
+
+
+def rating_table(ranking: Ranking) -> str:
+    """Of a ranking that people's labels corrected: the ratings by judge, by people, and corrected."""
+    rows = [(name, *cells) for name, cells in _ratings(ranking)]
+    return render_table(_RATINGS, rows)
+
+
+def describe_corrections(found: Corrections | None) -> dict[str, Any] | None:
+    """As the templates show it."""
+    if found is None:
+        return None
+    form = _form(found)
+    lines = [_line(rate, form) for rate in (*found.rates, *found.pairs)]
+    return {
+        "counted": counted(found),
+        "header": _header(found),
+        "rows": [(cut(line.name, MOST_NAME), (*line.cells, line.apart)) for line in lines],
+        "sentences": sentences(found),
+        "notes": found.notes,
+        "shifts": [(each.what, f"{each.p:.2g}", f"{each.adjusted:.2g}", each.found) for each in found.shifts],
+        "picture": _picture(found) if found.shares else None,
+    }
+
+
+def counted(found: Corrections) -> str:
+    """How much is labelled."""
+    return f"people's labels of {found.labels} of {found.samples} samples, of {found.labelled_questions} questions"
+
+
+def sentences(found: Corrections) -> list[str]:
+    """What the judge is worth, and which models can be told apart: of the first few."""
+    worths = [rate for rate in (*found.rates, *found.pairs) if rate.worth is not None][:_MOST_SAID]
+    return [*map(_worth, worths), *map(_apart, found.pairs[:_MOST_SAID])]
+
+
+def _form(found: Corrections) -> Form:
+    return WIN_RATE if found.shares else POINTS
+
+
+def _header(found: Corrections) -> tuple[str, ...]:
+    return ("by people's labels, in %" if found.shares else "by people's grades", *HEADER, APART)
+
+
+def _worth(rate: CorrectedRate) -> str:
+    if not rate.worth:
+        return f"{rate.name}: your judge is worth no more labels"
+    total = rate.labels + rate.worth
+    return (
+        f"{rate.name}: your judge is worth {rate.worth} more label{'s' * (rate.worth > 1)} ({rate.labels} and the judge"
+        f" say as much as {total} would)"
+    )
+
+
+def _apart(pair: CorrectedPair) -> str:
+    both = f"{pair.first} and {pair.second}"
+    if pair.told_apart:
+        return f"{both} are told apart"
+    if pair.corrected is None:
+        return f"{both} cannot be told apart by so few labels"
+    if pair.more_labels is None:
+        return f"{both} cannot be told apart, and labels on all of these samples would not do at this rate"
+    return f"{both} cannot be told apart: about {_count(pair.more_labels)} more would do at this rate"
+
+
+def _line(rate: CorrectedRate, form: Form) -> Line:
+    numbers = (_said(each, form) for each in (rate.judge, rate.people, rate.corrected, rate.inverted))
+    worth = _NOTHING if rate.worth is None else _count(rate.worth)
+    apart = ""
+    if isinstance(rate, CorrectedPair):
+        more = "more than all" if rate.more_labels is None else f"{_count(rate.more_labels)} more"
+        apart = "done" if rate.told_apart else _NOTHING if rate.corrected is None else more
+    return Line(rate.name, (*numbers, str(rate.labels), worth), apart)
+
+
+def _count(labels: int) -> str:
+    return f"{labels} label{'' if labels == 1 else 's'}"
+
+
+def _said(rate: Rate | None, form: Form) -> str:
+    return _NOTHING if rate is None else form.both(rate)
+
+
+def _ratings(ranking: Ranking) -> list[tuple[str, tuple[str, ...]]]:
+    judged = {model.name: model.bradley_terry for model in ranking.models}
+    return [
+        (
+            one.name,
+            (*(_said(each, RATING) for each in (judged.get(one.name), one.people, one.corrected)), str(one.labels)),
+        )
+        for one in (ranking.corrected.ratings if ranking.corrected else [])
+    ]
+
+
+def describe_ratings(ranking: Ranking) -> dict[str, Any] | None:
+    """The same as the templates show it; None without labels."""
+    if ranking.corrected is None:
+        return None
+    return {"header": _RATINGS, "rows": [(cut(name, MOST_NAME), cells) for name, cells in _ratings(ranking)]}
+
+
+def _picture(found: Corrections) -> str | None:
+    """Each rate by judge, by people, and corrected, below each other."""
+    bars: list[tuple[str, Rate]] = []
+    for rate in [*found.rates, *found.pairs][:_MOST_BARS]:
+        ways = (("judge only", rate.judge), ("people only", rate.people), ("corrected", rate.corrected))
+        bars += [(f"{rate.name}: {way}", each) for way, each in ways if each is not None]
+    return pictures.shares(bars, "Rates by judge, by people and corrected") if bars else None
