@@ -242,6 +242,23 @@ def test_labels_that_are_all_the_same_have_the_interval_of_a_constant() -> None:
     assert invert_confusion(np.where(part.asked, 0, -1), np.arange(50) % 3, people, part) is None
 
 
+def test_what_nobody_could_tell_makes_nothing_surer() -> None:
+    """Of 40 samples that people were asked about, 3 have a label: it is those that count."""
+    part, people = Part(np.arange(100) < 40, np.arange(100)), np.full(100, np.nan)
+    people[:3] = 1.0
+    same = power(people, np.arange(100) / 100, part).estimate(SHARE, 3)
+    assert (same.low, same.high) == constant_interval(1.0, 3)
+    people[3:6] = 0.0
+    differing = power(people, np.arange(100) / 100, part, 0.0)
+    assert differing.variance == pytest.approx(np.nanvar(people, ddof=1) / 6)
+    assert differing.half == pytest.approx(differing.variance**0.5 * t.ppf(0.975, 5))
+    twelve = np.where(np.arange(100) < 12, np.arange(100) % 2, np.nan)
+    rated = power_ratings([("a", "b")] * 100, twelve, np.zeros(100), part, 0.0)
+    assert rated.degrees == 11
+    alone = power_ratings([("a", "b")] * 12, twelve[:12], np.zeros(12), part.among(np.arange(100) < 12), 0.0)
+    assert rated.errors == pytest.approx(alone.errors)
+
+
 def test_labels_of_one_question_have_no_interval_unless_they_are_the_same() -> None:
     one = Part(np.arange(20) < 2, np.arange(20) // 2)
     estimate = power(np.array([1.0, 0.0] + [np.nan] * 18), np.zeros(20), one).estimate(SHARE, 2)

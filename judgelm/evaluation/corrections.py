@@ -71,7 +71,7 @@ class Corrections(Section):
     untold: int
     """samples of which the labels' file says null"""
     labelled_questions: int
-    """different ones, of the samples that people were asked about"""
+    """different ones, of the samples with a label"""
     shares: bool
     """whether rates are shares from 0 to 1, not grades"""
     rates: list[CorrectedRate]
@@ -125,7 +125,7 @@ def correct(
     if not known.any():
         return CorrectedRate(name=name, judge=judge, labels=0), None
     alone = power(people, control, among, 0.0, judged.unit)
-    if among.labelled_questions < FEW:
+    if alone.questions < FEW:
         parts = Parts(alone)
     else:
         powered = power(people, control, among, None, judged.unit)
@@ -166,17 +166,18 @@ def describe(
     part: Part, judged: Judged, rates: Sequence[CorrectedRate], pairs: Sequence[CorrectedPair], traits: Sequence[Trait]
 ) -> Corrections:
     """All that is said, with what a reader has to know; `judged` is one of the rates of all samples."""
-    shifts, labels = find_shifts(part, traits), int((~np.isnan(judged.people)).sum())
+    known = part.asked & ~np.isnan(judged.people)
+    shifts, labels, questions = find_shifts(part, traits), int(known.sum()), part.questions_of(known)
     return Corrections(
         samples=len(part.asked),
         labels=labels,
         untold=part.labels - labels,
-        labelled_questions=part.labelled_questions,
+        labelled_questions=questions,
         shares=judged.truth is not None,
         rates=list(rates),
         pairs=list(pairs),
         shifts=shifts,
-        notes=[*_warn(shifts), *_notes(part, part.labels - labels), *_left_open([*rates, *pairs])],
+        notes=[*_warn(shifts), *_notes(part, questions, part.labels - labels), *_left_open([*rates, *pairs])],
     )
 
 
@@ -189,8 +190,8 @@ def _warn(shifts: Sequence[Shift]) -> list[str]:
     ]
 
 
-def _notes(part: Part, untold: int) -> list[str]:
-    questions, notes = part.labelled_questions, []
+def _notes(part: Part, questions: int, untold: int) -> list[str]:
+    notes = []
     if untold:
         notes.append(f"{untold} labels are null: what is said holds for samples of which people can tell")
     if questions < FEW:

@@ -94,7 +94,7 @@ class Trait:
 
 def find_shifts(part: Part, traits: Sequence[Trait]) -> list[Shift]:
     """One for each trait, p from its score test; none where too few samples are labelled, or not labelled, to tell."""
-    if min(part.labels, len(part.asked) - part.labels) < FEW or part.labelled_questions < FEW:
+    if min(part.labels, len(part.asked) - part.labels) < FEW or part.questions_of(part.asked) < FEW:
         return []
     tested = [(trait, *_test(part, trait.columns)) for trait in traits]
     adjusted = holm([p for _, p, _ in tested])
