@@ -418,3 +418,11 @@ def test_a_part_of_one_category_is_told_with_its_share() -> None:
     assert Trait.groups("category", [("all",)] * 500, 0.2) is None
     few = Part(np.arange(500) < 5, np.arange(500))
     assert find_shifts(few, [trait]) == []
+
+
+def test_of_many_groups_the_largest_are_tested() -> None:
+    members = [(f"g{number % 400}",) if number % 2 else ("large",) for number in range(20_000)]
+    found = Trait.groups("category", members, 0.5)
+    assert found is not None
+    assert found.columns.shape == (20_000, 50)
+    assert found.columns[:, 0].mean() == 0.5

@@ -57,7 +57,7 @@ class CorrectedPair(CorrectedRate):
     first: AnyText
     second: AnyText
     told_apart: bool
-    """the corrected interval, else people's, leaves out what is even"""
+    """the corrected interval leaves out what is even"""
     more_labels: int | None
     """until they are told apart, at this rate; null where labels on all of these samples would not do"""
 
@@ -153,8 +153,7 @@ def say(name: str, parts: Parts, span: Span, judge: Rate | None, labels: int) ->
 
 def compare(first: str, second: str, rate: CorrectedRate, parts: Parts | None, even: float) -> CorrectedPair:
     """Whether a rate tells two models apart, and what it would take."""
-    known = rate.corrected or rate.people
-    low, high = (None, None) if known is None else (known.low, known.high)
+    low, high = (None, None) if rate.corrected is None else (rate.corrected.low, rate.corrected.high)
     apart = low is not None and high is not None and not low <= even <= high
     more = 0 if apart else None
     if not apart and parts is not None and parts.powered is not None:
