@@ -33,8 +33,11 @@ WORTH = np.array([1.0, 0.5, 0.0])
 
 @pytest.fixture(scope="module")
 def ppi() -> ModuleType:
-    """The library of the authors of prediction-powered inference; importing it silences warnings for good."""
-    with warnings.catch_warnings():
+    """The library of the authors of prediction-powered inference; importing it silences warnings for good, and to
+    compile its loops takes far longer than to run them once.
+    """
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("numba").config, "DISABLE_JIT", True)
         return importlib.import_module("ppi_py")
 
 
