@@ -170,6 +170,11 @@ class BothOrders:
         probabilities = self.probabilities
         return self.outcome_by("agree") if probabilities is None else likeliest(probabilities)
 
+    @property
+    def hard_outcome(self) -> Outcome | None:
+        """What both orders agree on, a tie where they contradict; of calibrated ones by the map's threshold."""
+        return self.outcome if self.calibrated else self.outcome_by("agree")
+
     def outcome_by(self, rule: str) -> Outcome | None:
         """One outcome: by `agree` a tie where the orders contradict, by mean `scores`, or by mean `probabilities`.
 

@@ -9,6 +9,7 @@ import pytest
 from benchmark_rows import best_of_row, fails, hhh_row, pair, pandalm_row, write_json
 from conftest import write_jsonl
 from judging import run_command
+from played import Played, wrote
 from test_audit import Planted, planted
 from test_benchmark import mmvet_files, quick
 from test_benchmark_rubrics import feedback_row
@@ -95,6 +96,45 @@ def test_mm_vet_finds_its_answers_and_grades_beside_its_file(tmp_path: Path) -> 
     assert found.results == []
 
 
+def test_one_order_of_exchanged_answers_is_enough(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data" / "pairs.jsonl", [pair(k, 1) for k in range(3)])
+    judge = planted(Planted(lambda seen: (2, 9)))
+    found = run_benchmarks(tmp_path / "data", tmp_path / "out", judge, orders="reversed")
+    assert [(one.measure, one.value.value) for one in found.results] == [("agreement_reversed", 1)]
+
+
+def test_a_part_of_a_score_has_its_own_name_and_is_a_share(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "data" / "rewardbench2.jsonl", [best_of_row("0", "bias"), best_of_row("1", "<b>")])
+    judge = planted(Planted(lambda seen: (9, 2)))
+    found = run_benchmarks(tmp_path / "data", tmp_path / "out", judge, by="pairs")
+    page = write_benchmarks_page(found, tmp_path / "out").page.read_text()
+    # each order prefers the answer shown first: a tie with all of the other three
+    for name in ("bias", "&lt;b&gt;"):
+        assert f'<bdi>{name}</bdi></th><td class="number">25.0 %</td>' in page
+
+
+def test_what_each_benchmark_cost_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [pair(k, 1) | {"question_body": f"Question {k}: why?"} for k in range(3)]
+    write_jsonl(tmp_path / "data" / "pairs.jsonl", rows)
+    places = ["--data", str(tmp_path / "data"), "--output-dir", str(tmp_path / "out")]
+    with Played(lambda *_: wrote()) as server:
+        priced = [
+            "--engine",
+            "openai",
+            "--base-url",
+            server.url,
+            "--model",
+            "m",
+            "--price-per-million-tokens",
+            "2.5",
+            "10",
+        ]
+        assert run_command(["benchmark", "all", *places, *priced]) == 0
+    # 6 x 100 tokens for 2.5 and 6 x 20 for 10
+    cost = "cost: 0.0027 (600 prompt tokens, 120 generated tokens)"
+    assert f"judgelm: pairs: done, {cost}" in capsys.readouterr().err
+
+
 def test_a_page_shows_names_as_text(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "data" / "pairs.jsonl", [pair(k, 1) for k in range(3)])
     judge = planted(Planted(lambda seen: (9, 2)))
@@ -109,6 +149,10 @@ def test_a_page_shows_names_as_text(tmp_path: Path) -> None:
 
 def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
+    two = tmp_path / "two"
+    (two / "pairs").mkdir(parents=True)
+    for name in ("pairs.jsonl", "pairs.csv"):
+        (two / name).touch()
     here = ["--output-dir", str(tmp_path / "out")]
     for arguments, message in (
         (here, "all needs --data DIR"),
@@ -117,6 +161,7 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
             "gone: no such folder, expected one with a folder or a file for each",
         ),
         (["--data", str(tmp_path / "empty"), *here], "holds no folder or file named as a benchmark (judgelm-val, "),
+        (["--data", str(two), *here], "two: expected one of pairs, pairs.csv, pairs.jsonl, found all"),
         (["--data", str(tmp_path), "--predictions", "x", *here], "--predictions is for one benchmark, not for all"),
     ):
         assert message in fails(["benchmark", "all", *arguments], capsys)

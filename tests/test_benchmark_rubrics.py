@@ -63,6 +63,16 @@ def test_both_forms_of_rows_are_the_same_samples(tmp_path: Path) -> None:
         assert found.labelled.splits[0].references == [{"question_id": 0, "reference": {"text": "best 0"}}]
 
 
+def test_a_row_without_the_reference_that_others_have_is_left_out_and_said(tmp_path: Path) -> None:
+    bare = {**graded_row(1, 3), "instruction": prometheus_prompt("Do 1.", "done 1")}
+    found = read_benchmark("prometheus", write_jsonl(tmp_path / "some.jsonl", [graded_row(0, 3), bare])).labelled
+    assert [record["question_id"] for record in found.splits[0].records] == [0]
+    assert [each["question_id"] for each in found.splits[0].references] == [0]
+    assert found.odd == [f"{tmp_path}/some.jsonl:2: has no reference answer, which other rows of the file have"]
+    none = read_benchmark("prometheus", write_jsonl(tmp_path / "none.jsonl", [bare])).labelled
+    assert (len(none.splits[0].records), none.splits[0].references, none.odd) == (1, [], [])
+
+
 def test_peoples_grades_go_before_gpt4s_and_each_file_is_a_run(tmp_path: Path) -> None:
     write_json(tmp_path / "vicuna_eval.json", [graded_row(0, [1, 2])])
     write_json(tmp_path / "flask_eval.json", [{**graded_row(0, [5, 5, 5]), "human_score": [2, 3]}])
@@ -122,6 +132,9 @@ def test_the_command_grades_and_goes_on(model_folder: Path, tmp_path: Path, caps
     [
         (graded_row(0, [6]), "expected gpt4_score to be a grade from 1 to 5, or a list of some, found [6]"),
         (graded_row(0, []), "or a list of some, found []"),
+        (graded_row(0, 10**400), "or a list of some, found 1000"),
+        (feedback_row(0, "nan"), "or a list of some, found 'nan'"),
+        ({**feedback_row(0, "3"), "orig_reference_answer": "\ud800"}, "the reference answer has half a surrogate pair"),
         (graded_row(0, [3, True]), "or a list of some, found [3, True]"),
         (feedback_row(0, "good"), "expected orig_score to be a grade from 1 to 5, or a list of some, found 'good'"),
         ({**graded_row(0, 3), "instruction": "Do it."}, "expected instruction to have the parts"),

@@ -177,6 +177,9 @@ def test_rewardbench2_becomes_answers_to_grade_or_pairs(tmp_path: Path) -> None:
     (split,) = found.labelled.splits
     assert (split.task, len(split.records)) == ("grade", 4 + 3 + 5)
     assert [record["chosen"] for record in split.records[-5:]] == [True, True, True, False, False]
+    twice = read_benchmark("rewardbench2", write_jsonl(tmp_path / "twice.jsonl", [*rows, rows[1]])).labelled
+    assert twice.odd == [f"{tmp_path}/twice.jsonl:4: another row of Ties has the id ref:3 already"]
+    assert [dict(record) for record in twice.splits[0].records] == [dict(record) for record in split.records]
     pairs, graded = read_benchmark("rewardbench2", path, by="pairs").labelled.splits
     assert [(each.name, each.task, len(each.records)) for each in (pairs, graded)] == [
         ("pairs", "pair", 3),
@@ -362,13 +365,16 @@ def test_results_as_rewardbench_publishes_them_need_no_data(tmp_path: Path, caps
         {"subset": "Ties", "id": "tied:0", "results": None, "scores": [[8], [7], [5]], "num_correct": 2},
         {"subset": "Ties", "id": "odd", "results": None, "scores": [8, 7], "num_correct": 1},
         {"subset": "Math\ud800", "id": "5", "results": 1},
+        {"subset": "Ties", "id": "ref:00", "results": None, "scores": [3, 9], "num_correct": 1},
     ]
     path = write_jsonl(tmp_path / "both.jsonl", both)
     assert run_command(["benchmark", "rewardbench2", "--predictions", str(path)]) == 0
     out = capsys.readouterr().out
     report = json.loads(out.splitlines()[-1])
     assert report["scores"]["score"]["value"] == pytest.approx((0.25 + 1 + 0.01 * math.tanh(1)) / 2)
-    assert "both.jsonl:4: expected id to be ref:N or tied:N, found 'odd'" in out
+    assert (report["scores"]["score"]["count"], report["scores"]["subsets"]["Ties"]["count"]) == (3, 2)
+    assert "both.jsonl:4: expected the id of a row of Ties to be ref:N or tied:N, found 'odd'" in out
+    assert "both.jsonl:6: another row of Ties has the id ref:00 already" in out
     assert "both.jsonl:5: subset has half a surrogate pair" in out
     assert "3 rows of published results" in out
 
@@ -377,6 +383,10 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     rows = write_jsonl(tmp_path / "rb2.jsonl", [best_of_row("0", "Math")])
     verdicts = write_jsonl(tmp_path / "v.jsonl", [{"question_id": "Math-0-0", "verdict": 1}])
     wrong = write_jsonl(tmp_path / "w.jsonl", [{"subset": "shp", "results": 7}])
+    none = write_json(tmp_path / "none.json", {"subset": [], "results": []})
+    twice = tmp_path / "twice"
+    for file in ("hhh_alignment_eval.json", "honest/task.json"):
+        write_json(twice / file, [hhh_row(0)])
     for arguments, message in (
         (
             ["rewardbench2", "--output-dir", str(tmp_path / "o")],
@@ -391,7 +401,10 @@ def test_mistakes_end_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
             ["rewardbench", "--predictions", str(wrong)],
             "w.jsonl:1: expected results to be a number from 0 to 1, found 7",
         ),
-        (["rewardbench2", "--data", str(tmp_path / "none"), "--output-dir", "o"], "none: no such file"),
+        (["rewardbench2", "--data", str(tmp_path / "gone"), "--output-dir", "o"], "gone: no such file"),
+        (["rewardbench2", "--by", "pairs", "--predictions", str(wrong)], "--by says what a judge is asked"),
+        (["rewardbench2", "--predictions", str(none)], "none.json: field 'subset' holds none"),
+        (["hhh", "--data", str(twice), "--output-dir", "o"], "hhh has its pairs in one form, found all of "),
         (["hhh", "--data", str(tmp_path), "--output-dir", "o"], "needs hhh_alignment_eval.json in this folder"),
     ):
         assert message in fails(["benchmark", *arguments], capsys)

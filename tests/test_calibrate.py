@@ -208,6 +208,9 @@ def test_a_tie_is_called_where_it_is_likeliest_unless_another_threshold_is_surel
     assert fit_tie_threshold(leaning, np.ones(9, int)) <= 0.8
     assert fit_tie_threshold(np.array([[0.4, 0.5, 0.1]] * 9), np.zeros(9, int)) > 1.25
     assert fit_tie_threshold(np.array([[0.0, 1.0, 0.0]]), np.array([1])) == 1.0
+    # no threshold that a map's file could not hold, though it would be right
+    assert fit_tie_threshold(np.array([[1e-20, 1.0, 0.0]] * 40), np.zeros(40, int)) == 1.0
+    assert fit_tie_threshold(np.array([[1e-200, 1.0, 0.0], [1e-201, 1.0, 0.0]] * 20), np.zeros(40, int)) == 1.0
 
 
 # what is fitted is not what is checked
@@ -511,6 +514,15 @@ def test_rank_counts_calibrated_verdicts(folder: Path, fitted: Path, capsys: pyt
     assert max(abs(pair["win_rate"]["value"] - 0.5) for pair in soft["pairs"]) < max(
         abs(pair["win_rate"]["value"] - 0.5) for pair in own["pairs"]
     )
+
+
+def test_labels_correct_calibrated_verdicts(folder: Path, fitted: Path) -> None:
+    """With a threshold of 0 all are ties, for the ranking and for the rates that labels correct alike."""
+    changed(fitted, {"tie_threshold": 0.0})
+    write_lines(folder.parent / "L.jsonl", [{"question_id": row, "label": row % 2} for row in range(40)])
+    found = evaluate(folder, human=folder.parent / "L.jsonl", calibration=read_calibration(fitted)).corrected
+    assert found is not None
+    assert {pair.judge.value for pair in found.pairs if pair.judge} == {0.5}
 
 
 # whose map it is

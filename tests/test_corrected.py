@@ -33,8 +33,11 @@ WORTH = np.array([1.0, 0.5, 0.0])
 
 @pytest.fixture(scope="module")
 def ppi() -> ModuleType:
-    """The library of the authors of prediction-powered inference; importing it silences warnings for good."""
-    with warnings.catch_warnings():
+    """The library of the authors of prediction-powered inference; importing it silences warnings for good, and to
+    compile its loops takes far longer than to run them once.
+    """
+    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("numba").config, "DISABLE_JIT", True)
         return importlib.import_module("ppi_py")
 
 
@@ -242,6 +245,23 @@ def test_labels_that_are_all_the_same_have_the_interval_of_a_constant() -> None:
     assert invert_confusion(np.where(part.asked, 0, -1), np.arange(50) % 3, people, part) is None
 
 
+def test_what_nobody_could_tell_makes_nothing_surer() -> None:
+    """Of 40 samples that people were asked about, 3 have a label: it is those that count."""
+    part, people = Part(np.arange(100) < 40, np.arange(100)), np.full(100, np.nan)
+    people[:3] = 1.0
+    same = power(people, np.arange(100) / 100, part).estimate(SHARE, 3)
+    assert (same.low, same.high) == constant_interval(1.0, 3)
+    people[3:6] = 0.0
+    differing = power(people, np.arange(100) / 100, part, 0.0)
+    assert differing.variance == pytest.approx(np.nanvar(people, ddof=1) / 6)
+    assert differing.half == pytest.approx(differing.variance**0.5 * t.ppf(0.975, 5))
+    twelve = np.where(np.arange(100) < 12, np.arange(100) % 2, np.nan)
+    rated = power_ratings([("a", "b")] * 100, twelve, np.zeros(100), part, 0.0)
+    assert rated.degrees == 11
+    alone = power_ratings([("a", "b")] * 12, twelve[:12], np.zeros(12), part.among(np.arange(100) < 12), 0.0)
+    assert rated.errors == pytest.approx(alone.errors)
+
+
 def test_labels_of_one_question_have_no_interval_unless_they_are_the_same() -> None:
     one = Part(np.arange(20) < 2, np.arange(20) // 2)
     estimate = power(np.array([1.0, 0.0] + [np.nan] * 18), np.zeros(20), one).estimate(SHARE, 2)
@@ -401,3 +421,11 @@ def test_a_part_of_one_category_is_told_with_its_share() -> None:
     assert Trait.groups("category", [("all",)] * 500, 0.2) is None
     few = Part(np.arange(500) < 5, np.arange(500))
     assert find_shifts(few, [trait]) == []
+
+
+def test_of_many_groups_the_largest_are_tested() -> None:
+    members = [(f"g{number % 400}",) if number % 2 else ("large",) for number in range(20_000)]
+    found = Trait.groups("category", members, 0.5)
+    assert found is not None
+    assert found.columns.shape == (20_000, 50)
+    assert found.columns[:, 0].mean() == 0.5

@@ -435,3 +435,19 @@ def test_labels_are_joined_by_id_alone(folder: Path) -> None:
     given = LabelledPairs.of(samples, {"3": Outcome.TIE, "nobody": Outcome.WIN})
     assert given.part.labels == 1
     assert given.truth[3] == 1
+
+
+def test_labels_that_are_null_are_no_labels_of_questions(folder: Path) -> None:
+    labels = {str(2 * key): Outcome.WIN if key < 9 else None for key in range(40)}
+    found = correct_pairs(LabelledPairs.of(read_folder(folder), labels))
+    assert (found.labels, found.untold, found.labelled_questions) == (9, 31, 9)
+    assert all(rate.corrected is None for rate in (*found.rates, *found.pairs))
+    assert any("labels of 9 questions" in note for note in found.notes)
+
+
+def test_few_labels_that_all_say_the_same_tell_no_models_apart(folder: Path) -> None:
+    """Of two even models one of sixteen times."""
+    samples = [one for one in read_folder(folder) if set(one.models) == {"a", "b"}]
+    labels = {one.key: Outcome.WIN if one.models[0] == "a" else Outcome.LOSE for one in samples[:5]}
+    (pair,) = correct_pairs(LabelledPairs.of(samples, labels)).pairs
+    assert (pair.people and pair.people.value, pair.corrected, pair.told_apart) == (1.0, None, False)

@@ -138,8 +138,9 @@ def read_rewardbench2(files: Files, by: str = WAYS[0]) -> Labelled:
     rows = Rows()
     pairs: list[Record] = []
     grades: list[Record] = []
+    seen: set[tuple[str, int]] = set()
     for path in files.values():
-        for _, made in rows.read(path, lambda line: list(_rewardbench2(line, by))):
+        for _, made in rows.read(path, lambda line: list(_rewardbench2(line, by, seen))):
             for record in made:
                 (pairs if "label" in record else grades).append(record)
     if by == "ratings":
@@ -149,13 +150,12 @@ def read_rewardbench2(files: Files, by: str = WAYS[0]) -> Labelled:
     return Labelled([split for split in splits if split.records], {}, rows.count, rows.odd)
 
 
-def _rewardbench2(line: Line, by: str) -> Iterator[Record]:
+def _rewardbench2(line: Line, by: str, seen: set[tuple[str, int]]) -> Iterator[Record]:
     subset, question = read_name(line), read_text(line, "prompt")
     chosen, rejected = (_texts(line, name) for name in ("chosen", "rejected"))
     source = read_id(line, "id")
-    if subset == TIES and not _TIES_ID.fullmatch(str(source)):
-        found = one_line(str(source))[:60]
-        raise InputError(f"{line.where}: expected the id of a row of Ties to be ref:N or tied:N, found {found!r}")
+    if subset == TIES:
+        check_prompt(line, str(source), seen)
     if subset != TIES and len(chosen) != 1:
         raise InputError(f"{line.where}: expected one chosen answer, found {len(chosen)}")
     key = f"{subset}-{line.number - 1}"
@@ -190,9 +190,22 @@ def find_prompt(source: str) -> tuple[str, int] | None:
     return None if found is None else (found[1], int(found[2]))
 
 
+def check_prompt(line: Line, source: str, seen: set[tuple[str, int]]) -> None:
+    """Raises InputError where the id of a row of Ties says no prompt, or one that was `seen`, to which it is added."""
+    prompt = find_prompt(source)
+    if prompt is None:
+        found = one_line(source)[:60]
+        raise InputError(f"{line.where}: expected the id of a row of Ties to be ref:N or tied:N, found {found!r}")
+    if prompt in seen:
+        raise InputError(f"{line.where}: another row of Ties has the id {source} already")
+    seen.add(prompt)
+
+
 def read_hhh(files: Files) -> Labelled:
     """Helpful, honest, harmless: BIG-bench's task files, or Prometheus's one file of the same pairs."""
     found = Records()
+    if len({path.name for path in files.values()}) > 1:
+        raise InputError(f"hhh has its pairs in one form, found all of {', '.join(map(str, files.values()))}")
     for path in files.values():
         if path.name == "task.json":
             found.read(path, _bigbench, _examples(path))

@@ -20,7 +20,7 @@ from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
 from judgelm.sample import question_key
 
-_PAIR_RATES = ("agreement_both", "agreement")
+_PAIR_RATES = ("agreement_both", "agreement", "agreement_reversed")
 _GRADE_RATES = ("pearson", "mean")
 """the first of them that there is stands for a run"""
 _BESIDE = ("agreement", "consistency", "spearman", "kendall", "exact", "unparsed")

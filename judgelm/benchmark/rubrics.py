@@ -9,7 +9,7 @@ from typing import Any
 from judgelm.benchmark.labelled import Files, Labelled, Split, check_texts
 from judgelm.benchmark.rows import Rows
 from judgelm.criteria import Aspect, Criteria, Scale
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, encodable, one_line
 from judgelm.jsonl import Line, Record, read_text, require
 
 SCALE = Scale(1, 5)
@@ -73,16 +73,16 @@ def read_rubrics(files: Files) -> Labelled:
     rows = Rows()
     splits = []
     for path in files.values():
-        records: list[Record] = []
-        references: list[Record] = []
-        for _, (record, reference) in rows.read(path, _make):
-            records.append(record)
-            if reference is not None:
-                references.append({"question_id": record["question_id"], "reference": {"text": reference}})
+        made = [each for _, each in rows.read(path, _make)]
         name = SPLITS.get(path.name, "") if len(files) > 1 else ""
-        # a reference file must have all
-        kept = references if len(references) == len(records) else []
-        splits.append(Split(name, records, task="grade", references=kept, criteria=RUBRIC))
+        shown = [each for each in made if each[1] is not None]
+        if shown:
+            # they are judged in one run: all with a reference, or none
+            ids = [record["question_id"] for record, reference in made if reference is None]
+            rows.odd += [f"{path}:{n + 1}: has no reference answer, which other rows of the file have" for n in ids]
+        references = [{"question_id": one["question_id"], "reference": {"text": text}} for one, text in shown]
+        records = [record for record, _ in shown or made]
+        splits.append(Split(name, records, task="grade", references=references, criteria=RUBRIC))
     return Labelled(splits, {}, rows.count, rows.odd)
 
 
@@ -96,6 +96,8 @@ def _make(line: Line) -> tuple[Record, str | None]:
         **{ours: line.record[theirs] for ours, theirs in _CARRIED.items() if line.record.get(theirs) is not None},
     }
     check_texts(line, record)
+    if not encodable(shown.reference or ""):
+        raise InputError(f"{line.where}: the reference answer has half a surrogate pair, which is no text")
     return record, shown.reference
 
 
@@ -125,5 +127,5 @@ def _number(given: Any) -> float | None:
         return None
     try:
         return float(given)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

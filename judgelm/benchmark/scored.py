@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from judgelm.benchmark.chosen import TIES, find_prompt, read_name, read_subset
+from judgelm.benchmark.chosen import TIES, check_prompt, read_name, read_subset
 from judgelm.benchmark.labelled import Split
 from judgelm.benchmark.report import Scores
 from judgelm.benchmark.rows import Rows
@@ -124,8 +124,9 @@ def read_results(name: str, path: Path) -> tuple[Scores, int, list[str]]:
     Returns the scores, how many rows they are of, and what is wrong with rows that could not be read. Raises InputError
     where none can be read.
     """
-    rows = Rows()
-    made = [each for _, each in rows.read(path, lambda line: _read_result(name, line), _unrolled(LineFile(path)))]
+    rows, seen = Rows(), set[tuple[str, int]]()
+    lines = _unrolled(LineFile(path))
+    made = [each for _, each in rows.read(path, lambda line: _read_result(name, line, seen), lines)]
     items = [each for each in made if isinstance(each, Item)]
     if name == REWARDBENCH:
         return score_rewardbench(items), len(made), rows.odd
@@ -141,20 +142,24 @@ def _unrolled(lines: Sequence[Line]) -> Sequence[Line]:
     if len(lines) > 1 or "subset" not in columns:
         return lines
     count = len(columns["subset"])
+    if not count:
+        raise InputError(f"{path}: field 'subset' holds none")
     of_rows = {field: value for field, value in columns.items() if len(value) == count}
     return [Line({field: value[k] for field, value in of_rows.items()}, path, k + 1) for k in range(count)]
 
 
-def _read_result(name: str, line: Line) -> Item | RatedRow:
+def _read_result(name: str, line: Line, seen: set[tuple[str, int]]) -> Item | RatedRow:
     subset = read_subset(line) if name == REWARDBENCH else read_name(line)
     prompt = line.record.get("prompt")
     source = str(line.record.get("id", line.number))
     cluster = (question_key(prompt) if isinstance(prompt, str) else "") or f"{subset} {source}"
     if name == REWARDBENCH2 and subset == TIES:
-        return _read_ties(line, cluster, source)
+        rated = _read_ties(line, cluster, source)
+        check_prompt(line, source, seen)
+        return rated
     worth = require(line, RESULTS, (int, float))
     if not 0 <= worth <= 1:
-        raise InputError(f"{line.where}: expected {RESULTS} to be a number from 0 to 1, found {worth!r}")
+        raise InputError(f"{line.where}: expected {RESULTS} to be a number from 0 to 1, found {str(worth)[:60]}")
     return Item(subset, cluster, float(worth))
 
 
@@ -164,8 +169,6 @@ def _read_ties(line: Line, cluster: str, source: str) -> RatedRow:
     if not all(map(is_number, given)) or not 0 < right < len(given):
         found = one_line(f"{given}, {right} right")[:60]
         raise InputError(f"{line.where}: expected scores to be numbers, right and wrong answers' ones, found {found}")
-    if find_prompt(source) is None:
-        raise InputError(f"{line.where}: expected id to be ref:N or tied:N, found {one_line(source)[:60]!r}")
     return RatedRow(TIES, cluster, source, right, [float(one) for one in given])
 
 

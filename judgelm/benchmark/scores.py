@@ -105,6 +105,7 @@ class _Ties:
 
     clusters: Sequence[str]
     columns: Floats
+    rows: int
 
 
 def _ties(rated: Sequence[RatedRow]) -> _Ties | None:
@@ -115,7 +116,7 @@ def _ties(rated: Sequence[RatedRow]) -> _Ties | None:
     if not prompts:
         return None
     clusters = [f"{TIES} {number}" for number in sorted(prompts)]
-    return _Ties(clusters, np.array([_prompt_columns(prompts[number]) for number in sorted(prompts)]))
+    return _Ties(clusters, np.array([_prompt_columns(prompts[number]) for number in sorted(prompts)]), len(rated))
 
 
 def _prompt_columns(prompt: Mapping[str, RatedRow]) -> list[float]:
@@ -203,4 +204,7 @@ def _weighted(items: Sequence[Item], weights: Mapping[str, float], count: int, t
         known = np.where(np.isnan(means), 0, np.append(each, [1.0] * (ties is not None)))
         return np.asarray((known * np.nan_to_num(means)).sum(axis=-1) / known.sum(axis=-1))
 
-    return Statistic(columns, formula, int(columns.any(axis=1).sum()), (0, 1) if ties is None else _TIES_SPAN)
+    rows = int(columns[: len(items)].any(axis=1).sum())
+    if ties is None:
+        return Statistic(columns, formula, rows, (0, 1))
+    return Statistic(columns, formula, rows + ties.rows, _TIES_SPAN)

@@ -23,17 +23,21 @@ BENCHMARKS_FILE = "benchmarks.json"
 
 
 def find_data(data: PathLike) -> dict[str, Path]:
-    """By benchmark its data in a folder: a folder or a file of its name. Raises InputError where there is none."""
+    """By benchmark its data in a folder: a folder or a file of its name.
+
+    Raises InputError where there is none, and where several are of one benchmark.
+    """
     place = Path(data).expanduser()
     if not place.is_dir():
         raise InputError(f"{place}: no such folder, expected one with a folder or a file for each benchmark")
     found = {}
     for name in BENCHMARKS:
-        files = sorted(path for path in place.glob(f"{name}.*") if path.is_file())
-        if (place / name).is_dir():
-            found[name] = place / name
-        elif files:
-            found[name] = files[0]
+        folder = [place / name] if (place / name).is_dir() else []
+        named = folder + sorted(path for path in place.glob(f"{name}.*") if path.is_file())
+        if len(named) > 1:
+            raise InputError(f"{place}: expected one of {', '.join(path.name for path in named)}, found all")
+        if named:
+            found[name] = named[0]
     if not found:
         raise InputError(f"{place}: holds no folder or file named as a benchmark ({', '.join(BENCHMARKS)})")
     return found

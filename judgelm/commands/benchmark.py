@@ -104,6 +104,8 @@ def run(args: argparse.Namespace) -> None:
     check_benchmark(args.name, args.answers, args.grades, args.turn, args.by)
     if not args.predictions and args.vocabulary is not None:
         raise InputError("--vocabulary says how --predictions FILE is read")
+    if args.predictions and args.by is not None:
+        raise InputError("--by says what a judge is asked; --predictions FILE has been judged")
     if not args.predictions and args.output_dir is None:
         raise InputError("--output-dir DIR is needed: judgements are kept there")
     report = _score(args) if args.predictions else _judge(args)
@@ -113,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _judge(args: argparse.Namespace) -> BenchmarkReport:
-    from judgelm.report.terminal import cost_line, counts_line
+    from judgelm.report.terminal import counts_line
 
     settings = choose_settings(args, "pair", args.scores_only)
     found = run_benchmark(
@@ -136,10 +138,15 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
             print(f"{name}{' ' * bool(name)}{counts_line(order, each.counts)}")
     _print_report(found.report, args.model_id or found.judge.model_id)
     if found.judge.prices:
-        counts = [each.counts for judged in found.judged.values() for each in judged.values()]
-        print(cost_line(counts, found.judge.prices))
+        print(_cost(found, found.judge.prices))
     print_note(found.judge)
     return found.report
+
+
+def _cost(found: BenchmarkRun, prices: tuple[float, float]) -> str:
+    from judgelm.report.terminal import cost_line
+
+    return cost_line([each.counts for judged in found.judged.values() for each in judged.values()], prices)
 
 
 def _judge_all(args: argparse.Namespace) -> None:
@@ -177,7 +184,10 @@ def _judge_all(args: argparse.Namespace) -> None:
 
 
 def _say_end(name: str, found: BenchmarkRun | InputError) -> None:
-    said = f"could not be run: {one_line(str(found))}" if isinstance(found, InputError) else "done"
+    if isinstance(found, InputError):
+        said = f"could not be run: {one_line(str(found))}"
+    else:
+        said = "done" + (f", {_cost(found, found.judge.prices)}" if found.judge.prices else "")
     print(f"judgelm: {name}: {said}", file=sys.stderr)
 
 

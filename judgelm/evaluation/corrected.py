@@ -65,10 +65,9 @@ class Part:
         """How many samples people were asked about."""
         return int(self.asked.sum())
 
-    @property
-    def labelled_questions(self) -> int:
-        """How many questions those are of."""
-        return len(np.unique(self.questions[self.asked]))
+    def questions_of(self, samples: Mask) -> int:
+        """How many questions some samples [n] are of."""
+        return len(np.unique(self.questions[samples]))
 
     def sums(self, values: Floats) -> Floats:
         """By question: [n] -> [q]."""
@@ -85,6 +84,8 @@ class Corrected:
     of_labels: Floats
     """[n], as much of that as comes from labels"""
     part: Part
+    given: Mask
+    """[n], samples with a label, of those that people were asked about"""
     weight: float = 0.0
     """of the judge, from 0, which leaves people alone, to 1"""
     unit: float = 1.0
@@ -93,9 +94,19 @@ class Corrected:
     """degrees of freedom: 1 for the mean, 1 for a weight that was found"""
 
     @property
+    def labels(self) -> int:
+        """How many samples have one."""
+        return int(self.given.sum())
+
+    @property
+    def questions(self) -> int:
+        """How many have labels."""
+        return self.part.questions_of(self.given)
+
+    @property
     def degrees(self) -> int:
         """Of freedom: questions with labels, less what was found from them."""
-        return self.part.labelled_questions - self.spent
+        return self.questions - self.spent
 
     @property
     def variance(self) -> float:
@@ -107,8 +118,8 @@ class Corrected:
         if self.degrees < 1:
             return math.inf
         seen, all_ = (self.part.sums(each) for each in (self.of_labels, self.influence))
-        unseen = max(0.0, (self.unit / self.part.labels) ** 2 - float(seen @ seen))
-        return float(all_ @ all_) * self.part.labelled_questions / self.degrees + unseen
+        unseen = max(0.0, (self.unit / self.labels) ** 2 - float(seen @ seen))
+        return float(all_ @ all_) * self.questions / self.degrees + unseen
 
     def estimate(self, span: Span, count: int) -> Estimate:
         """With its 95 % interval, all within `span`; `count` samples are what it is said of.
@@ -118,7 +129,7 @@ class Corrected:
         """
         value = float(np.clip(self.value, *span))
         if not self.influence.any():
-            return Estimate(value, *constant_interval(value, self.part.labelled_questions, span), count)
+            return Estimate(value, *constant_interval(value, self.questions, span), count)
         return Estimate(value, *self._interval(span), count)
 
     @property
@@ -160,7 +171,7 @@ def power(people: Floats, judge: Floats, part: Part, weight: float | None = None
     mean = float(people[given].mean())
     own = np.where(given, people - mean, 0.0) / given.sum()
     if not others:
-        return Corrected(mean, own, own, part, 0.0, unit)
+        return Corrected(mean, own, own, part, given, 0.0, unit)
     with_labels, without = float(judge[asked].mean()), float(judge[~asked].mean())
     control = np.where(asked, (judge - with_labels) / count, (without - judge) / others)
     spent = 1
@@ -170,7 +181,7 @@ def power(people: Floats, judge: Floats, part: Part, weight: float | None = None
         spent += weight > 0
     influence = own - weight * control
     value = mean - weight * (with_labels - without)
-    return Corrected(value, influence, np.where(asked, influence, 0.0), part, weight, unit, spent)
+    return Corrected(value, influence, np.where(asked, influence, 0.0), part, given, weight, unit, spent)
 
 
 def invert_confusion(truth: Codes, said: Codes, worth: Floats, part: Part) -> Corrected | None:
@@ -212,7 +223,7 @@ def invert_confusion(truth: Codes, said: Codes, worth: Floats, part: Part) -> Co
     of_labels = np.sum(labels, axis=0)
     for share, gain, column, each in zip(shares, gained, matrix.T, members, strict=True):
         of_labels[each] += share * (worth[each] - gain - (shown[each] - column) @ slope) / each.sum()
-    return Corrected(float(gained @ shares), whole + of_labels, of_labels, part, 1.0)
+    return Corrected(float(gained @ shares), whole + of_labels, of_labels, part, given, 1.0)
 
 
 def invert_line(people: Floats, judge: Floats, part: Part, unit: float = 1.0) -> Corrected | None:
@@ -233,21 +244,23 @@ def invert_line(people: Floats, judge: Floats, part: Part, unit: float = 1.0) ->
     bent = np.where(given, judge - own_mean - slope * apart, 0.0) * apart / square
     of_labels = apart / given.sum() - moved / slope * bent
     of_labels -= np.where(asked, (judge - judge[asked].mean()) / (slope * part.labels), 0.0)
-    return Corrected(mean + moved, whole + of_labels, of_labels, part, 1.0, unit)
+    return Corrected(mean + moved, whole + of_labels, of_labels, part, given, 1.0, unit)
 
 
 def difference(first: Corrected, second: Corrected, first_of: Mask, second_of: Mask, part: Part) -> Corrected:
     """first - second, each of some of the samples [n] of `part`; what the same questions do to both cancels out."""
-    influence, of_labels = np.zeros(len(part.asked)), np.zeros(len(part.asked))
+    influence, of_labels, given = np.zeros(len(part.asked)), np.zeros(len(part.asked)), np.zeros_like(part.asked)
     for one, samples, sign in ((first, first_of, 1), (second, second_of, -1)):
         influence[samples] += sign * one.influence
         of_labels[samples] += sign * one.of_labels
+        given[samples] |= one.given
     both = first_of | second_of
     return Corrected(
         first.value - second.value,
         influence[both],
         of_labels[both],
         part.among(both),
+        given[both],
         (first.weight + second.weight) / 2,
         max(first.unit, second.unit),
         max(first.spent, second.spent),
@@ -258,8 +271,7 @@ def worth_in_labels(people: Corrected, powered: Corrected) -> int:
     """How many more labels would make people alone as sure as they are with the judge: the effective sample size less
     the labels that there are, 0 or more.
     """
-    labels = people.part.labels
-    return max(0, round(labels * (people.variance / powered.variance - 1)))
+    return max(0, round(people.labels * (people.variance / powered.variance - 1)))
 
 
 def more_labels(people: Corrected, powered: Corrected, even: float) -> int | None:
@@ -268,11 +280,11 @@ def more_labels(people: Corrected, powered: Corrected, even: float) -> int | Non
     With n labels of T samples its variance is V (1 - r) / n + V r / T, where V is that of one label and r the share of
     it that the judge explains. None where labels on all T samples would not do.
     """
-    labels, total = people.part.labels, len(people.part.asked)
-    if total == labels:
+    labels, asked, total = people.labels, people.part.labels, len(people.part.asked)
+    if total == asked:
         return None
     one = people.variance * labels
-    explained = np.clip((1 - powered.variance / people.variance) * total / (total - labels), 0, 1)
+    explained = np.clip((1 - powered.variance / people.variance) * total / (total - asked), 0, 1)
     room = ((powered.value - even) / DEVIATIONS) ** 2 - one * explained / total
     if room <= 0:
         return None

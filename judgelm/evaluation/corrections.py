@@ -57,7 +57,7 @@ class CorrectedPair(CorrectedRate):
     first: AnyText
     second: AnyText
     told_apart: bool
-    """the corrected interval, else people's, leaves out what is even"""
+    """the corrected interval leaves out what is even"""
     more_labels: int | None
     """until they are told apart, at this rate; null where labels on all of these samples would not do"""
 
@@ -71,7 +71,7 @@ class Corrections(Section):
     untold: int
     """samples of which the labels' file says null"""
     labelled_questions: int
-    """different ones, of the samples that people were asked about"""
+    """different ones, of the samples with a label"""
     shares: bool
     """whether rates are shares from 0 to 1, not grades"""
     rates: list[CorrectedRate]
@@ -125,7 +125,7 @@ def correct(
     if not known.any():
         return CorrectedRate(name=name, judge=judge, labels=0), None
     alone = power(people, control, among, 0.0, judged.unit)
-    if among.labelled_questions < FEW:
+    if alone.questions < FEW:
         parts = Parts(alone)
     else:
         powered = power(people, control, among, None, judged.unit)
@@ -153,8 +153,7 @@ def say(name: str, parts: Parts, span: Span, judge: Rate | None, labels: int) ->
 
 def compare(first: str, second: str, rate: CorrectedRate, parts: Parts | None, even: float) -> CorrectedPair:
     """Whether a rate tells two models apart, and what it would take."""
-    known = rate.corrected or rate.people
-    low, high = (None, None) if known is None else (known.low, known.high)
+    low, high = (None, None) if rate.corrected is None else (rate.corrected.low, rate.corrected.high)
     apart = low is not None and high is not None and not low <= even <= high
     more = 0 if apart else None
     if not apart and parts is not None and parts.powered is not None:
@@ -166,17 +165,18 @@ def describe(
     part: Part, judged: Judged, rates: Sequence[CorrectedRate], pairs: Sequence[CorrectedPair], traits: Sequence[Trait]
 ) -> Corrections:
     """All that is said, with what a reader has to know; `judged` is one of the rates of all samples."""
-    shifts, labels = find_shifts(part, traits), int((~np.isnan(judged.people)).sum())
+    known = part.asked & ~np.isnan(judged.people)
+    shifts, labels, questions = find_shifts(part, traits), int(known.sum()), part.questions_of(known)
     return Corrections(
         samples=len(part.asked),
         labels=labels,
         untold=part.labels - labels,
-        labelled_questions=part.labelled_questions,
+        labelled_questions=questions,
         shares=judged.truth is not None,
         rates=list(rates),
         pairs=list(pairs),
         shifts=shifts,
-        notes=[*_warn(shifts), *_notes(part, part.labels - labels), *_left_open([*rates, *pairs])],
+        notes=[*_warn(shifts), *_notes(part, questions, part.labels - labels), *_left_open([*rates, *pairs])],
     )
 
 
@@ -189,8 +189,8 @@ def _warn(shifts: Sequence[Shift]) -> list[str]:
     ]
 
 
-def _notes(part: Part, untold: int) -> list[str]:
-    questions, notes = part.labelled_questions, []
+def _notes(part: Part, questions: int, untold: int) -> list[str]:
+    notes = []
     if untold:
         notes.append(f"{untold} labels are null: what is said holds for samples of which people can tell")
     if questions < FEW:

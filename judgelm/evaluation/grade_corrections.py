@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 
 import numpy as np
 
@@ -48,7 +48,8 @@ def correct_grades(samples: Sequence[GradedSample], labels: Mapping[str, float |
     alone = _judge_alone(judged, [there for _, there in sides], clusters)
     made = [correct(name, judged, there, part, rate) for (name, there), rate in zip(sides, alone, strict=True)]
     by_name = {name: (there, each) for name, (_, there), each in zip(names, sides, made, strict=False)}
-    pairs = [_pair(one, other, by_name, judged, part, clusters) for one, other in combinations(names, 2)][:_MOST_PAIRS]
+    met = islice(combinations(names, 2), _MOST_PAIRS)
+    pairs = [_pair(one, other, by_name, judged, part, clusters) for one, other in met]
     return describe(part, judged, [rate for rate, _ in made], pairs, _traits(samples, part))
 
 

@@ -53,7 +53,7 @@ class LabelledPairs:
         if not samples:
             raise ValueError("there is no sample to correct")
         asked = np.array([sample.key in labels for sample in samples])
-        said = encode([sample.outcome_by("agree") for sample in samples], UNREAD)
+        said = encode([sample.hard_outcome for sample in samples], UNREAD)
         likely = np.vstack([np.eye(len(OUTCOMES)), np.full(len(OUTCOMES), np.nan)])[said]
         for place, sample in enumerate(samples):
             if (given := sample.probabilities) is not None:

@@ -17,6 +17,8 @@ SURE = 0.05
 """below which an adjusted p is no accident"""
 _LEAST_EXPECTED = 5
 """samples of a group that the labelled part should have: smaller groups are taken together"""
+_MOST_GROUPS = 50
+"""of one kind that are tested, the largest"""
 _MOST_NAME = 40
 
 
@@ -78,7 +80,8 @@ class Trait:
             return None
         counts = Counter(name for names in members for name in set(names))
         least = _LEAST_EXPECTED / min(share, 1 - share)
-        known = [name for name, count in counts.most_common() if least <= count <= len(members) - least]
+        fit = [name for name, count in counts.most_common() if least <= count <= len(members) - least]
+        known = fit[:_MOST_GROUPS]
         if not known:
             return None
         columns = np.array([[name in names for name in known] for names in members], dtype=np.float64)
@@ -94,7 +97,7 @@ class Trait:
 
 def find_shifts(part: Part, traits: Sequence[Trait]) -> list[Shift]:
     """One for each trait, p from its score test; none where too few samples are labelled, or not labelled, to tell."""
-    if min(part.labels, len(part.asked) - part.labels) < FEW or part.labelled_questions < FEW:
+    if min(part.labels, len(part.asked) - part.labels) < FEW or part.questions_of(part.asked) < FEW:
         return []
     tested = [(trait, *_test(part, trait.columns)) for trait in traits]
     adjusted = holm([p for _, p, _ in tested])

@@ -109,7 +109,7 @@ class _Odds:
         moved = self._centred(own, given)
         if weight:
             moved -= weight * (self._centred(control, asked) - self._centred(control, ~asked))
-        return np.asarray(np.sqrt(((moved @ inverse) ** 2).sum(axis=0) * self.part.labelled_questions / degrees))
+        return np.asarray(np.sqrt(((moved @ inverse) ** 2).sum(axis=0) * self.part.questions_of(given) / degrees))
 
     def _centred(self, values: Floats, samples: Mask) -> Floats:
         """The mean over some matches [n] of what moves each model, as parts of questions whose sum is 0: [q, M]."""
@@ -145,7 +145,7 @@ def power_ratings(
     people, judge = np.where(turned, 1 - people, people), np.where(turned, 1 - judge, judge)
     matches = [Match(first, second, (1.0, 0.0, 0.0), "").sorted() for first, second in models]
     odds = _Odds(Field.of(matches, False), people, judge, part)
-    degrees = part.labelled_questions - 1
+    degrees = part.questions_of(~np.isnan(people)) - 1
     if part.asked.all():
         weight = 0.0
     elif weight is None:
@@ -161,7 +161,7 @@ def correct_ranking(given: LabelledPairs, ranked: Ranking) -> CorrectedRanking:
     """
     names = [(str(first), str(second)) for first, second in (sample.models for sample in given.samples)]
     together, alone, wins = None, None, given.wins
-    if given.part.among(given.known).labelled_questions >= FEW:
+    if given.part.questions_of(given.known) >= FEW:
         together = power_ratings(names, wins.people, wins.control, given.part)
         labelled = [each for each, known in zip(names, given.known.tolist(), strict=True) if known]
         part = given.part.among(given.known)
@@ -197,7 +197,7 @@ def _rating(
     """None of a model with labels of few questions."""
     there = np.array([name in pair for pair in names])
     known = there & given.known
-    enough = given.part.among(known).labelled_questions >= FEW
+    enough = given.part.questions_of(known) >= FEW
     return CorrectedRating(
         name=name,
         labels=int(known.sum()),

@@ -151,7 +151,7 @@ def _match(sample: JudgedSample, rule: str) -> Match | None:
     first, second = sample.models
     chances = sample.probabilities
     if rule == "hard":
-        outcome = sample.outcome if sample.calibrated else sample.outcome_by("agree")
+        outcome = sample.hard_outcome
         chances = None if outcome is None else certain(outcome)
     if first is None or second is None or chances is None:
         return None

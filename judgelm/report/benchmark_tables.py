@@ -67,10 +67,10 @@ def run_name(result: BenchmarkResult) -> str:
 
 
 def label_of(measure: str) -> str:
-    """A rate in words; a section or a subset has its own name."""
-    return _KINDS[measure].label if measure in _KINDS else measure
+    """It in words."""
+    return _KINDS[measure].label
 
 
 def form_of(measure: str, share: Form = EXACT_SHARE, number: Form = EXACT_NUMBER) -> Form:
     """How it is written."""
-    return number if measure in _KINDS and not _KINDS[measure].share else share
+    return share if _KINDS[measure].share else number

@@ -40,6 +40,9 @@ def _row(result: BenchmarkResult) -> Row:
 
 
 def _part(result: BenchmarkResult) -> dict[str, Any]:
-    """What stands beside a run's number."""
-    rows = [row(label_of(name), rate, form_of(name, SHARE, NUMBER)) for name, rate in result.beside.items()]
+    """What stands beside a run's number: of a score parts, which the data names, else rates."""
+    if result.measure == "score":
+        rows = [row(name, rate) for name, rate in result.beside.items()]
+    else:
+        rows = [row(label_of(name), rate, form_of(name, SHARE, NUMBER)) for name, rate in result.beside.items()]
     return {"name": run_name(result), "title": BENCHMARKS[result.benchmark].title, "rows": rows}

@@ -22,6 +22,8 @@ TEMPERATURES = (0.05, 20.0)
 """the lowest and the highest that are tried"""
 MOST_TIE = 10.0
 """the largest bias of ties, either way"""
+_MOST_SHARE = 1e12
+"""of P(tie) to the likelier answer's probability that a threshold is tried for, or to the other side"""
 
 
 def fit_temperature(probabilities: Floats, truth: Codes) -> Temperature:
@@ -83,7 +85,7 @@ def fit_tie_threshold(probabilities: Floats, truth: Codes) -> float:
     right_decided, right_ties = (
         np.concatenate([[0], np.cumsum(right[order])]) for right in (decided == truth, truth == _TIE)
     )
-    seen = np.unique(shares[np.isfinite(shares) & (shares > 0)])
+    seen = np.unique(shares[(shares < _MOST_SHARE) & (shares > 1 / _MOST_SHARE)])
     thresholds = np.concatenate([[1.0], seen[:1] / 2, np.sqrt(seen[1:] * seen[:-1]), seen[-1:] * 2])
     # so many are below a threshold, and decided
     below = np.searchsorted(shares[order], thresholds)
