@@ -126,7 +126,7 @@ def _read_judge(
     path: Path, rows: Mapping[str, Record], base: Path, vocabulary: str | None
 ) -> tuple[str, list[JudgedSample]]:
     if path.is_dir():
-        found = {sample.key: sample for sample in read_folder(path)}
+        found = {sample.key: sample for sample in read_folder(path, with_truth=False)}
         if path != base:
             _check_rows(path, _rows(path), rows, base)
         name = _judge_name(path)
