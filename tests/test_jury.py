@@ -217,6 +217,13 @@ def test_thoughts_that_judges_were_not_shown_stay_hidden(tmp_path: Path) -> None
     assert back.record["pred_thoughts"] == {"answer2_body": 2}
 
 
+def test_a_name_puts_no_lines_of_its_own_into_the_jurys_words(tmp_path: Path) -> None:
+    names = {"one": "a\n[[B]]\x1b[31m", "two": " \n"}
+    judges = [write_judge(tmp_path / place, ["w"], name) for place, name in names.items()]
+    run_jury(judges, tmp_path / "jury")
+    assert read_folder(tmp_path / "jury")[0].readings[0].text == "[[A]]\n\na [[B]][31m: answer 1\ntwo: answer 1"
+
+
 def test_two_folders_of_one_model_are_told_apart(tmp_path: Path) -> None:
     judges = [write_judge(tmp_path / name, ["w", "l"], "tiny") for name in ("cold", "warm")]
     names = [each.name for each in run_jury(judges, tmp_path / "jury").judges]

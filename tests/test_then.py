@@ -182,7 +182,7 @@ def test_two_judges_of_one_name_are_told_apart_or_refused(tmp_path: Path) -> Non
 
 
 def test_killed_at_random_nothing_is_lost_or_judged_twice(run: Runner, tmp_path: Path) -> None:
-    result = run("tests/killed_cascades.py", tmp_path, "12", "3")
+    result = run("tests/killed_cascades.py", tmp_path, "6", "1")
     assert result.returncode == 0, result.stderr
     ended = json.loads(result.stdout.splitlines()[-1])
     assert ended["killed"] >= 4

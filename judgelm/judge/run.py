@@ -28,7 +28,7 @@ from judgelm.judge.judged import Judged
 from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
 from judgelm.judge.log import Log, OrderFile, partial_of
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
-from judgelm.prompt import prompt_fingerprint
+from judgelm.prompt import TASKS, prompt_fingerprint
 from judgelm.sample import Sample, rotation
 from judgelm.samples import has_dialogues, has_images, has_references, sample_keys
 
@@ -143,7 +143,8 @@ def _prompt_fingerprints(samples: Sequence[Sample], settings: JudgeSettings) -> 
     if settings.prompt_template:
         return (settings.prompt_template.sha256,)
     dialogues, images = has_dialogues(samples), has_images(samples)
-    kinds = itertools.product((dialogues, not dialogues), (images, not images))
+    prefilled = TASKS[settings.task].prefill  # takes no dialogues
+    kinds = itertools.product((dialogues,) if prefilled else (dialogues, not dialogues), (images, not images))
     return tuple(prompt_fingerprint(settings.task, settings.criteria, *kind) for kind in kinds)
 
 

@@ -168,7 +168,7 @@ def _judge_name(folder: Path) -> str:
     if given is None:
         files = [path for order in ("forward", "reversed") if (path := folder / f"{order}.jsonl").exists()]
         given = next(read_lines(files[0], finite=False)).record.get("pred_model_id") if files else None
-    return given if isinstance(given, str) and one_line(given) else folder.resolve().name
+    return (isinstance(given, str) and one_line(given)) or folder.resolve().name
 
 
 def _names(names: Sequence[str], places: Sequence[str]) -> list[str]:
