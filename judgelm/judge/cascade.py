@@ -94,11 +94,7 @@ def judge_cascade(
         )
         ask = _Ask(samples, place / _SECOND, second, then.settings, keep_judged)
         cascade, sent = _decide(place, samples, truths, ask, then.sure, names)
-        # until here what an earlier run put together stands as it was, with the run.json that says so
-        run.write(place / "run.json", indent=2)
-        found = {order: _merge(place, order, {sample.key for sample in samples}, sent) for order in ORDERS["both"]}
-        run.counts = {order: dict(each.counts) for order, each in found.items()}
-        run.finished = True
+        found = _put_together(place, run, {sample.key for sample in samples}, sent)
         run.sessions[-1].seconds = round(time.time() - began, 3)
         run.sessions[-1].judged = _count_judged(place) - before
         cascade.write(place / CASCADE_FILE, indent=2)
@@ -237,6 +233,15 @@ def _decide(
     if sent - labelled:
         ask(sent | labelled)
     return cascade, sent
+
+
+def _put_together(place: Path, run: RunDescription, keys: Set[str], sent: Set[str]) -> dict[Order, OrderFile]:
+    """Until here what an earlier run put together stands as it was, with the run.json that says so."""
+    run.write(place / "run.json", indent=2)
+    found = {order: _merge(place, order, keys, sent) for order in ORDERS["both"]}
+    run.counts = {order: dict(each.counts) for order, each in found.items()}
+    run.finished = True
+    return found
 
 
 def _merge(place: Path, order: Order, keys: Set[str], sent: Set[str]) -> OrderFile:

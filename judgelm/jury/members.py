@@ -78,6 +78,8 @@ def read_members(
         raise InputError(f"expected two judges or more, found {len(paths)}")
     known: dict[Path, PathLike] = {}
     for place, path in zip(places, paths, strict=True):
+        if not path.exists():
+            raise InputError(f"{place}: no such file or folder")
         if path.resolve() in known:
             raise InputError(f"{place}: the same judge as {known[path.resolve()]}")
         known[path.resolve()] = place
