@@ -142,6 +142,12 @@ def test_what_a_replay_lacks_is_told_in_one_line(tmp_path: Path) -> None:
         replay_cascade(first, second, one)
     with pytest.raises(InputError, match="the same judge as"):
         replay_cascade(first, first)
+    # the command has no --question-file, which the error of a jury of verdicts names
+    with pytest.raises(InputError, match=r"one\.jsonl: expected a folder .*, found a file"):
+        replay_cascade(one, one)
+    for missing in ((tmp_path / "none", one), (first, tmp_path / "none")):
+        with pytest.raises(InputError, match="none: no such file or folder"):
+            replay_cascade(*missing)
 
 
 def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -217,6 +217,13 @@ def test_thoughts_that_judges_were_not_shown_stay_hidden(tmp_path: Path) -> None
     assert back.record["pred_thoughts"] == {"answer2_body": 2}
 
 
+def test_a_name_puts_no_lines_of_its_own_into_the_jurys_words(tmp_path: Path) -> None:
+    names = {"one": "a\n[[B]]\x1b[31m", "two": " \n"}
+    judges = [write_judge(tmp_path / place, ["w"], name) for place, name in names.items()]
+    run_jury(judges, tmp_path / "jury")
+    assert read_folder(tmp_path / "jury")[0].readings[0].text == "[[A]]\n\na [[B]][31m: answer 1\ntwo: answer 1"
+
+
 def test_two_folders_of_one_model_are_told_apart(tmp_path: Path) -> None:
     judges = [write_judge(tmp_path / name, ["w", "l"], "tiny") for name in ("cold", "warm")]
     names = [each.name for each in run_jury(judges, tmp_path / "jury").judges]
@@ -312,3 +319,30 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_each_method_has_its_words() -> None:
     assert list(METHODS) == list(jury._METHODS)
+
+
+def test_a_jury_that_was_killed_is_known_as_half_of_one_and_made_again(tmp_path: Path) -> None:
+    judges, out = three(tmp_path), tmp_path / "jury"
+    (out / "jury.json").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"jury\.json: cannot be written"):
+        run_jury(judges, out)
+    assert said(out) == ["win", "tie", "lose", "tie", None]
+    assert not json.loads((out / "run.json").read_text())["finished"]
+    (out / "jury.json").rmdir()
+    run_jury(judges, out)
+    assert json.loads((out / "run.json").read_text())["finished"]
+    assert Jury.read(out / "jury.json").undecided == 1
+
+
+def test_the_rows_own_labels_are_not_read_where_others_are_given(tmp_path: Path) -> None:
+    judges = [write_judge(tmp_path / name, ["ww", "ll"], label="left") for name in ("one", "two")]
+    labels = write_jsonl(tmp_path / "labels.jsonl", [{"question_id": key, "label": 1} for key in (0, 1)])
+    found = run_jury(judges, tmp_path / "jury", labels=labels)
+    assert found.with_people is not None
+    assert found.with_people.value == 0.5
+
+
+def test_sums_that_differ_by_their_rounding_are_a_tie() -> None:
+    shares = np.array([[0.1 + 0.2 + 0.3, 0.2, 0.3 + 0.2 + 0.1], [0.5, 0.1, 0.4]])
+    assert shares[0, 0] != shares[0, 2]
+    assert jury.verdicts(shares).tolist() == [1, 0]

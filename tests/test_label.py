@@ -471,6 +471,7 @@ OTHER = {"texts": "0" * 16, "annotator": "a", "label": 1, "reason": None, "shown
         ({}, ["--people", "anna", "\x07"], "--people: expected a name of 1 to 60 characters, found ''"),
         ({}, ["--pick", "D"], "D: no forward.jsonl or reversed.jsonl there"),
         ({}, ["--output", "pairs.jsonl"], "--output pairs.jsonl: expected another file than the pairs"),
+        ({}, ["--port", "99999"], "--port 99999: cannot listen there (no such host or port)"),
         ({}, ["--allowed-hosts", "a b"], "--allowed-hosts a b: expected a host such as"),
     ],
 )

@@ -182,7 +182,7 @@ def test_two_judges_of_one_name_are_told_apart_or_refused(tmp_path: Path) -> Non
 
 
 def test_killed_at_random_nothing_is_lost_or_judged_twice(run: Runner, tmp_path: Path) -> None:
-    result = run("tests/killed_cascades.py", tmp_path, "12", "3")
+    result = run("tests/killed_cascades.py", tmp_path, "6", "1")
     assert result.returncode == 0, result.stderr
     ended = json.loads(result.stdout.splitlines()[-1])
     assert ended["killed"] >= 4
@@ -245,3 +245,46 @@ def test_flags_that_do_not_go_together_are_told_in_one_line(
     argv = ["judge", "--device", "cpu", "--question-file", str(questions), "--output-dir", str(tmp_path / "out")]
     assert run_command([*argv, *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_dialogues_among_plain_rows_and_labels_of_any_kind_do_not_matter(tmp_path: Path) -> None:
+    questions, out = write_questions(tmp_path / "q.jsonl", 6), tmp_path / "out"
+    rows = [json.loads(line) | {"label": "left"} for line in questions.read_text().splitlines()]
+    turns = ("Hello", "Yes?", rows[1].pop("question_body"))
+    rows[1]["messages"] = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(turns)]
+    write_jsonl(questions, rows)
+    dear = Dear()
+    run_cascade(questions, out, 0.5, Cheap(), dear)
+    # now a dialogue is the second's too, and with the first threshold it is none of its again
+    for sure, count in ((0.9, 4), (0.5, 2)):
+        run_cascade(questions, out, sure, Cheap(), dear)
+        assert names(out).count("dear") == count
+    assert len(dear.asked) == 8
+
+
+def test_another_second_judge_is_refused_and_nothing_changes(tmp_path: Path) -> None:
+    questions, out = write_questions(tmp_path / "q.jsonl", 3), tmp_path / "out"
+    run_cascade(questions, out, 0.9, Cheap(), Dear())
+    before = {path: path.read_bytes() for path in out.glob("*.json*")}
+    first = JudgeChoice("cheap", lambda: Judge(Cheap()), {"model": "cheap"})
+    other = JudgeChoice("other", lambda: Judge(Dear()), {"model": "other"})
+    with pytest.raises(InputError, match=r"second/run\.json is of a run with other settings: model was 'dear'"):
+        judge_cascade(read_samples(questions), out, first, EXPECTED, Then(other, GREEDY, 0.5))
+    assert {path: path.read_bytes() for path in out.glob("*.json*")} == before
+
+
+def test_one_judge_does_not_take_the_folder_of_a_cascade_that_has_just_begun(tmp_path: Path) -> None:
+    questions, out = write_questions(tmp_path / "q.jsonl", 3), tmp_path / "out"
+
+    def ends() -> Judge:
+        raise InputError("no memory")
+
+    first = JudgeChoice("cheap", ends, {"model": "cheap"})
+    then = Then(JudgeChoice("dear", ends, {"model": "dear"}), GREEDY, 0.9)
+    with pytest.raises(InputError, match="no memory"):
+        judge_cascade(read_samples(questions), out, first, EXPECTED, then)
+    alone = JudgeChoice("cheap", lambda: Judge(Cheap()), {"model": "cheap"})
+    with pytest.raises(InputError, match="is of a run with other settings"):
+        judge_folder(read_samples(questions), out, alone, EXPECTED)
+    run_cascade(questions, out, 0.9, Cheap(), Dear())
+    assert names(out) == ["cheap", "dear", "dear"]

@@ -14,7 +14,7 @@ import numpy as np
 from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, Codes, alpha, encode
-from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, estimates, quotient
+from judgelm.evaluation.metrics.intervals import ROUNDING, Floats, Mask, Statistic, estimates, quotient
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import Rate
 from judgelm.judgement import Outcome
@@ -228,7 +228,8 @@ def decide(panel: Panel, method: str) -> Floats:
 def verdicts(shares: Floats) -> Codes:
     """The likeliest outcome, a tie where two share the highest place, missing without any [n]."""
     undecided = np.isnan(shares).any(axis=1)
-    highest = shares == np.where(undecided, np.nan, shares.max(axis=1))[:, None]
+    # sums of the same numbers in another order differ by their rounding
+    highest = shares >= np.where(undecided, np.nan, shares.max(axis=1) - ROUNDING)[:, None]
     found = np.where(highest.sum(axis=1) == 1, highest.argmax(axis=1), OUTCOMES.index(Outcome.TIE))
     return np.where(undecided, MISSING, found)
 

@@ -113,10 +113,12 @@ def read_folder(
     teacher: PathLike | None = None,
     only: Collection[str] | None = None,
     columns: Columns | None = None,
+    with_truth: bool = True,
 ) -> list[JudgedSample]:
     """What `judgelm judge` wrote into a folder; with `teacher`, or labels in the rows themselves, with a truth.
 
-    `only` are the keys of the rows that matter: an interrupted run may have left others in one order alone.
+    `only` are the keys of the rows that matter: an interrupted run may have left others in one order alone. Not
+    `with_truth`, the rows' own labels are not read, which may be of any kind then.
     """
     place = Path(folder).expanduser()
     paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
@@ -125,7 +127,7 @@ def read_folder(
         raise InputError(f"{place} is a file, expected a folder that judgelm judge wrote")
     if forward is None and back is None:
         raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
-    return read_files(forward, back, teacher, only, columns)
+    return read_files(forward, back, teacher, only, columns, with_truth)
 
 
 def read_files(
@@ -134,6 +136,7 @@ def read_files(
     teacher: PathLike | None = None,
     only: Collection[str] | None = None,
     columns: Columns | None = None,
+    with_truth: bool = True,
 ) -> list[JudgedSample]:
     """Judgement files joined by question_id, in the order of the first one.
 
@@ -161,7 +164,8 @@ def read_files(
     samples = []
     for key, line in lines[first].items():
         both = {each: find_line(by_id, key, files[each], line, f"{each} judgement") for each, by_id in lines.items()}
-        source = line if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
+        own = line if with_truth else line._replace(record={})
+        source = own if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
         samples.append(join_lines(key, both, source, teacher is not None))
         if samples[-1].scale != samples[0].scale:
             said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))

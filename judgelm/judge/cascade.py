@@ -94,9 +94,7 @@ def judge_cascade(
         )
         ask = _Ask(samples, place / _SECOND, second, then.settings, keep_judged)
         cascade, sent = _decide(place, samples, truths, ask, then.sure, names)
-        found = {order: _merge(place, order, {sample.key for sample in samples}, sent) for order in ORDERS["both"]}
-        run.counts = {order: dict(each.counts) for order, each in found.items()}
-        run.finished = True
+        found = _put_together(place, run, {sample.key for sample in samples}, sent)
         run.sessions[-1].seconds = round(time.time() - began, 3)
         run.sessions[-1].judged = _count_judged(place) - before
         cascade.write(place / CASCADE_FILE, indent=2)
@@ -139,8 +137,8 @@ def _truths(samples: Sequence[Sample], labels: PathLike | None) -> list[Truth | 
 
 
 def _begin(place: Path, samples: Sequence[Sample], names: tuple[str, str], sure: float | None) -> RunDescription:
-    """run.json, which says that this is a cascade before anything is judged. Raises InputError where judgements of
-    another run are.
+    """What run.json will say; of a new run it says before anything is judged that this is a cascade. Raises InputError
+    where judgements of another run are.
     """
     from judgelm.judge.description import Machine, RunDescription, Session, read_description
     from judgelm.judge.run import versions
@@ -161,7 +159,8 @@ def _begin(place: Path, samples: Sequence[Sample], names: tuple[str, str], sure:
         sessions=[*(earlier.sessions if earlier else ()), Session(started=time.time(), judged=0, versions=versions())],
         machine=Machine.here(),
     )
-    run.write(place / "run.json", indent=2)
+    if earlier is None:
+        run.write(place / "run.json", indent=2)
     return run
 
 
@@ -200,7 +199,7 @@ class _Ask:
         self.found = judge_folder(
             chosen, self.folder, self.judge, self.settings, orders="both", keep_judged=self.keep_judged
         )
-        return {sample.key: sample for sample in read_folder(self.folder, only=keys)}
+        return {sample.key: sample for sample in read_folder(self.folder, only=keys, with_truth=False)}
 
     def _kept(self, samples: Sequence[Sample]) -> set[str]:
         """Keys of the samples whose judgements still hold."""
@@ -225,7 +224,7 @@ def _decide(
     from judgelm.evaluation.results import read_folder
 
     keys = [sample.key for sample in samples]
-    judged = {sample.key: sample for sample in read_folder(place / _FIRST, only=set(keys))}
+    judged = {sample.key: sample for sample in read_folder(place / _FIRST, only=set(keys), with_truth=False)}
     labelled = {key for key, truth in zip(keys, truths, strict=True) if truth}
     other = ask(labelled)
     pairs = Pairs.of([judged[key] for key in keys], [other.get(key) for key in keys], outcomes_of(truths))
@@ -234,6 +233,15 @@ def _decide(
     if sent - labelled:
         ask(sent | labelled)
     return cascade, sent
+
+
+def _put_together(place: Path, run: RunDescription, keys: Set[str], sent: Set[str]) -> dict[Order, OrderFile]:
+    """Until here what an earlier run put together stands as it was, with the run.json that says so."""
+    run.write(place / "run.json", indent=2)
+    found = {order: _merge(place, order, keys, sent) for order in ORDERS["both"]}
+    run.counts = {order: dict(each.counts) for order, each in found.items()}
+    run.finished = True
+    return found
 
 
 def _merge(place: Path, order: Order, keys: Set[str], sent: Set[str]) -> OrderFile:

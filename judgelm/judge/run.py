@@ -28,7 +28,7 @@ from judgelm.judge.judged import Judged
 from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
 from judgelm.judge.log import Log, OrderFile, partial_of
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
-from judgelm.prompt import prompt_fingerprint
+from judgelm.prompt import TASKS, prompt_fingerprint
 from judgelm.sample import Sample, rotation
 from judgelm.samples import has_dialogues, has_images, has_references, sample_keys
 
@@ -137,13 +137,15 @@ def run_judge(
 
 
 def _prompt_fingerprints(samples: Sequence[Sample], settings: JudgeSettings) -> tuple[str, ...]:
-    """Of the prompts of these samples, and behind it the other one of with images or without: no row's prompt depends
-    on another row.
+    """Of the prompts of these samples, and behind it those of rows with images, dialogues, both or neither: no row's
+    prompt depends on another row.
     """
     if settings.prompt_template:
         return (settings.prompt_template.sha256,)
     dialogues, images = has_dialogues(samples), has_images(samples)
-    return tuple(prompt_fingerprint(settings.task, settings.criteria, dialogues, each) for each in (images, not images))
+    prefilled = TASKS[settings.task].prefill  # takes no dialogues
+    kinds = itertools.product((dialogues,) if prefilled else (dialogues, not dialogues), (images, not images))
+    return tuple(prompt_fingerprint(settings.task, settings.criteria, *kind) for kind in kinds)
 
 
 def _write_last(run: _RunFile) -> None:
@@ -222,7 +224,7 @@ def _check_settings(
     # through JSON and back, so that tuples and lists compare
     now = json.loads(json.dumps(wanted))
     changed = [name for name in now if before.get(name) != now[name]]
-    if changed and not begun:
+    if changed and not begun and "cascade" not in before:
         # the earlier run ended before its first judgement: there is nothing to mix with
         return RunDescription()
     # with a reference or without one is another prompt for all of them

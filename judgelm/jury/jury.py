@@ -66,41 +66,44 @@ def run_jury(
     panel = Panel.of([judge.samples for judge in members.judges], outcomes_of(members.truths))
     names = [judge.name for judge in members.judges]
     jury = measure_jury(panel, method, names, [judge.place for judge in members.judges])
-    _write(folder, members, panel, method)
-    jury.write(folder / JURY_FILE, indent=2)
+    _write(folder, members, panel, jury)
     return jury
 
 
-def _write(folder: Path, members: Members, panel: Panel, method: str) -> None:
-    """Whatever the jury wrote there before is replaced: it costs nothing to be made again."""
+def _write(folder: Path, members: Members, panel: Panel, jury: Jury) -> None:
+    """Whatever a jury wrote there before is replaced: it costs nothing to be made again."""
     from judgelm.evaluation.jury import decide
     from judgelm.judge.description import Machine, RunDescription, Session
     from judgelm.judge.log import count_records
 
     orders = ORDERS["both" if all(judge.has_both for judge in members.judges) else "forward"]
-    name = f"{method} of {len(members.judges)} judges"
+    name = f"{jury.method} of {len(members.judges)} judges"
     run = RunDescription(
         format=1,
         settings={
             "model_id": name,
             "task": TASK,
-            "jury": method,
+            "jury": jury.method,
             "judges": [{"name": judge.name, "place": judge.place} for judge in members.judges],
         },
-        finished=True,
+        finished=False,
         sessions=[Session(started=time.time())],
         machine=Machine.here(),
     )
     with locked(folder / "run.json"):
         _check_folder(folder)
+        # first, so that what a killed process leaves is known as a jury's, and as half of it
+        run.write(folder / "run.json", indent=2)
         for place, order in enumerate(orders):
             # probabilities are those of the order, verdicts are those of both
-            shares = decide(panel.in_order(place) if len(orders) > 1 else panel, method)
+            shares = decide(panel.in_order(place) if len(orders) > 1 else panel, jury.method)
             records = list(_records(members, panel, shares, order, name))
             run.counts[order] = count_records(records)
             write_text(folder / f"{order}.jsonl", map(dump_line, records))
         if len(orders) == 1:
             (folder / "reversed.jsonl").unlink(missing_ok=True)
+        jury.write(folder / JURY_FILE, indent=2)
+        run.finished = True
         run.write(folder / "run.json", indent=2)
 
 

@@ -78,6 +78,8 @@ def read_members(
         raise InputError(f"expected two judges or more, found {len(paths)}")
     known: dict[Path, PathLike] = {}
     for place, path in zip(places, paths, strict=True):
+        if not path.exists():
+            raise InputError(f"{place}: no such file or folder")
         if path.resolve() in known:
             raise InputError(f"{place}: the same judge as {known[path.resolve()]}")
         known[path.resolve()] = place
@@ -126,7 +128,7 @@ def _read_judge(
     path: Path, rows: Mapping[str, Record], base: Path, vocabulary: str | None
 ) -> tuple[str, list[JudgedSample]]:
     if path.is_dir():
-        found = {sample.key: sample for sample in read_folder(path)}
+        found = {sample.key: sample for sample in read_folder(path, with_truth=False)}
         if path != base:
             _check_rows(path, _rows(path), rows, base)
         name = _judge_name(path)
@@ -173,7 +175,7 @@ def _judge_name(folder: Path) -> str:
     if given is None:
         files = [path for order in ("forward", "reversed") if (path := folder / f"{order}.jsonl").exists()]
         given = next(read_lines(files[0], finite=False)).record.get("pred_model_id") if files else None
-    return given if isinstance(given, str) and one_line(given) else folder.resolve().name
+    return (isinstance(given, str) and one_line(given)) or folder.resolve().name
 
 
 def _names(names: Sequence[str], places: Sequence[str]) -> list[str]:

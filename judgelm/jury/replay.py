@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from judgelm.errors import InputError
 from judgelm.evaluation.labels import outcomes_of
 from judgelm.jury.members import read_members
 from judgelm.samples import PathLike
@@ -32,6 +34,8 @@ def replay_cascade(
     """
     from judgelm.evaluation.cascade import Pairs, measure_cascade
 
+    if Path(first).expanduser().is_file():
+        raise InputError(f"{first}: expected a folder that judgelm judge --scoring expected wrote, found a file")
     members = read_members([first, second], labels, vocabulary=vocabulary)
     one, other = members.judges
     one.check_probabilities()

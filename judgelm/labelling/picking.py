@@ -36,7 +36,7 @@ def pick_blocks(rows: Sequence[Row], folders: Sequence[PathLike], votes: Votes) 
 
 def _read(folder: PathLike, rows: Sequence[Row]) -> Mapping[str, JudgedSample]:
     """A judged folder's samples by id. Raises InputError where they are others than these rows."""
-    judged = {sample.key: sample for sample in read_folder(folder)}
+    judged = {sample.key: sample for sample in read_folder(folder, with_truth=False)}
     common = [row for row in rows if row.sample.key in judged]
     if not common:
         raise InputError(f"--pick {folder}: expected judgements of the rows that are labelled, found none of their ids")

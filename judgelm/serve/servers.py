@@ -119,6 +119,8 @@ def bypass_proxies(host: str) -> None:
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens, 0 being any free port. Raises InputError where it cannot be had."""
     try:
+        if not 0 <= port <= 65535:
+            raise OverflowError  # the resolver would take it modulo 65536
         family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
         with contextlib.ExitStack() as opened:
             listening = opened.enter_context(socket.socket(family, kind, protocol))

@@ -23,8 +23,8 @@ DEVIATIONS = 1.959964
 """of a normal distribution, within which 95 % lie"""
 _DRAWN_AT_ONCE = 4_000_000
 """counts in memory at a time"""
-_ROUNDING = 1e-9
-"""draws that differ by less are the same number"""
+ROUNDING = 1e-9
+"""shares and draws that differ by less are the same number"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _interval(
 def is_constant(drawn: Floats) -> bool:
     """Whether all draws are the same number: a bootstrap that says nothing."""
     known = drawn[~np.isnan(drawn)]
-    return bool(len(known)) and float(np.ptp(known)) <= _ROUNDING * max(1.0, float(np.abs(known).max()))
+    return bool(len(known)) and float(np.ptp(known)) <= ROUNDING * max(1.0, float(np.abs(known).max()))
 
 
 def around(value: float, interval: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
