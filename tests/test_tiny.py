@@ -221,23 +221,32 @@ def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(r
 def _solved(number: int) -> dict[str, Any]:
     """A question of which the first `number` modulo 5 of four solutions are right."""
     answers = [
-        {"text": f"By way {place} it is {number if place < number % 5 else -1}.", "correct": place < number % 5}
+        {
+            "text": f"By way {place}\nstep by step\nand at last\nto the result:\n"
+            f"A: {number if place < number % 5 else -1}",
+            "correct": place < number % 5,
+        }
         for place in range(4)
     ]
-    return {"question_body": f"Sum {number}?", "reference": {"text": f"It is {number}."}, "answers": answers}
+    answers.append({"text": "It breaks off before", "correct": False})
+    return {"question_body": f"Sum {number}?", "reference": {"text": f"So\nit\nis\n\nA: {number}"}, "answers": answers}
 
 
 def _check_solutions(folder: Path) -> None:
-    consistent, dev = (
+    references, consistent, dev = (
         [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("consistent", "dev_objective")
+        for name in ("references", "consistent", "dev_objective")
     )
-    solved = [row for row in consistent if "reference" in row]
-    assert 0 < len(solved) < len(consistent)
+    assert 0 < sum("text_w_reference" in row for row in consistent) < len(consistent)
+    solved = [row for row in (*references, *consistent) if "text_w_reference" in row]
     assert not {row["question_body"] for row in solved} & {row["question_body"] for row in dev}
+    lines = [len(row["answer1_body"].splitlines()) for row in references if "text_w_reference" in row]
+    # bare results first, then more and more of the solutions
+    assert lines == sorted(lines)
+    assert set(lines) == {1, 2, 4, 5}
     for row in solved:
-        right = row["reference"]["text"].removeprefix("It is ").removesuffix(".")
-        scores = [9 if row[f"answer{place}_body"].endswith(f" {right}.") else 2 for place in (1, 2)]
+        right = row["reference"]["text"].rpartition("A: ")[2]
+        scores = [9 if row[f"answer{place}_body"].endswith(f"A: {right}") else 2 for place in (1, 2)]
         assert row["score_w_reference"] == scores
         assert row["text_w_reference"].startswith(f"{scores[0]} {scores[1]}\n")
         assert row["score"] == [6, 6]
