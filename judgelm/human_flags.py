@@ -1,4 +1,4 @@
-"""Flags of people's labels, which correct a judge's rates."""
+"""Flags of labels and of verdicts that are there already."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 
 from judgelm.errors import InputError
 from judgelm.flags import FILE_KINDS
+from judgelm.vocabularies import MEANINGS, VOCABULARIES
 
 
 def add_human_argument(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +16,25 @@ def add_human_argument(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="people's labels of a random part of the samples (question_id, label: 1, 2, 0 for a tie, or null; of"
         f" grades score): rates of the judge alone, of people alone, and corrected by both; {FILE_KINDS}",
+    )
+
+
+def add_labels_argument(parser: argparse.ArgumentParser) -> None:
+    """The truth of some samples or of all."""
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="the truth of some samples or of all: question_id and label (1, 2, 0 for a tie), or a teacher's text"
+        " (default: what the judged rows bring along)",
+    )
+
+
+def add_vocabulary_argument(parser: argparse._ActionsContainer, verdicts: str, file: str) -> None:
+    """What the verdicts in files mean; where nothing is said, found from the words of the file."""
+    parser.add_argument(
+        "--vocabulary",
+        choices=tuple(VOCABULARIES),
+        help=f"what the {verdicts} mean: {MEANINGS} (default: found from {file} file's words)",
     )
 
 

@@ -129,16 +129,11 @@ def main(source: Path, objective: Path, output: Path) -> None:
     dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
     solved = _solutions(rng, objective)
     referenced = _choose(rng, splits["train"], REFERENCED, ())
-    real = [_choose(rng, splits["train"], CONSISTENT, referenced), referenced]
+    others = _choose(rng, splits["train"], CONSISTENT, referenced)
     whole = rng.sample(solved["train"], min(WHOLE + WHOLE_AGAIN, len(solved["train"])))
-    consistent, mixed = (
-        rng.sample(rows, len(rows))
-        for rows in (
-            [*map(one_sentence, real[0]), *whole[:WHOLE_AGAIN]],
-            [*map(one_sentence, real[1]), *whole[WHOLE_AGAIN:]],
-        )
-    )
-    references = [row for lines, wanted in ENDINGS for row in _endings(rng, solved["train"], lines, wanted)] + mixed
+    consistent = _shuffled(rng, others, whole[:WHOLE_AGAIN])
+    references = [row for lines, wanted in ENDINGS for row in _endings(rng, solved["train"], lines, wanted)]
+    references += _shuffled(rng, referenced, whole[WHOLE_AGAIN:])
     # what is right is asked without the reference too
     dev_objective = [
         row | {"text": row["text_w_reference"], "score": row["score_w_reference"]}
@@ -152,6 +147,12 @@ def main(source: Path, objective: Path, output: Path) -> None:
         print(f"{output / name}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")
     if left_out:
         print(f"left out for their licence: {dict(left_out)}")
+
+
+def _shuffled(rng: random.Random, real: Sequence[Record], solved: Sequence[Record]) -> list[Record]:
+    """Real rows, with a sentence of reasons each, and rows of solutions among them."""
+    rows = [*map(one_sentence, real), *solved]
+    return rng.sample(rows, len(rows))
 
 
 def _split(question: str) -> str:

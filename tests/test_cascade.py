@@ -170,10 +170,10 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
 def test_names_of_judges_are_no_markup(tmp_path: Path) -> None:
     first, _ = pair(tmp_path)
     other = write_judge(tmp_path / "x", ["ll"] * 5, "<script>alert(1)</script>\x1b[1m")
-    files = write_cascade(replay_cascade(first, other, sure=0.7), tmp_path / "out")
-    assert files.page is not None
-    assert files.picture is not None
-    for path in (files.page, files.picture):
+    document, *drawn = write_cascade(replay_cascade(first, other, sure=0.7), tmp_path / "out")
+    assert document.name == "cascade.json"
+    assert [path.name for path in drawn] == ["cascade.svg", "cascade.html"]
+    for path in drawn:
         text = path.read_text(encoding="utf-8")
         assert "<script" not in text
         assert "\x1b" not in text

@@ -550,6 +550,30 @@ def test_the_batcher_survives_what_a_request_breaks(model_folder: Path) -> None:
     batcher.close()
 
 
+def test_what_a_worker_says_of_itself_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may have its address by then, with another calibration map."""
+    from judgelm.serve.worker_client import Workers
+
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        known = {"/get_worker_address": {"address": "http://worker"}, "/model_details": {"judgelm": "x"}}
+        return httpx.Response(200, json=known[request.url.path])
+
+    async def ask(workers: Workers) -> None:
+        for _ in range(2):
+            assert await workers.calibration("m") is None
+
+    workers = Workers("http://controller")
+    workers._http = httpx.AsyncClient(transport=httpx.MockTransport(answer))
+    asyncio.run(ask(workers))
+    assert asked.count("/model_details") == 1
+    monkeypatch.setattr("judgelm.serve.worker_client._KNOWN_S", -1)
+    asyncio.run(ask(workers))
+    assert asked.count("/model_details") == 3
+
+
 def test_the_clients_of_a_stack_see_a_failing_worker_as_a_clear_error() -> None:
     """What comes from a worker is checked: it may be anybody's."""
     from judgelm.serve.protocol import WorkerError

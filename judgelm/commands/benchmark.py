@@ -22,9 +22,9 @@ from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_note
 from judgelm.errors import InputError, one_line
 from judgelm.flags import add_model_arguments, add_run_arguments
+from judgelm.human_flags import add_vocabulary_argument
 from judgelm.jsonl import dump_line
 from judgelm.judge import prepare
-from judgelm.vocabularies import MEANINGS
 
 if TYPE_CHECKING:
     from judgelm.benchmark import BenchmarkRun
@@ -81,11 +81,7 @@ def _add_given(parser: argparse.ArgumentParser) -> None:
         " LLMBar and Auto-J publish them; of rewardbench and rewardbench2 also results as they publish them, which"
         " need no data",
     )
-    group.add_argument(
-        "--vocabulary",
-        choices=tuple(VOCABULARIES),
-        help=f"what the verdicts of the whole file mean: {MEANINGS} (default: found from the file's words)",
-    )
+    add_vocabulary_argument(group, "verdicts of the whole file", "the")
     group.add_argument(
         "--answers", metavar="FILE", help='mm-vet: the vision model\'s answers, {"v1_0": "text", ..}, which are judged'
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from judgelm.commands.jury import add_labels_argument, add_vocabulary_argument
 from judgelm.console import sureness
+from judgelm.human_flags import add_labels_argument, add_vocabulary_argument
 from judgelm.jury import replay_cascade
 
 HELP = "replay a cascade of two judges"
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " people as the second alone does, up to one point, chosen on one half of the labelled questions and reported"
         " on the other",
     )
-    add_vocabulary_argument(parser)
+    add_vocabulary_argument(parser, "words of files of verdicts", "each")
     parser.add_argument("--output-dir", metavar="DIR", help="gets cascade.json, cascade.svg and cascade.html")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from judgelm.human_flags import add_labels_argument, add_vocabulary_argument
 from judgelm.jury import METHODS, run_jury
-from judgelm.vocabularies import MEANINGS, VOCABULARIES
 
 HELP = "make one judge of several"
 DESCRIPTION = (
@@ -41,26 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="judge samples that the verdicts are of: needed where no folder has them, or verdicts go by row",
     )
-    add_vocabulary_argument(parser)
-
-
-def add_labels_argument(parser: argparse.ArgumentParser) -> None:
-    """The truth of some samples or of all."""
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="the truth of some samples or of all: question_id and label (1, 2, 0 for a tie), or a teacher's text"
-        " (default: what the judged rows bring along)",
-    )
-
-
-def add_vocabulary_argument(parser: argparse.ArgumentParser) -> None:
-    """What the words of files of verdicts mean."""
-    parser.add_argument(
-        "--vocabulary",
-        choices=tuple(VOCABULARIES),
-        help=f"what the words of files of verdicts mean: {MEANINGS} (default: found from each file's words)",
-    )
+    add_vocabulary_argument(parser, "words of files of verdicts", "each")
 
 
 def run(args: argparse.Namespace) -> None:

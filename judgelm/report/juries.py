@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from judgelm.errors import one_line
 from judgelm.files import write_text
 from judgelm.report.page import render_page
-from judgelm.report.pictures import curve
+from judgelm.report.pictures import STANDALONE, curve
 from judgelm.report.terminal import estimate_cells, render_table
 from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, MOST_NAME, SHARE, WIN_RATE, Form, Row, cut, row, shorten
 
@@ -23,19 +23,12 @@ _CAPTION = "share sent to the second judge"
 _HEADER = ("sure", "sent on %", "agreement %", "less second alone")
 _EXPLAINED = "Each point is a threshold: the further right, the more samples the second judge is asked about."
 _STYLE = """
-svg { color: #1f2328; font: 13px system-ui, sans-serif; }
-text { fill: currentColor; }
-.middle { text-anchor: middle; }
-.end { text-anchor: end; }
-.soft { opacity: 0.65; font-size: 12px; }
 .frame { fill: none; stroke: currentColor; stroke-opacity: 0.3; }
 .grid { stroke: currentColor; stroke-opacity: 0.15; }
 .diagonal { stroke: currentColor; stroke-opacity: 0.6; stroke-dasharray: 5 4; }
 .curve { fill: none; stroke: #2f81f7; stroke-width: 2; }
 .dot { fill: #2f81f7; }
-@media (prefers-color-scheme: dark) { svg { color: #e6edf3; } }
-""".strip()
-"""for light pages and dark ones, on no background"""
+"""
 
 
 def jury_tables(jury: Jury) -> str:
@@ -130,22 +123,15 @@ def _points(points: list[CascadePoint]) -> list[tuple[str, ...]]:
     ]
 
 
-class CascadeFiles(NamedTuple):
-    """What is written of a cascade."""
-
-    document: Path
-    picture: Path | None
-    page: Path | None
-    """None without labels, of which there is nothing to draw"""
-
-
-def write_cascade(cascade: Cascade, folder: Path) -> CascadeFiles:
-    """cascade.json, and with labels cascade.svg and cascade.html."""
-    names = CascadeFiles(folder / "cascade.json", folder / "cascade.svg", folder / "cascade.html")
-    cascade.write(names.document, indent=2)
-    if names.picture is None or names.page is None or not cascade.curve or cascade.point is None:
-        return CascadeFiles(names.document, None, None)
-    write_text(names.picture, _picture(cascade, _STYLE))
+def write_cascade(cascade: Cascade, folder: Path) -> list[Path]:
+    """cascade.json, and with labels, without which there is nothing to draw, cascade.svg and cascade.html: what was
+    written.
+    """
+    document, picture, page = (folder / f"cascade.{ending}" for ending in ("json", "svg", "html"))
+    cascade.write(document, indent=2)
+    if not cascade.curve or cascade.point is None:
+        return [document]
+    write_text(picture, _picture(cascade, STANDALONE + _STYLE))
     rows: list[Row] = [row(*each) for each in _agreements(cascade, cascade.point)]
     context = {
         "title": cut(_title(cascade), MOST_NAME),
@@ -157,8 +143,8 @@ def write_cascade(cascade: Cascade, folder: Path) -> CascadeFiles:
         "header": _HEADER,
         "points": _points(cascade.curve),
     }
-    write_text(names.page, render_page(context, "cascade.html"))
-    return names
+    write_text(page, render_page(context, "cascade.html"))
+    return [document, picture, page]
 
 
 def _picture(cascade: Cascade, style: str = "") -> str:

@@ -13,6 +13,13 @@ from judgelm.report.words import SHARE, Form, shorten
 
 WIDTH = 440
 """of every picture, so that its text is readable on a phone"""
+STANDALONE = """svg { color: #1f2328; font: 13px system-ui, sans-serif; }
+text { fill: currentColor; }
+.middle { text-anchor: middle; }
+.end { text-anchor: end; }
+.soft { opacity: 0.65; font-size: 12px; }
+@media (prefers-color-scheme: dark) { svg { color: #e6edf3; } }"""
+"""style of a picture in a file of its own, on light pages and dark ones, on no background"""
 _MARGIN = 12
 _ROW = 42
 _WORDS = 158

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from judgelm.errors import one_line
-from judgelm.report.pictures import Cell, heat_map
+from judgelm.report.pictures import STANDALONE, Cell, heat_map
 from judgelm.report.terminal import render_table
 from judgelm.report.words import POINTS, RATING, SHARE, WIN_RATE, shorten
 
@@ -22,17 +22,11 @@ _CELL = (60, 38)
 _LETTER = 7.4
 """width of a letter at 13 px, at most about"""
 _STYLE = """
-svg { color: #1f2328; font: 13px system-ui, sans-serif; }
-text { fill: currentColor; }
-.middle { text-anchor: middle; }
-.end { text-anchor: end; }
-.soft { opacity: 0.65; font-size: 12px; }
 .unsure { font-style: italic; opacity: 0.75; }
 .won { fill: #2f81f7; }
 .lost { fill: #e8762b; }
 .cell { fill: none; }
-@media (prefers-color-scheme: dark) { svg { color: #e6edf3; } }
-""".strip()
+"""
 """for light pages and dark ones, on no background"""
 
 
@@ -78,7 +72,7 @@ def matrix_svg(ranking: Ranking) -> str:
         left=60 + _LETTER * max(map(len, rows)),
         size=_CELL,
         below=_LEGEND,
-        style=_STYLE,
+        style=STANDALONE + _STYLE,
     )
 
 

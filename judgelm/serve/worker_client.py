@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -34,6 +35,8 @@ _DETAILS_S = 5
 _SILENCE_S = 300.0
 _MOST_MESSAGE = 2000
 _MOST_KNOWN = 1024
+_KNOWN_S = 10
+"""for which what a worker says of itself is taken to hold: another one may have its address by then"""
 _AT_ONCE = 32
 _MOST_UNREAD = 64
 """found by jobs and not read yet: they wait while the reader is slow"""
@@ -55,7 +58,8 @@ class Workers:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
         # no proxy from the environment: these are our own machines
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
-        self._details: dict[str, Details] = {}
+        self._details: dict[str, tuple[float, Details]] = {}
+        """with the time at which it was said"""
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -185,12 +189,13 @@ class Workers:
             yield last.model_copy(update={"finish_reason": "stop"})
 
     async def _details_of(self, address: str, model: str) -> Details:
-        found = self._details.get(address)
-        if found is None:
+        now = time.monotonic()
+        said, found = self._details.get(address, (0.0, None))
+        if found is None or now - said > _KNOWN_S:
             found = read_answer(Details, await self._ask(address + "/model_details", {"model": model}))
             if len(self._details) >= _MOST_KNOWN:
                 self._details.clear()
-            self._details[address] = found
+            self._details[address] = now, found
         return found
 
     async def _as_prompt(self, address: str, model: str, params: GenerateParams) -> GenerateParams:
