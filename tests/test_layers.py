@@ -26,7 +26,7 @@ LONG_FUNCTIONS: set[str] = set()
 FLAGS = {
     "judgelm/console.py",
     "judgelm/flags.py",
-    "judgelm/human_flags.py",
+    "judgelm/label_flags.py",
     "judgelm/prompt_flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
     # servers' own mains

@@ -22,9 +22,9 @@ from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_note
 from judgelm.errors import InputError, one_line
 from judgelm.flags import add_model_arguments, add_run_arguments
-from judgelm.human_flags import add_vocabulary_argument
 from judgelm.jsonl import dump_line
 from judgelm.judge import prepare
+from judgelm.label_flags import add_vocabulary_argument
 
 if TYPE_CHECKING:
     from judgelm.benchmark import BenchmarkRun

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from judgelm.console import sureness
-from judgelm.human_flags import add_labels_argument, add_vocabulary_argument
 from judgelm.jury import replay_cascade
+from judgelm.label_flags import add_labels_argument, add_vocabulary_argument
 
 HELP = "replay a cascade of two judges"
 DESCRIPTION = (

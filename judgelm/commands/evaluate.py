@@ -17,8 +17,8 @@ from judgelm.evaluation import (
 )
 from judgelm.evaluation.calibrated import check_pairs
 from judgelm.flags import add_columns_argument
-from judgelm.human_flags import add_human_argument, check_columns
 from judgelm.jsonl import dump_json
+from judgelm.label_flags import add_human_argument, check_columns
 from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 from judgelm.samples import PathLike
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from judgelm.human_flags import add_labels_argument, add_vocabulary_argument
 from judgelm.jury import METHODS, run_jury
+from judgelm.label_flags import add_labels_argument, add_vocabulary_argument
 
 HELP = "make one judge of several"
 DESCRIPTION = (

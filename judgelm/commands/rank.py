@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.flags import add_columns_argument
-from judgelm.human_flags import add_human_argument, check_columns
+from judgelm.label_flags import add_human_argument, check_columns
 from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import argparse
 
 from judgelm.console import number
 from judgelm.errors import one_line
-from judgelm.human_flags import add_human_argument
+from judgelm.label_flags import add_human_argument
 from judgelm.report import write_report
 from judgelm.report.words import MOST_SAMPLES
 
