@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import pickle
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run_forked
 from rewarded import Lines, brevity, judging_api, planted, prefer_short
 from serving import Address, local_stack
 
@@ -431,3 +433,14 @@ def test_verl_rewards_a_batch_by_its_groups(served_short: list[dict[str, Any]]) 
     (body,) = served_short
     assert body["criteria"]["name"] == "concise"
     assert [sample["reference"] for sample in body["samples"]] == ["t", "t"]
+
+
+def test_the_example_for_verl_runs_as_it_stands() -> None:
+    script = Path(__file__).parent.parent / "examples/integrations/verl_reward.py"
+    with judging_api() as (url, bodies):
+        result = run_forked((script,), {**os.environ, "PYTHONPATH": str(script.parents[2]), verl.URL_VARIABLE: url})
+    assert result.returncode == 0, result.stderr
+    rows = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
+    # shorter is better here: the first is the longest, the last the shortest but for the ground truth
+    assert [row[:2] for row in rows] == [["0.250", "0.000"], ["0.250", "0.000"], ["1.000", "0.000"]]
+    assert [len(body["samples"]) for body in bodies] == [3, 1, 1, 1]

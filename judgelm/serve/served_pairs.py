@@ -21,7 +21,7 @@ from judgelm.serve.judgement_requests import ResultOut, SampleIn
 from judgelm.serve.worker_answers import CalibratedOut, Probabilities, Score
 
 PATIENT = Retries(attempts=30, longest_wait_s=30)
-"""about seven minutes: in a training a judge that starts again, or is busy with others, is waited for"""
+"""about six minutes: in a training a judge that starts again, or is busy with others, is waited for"""
 _PASSING = (0, 429, 502, 503)
 """HTTP's status of what another time may go well; 0: nothing answers"""
 _TOGETHER = 64
