@@ -58,7 +58,8 @@ def test_a_reward_is_the_mean_over_the_others_in_both_orders() -> None:
     judge, _ = group_judge()
     (found,) = judge.rewards([Group("Q?", ("c", "a", "b"))])
     a_b, c_b = (0.7 + 0.9) / 2, 0.5
-    assert found.wins == (
+    wins: Any = found.wins
+    assert wins == (
         (None, pytest.approx(0.5), pytest.approx(c_b)),
         (pytest.approx(0.5), None, pytest.approx(a_b)),
         (pytest.approx(1 - c_b), pytest.approx(1 - a_b), None),
@@ -104,7 +105,8 @@ def test_what_is_not_read_is_none_and_judged_another_time() -> None:
     judge, engine = group_judge(lambda first, second: {} if short & {first, second} else by_table(first, second))
     (found,) = judge.rewards([Group("Q?", ("a", "b", "c", "b"))])
     # "b" has an equal one beside it, and no verdict
-    assert found.win == (pytest.approx(0.5), None, pytest.approx(0.5), None)
+    win: Any = found.win
+    assert win == (pytest.approx(0.5), None, pytest.approx(0.5), None)
     assert found.score == (5.0, None, 5.0, None)
     assert (found.unread, found.best) == (2, 0)
     short.clear()
@@ -402,7 +404,11 @@ def served_short(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any
 
 
 def test_verl_rewards_one_completion_against_the_ground_truth(served_short: list[dict[str, Any]]) -> None:
-    row = {"data_source": "gsm8k", "ground_truth": "x" * 9, "extra_info": {"question": "Q?", "num_turns": 2}}
+    row: dict[str, Any] = {
+        "data_source": "gsm8k",
+        "ground_truth": "x" * 9,
+        "extra_info": {"question": "Q?", "num_turns": 2},
+    }
     assert verl.compute_score(solution_str="x", **row) == {"score": 1.0, "judge_unread": 0.0}
     assert verl.compute_score(solution_str="x" * 30, **row, reward_router_address=None) == {
         "score": 0.0,

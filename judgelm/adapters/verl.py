@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -61,10 +61,10 @@ def compute_score(
 
 
 def compute_scores(
-    data_sources: Sequence[str],
+    data_sources: Iterable[str],
     solution_strs: Sequence[str],
-    ground_truths: Sequence[str | None],
-    extra_infos: Sequence[Mapping[str, Any] | None],
+    ground_truths: Iterable[str | None],
+    extra_infos: Iterable[Mapping[str, Any] | None],
     *,
     judge_url: str | None = None,
     judge_model: str | None = None,
