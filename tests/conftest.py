@@ -117,6 +117,12 @@ SLOW = {
         "test_tiny_prefers_an_answer_to_none_in_both_orders",
         "test_real_rows_from_development_data_are_judged",
     ),
+    "test_trl.py": (
+        "test_grpo_is_rewarded_by_tiny",
+        "test_a_preference_raises_the_reward_of_a_policy",
+        "test_trainers_beside_grpo_take_the_reward",
+        "test_the_example_runs_as_it_stands",
+    ),
     "test_worker.py": ("test_an_answer_far_too_long_is_shown_as_if_all_of_it_had_been_read",),
 }
 """tests above 20 seconds, by `scripts/test --durations 40` on two cores, or far above a minute where memory is slow"""

@@ -437,6 +437,7 @@ def _unreadable(line: bytes) -> bool:
 PAIR = {"question": "What is 2 + 2?", "answers": ["4", "5"], "reference": None}
 BODIES: dict[tuple[str, str], Record] = {
     ("api", "/v1/judgements"): {"samples": [PAIR], "orders": "both", "max_new_tokens": 2, "temperature": 0},
+    ("api", "/v1/rewards"): {"question": "What is 2 + 2?", "completions": ["4", "5", "4"], "reward": "score"},
     ("api", "/v1/chat/completions"): {
         **{"model": "random-llama", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "stream": False},
         **{"stop": ["x"], "n": 1, "seed": 1, "top_p": 1.0, "temperature": 0.5},

@@ -13,6 +13,7 @@ import schemathesis
 _MOST = 8
 _FIELDS = {
     "/v1/judgements": ("max_new_tokens",),
+    "/v1/rewards": ("max_new_tokens",),
     "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
     "/v1/completions": ("max_tokens",),
 }

@@ -18,9 +18,8 @@ from judgelm.evaluation.summary import RATES
 from scripts.layers import TOP, files
 
 DIFFERENCE = re.compile(r"^\| (D\d+) \|.*\| `(test_\w+)` \|$", re.MULTILINE)
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMED_AND_NOT_IMPORTED = {
-    "accelerate": "transformers' Trainer asks for it",
     "gguf": "transformers reads the embedded base with it",
     "sentencepiece": "tokenizers of the released judges",
     "protobuf": "the same",

@@ -25,6 +25,7 @@ from judgelm.serve.hosts import Hosts, read_hosts
 from judgelm.serve.judgement_routes import judgement_router
 from judgelm.serve.openai_routes import openai_router
 from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.reward_routes import reward_router
 from judgelm.serve.servers import check_url, listen, log_to_stderr, read_secret, run_server
 from judgelm.serve.settings import API_PORT, CONTROLLER_ADDRESS
 from judgelm.serve.worker_client import Workers, unknown_model
@@ -65,8 +66,9 @@ def create_app(controller: str, keys: Sequence[str] = (), hosts: Hosts | None = 
     app.add_middleware(Counted, metrics=metrics)
     add_error_handlers(app)
     _add_state(app, workers, metrics)
-    for router in (_models(workers), judgement_router(workers, metrics), openai_router(workers, metrics)):
-        app.include_router(router, dependencies=[_BEARER])
+    for make in (judgement_router, reward_router, openai_router):
+        app.include_router(make(workers, metrics), dependencies=[_BEARER])
+    app.include_router(_models(workers), dependencies=[_BEARER])
     return app
 
 

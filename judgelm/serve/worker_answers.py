@@ -45,7 +45,7 @@ class Usage(BaseModel):
 
 
 _Probability = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]
-_Score = Annotated[float, Field(ge=0, le=LARGEST_SCORE + 1e-6, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, le=LARGEST_SCORE + 1e-6, allow_inf_nan=False)]
 
 
 class Probabilities(BaseModel):
@@ -69,7 +69,7 @@ class CalibratedOut(BaseModel):
 class Likely(BaseModel):
     """What follows from the probabilities of all score lines, as `Likelihood.to_record` says it."""
 
-    expected_scores: Annotated[list[_Score], Field(min_length=1, max_length=MAX_ANSWERS)]
+    expected_scores: Annotated[list[Score], Field(min_length=1, max_length=MAX_ANSWERS)]
     probabilities: Probabilities | None = None
     score_line_mass: _Probability
 
