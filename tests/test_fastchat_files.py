@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,27 @@ from judging import run_command
 
 from judgelm.fastchat.layout import Texts, read_prompt, write_prompt
 
-# FastChat's code asks a vendor for its judgements: here it is told what they are
+# FastChat's code asks a vendor for its judgements: here it is told what they are, and no client or model is loaded
 PLAY = """
 import json, sys, types
-sys.modules["anthropic"] = types.SimpleNamespace()
+from fastchat.conversation import get_conv_template
+names = {"get_conversation_template": lambda _: get_conv_template("chatgpt"), "ANTHROPIC_MODEL_LIST": ()}
+adapter = types.SimpleNamespace(**names, OPENAI_MODEL_LIST=("gpt-4",))
+nothing = types.SimpleNamespace()
+sys.modules |= {"anthropic": nothing, "openai": nothing, "fastchat.model": nothing, "fastchat.model.model_adapter": adapter}
 from fastchat.llm_judge import common
-rows = json.load(open(sys.argv[1]))
 common.chat_completion_openai = lambda *_, **__: said.pop(0)
-common.OPENAI_MODEL_LIST = ["gpt-4"]
-for row in rows:
+for row in json.load(open(sys.argv[1])):
     said = row["said"]
     question = {"question_id": row["id"], "turns": row["questions"]}
     answers = [{"choices": [{"turns": turns}]} for turns in row["answers"]]
     several = len(row["questions"]) > 1
     known = {"choices": [{"turns": row["known"]}]} if row.get("known") else None
     judge = common.Judge("gpt-4", row["prompt"], multi_turn=several, ref_based=known is not None)
-    if len(answers) == 2:
-        match = common.MatchPair(question, *row["models"], *answers, judge, known, several)
-        common.play_a_match_pair(match, sys.argv[2])
-    else:
-        match = common.MatchSingle(question, *row["models"], *answers, judge, known, several)
-        common.play_a_match_single(match, sys.argv[2])
+    pair = len(answers) == 2
+    match = common.MatchPair if pair else common.MatchSingle
+    play, file = (common.play_a_match_pair, "pair") if pair else (common.play_a_match_single, "single")
+    play(match(question, *row["models"], *answers, judge, known, several), f"model_judgment/gpt-4_{file}.jsonl")
 """
 PAIR = {
     "name": "pair-v2",
@@ -75,24 +76,17 @@ def game(number: int, said: list[str], prompt: dict[str, Any] = PAIR, **more: An
     return {"id": number, "models": [BAD, GOOD], "said": said, "prompt": prompt, **texts, **more}
 
 
-def play(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    """The file that FastChat's own code writes of these games."""
-    (folder / "games.json").write_text(json.dumps(rows), encoding="utf-8")
-    target = folder / "model_judgment" / "gpt-4.jsonl"
-    env = os.environ | {"LOGDIR": str(folder)}
-    command = [sys.executable, "-W", "ignore", "-c", PLAY, str(folder / "games.json"), str(target)]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 0, done.stderr
-    return target
-
-
-def show(path: Path, mode: str) -> str:
+@pytest.fixture
+def show(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Path, str], str]:
     """What FastChat's own show_result says of a file."""
-    arguments = ["-m", "fastchat.llm_judge.show_result", "--input-file", str(path), "--mode", mode]
-    command = [sys.executable, "-W", "ignore", *arguments]
-    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=PATIENCE_S)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+    def said(path: Path, mode: str) -> str:
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["show_result", "--input-file", str(path), "--mode", mode])
+        runpy.run_module("fastchat.llm_judge.show_result", run_name="__main__")
+        return capsys.readouterr().out
+
+    return said
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -115,9 +109,30 @@ GAMES = [
 ]
 
 
+KNOWN: dict[str, Any] = {"known": ["2"], "prompt": SINGLE}
+GRADED = [
+    game(1, ["Rating: [[3]]"], models=[BAD], answers=[["no idea"]], **KNOWN),
+    game(1, ["Rating: [[9.5]]"], models=[GOOD], answers=[["2"]], **KNOWN),
+    game(2, ["no rating"], models=[GOOD], answers=[["2"]], **KNOWN),
+    # FastChat's own file has a row again where it was started again
+    game(1, ["Rating: [[3]]"], models=[BAD], answers=[["no idea"]], **KNOWN),
+]
+
+
 @pytest.fixture(scope="module")
-def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return play(tmp_path_factory.mktemp("fastchat"), GAMES)
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of files that FastChat's own code writes of these games."""
+    folder = tmp_path_factory.mktemp("fastchat")
+    (folder / "games.json").write_text(json.dumps([*GAMES, *GRADED]), encoding="utf-8")
+    command = [sys.executable, "-W", "ignore", "-c", PLAY, "games.json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.returncode == 0, done.stderr
+    return folder / "model_judgment"
+
+
+@pytest.fixture(scope="module")
+def pairs(written: Path) -> Path:
+    return written / "gpt-4_pair.jsonl"
 
 
 def test_pairs_of_fastchat_become_a_judged_folder(
@@ -145,17 +160,11 @@ def test_pairs_of_fastchat_become_a_judged_folder(
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["consistency"] == 0.6
 
 
-def test_grades_of_fastchat_become_a_judged_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    more: dict[str, Any] = {"known": ["2"], "prompt": SINGLE}
-    rows = [
-        game(1, ["Rating: [[3]]"], models=[BAD], answers=[["no idea"]], **more),
-        game(1, ["Rating: [[9.5]]"], models=[GOOD], answers=[["2"]], **more),
-        game(2, ["no rating"], models=[GOOD], answers=[["2"]], **more),
-    ]
-    source, folder = play(tmp_path, rows), tmp_path / "graded"
-    # FastChat's own file may have a row again
-    source.write_text(source.read_text(encoding="utf-8") + source.read_text(encoding="utf-8").splitlines()[0] + "\n")
-    assert run_command(["convert", str(source), str(folder)]) == 0
+def test_grades_of_fastchat_become_a_judged_folder(
+    written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], show: Callable[[Path, str], str]
+) -> None:
+    folder = tmp_path / "graded"
+    assert run_command(["convert", str(written / "gpt-4_single.jsonl"), str(folder)]) == 0
     assert "left out 1 rows that judge the same once more" in capsys.readouterr().out
     found = {row["question_id"]: row for row in rows_of(folder / "forward.jsonl")}
     assert found["1/1/gpt"]["pred_scores"] == [9.5]
@@ -168,7 +177,7 @@ def test_grades_of_fastchat_become_a_judged_folder(tmp_path: Path, capsys: pytes
     assert re.search(r"gpt +1 +9\.5\n.*llama +1 +3\.0", show(back, "single"))
 
 
-def test_what_was_read_is_written_again(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_read_is_written_again(pairs: Path, tmp_path: Path, show: Callable[[Path, str], str]) -> None:
     folder, back = tmp_path / "judged", tmp_path / "again_pair.jsonl"
     assert run_command(["convert", str(pairs), str(folder)]) == 0
     assert run_command(["convert", str(folder), str(back)]) == 0
@@ -179,7 +188,7 @@ def test_what_was_read_is_written_again(pairs: Path, tmp_path: Path, capsys: pyt
     assert rows_of(back)[-1]["judge"] == ["gpt-4", "judgelm-pair-multi-turn"]
 
 
-def test_an_arena_is_shown_by_fastchat(tmp_path: Path, model_folder: Path) -> None:
+def test_an_arena_is_shown_by_fastchat(tmp_path: Path, model_folder: Path, show: Callable[[Path, str], str]) -> None:
     answers = [
         write_jsonl(
             tmp_path / f"{name}.jsonl",
