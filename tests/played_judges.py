@@ -25,13 +25,15 @@ def by_length(sample: Sample) -> list[float]:
 
 
 class PlayedJudge(ThreadingHTTPServer):
-    """`busy` requests are refused before the first is judged."""
+    """`busy` requests are refused before the first is judged, and those of more than `most_bytes`."""
 
     daemon_threads = True
 
-    def __init__(self, rule: Rule = by_length, name: str = "played", busy: int = 0) -> None:
+    def __init__(
+        self, rule: Rule = by_length, name: str = "played", busy: int = 0, most_bytes: int = 10_000_000
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.rule, self.name, self.busy = rule, name, busy
+        self.rule, self.name, self.busy, self.most_bytes = rule, name, busy, most_bytes
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.requests: list[JudgementRequest] = []
         self.answer: dict[str, Any] | None = None
@@ -86,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.busy:
             self.server.busy -= 1
             self._answer(429, {"error": {"message": "too many wait", "code": "overloaded"}})
+            return
+        if len(body) > self.server.most_bytes:
+            self._answer(413, {"error": {"message": "the body is too large", "code": "too_large"}})
             return
         self._answer(200, self.server.answer or self.server.judge(body))
 

@@ -23,8 +23,8 @@ import json, sys, types
 from fastchat.conversation import get_conv_template
 names = {"get_conversation_template": lambda _: get_conv_template("chatgpt"), "ANTHROPIC_MODEL_LIST": ()}
 adapter = types.SimpleNamespace(**names, OPENAI_MODEL_LIST=("gpt-4",))
-nothing = types.SimpleNamespace()
-sys.modules |= {"anthropic": nothing, "openai": nothing, "fastchat.model": nothing, "fastchat.model.model_adapter": adapter}
+sys.modules["fastchat.model.model_adapter"] = adapter
+sys.modules |= dict.fromkeys(("anthropic", "openai", "fastchat.model"), types.SimpleNamespace())
 from fastchat.llm_judge import common
 common.chat_completion_openai = lambda *_, **__: said.pop(0)
 for row in json.load(open(sys.argv[1])):

@@ -54,7 +54,7 @@ def played(sample: Sample) -> list[float] | None:
     """As `by_length`; what says nothing cannot be judged, and "same" is always better where it is shown first."""
     if any("unreadable" in answer for answer in sample.answers):
         return None
-    if any(answer == "same" for answer in sample.answers):
+    if len(sample.answers) == 2 and "same" in sample.answers:
         return [9, 1]
     return by_length(sample)
 
@@ -140,8 +140,8 @@ def _check_inspect(metrics: dict[str, Any], samples: dict[str, Any]) -> None:
     assert (field["consistency"], field["scored"], field["unscored"]) == (0.75, 8, 6)
     # of 12345 only the contradiction is not a loss
     assert (other["win_rate"], other["unscored"]) == (0.1, 4)
-    # four, two, same (9), five, aaa
-    assert (grades["mean_grade"], grades["unscored"]) == ((4 + 3 + 9 + 4 + 3) / 5, 4)
+    # four, two, same, five, aaa
+    assert (grades["mean_grade"], grades["unscored"]) == ((4 + 3 + 4 + 4 + 3) / 5, 4)
     value, reason, explanation, about = samples["wins"]["pairwise_scorer"]
     assert (value, reason, about["outcome"], about["judge"]) == (1, None, "win", "played")
     assert explanation == "4 3\n\n3 4"
@@ -258,6 +258,15 @@ def test_samples_that_wait_are_judged_together_and_told_the_same() -> None:
     assert [len(request.samples) for request in judge.requests] == [1, 3]
 
 
+def test_a_request_that_is_too_large_is_made_in_parts() -> None:
+    with PlayedJudge(most_bytes=2000) as judge:
+        samples = [make_sample("?", ["a" * size, "b" * 400]) for size in (1, 900, 2, 3000, 3)]
+        found = find_judge(judge.url).ask(samples)
+    outcomes = [Outcome.LOSE, Outcome.TIE, Outcome.LOSE, None, Outcome.LOSE]
+    assert [each.outcome for each in found] == outcomes
+    assert found[3].error == "the body is too large"
+
+
 def test_a_judge_of_this_process_is_asked_as_a_served_one_is() -> None:
     texts = {}
     samples = [make_sample("Which?", ["long answer", "no"]), make_sample("Which?", ["unreadable", "no"])]
@@ -292,9 +301,13 @@ def test_a_judge_that_is_not_there_is_told_in_one_line() -> None:
     with PlayedJudge() as judge, pytest.raises(InputError, match="has no judge 'other' \\(it has played\\)"):
         find_judge(judge.url, model="other")
     # what is no result of ours is told, not believed
-    for result, problem in (({"question_id": "x"}, "Field required"), ({"question_id": 7, **NOTHING}, "no result for")):
+    for answer, problem in (
+        ({"data": [{"question_id": "x"}]}, "Field required"),
+        ({"data": [{"question_id": 7, **NOTHING}]}, "no result for"),
+        ({"choices": []}, "not the answer of a judge that judgelm serves"),
+    ):
         with PlayedJudge() as judge:
-            judge.answer = {"data": [result]}
+            judge.answer = answer
             with pytest.raises(InputError, match=problem):
                 find_judge(judge.url).ask([make_sample("?", ["a", "b"])])
     with pytest.raises(InputError, match="tiny, which is no URL"):

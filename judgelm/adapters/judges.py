@@ -19,7 +19,7 @@ from judgelm.jsonl import Line, dump_json
 from judgelm.judge import JudgeChoice, Judged, JudgeSettings, ModelChoice, check_orders, prepare
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome
-from judgelm.sample import Sample
+from judgelm.sample import Sample, refuse_images
 from judgelm.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "JUDGELM_API_KEY"
 _POINTS = {Outcome.WIN: 1.0, Outcome.TIE: 0.5, Outcome.LOSE: 0.0}
 _TASKS = ("pair", "grade")
-_MOST_SAMPLES = 200
+_MOST_SAMPLES = 100
 """of one request"""
+_PATIENCE_S = 3600
+"""how long a request may take: reasons for many samples by a slow server"""
 _PASSING = (0, 429, 502, 503, 504)
 """statuses of a server that is busy, or away for a moment"""
+_TOO_LARGE = 413
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -115,12 +118,13 @@ class AskedJudge:
         with self._judging:
             # who was here before may have had these judged too
             if call.opinions is None and call.failure is None:
-                self._judge_all()
+                self._judge_all(call)
         if call.failure is not None:
             raise InputError(str(call.failure))
-        return call.opinions or []
+        assert call.opinions is not None
+        return call.opinions
 
-    def _judge_all(self) -> None:
+    def _judge_all(self, own: _Call) -> None:
         with self._noting:
             calls, self._calls = self._calls, []
         named = [[_by_texts(sample) for sample in call.samples] for call in calls]
@@ -131,6 +135,11 @@ class AskedJudge:
             for call in calls:
                 call.failure = error
             return
+        except BaseException:
+            # what this caller is told, the others are not: they try it themselves
+            with self._noting:
+                self._calls = [*(call for call in calls if call is not own), *self._calls]
+            raise
         for call, samples in zip(calls, named, strict=True):
             call.opinions = [found[sample.key] for sample in samples]
 
@@ -163,7 +172,7 @@ def find_judge(
     if isinstance(judge, str) and judge.startswith(("http://", "https://")):
         from judgelm.serve.client import Client
 
-        served = _Served(Client(judge, key=os.environ.get(KEY_VARIABLE) or None), judge, model, settings)
+        served = _Served(Client(judge, os.environ.get(KEY_VARIABLE) or None, _PATIENCE_S), judge, model, settings)
         return AskedJudge(served.check(), scale, served)
     if model is not None:
         raise InputError(f"model {model!r} is one of a server's: the judge is {judge}, which is no URL")
@@ -181,9 +190,11 @@ def make_sample(asked: Any, answers: Sequence[Any], reference: str | None = None
     line = Line({"question_id": 0, how: asked, **dict(zip(names, answers, strict=True))}, Path("sample"), 1)
     try:
         read = Sample.from_graded_line if len(answers) == 1 else Sample.from_line
-        return read(line, reference=reference)
+        sample = read(line, reference=reference)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
+    refuse_images(sample)
+    return sample
 
 
 def _by_texts(sample: Sample) -> Sample:
@@ -206,7 +217,6 @@ class _Local:
     settings: JudgeSettings
 
     def __call__(self, samples: Sequence[Sample]) -> list[Opinion]:
-        self.choice.check_images(samples)
         orders = check_orders(_orders(self.settings.task), self.settings.task)
         judged: dict[tuple[str, str], Judged] = {
             (one.order, one.sample.key): one for one in self.choice.load().run(samples, orders, self.settings)
@@ -241,42 +251,65 @@ class _Served:
         return self.model or known[0]
 
     def __call__(self, samples: Sequence[Sample]) -> list[Opinion]:
-        found: list[Opinion] = []
-        for start in range(0, len(samples), _MOST_SAMPLES):
-            found += self._judge(samples[start : start + _MOST_SAMPLES])
-        return found
-
-    def _judge(self, samples: Sequence[Sample]) -> list[Opinion]:
+        """What no request can hold is refused by itself."""
         from pydantic import ValidationError
 
         from judgelm.documents import describe_fault
-        from judgelm.serve.judgement_requests import ResultOut, SampleIn
+        from judgelm.serve.judgement_requests import SampleIn
 
-        bodies = [SampleIn.of(sample).model_dump(mode="json", exclude_none=True) for sample in samples]
+        found: dict[str, Opinion] = {}
+        bodies: list[dict[str, Any]] = []
+        for sample in samples:
+            try:
+                bodies.append(SampleIn.of(sample).model_dump(mode="json", exclude_none=True))
+            except ValidationError as error:
+                found[sample.key] = Opinion(None, error=describe_fault(error))
+        for start in range(0, len(bodies), _MOST_SAMPLES):
+            found |= self._judge(bodies[start : start + _MOST_SAMPLES])
+        try:
+            return [found[sample.key] for sample in samples]
+        except KeyError as error:
+            raise InputError(f"{self.url}: no result for the sample {error}") from None
+
+    def _judge(self, bodies: Sequence[dict[str, Any]]) -> dict[str, Opinion]:
+        """By id; in smaller requests where one is too large for the server."""
+        from pydantic import ValidationError
+
+        from judgelm.documents import describe_fault
+        from judgelm.serve.client import APIError
+        from judgelm.serve.judgement_requests import ResultOut
+
         task, criteria = self.settings.task, self.settings.criteria
         asked: dict[str, Any] = {"task": task, "orders": _orders(task), "scoring": self.settings.scoring}
         asked |= {"model": self.model} if self.model else {}
         asked |= {"criteria": criteria} if criteria else {}
-        said = self._try(lambda: self.client.judge_all(bodies, **asked))
         try:
-            results = {str(one.question_id): one for one in map(ResultOut.model_validate, said)}
-            return [_opinion_of(results[sample.key]) for sample in samples]
+            said = self._try(lambda: self.client.judge_all(bodies, **asked))
+            return {str(one.question_id): _opinion_of(one) for one in map(ResultOut.model_validate, said)}
         except ValidationError as error:
             raise InputError(f"{self.url}: no result of a judgement ({describe_fault(error)})") from None
-        except KeyError as error:
-            raise InputError(f"{self.url}: no result for the sample {error}") from None
+        except APIError as error:
+            if len(bodies) == 1:
+                return {bodies[0]["question_id"]: Opinion(None, error=one_line(str(error)))}
+            half = len(bodies) // 2
+            return self._judge(bodies[:half]) | self._judge(bodies[half:])
 
     def _try(self, call: Callable[[], Any]) -> Any:
-        """Some times more where the server is busy or away. Raises InputError."""
+        """Some times more where the server is busy or away. Raises InputError, and APIError for too large a request."""
         from judgelm.serve.client import APIError
 
         for wait_s in (*_WAITS_S, None):
             try:
                 return call()
             except APIError as error:
+                if error.status == _TOO_LARGE:
+                    raise
                 if error.status not in _PASSING or wait_s is None:
                     raise InputError(f"{self.url}: {one_line(str(error))}") from None
                 time.sleep(wait_s)
+            except (KeyError, TypeError, ValueError) as error:
+                said = one_line(f"{type(error).__name__}: {error}")[:100]
+                raise InputError(f"{self.url}: not the answer of a judge that judgelm serves ({said})") from None
         raise AssertionError
 
 
