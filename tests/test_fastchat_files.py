@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_S, write_jsonl
+from conftest import PATIENCE_S, ROOT, write_jsonl
 from judging import run_command
 
 from judgelm.fastchat.layout import Texts, read_prompt, write_prompt
@@ -186,6 +186,20 @@ def test_what_was_read_is_written_again(pairs: Path, tmp_path: Path, show: Calla
     assert second == first
     assert show(back, "pairwise-all").splitlines()[2:] == show(pairs, "pairwise-all").splitlines()[2:]
     assert rows_of(back)[-1]["judge"] == ["gpt-4", "judgelm-pair-multi-turn"]
+
+
+def test_the_example_reads_ranks_and_writes(
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    show: Callable[[Path, str], str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fastchat_files.py", str(pairs), str(tmp_path / "gpt-4")])
+    runpy.run_path(str(ROOT / "examples" / "integrations" / "fastchat_files.py"), run_name="__main__")
+    assert re.search(r"^gpt 0\.625 \(", capsys.readouterr().out, re.MULTILINE)
+    # a tie counts a half there too, and the unread one is left out
+    assert re.search(r"gpt +2 +1 +1 +.* 0\.625", show(tmp_path / "gpt-4" / "again.jsonl", "pairwise-all"))
 
 
 def test_an_arena_is_shown_by_fastchat(tmp_path: Path, model_folder: Path, show: Callable[[Path, str], str]) -> None:

@@ -184,31 +184,31 @@ def test_lm_eval_judges_the_generations_of_a_task(tmp_path: Path, model_folder: 
     assert (said["answer"], said["outcome"], said["cluster"]) == ("lol", judged[0]["outcome"], "sums")
 
 
+# in one process: mlflow takes its time to begin
 MLFLOW = """
-import json, sys
+import json, runpy, sys
 import mlflow
 from judgelm.adapters.mlflow import make_scorer
-mlflow.set_tracking_uri(sys.argv[2])
+
+example, url, store = sys.argv[1:]
+sys.argv = [example, "--judge", url, "--tracking-uri", store]
+runpy.run_path(example, run_name="__main__")
 outputs = ["four", {"choices": [{"message": {"role": "assistant", "content": "unreadable"}}]}, {"response": "two"}, 4]
 said = [{"role": role, "content": "text"} for role in ("user", "assistant", "user")]
 data = [{"inputs": {"messages": said, "other": "x"}, "outputs": output, "expectations": {"known": "12345"}}
         for output in outputs]
-result = mlflow.genai.evaluate(data=data, scorers=[make_scorer(sys.argv[1], "short", other="known", reference="known")])
-print(json.dumps(result.metrics))
+scorer = make_scorer(url, "short", other="known", reference="known")
+print(json.dumps(mlflow.genai.evaluate(data=data, scorers=[scorer]).metrics))
 """
 
 
 @needs_tools
 def test_mlflow_shows_scores_with_intervals(tmp_path: Path) -> None:
-    store = f"sqlite:///{tmp_path}/mlflow.db"
+    script = tmp_path / "script.py"
+    script.write_text(MLFLOW, encoding="utf-8")
     with PlayedJudge(played) as judge:
-        script = tmp_path / "script.py"
-        # in one process: mlflow takes its time to begin
-        example = (EXAMPLES / "mlflow_evaluate.py").read_text(encoding="utf-8")
-        script.write_text(f"{example}\n{MLFLOW.replace('sys.argv[1]', 'URL').replace('sys.argv[2]', 'STORE')}")
-        text = script.read_text().replace("URL", repr(judge.url)).replace("STORE", repr(store))
-        script.write_text(text, encoding="utf-8")
-        said = run_tool(script, "--judge", judge.url, "--tracking-uri", store, folder=tmp_path)
+        store = f"sqlite:///{tmp_path}/mlflow.db"
+        said = run_tool(script, EXAMPLES / "mlflow_evaluate.py", judge.url, store, folder=tmp_path)
         asked = judge.requests[-1].samples[-1]
     printed = numbers(said)
     assert (printed["grade/mean"], printed["win_rate/mean"]) == (6, 0.625)

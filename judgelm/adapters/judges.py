@@ -189,8 +189,10 @@ def make_sample(asked: Any, answers: Sequence[Any], reference: str | None = None
     how = "messages" if isinstance(asked, list) else "question_body"
     line = Line({"question_id": 0, how: asked, **dict(zip(names, answers, strict=True))}, Path("sample"), 1)
     try:
-        read = Sample.from_graded_line if len(answers) == 1 else Sample.from_line
-        sample = read(line, reference=reference)
+        if len(answers) == 1:
+            sample = Sample.from_graded_line(line, reference)
+        else:
+            sample = Sample.from_line(line, 2, reference)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
     refuse_images(sample)
@@ -243,7 +245,7 @@ class _Served:
 
     def check(self) -> str:
         """Its name. Raises InputError where there is none, or not one alone."""
-        known = self._try(self.client.models)
+        known: list[str] = self._try(self.client.models)
         if self.model is not None and self.model not in known:
             raise InputError(f"{self.url} has no judge {self.model!r} (it has {_listed(known)})")
         if self.model is None and len(known) != 1:
