@@ -189,10 +189,7 @@ def make_sample(asked: Any, answers: Sequence[Any], reference: str | None = None
     how = "messages" if isinstance(asked, list) else "question_body"
     line = Line({"question_id": 0, how: asked, **dict(zip(names, answers, strict=True))}, Path("sample"), 1)
     try:
-        if len(answers) == 1:
-            sample = Sample.from_graded_line(line, reference)
-        else:
-            sample = Sample.from_line(line, 2, reference)
+        sample = Sample.from_graded_line(line, reference) if len(answers) == 1 else Sample.from_line(line, 2, reference)
     except ValueError as error:
         raise InputError(f"{line.where}: {error}") from None
     refuse_images(sample)
