@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"),
-    *("docs/*.md", "assets/*", "benchmarks/*.md", "benchmarks/*.json", "examples/*.jsonl"),
+    *("docs/**/*.md", "assets/*", "benchmarks/*.md", "benchmarks/*.json", "examples/*.jsonl"),
+    "examples/integrations/*",
 )
 
 
