@@ -87,6 +87,10 @@ SLOW = {
         "test_the_page_fits_a_phone_and_a_dark_room",
         "test_nothing_of_a_row_is_more_than_text",
     ),
+    "test_integrations_clients.py": (
+        "test_litellm_langchain_and_instructor",
+        "test_lm_evals_local_completions_finds_what_its_own_backend_finds",
+    ),
     "test_launch.py": (
         "test_one_command_serves_two_models_until_ctrl_c",
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",

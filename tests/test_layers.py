@@ -71,6 +71,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "fastapi": ("serve/",),
     "ray": ("judge/replicas.py",),
     "vllm": ("engine/vllm.py",),
+    "llguidance": ("engine/json_text.py",),
     # importing FastChat's servers would replace sys.stdout and open log files in the working folder
     "fastchat": ("serve/protocol.py",),
     # engine/openai asks with httpx

@@ -85,7 +85,7 @@ class ModelWorker:
         return {
             "context_length": self.engine.context_length,
             OUR_WORKER: __version__,
-            **dict.fromkeys(("chat", "criteria", "dialogues", "logprobs"), True),
+            **dict.fromkeys(("chat", "criteria", "dialogues", "logprobs", "forms"), True),
             "prompt_format": "chat" if form.chat else "plain",
             "expected": self.engine.can_copy,
             "tasks": self.tasks,
@@ -177,7 +177,9 @@ class ModelWorker:
                 loop.call_soon_threadsafe(put, update)
 
         try:
-            ticket = self.batcher.submit(prepared.request, prepared.sampling, deliver, prepared.scored)
+            ticket = self.batcher.submit(
+                prepared.request, prepared.sampling, deliver, prepared.scored, prepared.reads_prompt
+            )
         except QueueFull as error:
             raise WorkerError(f"the worker is busy: {error}; try again later", ErrorCode.ENGINE_OVERLOADED) from None
         try:
@@ -187,7 +189,8 @@ class ModelWorker:
                 update = newest[0]
                 body = _body(update, prepared)
                 if update.likelihoods:
-                    ids, tokenizer = prepared.request.input_ids, self.engine.tokenizer
+                    ids = [] if prepared.reads_prompt else prepared.request.input_ids
+                    tokenizer = self.engine.tokenizer
                     found = await asyncio.to_thread(describe_tokens, update.likelihoods, ids, tokenizer)
                     body["logprobs"] = found.model_dump()
                 yield body

@@ -41,6 +41,10 @@ _AT_ONCE = 32
 _MOST_UNREAD = 64
 """found by jobs and not read yet: they wait while the reader is slow"""
 _NOT_EXPECTED = "the model's worker cannot read probabilities, as FastChat's and older ones of ours, and some models"
+_NOT_FORMS = (
+    "the model's worker is FastChat's or an older one of ours: it takes no token ids, no max_tokens of 0, no echo with"
+    " logprobs, and no JSON of a schema"
+)
 _T = TypeVar("_T")
 
 
@@ -95,11 +99,15 @@ class Workers:
 
     async def calibration(self, model: str) -> Calibration | None:
         """The map that the model's workers have of its probabilities. Raises WorkerError where none can be asked."""
+        found = (await self.known(model)).calibration
+        return None if found is None else found.calibration("the judge's calibration map")
+
+    async def known(self, model: str) -> Details:
+        """What a worker of the model said of it lately, or says now. Raises WorkerError where none can be asked."""
         for attempt in range(2):
             address = await self._address(model, after_another=bool(attempt))
             try:
-                found = (await self._details_of(address, model)).calibration
-                return None if found is None else found.calibration("the judge's calibration map")
+                return await self._details_of(address, model)
             except httpx.HTTPError:
                 await self.refresh()
         raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT)
@@ -136,6 +144,8 @@ class Workers:
             raise WorkerError(f"scoring expected: {_NOT_EXPECTED}", ErrorCode.VALIDATION_TYPE_ERROR)
         if params.logprobs is not None and not details.logprobs:
             raise WorkerError("logprobs: the model's worker does not give them", ErrorCode.VALIDATION_TYPE_ERROR)
+        if params.needs_forms and not details.forms:
+            raise WorkerError(_NOT_FORMS, ErrorCode.VALIDATION_TYPE_ERROR)
         ours = details.judgelm is not None
         if params.sample is not None and params.sample.is_by_criteria:
             # one of an older version would pass over what it does not know

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,10 +17,12 @@ from judgelm.engine.hf.line_tree import LineTree, score_prompts
 from judgelm.engine.hf.packed import PackedBatch, use_packed_attention
 from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
 from judgelm.engine.hf.padded_lines import score_prompt
+from judgelm.engine.hf.prompt_likelihoods import PromptRead, read_prompt
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
+from judgelm.engine.json_text import JSONText, JSONWriter
 from judgelm.engine.score_line import line_tokens
 from judgelm.errors import InputError
 
@@ -70,6 +73,9 @@ class HFEngine(ContextEngine):
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
         self.rope = LengthRope(model)
+        self._json_writer: Callable[[], JSONWriter] = functools.cache(
+            lambda: JSONWriter(tokenizer, self.vocabulary, eos)
+        )
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
 
@@ -153,6 +159,19 @@ class HFEngine(ContextEngine):
             most = max(1, (sum(len(request.input_ids) for request in chunk) if self.packs else most) // 2)
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
             waiting.extendleft(reversed(chunk))
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def start_json(self, schema: str) -> JSONText:
+        """See `ContextEngine.start_json`."""
+        return self._json_writer().start(schema)
+
+    def read(self, input_ids: Sequence[int], count: int) -> PromptRead:
+        """How likely each token of a prompt was, and so many of the likeliest at its place."""
+        return read_prompt(self.model, self.rope, input_ids, count, in_pieces=self.packs)
 
     def schedule(self, room: Room, fair: bool = False) -> Schedule:
         """An empty schedule."""
