@@ -15,6 +15,7 @@ from judgelm.engine.interface import FinishReason, Request, Sampling, TokenLikel
 from judgelm.engine.row import Row
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Likelihood
+from judgelm.serve.worker_counts import Tally
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ class Ticket:
     deliver: Callable[[Update], None]
     scored: Scale | None = None
     """of the score lines whose probabilities are wanted in place of a text"""
+    counted: int = 0
+    """tokens of its text that the tally has"""
     cancelled: bool = False
 
 
@@ -77,6 +80,7 @@ class Batcher:
         room = engine.room()
         room = replace(room, rows=max_running, prefill=min(room.prefill, _JOINING_TOKENS), refill=1)
         self._schedule = engine.schedule(room, fair=True)
+        self.tally = Tally()
         self._tickets: dict[Row, Ticket] = {}
         self._scoring: deque[Ticket] = deque()
         """those whose score lines wait to be read"""
@@ -139,6 +143,7 @@ class Batcher:
                 scoring = self._take_scoring()
                 joining = self._schedule.admit()
                 running = [*self._schedule.batch.rows, *joining]
+            self._count(scoring, joining, running)
             self._score(scoring)
             try:
                 self._tell(self._schedule.advance(joining))
@@ -155,6 +160,12 @@ class Batcher:
             self._scoring = deque(ticket for ticket in self._scoring if ticket.row not in gone)
             for row in gone:
                 del self._tickets[row]
+
+    def _count(self, scoring: Sequence[Ticket], joining: Sequence[Row], running: Sequence[Row]) -> None:
+        self.tally.begin([ticket.row.request.input_ids for ticket in scoring])
+        packed = getattr(self.engine, "packs", False)
+        self.tally.begin([row.request.input_ids for row in joining], packed)
+        self.tally.step(len(running) + len(scoring))
 
     def _take_scoring(self) -> list[Ticket]:
         """The next ones of one scale, so few that who writes need not wait long."""
@@ -189,6 +200,8 @@ class Batcher:
         for row in rows:
             generation = row.generation
             ticket = self._tickets[row]
+            self.tally.new_tokens += len(row.tokens) - ticket.counted
+            ticket.counted = len(row.tokens)
             if generation is not None:
                 del self._tickets[row]
             reason = generation.finish_reason if generation else None
