@@ -28,6 +28,7 @@ FLAGS = {
     "judgelm/flags.py",
     "judgelm/label_flags.py",
     "judgelm/prompt_flags.py",
+    "judgelm/serve_flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
     # servers' own mains
     *(f"judgelm/serve/{name}.py" for name in ("controller", "model_worker", "cli")),

@@ -17,6 +17,7 @@ from judgelm.engine.interface import FinishReason, Request, Sampling, TokenLikel
 from judgelm.engine.row import Row
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Likelihood
+from judgelm.serve.worker_counts import Tally
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,8 @@ class Ticket:
     """of the score lines whose probabilities are wanted in place of a text"""
     prompt: tuple[TokenLikelihood, ...] = ()
     """of the prompt's tokens, once it was read alone"""
+    counted: int = 0
+    """tokens of its text that the tally has"""
     cancelled: bool = False
 
 
@@ -81,6 +84,7 @@ class Batcher:
         room = engine.room()
         room = replace(room, rows=max_running, prefill=min(room.prefill, _JOINING_TOKENS), refill=1)
         self._schedule = engine.schedule(room, fair=True)
+        self.tally = Tally()
         self._tickets: dict[Row, Ticket] = {}
         self._scoring: deque[Ticket] = deque()
         """those whose score lines wait to be read"""
@@ -150,6 +154,7 @@ class Batcher:
                 reading = self._reading.popleft() if self._reading else None
                 joining = self._schedule.admit()
                 running = [*self._schedule.batch.rows, *joining]
+            self._count(scoring, joining, running)
             self._score(scoring)
             if reading is not None:
                 self._read(reading)
@@ -169,6 +174,12 @@ class Batcher:
             self._reading = deque(ticket for ticket in self._reading if ticket.row not in gone)
             for row in gone:
                 del self._tickets[row]
+
+    def _count(self, scoring: Sequence[Ticket], joining: Sequence[Row], running: Sequence[Row]) -> None:
+        self.tally.begin([ticket.row.request.input_ids for ticket in scoring])
+        packed = getattr(self.engine, "packs", False)
+        self.tally.begin([row.request.input_ids for row in joining], packed)
+        self.tally.step(len(running) + len(scoring))
 
     def _take_scoring(self) -> list[Ticket]:
         """The next ones of one scale, so few that who writes need not wait long."""
@@ -227,6 +238,8 @@ class Batcher:
         for row in rows:
             generation = row.generation
             ticket = self._tickets[row]
+            self.tally.new_tokens += len(row.tokens) - ticket.counted
+            ticket.counted = len(row.tokens)
             if generation is not None:
                 del self._tickets[row]
             reason = generation.finish_reason if generation else None

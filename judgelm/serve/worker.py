@@ -36,6 +36,7 @@ from judgelm.serve.servers import ask, read_secret
 from judgelm.serve.settings import TOKEN_VARIABLE
 from judgelm.serve.token_texts import describe_tokens
 from judgelm.serve.worker_answers import Usage
+from judgelm.serve.worker_counts import WorkerCounts
 from judgelm.serve.worker_prompts import Prepared, Prompts
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,10 @@ class ModelWorker:
 
     def get_status(self) -> dict[str, Any]:
         return {"model_names": self.model_names, "speed": 1, "queue_length": self.batcher.queue_length}
+
+    def get_counts(self) -> dict[str, Any]:
+        """What it has done, for the API's metrics."""
+        return WorkerCounts.of(self.batcher.tally, self.batcher.queue_length).model_dump()
 
     def get_details(self) -> dict[str, Any]:
         """What an API of ours must know to ask."""
