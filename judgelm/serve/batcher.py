@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from judgelm.criteria import Scale
-from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import FinishReason, Request, Sampling, TokenLikelihood
 from judgelm.engine.row import Row
+from judgelm.engine.shared import SharedEngine
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Likelihood
 
 log = logging.getLogger(__name__)
 
-_JOINING_TOKENS = 1024
-"""prompt tokens read at once, while the others wait for their next token"""
 _SCORED_TOGETHER = 8
 """prompts whose score lines are read at once, while the others wait"""
 
@@ -66,17 +64,14 @@ class Batcher:
     """Runs an engine for many.
 
     Args:
-        max_running: most requests in the batch.
+        max_running: most requests in the batch; None is the engine's own choice.
         max_waiting: most requests that wait for a place in it; more are refused.
     """
 
-    def __init__(self, engine: HFEngine, max_running: int = 32, max_waiting: int = 256) -> None:
+    def __init__(self, engine: SharedEngine, max_running: int | None = None, max_waiting: int = 256) -> None:
         self.engine = engine
-        self.max_running = max_running
         self.max_waiting = max_waiting
-        room = engine.room()
-        room = replace(room, rows=max_running, prefill=min(room.prefill, _JOINING_TOKENS), refill=1)
-        self._schedule = engine.schedule(room, fair=True)
+        self._schedule = engine.open(max_running or engine.most_served)
         self._tickets: dict[Row, Ticket] = {}
         self._scoring: deque[Ticket] = deque()
         """those whose score lines wait to be read"""
@@ -138,7 +133,7 @@ class Batcher:
                 self._drop_cancelled()
                 scoring = self._take_scoring()
                 joining = self._schedule.admit()
-                running = [*self._schedule.batch.rows, *joining]
+                running = [*self._schedule.rows, *joining]
             self._score(scoring)
             try:
                 self._tell(self._schedule.advance(joining))

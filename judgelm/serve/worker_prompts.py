@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from judgelm.criteria import Scale
 from judgelm.dialogue import LeftOut, Shortened
 from judgelm.encoding import PromptTooLong
-from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
 from judgelm.judge.judge import Judge
 from judgelm.judge.requests import make_request
@@ -54,7 +54,7 @@ class Prompts:
     """
 
     def __init__(self, judge: Judge, chat: ChatFormat, max_waiting: int, form: PromptForm) -> None:
-        assert isinstance(judge.engine, HFEngine)
+        assert isinstance(judge.engine, SharedEngine)
         self.engine = judge.engine
         self.chat = chat
         self.constrained = judge.constrained
@@ -93,6 +93,7 @@ class Prompts:
             most_thoughts=params.most_thoughts,
             logprobs=params.logprobs,
         )
+        self.engine.check_sampling(sampling)
         if params.sample is not None and (params.scoring is None or params.sample.followup is None):
             return self._prepare_sample(params.sample, params, sampling)
         if params.scoring is not None:

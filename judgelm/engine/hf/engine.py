@@ -5,11 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
+from judgelm.engine.context import find_context_length, find_eos_ids
 from judgelm.engine.hf.attention import KeyValues
 from judgelm.engine.hf.batch import RunningBatch
 from judgelm.engine.hf.line_tree import LineTree, score_prompts
@@ -21,6 +22,7 @@ from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
 from judgelm.engine.score_line import line_tokens
+from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,12 +37,14 @@ _MOST_ROWS_CPU = 32
 _PREFILL = 16384
 _PREFILL_CPU = 2048
 """more at once do not fit a processor's cache, and are read more slowly"""
+_PREFILL_SERVED = 1024
+"""prompt tokens that are read at once while a server's other users wait for their next token"""
 _REFILL = 4
 _FAMILY = 5
 """prompts that have more than this part of their tokens in common are read side by side"""
 
 
-class HFEngine(ContextEngine):
+class HFEngine(SharedEngine):
     """A running batch that is filled up as rows finish: without padding where the model's attention can be packed.
 
     Args:
@@ -48,6 +52,8 @@ class HFEngine(ContextEngine):
         batch_tokens: most tokens of the batch, all rows as long as the longest, expected new ones included;
             None chooses.
     """
+
+    most_served = 32
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
@@ -153,6 +159,15 @@ class HFEngine(ContextEngine):
             most = max(1, (sum(len(request.input_ids) for request in chunk) if self.packs else most) // 2)
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
             waiting.extendleft(reversed(chunk))
+
+    @property
+    def can_score(self) -> bool:
+        return self.can_copy
+
+    def open(self, most_rows: int) -> Schedule:
+        room = self.room()
+        room = replace(room, rows=most_rows, prefill=min(room.prefill, _PREFILL_SERVED), refill=1)
+        return self.schedule(room, fair=True)
 
     def schedule(self, room: Room, fair: bool = False) -> Schedule:
         """An empty schedule."""
