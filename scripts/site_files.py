@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHOWN = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"),
     *("docs/*.md", "assets/*", "benchmarks/*.md", "benchmarks/*.json", "examples/*.jsonl"),
+    *("Dockerfile", "compose.yaml", "deploy/*/*"),
 )
 
 
