@@ -131,15 +131,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-id", help="name of the judge in the records (default: the model's)")
 
 
-def add_engine_argument(parser: argparse.ArgumentParser) -> None:
-    """What runs the model."""
-    parser.add_argument(
-        "--engine",
-        default="hf",
-        choices=("hf", "vllm", "openai"),
-        help="what runs the model; hf: transformers, in this process; vllm: vLLM, in this process; openai: a server"
-        " with OpenAI's API, such as judgelm serve, vLLM or a vendor",
-    )
+def add_engine_argument(parser: argparse.ArgumentParser, servers: bool = True) -> None:
+    """What runs the model: with `servers` one of other people's too."""
+    said = "what runs the model; hf: transformers, in this process; vllm: vLLM, in this process"
+    theirs = "; openai: a server with OpenAI's API, such as judgelm serve, vLLM or a vendor" if servers else ""
+    choices = ("hf", "vllm", *(["openai"] if servers else []))
+    parser.add_argument("--engine", default="hf", choices=choices, help=said + theirs)
 
 
 def add_run_arguments(
@@ -275,6 +272,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of who loads one model for a server or a chat; `loading` reads them."""
+    add_engine_argument(parser, servers=False)
     parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs over which the model is spread")
     parser.add_argument("--max-gpu-memory", metavar="SIZE", help="most memory of each of them, such as 37GiB")
     add_device_arguments(parser)
@@ -283,7 +281,7 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:
     """How `Judge.load` is to load it."""
-    names = ("num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens", "prompt_format")
+    names = ("engine", "num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens", "prompt_format")
     return {name: getattr(args, name) for name in names}
 
 

@@ -14,6 +14,7 @@ SHOWN = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"),
     *("docs/**/*.md", "assets/*", "benchmarks/*.md", "benchmarks/*.json", "examples/*.jsonl"),
     *("examples/integrations/*.*", "examples/integrations/lm_eval/*.yaml"),
+    *("Dockerfile", "compose.yaml", "deploy/*/*", "deploy/*.*"),
 )
 
 

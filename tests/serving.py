@@ -168,8 +168,9 @@ def local_stack(
     controller: Address | None = None,
     form: PromptForm = PUBLISHED_FORM,
     calibration: Any = None,
+    judge: Any = None,
 ) -> Iterator[tuple[Address, Address, Address]]:
-    """A controller, unless one is given, a worker of the model and an API of this process, ready."""
+    """A controller, unless one is given, a worker of the model, or of its judge, and an API of this process, ready."""
     from judgelm.judge.judge import Judge
     from judgelm.serve import api, model_worker
     from judgelm.serve.batcher import Batcher
@@ -177,7 +178,7 @@ def local_stack(
     from judgelm.serve.hosts import read_hosts
     from judgelm.serve.worker import ModelWorker
 
-    judge = Judge.load(str(model), dtype="float32", device="cpu")
+    judge = judge or Judge.load(str(model), dtype="float32", device="cpu")
     engine: Any = judge.engine
     hosts, listening = read_hosts([], "127.0.0.1"), listen("127.0.0.1", 0)
     chat = choose_format("auto", engine.tokenizer, None)

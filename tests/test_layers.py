@@ -71,7 +71,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "gradio": ("serve/page/", "serve/gradio_web_server_judgelm.py"),
     "fastapi": ("serve/",),
     "ray": ("judge/replicas.py",),
-    "vllm": ("engine/vllm.py",),
+    "vllm": ("engine/vllm.py", "engine/vllm_rows.py"),
     "llguidance": ("engine/json_text.py",),
     # importing FastChat's servers would replace sys.stdout and open log files in the working folder
     "fastchat": ("serve/protocol.py",),

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from conftest import PATIENCE_S, ROOT, write_jsonl
 
 from judgelm.cli import COMMANDS
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BASE_SITE = [path for path in sys.path if path.endswith("site-packages")]
 
 
@@ -53,6 +56,25 @@ def test_the_wheel_brings_the_command(installed: Path, tmp_path: Path) -> None:
     names.remove("train")
     for command in names:
         assert run(installed / "bin" / "judgelm", command, "--help", cwd=tmp_path).startswith("usage: ")
+
+
+def test_the_first_python_of_the_readme_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    (code,) = re.findall(r"^<!-- tested -->\n```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    said = run(installed / "bin" / "python", "-c", code, cwd=tmp_path)
+    # scores of both answers, who won, and whether that survives the swap
+    assert re.fullmatch(r"\(\d+\.\d, \d+\.\d\) (win|tie|lose|None) (True|False)\n", said), said
+
+
+def test_what_the_wheel_asks_for_is_what_is_tested_here(installed: Path, tmp_path: Path) -> None:
+    code = """
+from importlib.metadata import requires, version
+from packaging.requirements import Requirement
+asked = [Requirement(line) for line in requires("judgelm")]
+plain = [one for one in asked if one.marker is None]
+print(len(plain), *(one for one in plain if not one.specifier.contains(version(one.name), prereleases=True)))
+"""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert run(installed / "bin" / "python", "-c", code, cwd=tmp_path).split() == [str(len(project["dependencies"]))]
 
 
 def test_the_wheel_brings_the_files_that_the_code_reads(installed: Path) -> None:

@@ -1,7 +1,7 @@
 """FastChat's judgements as a judged folder, and a judged folder as a file that FastChat's show_result reads.
 
-    python examples/integrations/fastchat_files.py model_judgment/gpt-4_pair.jsonl gpt-4
-    python -m fastchat.llm_judge.show_result --mode pairwise-all --input-file gpt-4/again.jsonl
+python examples/integrations/fastchat_files.py model_judgment/gpt-4_pair.jsonl gpt-4
+python -m fastchat.llm_judge.show_result --mode pairwise-all --input-file gpt-4/again.jsonl
 """
 
 from __future__ import annotations

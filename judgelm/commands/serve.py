@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from judgelm.errors import InputError
-from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments
+from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments, add_engine_argument
 from judgelm.prompt_flags import (
     add_calibration_argument,
     add_prompt_format_argument,
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="workers of each model")
     parser.add_argument("--num-gpus-per-worker", type=int, default=1, metavar="N", help="GPUs over which one is spread")
+    add_engine_argument(parser, servers=False)
     add_device_arguments(parser)
     add_prompt_format_argument(parser)
     add_template_arguments(parser)

@@ -97,7 +97,7 @@ class Sampling:
     stop_token_ids: tuple[int, ...] = ()
     """end a generation as EOS does"""
     logprobs: int | None = None
-    """keep how likely each token was, and so many of the likeliest at its place, by the model itself; engine hf"""
+    """keep how likely each token was, and so many of the likeliest at its place, by the model itself"""
     most_thoughts: int = 0
     """more tokens for thoughts (<think>) with which a text begins: they do not count as new ones, and no stop string
     ends them; 0: thoughts are text like any other"""

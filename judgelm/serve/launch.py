@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from judgelm.engine.loading import find_loader
 from judgelm.errors import InputError
 from judgelm.evaluation.calibration_map import read_calibration
 from judgelm.judge.settings import tasks_of
@@ -31,12 +32,15 @@ _FRONTS, _AFTER_FRONTS, _LAST = 2, 1, 0
 
 
 def serve(settings: ServeSettings) -> None:
-    """Start everything and wait for Ctrl-C or SIGTERM. Raises InputError where a part cannot be started."""
+    """Start everything and wait for Ctrl-C or SIGTERM. Raises InputError where a part cannot be started, or its engine
+    is not installed.
+    """
     address = settings.controller_address
     theirs = None if address is None else check_url(address, "--controller-address")
     _check_reach(settings, theirs)
     _check_form(settings)
     read_origins(settings.allow_origins)
+    find_loader(settings.engine)
     processes = Processes(settings.log_dir, settings.drain_s)
     # systemd and Docker stop a service with SIGTERM
     _on_signals(signal.default_int_handler)
@@ -114,6 +118,7 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
     gpus = _gpus() if settings.device in (None, "cuda") else []
     take = settings.num_gpus_per_worker
     wanted = (
+        ("--engine", settings.engine),
         *(("--device", settings.device), ("--dtype", settings.dtype), ("--quantization", settings.quantization)),
         *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
         *(("--prompt-format", settings.prompt_format), ("--prompt-file", settings.prompt_file)),

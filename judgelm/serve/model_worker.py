@@ -22,8 +22,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import ValidationError
 
 from judgelm.calibration import of_a_judge
-from judgelm.console import Parser, run_main
-from judgelm.engine.hf.engine import HFEngine
+from judgelm.console import Parser, at_least, run_main
+from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
 from judgelm.evaluation.calibration_map import CalibrationFile
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_loading_arguments, loading
@@ -147,6 +147,10 @@ def _add_status(app: FastAPI, worker: ModelWorker) -> None:
         params = await _read(http)
         return await worker.count_token(params if isinstance(params, dict) else {})
 
+    @app.get("/test_connection")
+    async def test_connection() -> str:
+        return "success"
+
     @app.post("/worker_get_embeddings")
     async def embeddings() -> Any:
         raise WorkerError("a judge gives no embeddings", ErrorCode.INVALID_MODEL)
@@ -174,7 +178,10 @@ def build_parser() -> Parser:
     add_reasoning_arguments(parser)
     add_calibration_argument(parser)
     parser.add_argument(
-        "--limit-worker-concurrency", type=int, default=32, metavar="N", help="most requests generated at once"
+        "--limit-worker-concurrency",
+        type=at_least(1),
+        metavar="N",
+        help="most requests generated at once (default: 32, with --engine vllm 128)",
     )
     parser.add_argument(
         "--max-waiting", type=int, default=256, metavar="N", help="most requests that wait; more are refused"
@@ -234,7 +241,7 @@ def _serve(args: argparse.Namespace) -> None:
     hosts = read_hosts(args.allowed_hosts, args.host, urlsplit(address).hostname or "")
     judge = Judge.load(folder, **loading(args))
     log.info("loaded %s: %s", folder.name, dict(judge.engine.description))
-    assert isinstance(judge.engine, HFEngine)
+    assert isinstance(judge.engine, SharedEngine)
     chat = choose_format(args.chat_format, judge.engine.tokenizer, args.conv_template)
     batcher = Batcher(judge.engine, args.limit_worker_concurrency, args.max_waiting)
     worker = ModelWorker(judge, batcher, controller, address, names, chat, form, calibration)

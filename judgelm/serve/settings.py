@@ -37,6 +37,8 @@ class ServeSettings:
     num_workers: int = 1
     """of each model"""
     num_gpus_per_worker: int = 1
+    engine: str = "hf"
+    """hf or vllm: what runs the models"""
     device: str | None = None
     dtype: str = "auto"
     quantization: str | None = None

@@ -14,7 +14,7 @@ import httpx
 
 from judgelm import __version__
 from judgelm.dialogue import shortened_record
-from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.shared import SharedEngine
 from judgelm.evaluation.calibration_map import CalibrationFile
 from judgelm.judge.judge import Judge
 from judgelm.judge.settings import tasks_of
@@ -62,7 +62,7 @@ class ModelWorker:
         form: PromptForm = PUBLISHED_FORM,
         calibration: CalibrationFile | None = None,
     ) -> None:
-        assert isinstance(judge.engine, HFEngine)
+        assert isinstance(judge.engine, SharedEngine)
         self.engine = judge.engine
         self.batcher = batcher
         self.controller_addr = controller_address
@@ -92,7 +92,7 @@ class ModelWorker:
             OUR_WORKER: __version__,
             **dict.fromkeys(("chat", "criteria", "dialogues", "logprobs", "forms"), True),
             "prompt_format": "chat" if form.chat else "plain",
-            "expected": self.engine.can_copy,
+            "expected": self.engine.can_score,
             "tasks": self.tasks,
             "verdict_format": form.verdict_format,
             "reasoning": form.reasoning,

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from judgelm.criteria import Scale
 from judgelm.dialogue import LeftOut, Shortened
 from judgelm.encoding import PromptTooLong
-from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
 from judgelm.judge.judge import Judge
 from judgelm.judge.requests import make_request
@@ -60,7 +60,7 @@ class Prompts:
     """
 
     def __init__(self, judge: Judge, chat: ChatFormat, max_waiting: int, form: PromptForm) -> None:
-        assert isinstance(judge.engine, HFEngine)
+        assert isinstance(judge.engine, SharedEngine)
         self.engine = judge.engine
         self.chat = chat
         self.constrained = judge.constrained
@@ -100,8 +100,11 @@ class Prompts:
             logprobs=params.logprobs,
             json_schema=params.json_schema,
         )
+        self.engine.check_sampling(sampling)
         if params.json_schema is not None:
             self.engine.start_json(params.json_schema)
+        if params.reads_prompt and not self.engine.can_read:
+            raise ValueError("this engine does not say how likely a prompt's tokens were")
         if params.max_new_tokens == 0 and (not params.echo or params.sample is not None):
             raise ValueError("0 new tokens go with echo, of a prompt")
         if params.sample is not None and (params.scoring is None or params.sample.followup is None):

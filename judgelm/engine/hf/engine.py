@@ -6,13 +6,14 @@ import functools
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
-from judgelm.engine.context import ContextEngine, find_context_length, find_eos_ids
+from judgelm.engine.context import find_context_length, find_eos_ids
 from judgelm.engine.hf.attention import KeyValues
-from judgelm.engine.hf.batch import RunningBatch
+from judgelm.engine.hf.batch import RunningBatch, add_tokens
 from judgelm.engine.hf.line_tree import LineTree, score_prompts
 from judgelm.engine.hf.packed import PackedBatch, use_packed_attention
 from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
@@ -21,9 +22,11 @@ from judgelm.engine.hf.prompt_likelihoods import PromptRead, read_prompt
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
-from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
+from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, TokenLikelihood, block_size
 from judgelm.engine.json_text import JSONText, JSONWriter
+from judgelm.engine.row import Row
 from judgelm.engine.score_line import line_tokens
+from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,12 +41,14 @@ _MOST_ROWS_CPU = 32
 _PREFILL = 16384
 _PREFILL_CPU = 2048
 """more at once do not fit a processor's cache, and are read more slowly"""
+_PREFILL_SERVED = 1024
+"""prompt tokens that are read at once while a server's other users wait for their next token"""
 _REFILL = 4
 _FAMILY = 5
 """prompts that have more than this part of their tokens in common are read side by side"""
 
 
-class HFEngine(ContextEngine):
+class HFEngine(SharedEngine):
     """A running batch that is filled up as rows finish: without padding where the model's attention can be packed.
 
     Args:
@@ -51,6 +56,9 @@ class HFEngine(ContextEngine):
         batch_tokens: most tokens of the batch, all rows as long as the longest, expected new ones included;
             None chooses.
     """
+
+    most_served = 32
+    can_read = True
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
@@ -172,6 +180,30 @@ class HFEngine(ContextEngine):
     def read(self, input_ids: Sequence[int], count: int) -> PromptRead:
         """How likely each token of a prompt was, and so many of the likeliest at its place."""
         return read_prompt(self.model, self.rope, input_ids, count, in_pieces=self.packs)
+
+    def read_row(self, row: Row) -> tuple[TokenLikelihood, ...]:
+        """See `SharedEngine.read_row`. Where memory is short the row finishes as `out_of_memory`."""
+        try:
+            read = self.read(row.request.input_ids, row.sampling.logprobs or 0)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            row.finish("", "out_of_memory")
+            return ()
+        if row.max_new_tokens:
+            add_tokens(read.logits, [row], self)
+        else:
+            row.finish("", "length")
+        return read.likelihoods
+
+    @property
+    def can_score(self) -> bool:
+        return self.can_copy
+
+    def open(self, most_rows: int) -> Schedule:
+        room = self.room()
+        room = replace(room, rows=most_rows, prefill=min(room.prefill, _PREFILL_SERVED), refill=1)
+        return self.schedule(room, fair=True)
 
     def schedule(self, room: Room, fair: bool = False) -> Schedule:
         """An empty schedule."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -45,6 +45,10 @@ class Schedule:
         self.fair = fair
         self.waiting: deque[Row] = deque()
         self.batch = open_batch()
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        return self.batch.rows
 
     def admit(self) -> list[Row]:
         """Take those at the head of the queue for whom there is room; one at least where nothing runs."""
