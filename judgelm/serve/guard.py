@@ -98,7 +98,7 @@ class Guard:
         except _Refusal as refusal:
             # what was read of it must not wait with the client for its end
             body.drop()
-            await self._refuse(refusal, headers, receive, send)
+            await self._refuse(refusal, headers, body.whole, receive, send)
         finally:
             body.drop()
 
@@ -124,8 +124,10 @@ class Guard:
             return True
         return (origin is None or self.hosts.allows_page(origin, host)) and site in (None, "same-origin", "none")
 
-    async def _refuse(self, refusal: _Refusal, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
-        if refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
+    async def _refuse(
+        self, refusal: _Refusal, headers: Mapping[str, str], whole: bool, receive: Receive, send: Send
+    ) -> None:
+        if not whole and refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
             await self._drop_body(receive)
         kind = "server_error" if refusal.status == 429 else "invalid_request_error"
         body = error_bytes(str(refusal), _CODES[refusal.status], kind)
@@ -191,6 +193,7 @@ class _Body:
         self.messages: list[Message] = []
         self.held = 0
         self.whole = False
+        """all that the client sends of it has come"""
 
     async def read(self, receive: Receive) -> None:
         """All of it, unless the client goes away. Raises _Refusal."""
@@ -202,10 +205,10 @@ class _Body:
                         message = await receive()
                     if message["type"] != "http.request":
                         return
+                    self.whole = not message.get("more_body", False)
                     size += len(message.get("body", b""))
                     self._hold(size)
                     self.messages.append(message)
-                    self.whole = not message.get("more_body", False)
         except TimeoutError:
             most = min(guard.body_s, _SILENCE_S)
             raise _Refusal(408, f"the body was not there after {guard.body_s:g} s, or stopped for {most:g} s") from None
