@@ -45,13 +45,13 @@ class Stack:
         self.folder = folder
         self.controller = controller
         self.where = ("--controller-address", self.controller.url, "--device", "cpu")
-        self.quick: dict[str, str] = {} if SCREENSHOTS else {"JUDGELM_CACHE": str(cache)}
+        self.quick: dict[str, Any] = {} if SCREENSHOTS else {"JUDGELM_CACHE": str(cache)}
         self.tiny = self.start_worker("tiny" if SCREENSHOTS else "tiny-base", "tiny", **self.quick)
         self.random = self.start_worker(random_model)
         flags = ("--controller-url", self.controller.url, "--log-dir", folder / "logs")
         self.page = Server("gradio_web_server_judgelm", folder, *flags, imported=["gradio"])
 
-    def start_worker(self, model: Path | str, name: str = "random-llama", **env: str) -> Server:
+    def start_worker(self, model: Path | str, name: str = "random-llama", **env: Any) -> Server:
         args = (*self.where, "--model-path", model, "--model-names", name)
         return Server("model_worker", self.folder, *args, OMP_WAIT_POLICY="PASSIVE", **env)
 

@@ -60,7 +60,7 @@ def test_the_commands_of_the_page_go_from_questions_to_a_measured_judge(tmp_path
     rows = write_jsonl(example / "questions.jsonl", read(example / "questions.jsonl")[::2])
     questions = {str(row["question_id"]) for row in read(rows)}
     said = {}
-    cache = {"JUDGELM_CACHE": str(quick_cache)}
+    cache: dict[str, Any] = {"JUDGELM_CACHE": str(quick_cache)}
     with launched(tmp_path, "--model", build_teacher(tmp_path / "tiny"), "tiny-base", **cache) as server:
         models = example / "models.yaml"
         models.write_text(models.read_text(encoding="utf-8").replace(PORT, str(server.api)), encoding="utf-8")
