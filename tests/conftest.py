@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 from forked import PATIENCE_S as PATIENCE_S
 from forked import ROOT as ROOT
-from forked import run_forked
+from forked import run_forked, start
 from jaxtyping import install_import_hook
 
 from judgelm.prompt import render_prompt
@@ -138,6 +138,12 @@ SLOW_UNTIL = float(os.environ.get("JUDGELM_SLOW_TESTS_UNTIL", "inf"))
 
 NEEDED_S = {"test_the_commands_of_the_page_go_from_questions_to_a_measured_judge": 1800}
 """what must be left until then for tests of minutes: on a slow machine they would end long after"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # of xdist: its processes share what is forked from
+    if getattr(config.option, "numprocesses", None):
+        start()
 
 
 # before xdist reads the groups
@@ -323,6 +329,16 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_model(tmp_path_factory.mktemp("model") / "random-sp", train_sentencepiece_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def quick_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For $JUDGELM_CACHE: `tiny-base` is then a random model of two layers, held to score lines as the real one is."""
+    from judgelm.models import tiny
+
+    cache = tmp_path_factory.mktemp("cache")
+    build_model(cache / f"tiny-{tiny.WHEEL_SHA256[:12]}-{tiny._LAYOUT}", train_byte_tokenizer())
+    return cache
 
 
 Runner = Callable[..., subprocess.CompletedProcess[str]]

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 from conftest import PATIENCE_S, ROOT, SLOW, Runner
+from forked import python
 
 from judgelm import __version__
 from judgelm.evaluation.summary import RATES
@@ -67,7 +68,7 @@ def test_python_page_runs_from_top_to_bottom(tmp_path: Path, model_folder: Path)
     # the same with a model of two layers, which judges in no time
     code = "\n".join(blocks).replace('"tiny"', repr(str(model_folder)))
     (tmp_path / "page.py").write_text(code, encoding="utf-8")
-    command = [sys.executable, "page.py"]
+    command = [python(), "page.py"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 0, result.stderr

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PATIENCE_S, ROOT
+from forked import python
 from serving import free_port
 
 from judgelm.cli import main
@@ -29,7 +30,7 @@ class Launched:
         self.page, self.api, self.logs = free_port(), free_port(), folder / "logs"
         self.output = folder / "output"
         ports = ("--port", str(self.page), "--api-port", str(self.api), "--log-dir", str(self.logs))
-        command = [sys.executable, "-m", "judgelm", "serve", "--device", "cpu", *ports, *map(str, flags)]
+        command = [python(), "-m", "judgelm", "serve", "--device", "cpu", *ports, *map(str, flags)]
         with self.output.open("wb") as output:
             settings: dict[str, Any] = {"cwd": cwd, "env": os.environ | {"PYTHONPATH": str(ROOT)} | env}
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **settings)
@@ -216,7 +217,7 @@ def test_the_terminal_chat_judges_a_form_and_takes_questions(model_folder: Path)
     typed = "What is 2 + 2?\n\n\n4\nor four\n\n5\n\nWhy?\n/new\nAnd 3 + 3?\n\nSix.\n\n6\n\n7\n\n/quit\n"
     flags = ["--model-path", str(model_folder), "--device", "cpu", "--max-new-tokens", "24", "--both"]
     result = subprocess.run(
-        [sys.executable, "-m", "judgelm.serve.cli", *flags],
+        [python(), "-m", "judgelm.serve.cli", *flags],
         input=typed,
         capture_output=True,
         text=True,

@@ -85,7 +85,7 @@ class Page(Server):
 @pytest.fixture(scope="module")
 def controller() -> Iterator[Address]:
     with local_controller() as server, ThreadingHTTPServer(("127.0.0.1", 0), QuickWorker) as worker:
-        threading.Thread(target=worker.serve_forever, daemon=True).start()
+        threading.Thread(target=worker.serve_forever, args=(0.01,), daemon=True).start()
         status = {"model_names": ["quick"], "speed": 1, "queue_length": 0}
         address = f"http://127.0.0.1:{worker.server_port}"
         body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}

@@ -121,7 +121,7 @@ class Guard:
         except _Refusal as refusal:
             # what was read of it must not wait with the client for its end
             body.drop()
-            await self._refuse(refusal, headers, receive, send)
+            await self._refuse(refusal, headers, body.whole, receive, send)
         finally:
             body.drop()
 
@@ -147,8 +147,10 @@ class Guard:
     def _takes(self, origin: str) -> bool:
         return origin in self.origins or "*" in self.origins
 
-    async def _refuse(self, refusal: _Refusal, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
-        if refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
+    async def _refuse(
+        self, refusal: _Refusal, headers: Mapping[str, str], whole: bool, receive: Receive, send: Send
+    ) -> None:
+        if not whole and refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
             await self._drop_body(receive)
         kind = "server_error" if refusal.status in _RETRY_S else "invalid_request_error"
         body = error_bytes(str(refusal), _CODES[refusal.status], kind)
@@ -213,6 +215,7 @@ class _Body:
         self.messages: list[Message] = []
         self.held = 0
         self.whole = False
+        """all that the client sends of it has come"""
 
     async def read(self, receive: Receive) -> None:
         """All of it, unless the client goes away. Raises _Refusal."""
@@ -224,10 +227,10 @@ class _Body:
                         message = await receive()
                     if message["type"] != "http.request":
                         return
+                    self.whole = not message.get("more_body", False)
                     size += len(message.get("body", b""))
                     self._hold(size)
                     self.messages.append(message)
-                    self.whole = not message.get("more_body", False)
         except TimeoutError:
             most = min(self.seconds, _SILENCE_S)
             raise _Refusal(408, f"the body was not there after {self.seconds:g} s, or stopped for {most:g} s") from None
