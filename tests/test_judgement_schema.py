@@ -24,14 +24,8 @@ def judged(*scores: float, outcome: Any = None, reasons: str = "Because.") -> Re
 
 
 def result(scores: list[float] | None, outcome: Any, *judgements: Any) -> ResultOut:
-    return ResultOut(
-        question_id=1,
-        scores=scores,
-        outcome=outcome,
-        consistent=True,
-        judgements=list(judgements),
-        suspicious_markers=0,
-    )
+    said = {"question_id": 1, "scores": scores, "outcome": outcome, "consistent": True, "suspicious_markers": 0}
+    return ResultOut.model_validate(said | {"judgements": list(judgements)})
 
 
 def by_aspects(order: Any, **scores: list[float]) -> CriteriaJudgementOut:

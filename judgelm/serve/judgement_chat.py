@@ -98,7 +98,7 @@ async def judge_chat(
     be read.
     """
     # a judge of another form cannot be held to a line of scores
-    plain = (await workers.known(model)).verdict_format == SCORES
+    plain = (await workers.recent_details(model)).verdict_format == SCORES
     request = asked.request(model, settings | ({"constrained": True} if plain else {}))
     async with contextlib.aclosing(judge_through(workers, request)) as events:
         (result,) = [event async for event in events if isinstance(event, Result)]

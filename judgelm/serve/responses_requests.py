@@ -49,7 +49,7 @@ class TextFormat(Body):
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: Name | None = None
-    json_schema: JSONObject | None = Field(None, alias="schema")
+    json_schema: JSONObject | None = Field(default=None, alias="schema")
     description: Text | None = None
     strict: bool | None = None
 

@@ -25,12 +25,12 @@ def describe_tokens(
     text.
     """
     special = set(tokenizer.all_special_ids)
-    before, offset = list(before[-_CONTEXT_TOKENS:]), 0
+    context, offset = list(before[-_CONTEXT_TOKENS:]), 0
     said = Logprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
 
     def text(token: int) -> str:
         name = str(tokenizer.convert_ids_to_tokens(token))
-        return name if token in special else decode_after(before, [token], tokenizer)
+        return name if token in special else decode_after(context, [token], tokenizer)
 
     for one in likelihoods:
         written = text(one.token)
@@ -45,5 +45,5 @@ def describe_tokens(
         said.top_logprobs.append(None if own is None else top)
         said.text_offset.append(offset)
         offset += 0 if one.token in special else len(written)
-        before = [*before, one.token][-_CONTEXT_TOKENS:]
+        context = [*context, one.token][-_CONTEXT_TOKENS:]
     return said

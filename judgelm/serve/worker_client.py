@@ -119,10 +119,10 @@ class Workers:
 
     async def calibration(self, model: str) -> Calibration | None:
         """The map that the model's workers have of its probabilities. Raises WorkerError where none can be asked."""
-        found = (await self.known(model)).calibration
+        found = (await self.recent_details(model)).calibration
         return None if found is None else found.calibration("the judge's calibration map")
 
-    async def known(self, model: str) -> Details:
+    async def recent_details(self, model: str) -> Details:
         """What a worker of the model said of it lately, or says now. Raises WorkerError where none can be asked."""
         for attempt in range(2):
             address = await self._address(model, after_another=bool(attempt))

@@ -167,8 +167,9 @@ class PackedBatch(RunningBatch):
         engine = self.engine
         for row in rows:
             # a token without an alternative need not be computed, unless somebody asks how likely it was
-            computed = row.sampling.logprobs is not None
-            while not computed and row.generation is None and len(allowed := row.allowed(engine.pieces) or ()) == 1:
+            if row.sampling.logprobs is not None:
+                continue
+            while row.generation is None and (allowed := row.allowed(engine.pieces)) is not None and len(allowed) == 1:
                 if row.sampling.temperature > 0:
                     row.random.random()
                 row.add(allowed[0], engine.eos, engine.tokenizer)
