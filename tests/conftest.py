@@ -136,10 +136,6 @@ SLOW_UNTIL = float(os.environ.get("JUDGELM_SLOW_TESTS_UNTIL", "inf"))
 """seconds since 1970 after which no slow test begins: what CI has left on a slow machine (`.ci/run`)"""
 
 
-NEEDED_S = {"test_the_commands_of_the_page_go_from_questions_to_a_measured_judge": 1800}
-"""what must be left until then for tests of minutes: on a slow machine they would end long after"""
-
-
 def pytest_configure(config: pytest.Config) -> None:
     # of xdist: its processes share what is forked from
     if getattr(config.option, "numprocesses", None):
@@ -164,7 +160,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # before anything of the test is set up
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("slow") and time.time() > SLOW_UNTIL - NEEDED_S.get(item.name, 0):
+    if item.get_closest_marker("slow") and time.time() > SLOW_UNTIL:
         pytest.skip("NOT RUN: this machine is so slow that no time is left for slow tests (JUDGELM_SLOW_TESTS_UNTIL)")
 
 
