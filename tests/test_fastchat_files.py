@@ -154,7 +154,7 @@ def test_pairs_of_fastchat_become_a_judged_folder(
     assert run_command(["rank", "--judgements", str(folder)]) == 0
     ranked = capsys.readouterr().out
     # of four that could be read: two wins, a contradiction and a loss
-    assert re.search(r"gpt +62\.5", ranked), ranked
+    assert re.search(r"gpt +4 +62\.5", ranked), ranked
     assert run_command(["evaluate", str(folder)]) == 0
     # three of five; the unread one is not consistent
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["consistency"] == 0.6

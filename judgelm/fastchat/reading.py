@@ -199,7 +199,8 @@ def _write(folder: Path, rows: _Rows, source: str) -> dict[str, dict[str, int]]:
                 (folder / f"{order}.jsonl").unlink(missing_ok=True)
                 continue
             listed = [records[name] for name in sorted(records, key=id_order)]
-            run.counts[order] = count_records(listed)
+            # set anew: what was never set is not written
+            run.counts = {**run.counts, order: count_records(listed)}
             write_text(folder / f"{order}.jsonl", map(dump_line, listed))
         run.finished = True
         run.write(folder / "run.json", indent=2)
