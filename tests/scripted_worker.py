@@ -57,7 +57,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.opened.wait(60)
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(json.dumps(answer).encode() + (b"\0" if "text" in answer else b""))
+        self.wfile.write(
+            json.dumps(answer).encode() + (b"\0" if isinstance(answer, dict) and "text" in answer else b"")
+        )
 
     def log_message(self, *_: Any) -> None:
         """Not on the terminal."""

@@ -153,9 +153,16 @@ def _check_inspect(metrics: dict[str, Any], samples: dict[str, Any]) -> None:
 @needs_tools
 def test_lm_eval_judges_the_generations_of_a_task(tmp_path: Path, model_folder: Path) -> None:
     with local_stack(model_folder) as (_, _, api):
-        flags = ["--model", "dummy", "--tasks", "judgelm_pairs,judgelm_grades", "--include_path", EXAMPLES / "lm_eval"]
+        flags = [
+            "--model",
+            "dummy",
+            "--tasks",
+            "judgelm_pairs,judgelm_grades",
+            "--include_path",
+            str(EXAMPLES / "lm_eval"),
+        ]
         run_tool(
-            *("-m", "lm_eval", "run", *flags, "--output_path", tmp_path / "out", "--log_samples"),
+            *("-m", "lm_eval", "run", *flags, "--output_path", str(tmp_path / "out"), "--log_samples"),
             folder=tmp_path,
             JUDGELM_JUDGE=api.url,
         )
@@ -294,7 +301,13 @@ def test_a_judge_of_this_process_is_asked_as_a_served_one_is() -> None:
     assert here[0].texts == ("10 2", "2 10")
 
 
-NOTHING = {"scores": None, "outcome": None, "consistent": None, "judgements": [], "suspicious_markers": 0}
+NOTHING: dict[str, Any] = {
+    "scores": None,
+    "outcome": None,
+    "consistent": None,
+    "judgements": [],
+    "suspicious_markers": 0,
+}
 
 
 def test_a_judge_that_is_not_there_is_told_in_one_line() -> None:

@@ -162,10 +162,11 @@ def _asked(said: str | Sequence[ChatMessage]) -> str | list[dict[str, str]]:
     """As OpenAI's messages, where there are more than a question. Raises InputError for parts that are no text."""
     if isinstance(said, str):
         return said
-    for message in said:
+    messages: list[Any] = list(said)
+    for message in messages:
         if not isinstance(message.content, str) and any(part.type != "text" for part in message.content):
             raise InputError("a judge is shown text alone: the input has other parts")
-    return [{"role": message.role, "content": message.text} for message in said]
+    return [{"role": message.role, "content": message.text} for message in messages]
 
 
 def write_answers(log: EvalLog | PathLike, path: PathLike) -> int:

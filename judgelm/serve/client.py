@@ -86,8 +86,8 @@ class Client:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         try:
             # a proxy of the environment is for other machines, and certificates, which take long to read, are for https
-            own = {"trust_env": not is_loopback(self._url), "verify": self._url.startswith("https:")}
-            with httpx.Client(**own, timeout=self._timeout_s) as http:
+            proxied, verify = not is_loopback(self._url), self._url.startswith("https:")
+            with httpx.Client(trust_env=proxied, verify=verify, timeout=self._timeout_s) as http:
                 response = http.request(method, self._url + path, json=body, headers=self._headers)
         except httpx.HTTPError as error:
             raise APIError(f"the API at {self._url} does not answer ({type(error).__name__})", 0, None) from error

@@ -111,7 +111,7 @@ def reward_router(workers: Workers, metrics: Metrics) -> APIRouter:
     @router.post(REWARDS_ROUTE, response_model=RewardResponse)
     async def rewards(request: RewardRequest) -> Any:
         """Compare completions of one prompt in pairs, in both orders."""
-        head = {"id": f"rewards-{uuid.uuid4().hex}", "created": int(time.time())}
+        head: dict[str, Any] = {"id": f"rewards-{uuid.uuid4().hex}", "created": int(time.time())}
         request.check()
         group, model = request.group, await choose_model(workers, request.model)
         results: list[ResultOut] = []
