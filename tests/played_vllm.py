@@ -72,7 +72,12 @@ def install(patch: pytest.MonkeyPatch) -> None:
     """The names that our engine imports from vLLM, where it is not installed."""
 
     def settings(**given: Any) -> Any:
-        defaults = {"stop_token_ids": [], "allowed_token_ids": None, "logprobs": None, "logprob_token_ids": None}
+        defaults: dict[str, Any] = {
+            "stop_token_ids": [],
+            "allowed_token_ids": None,
+            "logprobs": None,
+            "logprob_token_ids": None,
+        }
         return types.SimpleNamespace(**defaults | {"top_p": 1.0} | given)
 
     modules: dict[str, dict[str, Any]] = {
