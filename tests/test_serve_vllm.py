@@ -194,7 +194,7 @@ def test_a_step_that_fails_is_told_to_all_and_the_next_ones_are_served(
 def test_the_workers_own_command_serves_vllm_and_ends_in_order(folder: Path, tmp_path: Path) -> None:
     with local_controller() as controller:
         flags = ("--controller-address", controller.url, "--model-path", folder, "--engine", "vllm")
-        worker = Server("model_worker", tmp_path, *flags, "--dtype", "float32", **ENVIRONMENT)
+        worker = Server("model_worker", tmp_path, *flags, "--dtype", "float32", VLLM_CPU_KVCACHE_SPACE="1")
         with running(worker):
             worker.wait(lambda: models_of(controller) == [folder.name])
             said = worker.post("/worker_generate", {"prompt": "2 + 2?", "temperature": 0, "max_new_tokens": 4}).json()
