@@ -24,13 +24,20 @@ NAMED_AND_NOT_IMPORTED = {
     "gguf": "transformers reads the embedded base with it",
     "sentencepiece": "tokenizers of the released judges",
     "protobuf": "the same",
+    "python-multipart": "fastapi reads uploads with it",
 }
 OPTIONAL = {
     **{"vllm": "vllm", "torchao": "quantization", "trl": "rl", "wandb": "tracking", "mlflow": "mlflow"},
     **{"inspect_ai": "inspect", "anyio": "inspect", "lm_eval": "lm-eval"},
 }
 """what is imported where an extra was installed -> the extra"""
-NOT_THERE = {"commands/x.py", "judgelm/llm_judge/x.py", "judgelm/commands/NAME.py", "judgelm/data.py"}
+NOT_THERE = {
+    "commands/x.py",
+    "judgelm/llm_judge/x.py",
+    "judgelm/commands/NAME.py",
+    "judgelm/data.py",
+    "gen_judgment.py",
+}
 """files that pages speak of as examples"""
 CALLED_OTHERWISE = {"sklearn": "scikit-learn", "fastchat": "fschat", "yaml": "pyyaml", "crowdkit": "crowd-kit"}
 

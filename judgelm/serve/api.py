@@ -47,6 +47,7 @@ _BEARER = Depends(HTTPBearer(auto_error=False, description=f"needed where the se
 
 _FORM_BYTES = 64 << 10
 """of an upload besides its file"""
+# it stands around the guard, so that a page can read why it is refused
 _CROSS_ORIGIN: Mapping[str, Any] = {
     "allow_methods": ("GET", "POST", "DELETE"),
     # OpenAI's client for browsers sends many of its own
@@ -93,21 +94,22 @@ def create_app(
     uploads = {FILES: store.limits.file_bytes + _FORM_BYTES} if store else {}
     app.add_middleware(Guard, hosts=hosts, admit=_admit(keys), uploads=uploads, origins=origins, drain=drain)
     if origins:
-        # around the guard, so that a page can read why it is refused
         app.add_middleware(CORSMiddleware, allow_origins=origins, **_CROSS_ORIGIN)
     app.add_middleware(Counted, metrics=metrics)
     add_error_handlers(app)
     _add_state(app, workers, metrics)
     routers = [_models(workers), *judging]
     if store is not None and runner is not None:
-        endpoints = {route.path for router in judging for route in router.routes if isinstance(route, APIRoute)}
-        # without keys all files are everybody's
-        owner_of = key_of if keys else _nobody
         metrics.batches.set_function(lambda: len(store.unfinished()))
-        routers += [files_router(store, owner_of), batches_router(store, owner_of, runner, endpoints)]
-    for router in routers:
-        app.include_router(router, dependencies=[_BEARER])
+        owner_of = key_of if keys else _nobody
+        routers += [files_router(store, owner_of), batches_router(store, owner_of, runner, _paths(judging))]
+    for each in routers:
+        app.include_router(each, dependencies=[_BEARER])
     return app
+
+
+def _paths(routers: Sequence[APIRouter]) -> set[str]:
+    return {route.path for router in routers for route in router.routes if isinstance(route, APIRoute)}
 
 
 def _bare(routers: Sequence[APIRouter]) -> FastAPI:
@@ -120,6 +122,7 @@ def _bare(routers: Sequence[APIRouter]) -> FastAPI:
 
 
 def _nobody(_: Request) -> str:
+    """Whose a file is without keys: everybody's."""
     return ""
 
 
