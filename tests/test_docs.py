@@ -36,7 +36,10 @@ NOT_THERE = {
     "judgelm/llm_judge/x.py",
     "judgelm/commands/NAME.py",
     "judgelm/data.py",
+    # and files of FastChat
     "gen_judgment.py",
+    "qa_browser.py",
+    "show_result.py",
 }
 """files that pages speak of as examples"""
 CALLED_OTHERWISE = {"sklearn": "scikit-learn", "fastchat": "fschat", "yaml": "pyyaml", "crowdkit": "crowd-kit"}
