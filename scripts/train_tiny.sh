@@ -6,7 +6,7 @@
 #   scripts/train_tiny.sh --ablation JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]
 # JUDGED.jsonl: training rows with `license` and `source`; OBJECTIVE.jsonl: questions with a solution and answers that
 # are right or wrong, as tiny_data.py describes. Interrupted, the same command goes on from the last checkpoint.
-# The weights in the package are those of step 320 of the third, of 460: whole solutions were learnt by then.
+# The weights in the package are those of the first two trainings: docs/training.md says what the third gives and takes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ABLATION=
