@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from conftest import PATIENCE_S
 from serving import Address
 
 
@@ -54,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
             number = int(found[1]) if found else 0
             self.server.asked.append(number)
             if number >= self.server.held_from:
-                self.server.opened.wait(60)
+                self.server.opened.wait(PATIENCE_S)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(

@@ -14,6 +14,7 @@ from typing import Any
 
 import openai
 import pytest
+from conftest import PATIENCE_S
 from scripted_worker import ScriptedWorker, scripted_worker
 from serving import Address, Server, free_port, local_controller, running, served
 
@@ -29,7 +30,7 @@ NOBODY = ""
 
 def request(number: int, name: str | None = None, **changes: Any) -> dict[str, Any]:
     sample = {"question_id": number, "question": f"Question {number}?", "answers": ["yes", "no"]}
-    body = {"samples": [sample], "orders": "forward", **changes}
+    body = {"model": "scripted", "samples": [sample], "orders": "forward", **changes}
     return {"custom_id": name or f"row-{number}", "method": "POST", "url": "/v1/judgements", "body": body}
 
 
@@ -55,7 +56,7 @@ def create(client: Any, rows: Sequence[Any] | bytes, **settings: Any) -> Any:
 
 
 def until(client: Any, id: str, ready: Callable[[Any], bool]) -> Any:
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while not ready(batch := client.batches.retrieve(id)):
         assert time.monotonic() < end, batch
         time.sleep(0.05)
@@ -330,25 +331,33 @@ def test_each_key_has_its_own_files(tmp_path: Path, controller: Address, worker:
 
 
 def test_a_batch_ends_with_its_window_and_all_goes_with_its_age(tmp_path: Path, controller: Address) -> None:
-    clock = [time.time()]
-    limits = BatchLimits(window_s=1)
-    with (
-        scripted_worker(controller, name="late", held_from=2),
-        api_over(controller, tmp_path, limits, lambda: clock[0]) as (api, store),
-    ):
-        client = client_of(api)
-        done = ended(client, create(client, [request(number, model="late") for number in (1, 2, 3)]).id)
-        assert (done.status, done.request_counts.completed, done.request_counts.failed) == ("expired", 1, 2)
-        errors = lines_of(client, done.error_file_id)
-        assert [(line["custom_id"], line["error"]["code"]) for line in errors] == [
-            ("row-2", "batch_expired"),
-            ("row-3", "batch_expired"),
-        ]
-        clock[0] += limits.age_s + 1
-        store.sweep()
-        assert store.files(NOBODY, Page(10)) == ([], False)
-        assert store.batches(NOBODY, Page(10)) == ([], False)
-        assert list((tmp_path / "files").iterdir()) == []
+    clock, limits = [time.time()], BatchLimits()
+
+    def served_api() -> contextlib.AbstractContextManager[tuple[Address, Store]]:
+        return api_over(controller, tmp_path, limits, lambda: clock[0])
+
+    with scripted_worker(controller, name="late", held_from=2) as worker:
+        with served_api() as (api, _):
+            client = client_of(api)
+            batch = create(client, [request(number, model="late") for number in (1, 2, 3)])
+            until(client, batch.id, lambda found: found.request_counts.completed == 1)
+        clock[0] += limits.window_s + 1
+        with served_api() as (api, store):
+            client = client_of(api)
+            done = ended(client, batch.id)
+            assert (done.status, done.request_counts.completed, done.request_counts.failed) == ("expired", 1, 2)
+            assert [line["custom_id"] for line in lines_of(client, done.output_file_id)] == ["row-1"]
+            errors = lines_of(client, done.error_file_id)
+            assert [(line["custom_id"], line["error"]["code"]) for line in errors] == [
+                ("row-2", "batch_expired"),
+                ("row-3", "batch_expired"),
+            ]
+            assert worker.asked.count(1) == 1
+            clock[0] += limits.age_s + 1
+            store.sweep()
+            assert store.files(NOBODY, Page(10)) == ([], False)
+            assert store.batches(NOBODY, Page(10)) == ([], False)
+            assert list((tmp_path / "files").iterdir()) == []
 
 
 def test_there_is_room_for_so_much(tmp_path: Path, controller: Address) -> None:

@@ -234,7 +234,7 @@ class Store:
         """
         unanswered = list(left)
         parts = {"output": self._results(batch.id, True), "error": self._results(batch.id, False, unanswered)}
-        written = {kind: self._write(part, self.limits.result_bytes * 2) for kind, part in parts.items()}
+        written = {kind: self._write(part) for kind, part in parts.items()}
         kept = {kind: file for kind, file in written.items() if self.content(file).stat().st_size}
         with self._change() as db:
             # where it was cancelled meanwhile that ends it, with the same results
@@ -296,7 +296,7 @@ class Store:
             rows = self._db.execute(sql, [*given, page.limit + 1]).fetchall()
         return rows[: page.limit], len(rows) > page.limit
 
-    def _write(self, content: Iterable[bytes], most: int) -> str:
+    def _write(self, content: Iterable[bytes], most: int | None = None) -> str:
         """A new file's id. Raises InputError for a content that is too long, of which nothing is kept."""
         new = f"file-{uuid.uuid4().hex}"
         path, size = self.content(new), 0
@@ -304,7 +304,7 @@ class Store:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 for part in content:
                     size += len(part)
-                    if size > most:
+                    if most is not None and size > most:
                         raise InputError(f"the file is larger than {most:,} bytes")
                     file.write(part)
                 file.flush()
