@@ -99,7 +99,7 @@ def test_every_difference_has_a_test_that_cites_it() -> None:
 
 
 def test_files_named_in_the_docs_exist() -> None:
-    folders = (TOP, "tests", "scripts", "benchmarks")
+    folders = (TOP, "tests", "scripts", "benchmarks", "examples")
     there = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
