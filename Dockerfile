@@ -17,11 +17,12 @@ FROM python:${PYTHON} AS installed
 ARG DEVICE=cpu
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=wheel /wheels /tmp/wheels
+# the image's setuptools would run an old setup.py of a dependency's in this environment (--use-pep517)
 RUN if [ "$DEVICE" = cpu ]; then \
       pip install --no-cache-dir --constraint /tmp/constraints.txt \
         --index-url https://download.pytorch.org/whl/cpu torch; \
     fi && \
-    pip install --no-cache-dir --constraint /tmp/constraints.txt /tmp/wheels/*.whl
+    pip install --no-cache-dir --use-pep517 --constraint /tmp/constraints.txt /tmp/wheels/*.whl
 RUN useradd --uid 1000 --create-home judgelm && install -d -o judgelm -g judgelm /data
 # models, converted models, logs and votes stand in one volume
 ENV HF_HOME=/data/huggingface JUDGELM_CACHE=/data/cache PYTHONUNBUFFERED=1
