@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import gc
 import importlib
 import marshal
@@ -44,6 +45,8 @@ IMPORTED = (
     *("datasets", "peft", "safetensors.torch", "torch.distributed.fsdp", "fastapi", "uvicorn", "httpx"),
 )
 """none of these reads the environment when it is imported, or a child says so to it"""
+_PARTING_S = 60
+"""seconds that the end of a process may take"""
 _NUMBER = struct.Struct("<i")
 _CLIENT = """#!{python} -IS
 import marshal, os, signal, socket, sys
@@ -333,6 +336,15 @@ def _take(files: Sequence[int], unbuffered: bool) -> None:
 
 def _end(code: int) -> NoReturn:
     """As Python ends, of which a fork does nothing by itself."""
+
+    def give_up() -> None:
+        faulthandler.dump_traceback(file=2)
+        os._exit(code)
+
+    # two ranks part, and once in many runs one of them stays at the door
+    late = threading.Timer(_PARTING_S, give_up)
+    late.daemon = True
+    late.start()
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

@@ -100,10 +100,11 @@ def test_one_command_serves_two_models_until_ctrl_c(tmp_path: Path, model_folder
         names = {"controller.log", "worker-org-first-0.log", "worker-org-other-0.log", "api.log", "page.log"}
         assert {path.name for path in started.logs.iterdir()} == names
         # what runs ends, and nothing new is begun
-        last = pool.submit(client.judge, "2 + 2?", ["4", "5"], model="org/first", max_new_tokens=200)
+        many = [{"question_id": k, "question": f"{k}?", "answers": ["a", "b"]} for k in range(30)]
+        last = pool.submit(client.judge_all, many, model="org/first", max_new_tokens=200)
         wait_for(lambda: "judgelm_requests_in_progress 1.0" in httpx.get(api + "/metrics", trust_env=False).text)
         started.process.send_signal(signal.SIGINT)
-        assert len(last.result(PATIENCE_S)["judgements"]) == 2
+        assert [len(result["judgements"]) for result in last.result(PATIENCE_S)] == [2] * 30
         assert started.process.wait(PATIENCE_S) == 0
         assert gone(page, api, controller)
     with pytest.raises(APIError, match="does not answer"):
