@@ -330,7 +330,9 @@ def test_a_jury_that_was_killed_is_known_as_half_of_one_and_made_again(tmp_path:
     assert not json.loads((out / "run.json").read_text())["finished"]
     (out / "jury.json").rmdir()
     run_jury(judges, out)
-    assert json.loads((out / "run.json").read_text())["finished"]
+    record = json.loads((out / "run.json").read_text())
+    assert record["finished"]
+    assert record["counts"]["forward"]["total"] == len((out / "forward.jsonl").read_text().splitlines()) > 0
     assert Jury.read(out / "jury.json").undecided == 1
 
 

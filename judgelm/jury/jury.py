@@ -94,16 +94,18 @@ def _write(folder: Path, members: Members, panel: Panel, jury: Jury) -> None:
         _check_folder(folder)
         # first, so that what a killed process leaves is known as a jury's, and as half of it
         run.write(folder / "run.json", indent=2)
+        counts = {}
         for place, order in enumerate(orders):
             # probabilities are those of the order, verdicts are those of both
             shares = decide(panel.in_order(place) if len(orders) > 1 else panel, jury.method)
             records = list(_records(members, panel, shares, order, name))
-            run.counts[order] = count_records(records)
+            counts[order] = count_records(records)
             write_text(folder / f"{order}.jsonl", map(dump_line, records))
         if len(orders) == 1:
             (folder / "reversed.jsonl").unlink(missing_ok=True)
         jury.write(folder / JURY_FILE, indent=2)
-        run.finished = True
+        # only what was given is written
+        run.counts, run.finished = counts, True
         run.write(folder / "run.json", indent=2)
 
 
