@@ -30,11 +30,20 @@ Rows = Callable[[], Iterable[Record]]
 
 def find_format(path: PathLike) -> str:
     """The one of `FORMATS` that a file's name ends in, also before `.gz`; raises InputError for another ending."""
-    ending = Path(Path(path).name.casefold().removesuffix(".gz")).suffix.removeprefix(".")
+    ending = _ending(path)
     if ending not in FORMATS:
         endings = ", ".join(f".{each}" for each in FORMATS)
         raise InputError(f"{path}: expected a name that ends in {endings}, or in one of these and .gz")
     return ending
+
+
+def has_format(path: PathLike) -> bool:
+    """Whether `find_format` knows a file by its name."""
+    return _ending(path) in FORMATS
+
+
+def _ending(path: PathLike) -> str:
+    return Path(Path(path).name.casefold().removesuffix(".gz")).suffix.removeprefix(".")
 
 
 def write_rows(path: PathLike, rows: Rows) -> list[str]:

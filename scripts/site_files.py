@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 SHOWN = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE"),
-    *("docs/*.md", "assets/*", "benchmarks/*.md", "benchmarks/*.json", "examples/*.jsonl"),
-    *("Dockerfile", "compose.yaml", "deploy/*/*"),
+    *("docs/**/*.md", "assets/*", "benchmarks/*.md", "benchmarks/*.json", "examples/*.jsonl"),
+    *("examples/integrations/*.*", "examples/integrations/lm_eval/*.yaml"),
+    *("Dockerfile", "compose.yaml", "deploy/*/*", "deploy/*.*"),
 )
 
 

@@ -14,7 +14,6 @@ Questions are split by a hash of their text.
 - references.jsonl: for a third training, in both orders and with references, a curriculum again: bare results, of which
   the one is right that stands in the reference; the last lines of solutions, two and then four; whole solutions, of
   which without a reference none is better, with real pairs among them.
-- consistent.jsonl: for a fourth, in which both orders matter most: other real pairs, and whole solutions among them.
 - dev.jsonl: real pairs of the other questions, as they are.
 - dev_objective.jsonl: a right and a wrong solution of the other questions of OBJECTIVE.jsonl.
 
@@ -81,12 +80,10 @@ EASY = Real(600, 12, 1500, 2)
 HARD = Real(2000, 32, 4500, 1)
 FURTHER = Real(4000, 100, 3000, 1)
 REFERENCED = Real(250, 40, 2000, 1)
-CONSISTENT = Real(400, 40, 2000, 1)
 ENDINGS = ((1, 240), (2, 200), (4, 240))
 """how many last lines of solutions, and of the true one, are shown in how many rows, before whole solutions"""
 WHOLE = 450
-WHOLE_AGAIN = 120
-"""rows of whole solutions in the third training and in the fourth"""
+"""rows of whole solutions after them"""
 PAIRS = 4
 """most pairs of a right and a wrong solution of one question"""
 ALIKE = 0.08
@@ -100,7 +97,7 @@ FURTHER_SHARE = 0.15
 
 
 def main(source: Path, objective: Path, output: Path) -> None:
-    """Write the four files of rows to train on, and the two to measure with."""
+    """Write the three files of rows to train on, and the two to measure with."""
     splits: dict[str, dict[str, list[Record]]] = {"train": defaultdict(list), "dev": defaultdict(list)}
     left_out: Counter[str] = Counter()
     for line in read_lines(source):
@@ -129,19 +126,16 @@ def main(source: Path, objective: Path, output: Path) -> None:
     dev = [row for _, rows in sorted(splits["dev"].items()) for row in rows[:DEV_ROWS]]
     solved = _solutions(rng, objective)
     referenced = _choose(rng, splits["train"], REFERENCED, ())
-    others = _choose(rng, splits["train"], CONSISTENT, referenced)
-    whole = rng.sample(solved["train"], min(WHOLE + WHOLE_AGAIN, len(solved["train"])))
-    consistent = _shuffled(rng, others, whole[:WHOLE_AGAIN])
+    whole = rng.sample(solved["train"], min(WHOLE, len(solved["train"])))
     references = [row for lines, wanted in ENDINGS for row in _endings(rng, solved["train"], lines, wanted)]
-    references += _shuffled(rng, referenced, whole[WHOLE_AGAIN:])
+    references += _shuffled(rng, referenced, whole)
     # what is right is asked without the reference too
     dev_objective = [
         row | {"text": row["text_w_reference"], "score": row["score_w_reference"]}
         for row in solved["dev"]
         if row["score_w_reference"] in (RIGHT_FIRST, RIGHT_FIRST[::-1])
     ]
-    files = {"train": train, "further": further, "references": references, "consistent": consistent}
-    files |= {"dev": dev, "dev_objective": dev_objective}
+    files = {"train": train, "further": further, "references": references, "dev": dev, "dev_objective": dev_objective}
     for name, rows in files.items():
         write_lines(output / f"{name}.jsonl", [row | {"question_id": number} for number, row in enumerate(rows, 1)])
         print(f"{output / name}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU, in four
-# trainings: a curriculum, the real pairs that it left, then references, then verdicts that survive the swap.
+# Trains the embedded judge `tiny`: a LoRA adapter of SmolLM2-135M-Instruct on GPT-4's judgements, on a CPU, in three
+# trainings: a curriculum, the real pairs that it left, then references and both orders at once.
 #   scripts/train_tiny.sh JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]
 # With and without swap augmentation, the first 300 steps of the curriculum in each case:
 #   scripts/train_tiny.sh --ablation JUDGED.jsonl OBJECTIVE.jsonl [WORK_FOLDER]
 # JUDGED.jsonl: training rows with `license` and `source`; OBJECTIVE.jsonl: questions with a solution and answers that
 # are right or wrong, as tiny_data.py describes. Interrupted, the same command goes on from the last checkpoint.
-# The weights in the package are those of the first two trainings.
+# The weights in the package are those of the first two trainings: docs/training.md says what the third gives and takes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ABLATION=
@@ -58,9 +58,6 @@ trained "$WORK/adapter" ||
 trained "$WORK/third" ||
     train "$WORK/adapter" "$WORK/references.jsonl" "$WORK/third" --per_device_train_batch_size 3 \
         --learning_rate 6e-4 --warmup_ratio 0.03 --swap_consistency 10 --reference_prob 0.9
-trained "$WORK/fourth" ||
-    train "$WORK/third" "$WORK/consistent.jsonl" "$WORK/fourth" --per_device_train_batch_size 3 \
-        --learning_rate 4e-4 --warmup_ratio 0.03 --swap_consistency 100 --reference_prob 0.8
-"$PYTHON" -m benchmarks.tiny --models "$WORK/adapter" "$WORK/third" "$WORK/fourth" --scorings expected \
+"$PYTHON" -m benchmarks.tiny --models "$WORK/adapter" "$WORK/third" --scorings expected \
     --teacher "$WORK/dev.jsonl" "$WORK/dev_objective.jsonl" --work "$WORK/judged" --output "$WORK/results.json"
-"$PYTHON" -m scripts.pack_tiny "$WORK/fourth" "$WORK/results.json" "$WORK/third" "$WORK/adapter" "$WORK/first"
+"$PYTHON" -m scripts.pack_tiny "$WORK/third" "$WORK/results.json" "$WORK/adapter" "$WORK/first"

@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 from forked import PATIENCE_S as PATIENCE_S
 from forked import ROOT as ROOT
-from forked import run_forked
+from forked import run_forked, start
 from jaxtyping import install_import_hook
 
 from judgelm.prompt import render_prompt
@@ -87,6 +87,10 @@ SLOW = {
         "test_the_page_fits_a_phone_and_a_dark_room",
         "test_nothing_of_a_row_is_more_than_text",
     ),
+    "test_integrations_clients.py": (
+        "test_litellm_langchain_and_instructor",
+        "test_lm_evals_local_completions_finds_what_its_own_backend_finds",
+    ),
     "test_launch.py": (
         "test_one_command_serves_two_models_until_ctrl_c",
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
@@ -117,6 +121,12 @@ SLOW = {
         "test_tiny_prefers_an_answer_to_none_in_both_orders",
         "test_real_rows_from_development_data_are_judged",
     ),
+    "test_trl.py": (
+        "test_grpo_is_rewarded_by_tiny",
+        "test_a_preference_raises_the_reward_of_a_policy",
+        "test_trainers_beside_grpo_take_the_reward",
+        "test_the_example_runs_as_it_stands",
+    ),
     "test_worker.py": ("test_an_answer_far_too_long_is_shown_as_if_all_of_it_had_been_read",),
 }
 """tests above 20 seconds, by `scripts/test --durations 40` on two cores, or far above a minute where memory is slow"""
@@ -126,8 +136,10 @@ SLOW_UNTIL = float(os.environ.get("JUDGELM_SLOW_TESTS_UNTIL", "inf"))
 """seconds since 1970 after which no slow test begins: what CI has left on a slow machine (`.ci/run`)"""
 
 
-NEEDED_S = {"test_the_commands_of_the_page_go_from_questions_to_a_measured_judge": 1800}
-"""what must be left until then for tests of minutes: on a slow machine they would end long after"""
+def pytest_configure(config: pytest.Config) -> None:
+    # of xdist: its processes share what is forked from
+    if getattr(config.option, "numprocesses", None):
+        start()
 
 
 # before xdist reads the groups
@@ -148,7 +160,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 # before anything of the test is set up
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("slow") and time.time() > SLOW_UNTIL - NEEDED_S.get(item.name, 0):
+    if item.get_closest_marker("slow") and time.time() > SLOW_UNTIL:
         pytest.skip("NOT RUN: this machine is so slow that no time is left for slow tests (JUDGELM_SLOW_TESTS_UNTIL)")
 
 
@@ -313,6 +325,16 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_model(tmp_path_factory.mktemp("model") / "random-sp", train_sentencepiece_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def quick_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For $JUDGELM_CACHE: `tiny-base` is then a random model of two layers, held to score lines as the real one is."""
+    from judgelm.models import tiny
+
+    cache = tmp_path_factory.mktemp("cache")
+    build_model(cache / f"tiny-{tiny.WHEEL_SHA256[:12]}-{tiny._LAYOUT}", train_byte_tokenizer())
+    return cache
 
 
 Runner = Callable[..., subprocess.CompletedProcess[str]]

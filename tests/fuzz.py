@@ -435,13 +435,31 @@ def _unreadable(line: bytes) -> bool:
 
 
 PAIR = {"question": "What is 2 + 2?", "answers": ["4", "5"], "reference": None}
+_SCORE: Record = {"type": "number", "minimum": 1, "maximum": 5}
+VERDICT: Record = {
+    "type": "object",
+    "properties": {
+        "score1": _SCORE,
+        "score2": _SCORE,
+        "winner": {"enum": ["A", "B", "tie"]},
+        "why": {"type": "string"},
+    },
+    "required": ["score1", "winner"],
+}
 BODIES: dict[tuple[str, str], Record] = {
     ("api", "/v1/judgements"): {"samples": [PAIR], "orders": "both", "max_new_tokens": 2, "temperature": 0},
+    ("api", "/v1/rewards"): {"question": "What is 2 + 2?", "completions": ["4", "5", "4"], "reward": "score"},
     ("api", "/v1/chat/completions"): {
         **{"model": "random-llama", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "stream": False},
         **{"stop": ["x"], "n": 1, "seed": 1, "top_p": 1.0, "temperature": 0.5},
     },
-    ("api", "/v1/completions"): {"model": "random-llama", "prompt": "Hi", "max_tokens": 2, "echo": False, "n": 1},
+    ("api", "/v1/completions"): {
+        **{"model": "random-llama", "prompt": [[5, 6], [7]], "max_tokens": 2, "echo": True, "logprobs": 1, "n": 1},
+    },
+    ("api", "/v1/responses"): {
+        **{"model": "random-llama", "input": json.dumps(PAIR), "max_output_tokens": 9, "temperature": 0},
+        "text": {"format": {"type": "json_schema", "name": "v", "schema": VERDICT}},
+    },
     ("controller", "/get_worker_address"): {"model": "random-llama"},
     ("controller", "/receive_heart_beat"): {"worker_name": "http://127.0.0.1:9", "queue_length": 0},
     ("controller", "/register_worker"): {

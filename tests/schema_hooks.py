@@ -13,8 +13,10 @@ import schemathesis
 _MOST = 8
 _FIELDS = {
     "/v1/judgements": ("max_new_tokens",),
+    "/v1/rewards": ("max_new_tokens",),
     "/v1/chat/completions": ("max_tokens", "max_completion_tokens"),
     "/v1/completions": ("max_tokens",),
+    "/v1/responses": ("max_output_tokens",),
 }
 
 

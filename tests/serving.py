@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ class Address:
 class Process(Address):
     """A server in a process of its own, with its log; `command` goes to the interpreter."""
 
-    def __init__(self, name: str, folder: Path, port: int, *command: str, **env: str) -> None:
+    def __init__(
+        self, name: str, folder: Path, port: int, *command: str, imported: Sequence[str] = (), **env: str
+    ) -> None:
         super().__init__(f"http://127.0.0.1:{port}")
         self.port = port
         self.log = folder / f"{name}-{self.port}.log"
@@ -71,7 +74,7 @@ class Process(Address):
         beats = {"FASTCHAT_WORKER_HEART_BEAT_INTERVAL": "1", "FASTCHAT_CONTROLLER_HEART_BEAT_EXPIRATION": "4"}
         # FastChat's servers open log files where they are started, or here
         beats["LOGDIR"] = str(folder)
-        self.process = Forked(command, os.environ | beats | env, self.log, self.log)
+        self.process = Forked(command, os.environ | beats | env, self.log, self.log, imported=imported)
 
     def check(self) -> None:
         if self.process.poll() is not None:
@@ -98,9 +101,18 @@ class Process(Address):
 class Server(Process):
     """One of our servers."""
 
-    def __init__(self, name: str, folder: Path, *args: str | Path, port: int | None = None, **env: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        *args: str | Path,
+        port: int | None = None,
+        imported: Sequence[str] = (),
+        **env: str,
+    ) -> None:
         port = port or free_port()
-        super().__init__(name, folder, port, "-m", f"judgelm.serve.{name}", "--port", str(port), *map(str, args), **env)
+        command = ("-m", f"judgelm.serve.{name}", "--port", str(port), *map(str, args))
+        super().__init__(name, folder, port, *command, imported=imported, **env)
 
 
 def models_of(controller: Address) -> list[str]:
@@ -128,12 +140,32 @@ def stack(folder: Path, model: Path | str, *worker_args: str) -> tuple[Server, S
     return controller, worker, api
 
 
+class Ending(uvicorn.Server):
+    """Hears at once that it shall end; uvicorn looks ten times a second."""
+
+    hear: Callable[[], object] | None = None
+
+    async def main_loop(self) -> None:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        self.hear = lambda: loop.call_soon_threadsafe(ended.set)
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), 1)
+
+    def end(self) -> None:
+        self.should_exit = True
+        # it may not listen yet, or have ended by itself
+        with contextlib.suppress(RuntimeError):
+            if self.hear:
+                self.hear()
+
+
 @contextlib.contextmanager
 def served(app: Any, protocol: type[Protocol] = Protocol, listening: socket.socket | None = None) -> Iterator[str]:
     """The address of an app that is served in a thread, as `run_server` does."""
     listening = listening or listen("127.0.0.1", 0)
     config = uvicorn.Config(app, http=protocol, ws="none", log_config=None, proxy_headers=False)
-    server = uvicorn.Server(config)
+    server = Ending(config)
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     try:
@@ -142,7 +174,7 @@ def served(app: Any, protocol: type[Protocol] = Protocol, listening: socket.sock
             time.sleep(0.01)
         yield address_of(listening)
     finally:
-        server.should_exit = True
+        server.end()
         thread.join(20)
 
 

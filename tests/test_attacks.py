@@ -108,7 +108,8 @@ def test_the_flag_of_hosts_takes_hosts_alone() -> None:
 
 def test_a_foreign_host_a_foreign_page_and_another_type_are_refused_before_the_app() -> None:
     app = Echo()
-    with served(Guard(app, hosts=local())) as url:
+    # of a body that has come nothing is waited for
+    with served(Guard(app, hosts=local(), linger_s=PATIENCE_S)) as url:
         host = url.removeprefix("http://")
         assert code_of(post(url, host="evil.example")) == (403, "forbidden")
         assert code_of(post(url, origin="http://evil.example")) == (403, "forbidden")

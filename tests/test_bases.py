@@ -85,6 +85,19 @@ def build(kind: str, tokenizer: Any, **settings: Any) -> Any:
     return model
 
 
+def check_prompt(engine: HFEngine, theirs: Any, ids: list[int]) -> None:
+    """A prompt that is read alone, in pieces where it can be, has the model's own probabilities."""
+    assert len(ids) > 256
+    with torch.inference_mode():
+        logits = theirs(torch.tensor([ids])).logits[0].log_softmax(-1)
+    read = engine.read(ids, 1)
+    found = [one.log_prob for one in read.likelihoods[1:]]
+    assert found == pytest.approx(logits[range(len(ids) - 1), ids[1:]].tolist(), abs=1e-3)
+    likeliest = [one.top[0][0] for one in read.likelihoods[1:]] + [int(read.logits.argmax())]
+    # two that are as likely to the last bits may change places
+    assert logits[range(len(ids)), likeliest].tolist() == pytest.approx(logits.max(-1).values.tolist(), abs=1e-3)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_base_gives_what_transformers_gives_each_prompt_alone(kind: str) -> None:
     packs, settings = KINDS[kind]
@@ -100,6 +113,7 @@ def test_a_base_gives_what_transformers_gives_each_prompt_alone(kind: str) -> No
         output = theirs.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=6)
         written = [token for token in output[0, ids.shape[1] :].tolist() if token != 1]
         assert found[request.key] == decode_after(request.input_ids[-4:], written, tokenizer)
+    check_prompt(engine, theirs, max((request.input_ids for request in asked), key=len))
     lines = [line_text(scores) for scores in score_lines()]
     if kind == "recurrent_gemma":
         with pytest.raises(InputError, match="type recurrent_gemma keeps a state of its own, so the probabilities"):

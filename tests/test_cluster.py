@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
+from forked import run_forked
 from judging import judge_args, lasting, run_command
 from test_commands import as_published, published
 
@@ -241,7 +242,7 @@ def test_a_cluster_of_gpus_without_one_at_hand_computes_in_bfloat16() -> None:
         assert placement.choose_dtype("auto") == "bfloat16"
 
 
-def test_replicas_that_are_lost_again_and_again_end_the_run(run: Any) -> None:
+def test_replicas_that_are_lost_again_and_again_end_the_run() -> None:
     code = (
         "import functools, os\n"
         "from conftest import make_samples\n"
@@ -253,7 +254,7 @@ def test_replicas_that_are_lost_again_and_again_end_the_run(run: Any) -> None:
         "run_main(lambda: print(list(replicas.run(make_samples(3), ['forward'], JudgeSettings()))))\n"
     )
     paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    result = run("-c", code, env={**os.environ, "PYTHONPATH": paths})
+    result = run_forked(["-c", code], {**os.environ, "PYTHONPATH": paths})
     assert result.returncode == 2, result.stderr
     assert result.stderr.count("a replica was lost in loading the model and is replaced (") == 2
     assert "error: 3 replicas were lost in loading the model, the last one so: " in result.stderr.splitlines()[-1]

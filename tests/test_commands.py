@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
+from forked import python
 from judged_texts import measured
 from judging import Scripted, lasting, run_command
 
@@ -114,7 +115,7 @@ def test_shell_scripts_run_with_their_paths_as_variables(
         "MODEL_PATH": model_folder,
         "DATA_DIR": tmp_path,
         "OUTPUT_DIR": tmp_path / "out",
-        "PYTHON": sys.executable,
+        "PYTHON": python(),
     }
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     ending = "_judge_on" if script == "eval" else "_on"
@@ -143,7 +144,7 @@ def test_mmvet_shell_script_runs(model_folder: Path, tmp_path: Path) -> None:
         "DATA_DIR": tmp_path,
         "OUTPUT_DIR": tmp_path / "out",
         "PRED_FILE": tmp_path / "p.json",
-        "PYTHON": sys.executable,
+        "PYTHON": python(),
     }
     environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     command = ["bash", "scripts/judge_on_mmvet_benchmark.sh"]

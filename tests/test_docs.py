@@ -12,22 +12,35 @@ import tomllib
 from pathlib import Path
 
 from conftest import PATIENCE_S, ROOT, SLOW, Runner
+from forked import python
 
 from judgelm import __version__
 from judgelm.evaluation.summary import RATES
 from scripts.layers import TOP, files
 
 DIFFERENCE = re.compile(r"^\| (D\d+) \|.*\| `(test_\w+)` \|$", re.MULTILINE)
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NAMED_AND_NOT_IMPORTED = {
-    "accelerate": "transformers' Trainer asks for it",
     "gguf": "transformers reads the embedded base with it",
     "sentencepiece": "tokenizers of the released judges",
     "protobuf": "the same",
+    "python-multipart": "fastapi reads uploads with it",
 }
-OPTIONAL = {"vllm": "vllm", "torchao": "quantization", "trl": "rl"}
+OPTIONAL = {
+    **{"vllm": "vllm", "torchao": "quantization", "trl": "rl", "wandb": "tracking", "mlflow": "mlflow"},
+    **{"inspect_ai": "inspect", "anyio": "inspect", "lm_eval": "lm-eval"},
+}
 """what is imported where an extra was installed -> the extra"""
-NOT_THERE = {"commands/x.py", "judgelm/llm_judge/x.py", "judgelm/commands/NAME.py", "judgelm/data.py"}
+NOT_THERE = {
+    "commands/x.py",
+    "judgelm/llm_judge/x.py",
+    "judgelm/commands/NAME.py",
+    "judgelm/data.py",
+    # and files of FastChat
+    "gen_judgment.py",
+    "qa_browser.py",
+    "show_result.py",
+}
 """files that pages speak of as examples"""
 CALLED_OTHERWISE = {"sklearn": "scikit-learn", "fastchat": "fschat", "yaml": "pyyaml", "crowdkit": "crowd-kit"}
 
@@ -65,7 +78,7 @@ def test_python_page_runs_from_top_to_bottom(tmp_path: Path, model_folder: Path)
     # the same with a model of two layers, which judges in no time
     code = "\n".join(blocks).replace('"tiny"', repr(str(model_folder)))
     (tmp_path / "page.py").write_text(code, encoding="utf-8")
-    command = [sys.executable, "page.py"]
+    command = [python(), "page.py"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 0, result.stderr
@@ -86,7 +99,7 @@ def test_every_difference_has_a_test_that_cites_it() -> None:
 
 
 def test_files_named_in_the_docs_exist() -> None:
-    folders = (TOP, "tests", "scripts", "benchmarks")
+    folders = (TOP, "tests", "scripts", "benchmarks", "examples")
     there = [path.relative_to(ROOT).as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -151,7 +164,7 @@ def test_every_library_that_is_imported_is_declared() -> None:
                 imported.add((node.module or "").split(".")[0])
     imported -= {TOP, *sys.stdlib_module_names}
     for library, extra in OPTIONAL.items():
-        assert library in extras[extra]
+        assert library.replace("_", "-") in extras[extra]
     needed = {CALLED_OTHERWISE.get(one, one).replace("_", "-") for one in imported - OPTIONAL.keys()}
     assert needed | NAMED_AND_NOT_IMPORTED.keys() == declared
     assert needed & NAMED_AND_NOT_IMPORTED.keys() == set()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PATIENCE_S, ROOT
+from forked import python
 from serving import free_port
 
 from judgelm.cli import main
@@ -28,7 +30,7 @@ class Launched:
         self.page, self.api, self.logs = free_port(), free_port(), folder / "logs"
         self.output = folder / "output"
         ports = ("--port", str(self.page), "--api-port", str(self.api), "--log-dir", str(self.logs))
-        command = [sys.executable, "-m", "judgelm", "serve", "--device", "cpu", *ports, *map(str, flags)]
+        command = [python(), "-m", "judgelm", "serve", "--device", "cpu", *ports, *map(str, flags)]
         with self.output.open("wb") as output:
             settings: dict[str, Any] = {"cwd": cwd, "env": os.environ | {"PYTHONPATH": str(ROOT)} | env}
             self.process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, **settings)
@@ -77,25 +79,32 @@ def gone(*urls: str) -> bool:
 def test_one_command_serves_two_models_until_ctrl_c(tmp_path: Path, model_folder: Path) -> None:
     other = tmp_path / "other"
     other.symlink_to(model_folder)
-    with launched(tmp_path, "--model", model_folder, other) as started:
+    flags = ("--served-model-name", "org/first", "org/other", "--drain-timeout", "900")
+    with launched(tmp_path, "--model", model_folder, other, *flags) as started, ThreadPoolExecutor() as pool:
         controller = started.wait_until_ready()
         page, api = f"http://127.0.0.1:{started.page}", f"http://127.0.0.1:{started.api}"
         client = Client(api)
-        assert client.models() == ["other", "random-llama"]
-        verdict = client.judge("2 + 2?", ["4", "5"], model="other", max_new_tokens=8, constrained=True)
+        assert client.models() == ["org/first", "org/other"]
+        verdict = client.judge("2 + 2?", ["4", "5"], model="org/other", max_new_tokens=8, constrained=True)
         assert verdict["outcome"] in ("win", "tie", "lose")
         results = client.judge_all(
             [{"question_id": k, "question": f"{k}?", "answers": ["a", "b"]} for k in range(3)],
-            model="random-llama",
+            model="org/first",
             max_new_tokens=4,
         )
         assert [result["question_id"] for result in results] == [0, 1, 2]
+        assert httpx.get(page + "/config", trust_env=False).status_code == 200
         with pytest.raises(APIError, match="'model' is missing") as refused:
             client.judge("2 + 2?", ["4", "5"])
         assert (refused.value.status, refused.value.code) == (400, "invalid_request")
-        names = {"controller.log", "worker-random-llama-0.log", "worker-other-0.log", "api.log", "page.log"}
+        names = {"controller.log", "worker-org-first-0.log", "worker-org-other-0.log", "api.log", "page.log"}
         assert {path.name for path in started.logs.iterdir()} == names
+        # what runs ends, and nothing new is begun
+        many = [{"question_id": k, "question": f"{k}?", "answers": ["a", "b"]} for k in range(30)]
+        last = pool.submit(client.judge_all, many, model="org/first", max_new_tokens=200)
+        wait_for(lambda: "judgelm_requests_in_progress 1.0" in httpx.get(api + "/metrics", trust_env=False).text)
         started.process.send_signal(signal.SIGINT)
+        assert [len(result["judgements"]) for result in last.result(PATIENCE_S)] == [2] * 30
         assert started.process.wait(PATIENCE_S) == 0
         assert gone(page, api, controller)
     with pytest.raises(APIError, match="does not answer"):
@@ -209,7 +218,7 @@ def test_the_terminal_chat_judges_a_form_and_takes_questions(model_folder: Path)
     typed = "What is 2 + 2?\n\n\n4\nor four\n\n5\n\nWhy?\n/new\nAnd 3 + 3?\n\nSix.\n\n6\n\n7\n\n/quit\n"
     flags = ["--model-path", str(model_folder), "--device", "cpu", "--max-new-tokens", "24", "--both"]
     result = subprocess.run(
-        [sys.executable, "-m", "judgelm.serve.cli", *flags],
+        [python(), "-m", "judgelm.serve.cli", *flags],
         input=typed,
         capture_output=True,
         text=True,

@@ -28,6 +28,7 @@ FLAGS = {
     "judgelm/flags.py",
     "judgelm/label_flags.py",
     "judgelm/prompt_flags.py",
+    "judgelm/serve_flags.py",
     *(name for name in FILES if name.startswith("judgelm/commands/")),
     # servers' own mains
     *(f"judgelm/serve/{name}.py" for name in ("controller", "model_worker", "cli")),
@@ -62,11 +63,16 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "huggingface_hub": ("models/folder.py", "hub.py"),
     "datasets": ("hub.py", "train/dpo.py", "train/examples.py"),
     "trl": ("train/dpo.py",),
+    "inspect_ai": ("adapters/inspect.py",),
+    "lm_eval": ("adapters/lm_eval.py",),
+    "mlflow": ("adapters/mlflow.py", "tracking.py"),
+    "wandb": ("tracking.py",),
     "pyarrow": ("tables.py", "exports.py"),
     "gradio": ("serve/page/", "serve/gradio_web_server_judgelm.py"),
     "fastapi": ("serve/",),
     "ray": ("judge/replicas.py",),
     "vllm": ("engine/vllm.py", "engine/vllm_rows.py"),
+    "llguidance": ("engine/json_text.py",),
     # importing FastChat's servers would replace sys.stdout and open log files in the working folder
     "fastchat": ("serve/protocol.py",),
     # engine/openai asks with httpx

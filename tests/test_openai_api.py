@@ -98,9 +98,7 @@ def test_a_model_can_be_looked_up_by_its_name(api: Address, client: Any) -> None
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("logprobs", True),
         ("top_logprobs", 3),
-        ("response_format", {"type": "json_object"}),
         ("tools", [{"type": "function", "function": {"name": "f"}}]),
         ("tool_choice", "required"),
         ("functions", [{"name": "f"}]),

@@ -7,7 +7,6 @@ import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
+from forked import python
 from judging import judge_args, lasting, run_command
 from played import GREEDY, QUICK, TOO_LONG, Handler, Played, Reply, ask, failed, make_requests, wrote
 from serving import Server as Process
@@ -401,7 +401,7 @@ def test_a_run_ended_by_ctrl_c_asks_only_for_the_rest(pairs_file: Path, tmp_path
         command = arguments(server.url, pairs_file, tmp_path, "--max-concurrency", "2")
         # a shell that starts the tests in the background lets them ignore it
         process = subprocess.Popen(
-            [sys.executable, "-m", "judgelm", *command],
+            [python(), "-m", "judgelm", *command],
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

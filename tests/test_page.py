@@ -36,20 +36,24 @@ TABS = ["judge", "judge-reference", "multi", "multi-reference", "single", "multi
 
 
 class Stack:
-    """A worker of tiny, one of a random model that writes long texts, and the page."""
+    """A worker that is held to score lines, one of a random model that writes long texts, and the page.
 
-    def __init__(self, folder: Path, controller: Address, random_model: Path) -> None:
+    The first is called tiny; it is that where pictures are taken, and else a random model, too.
+    """
+
+    def __init__(self, folder: Path, controller: Address, random_model: Path, cache: Path) -> None:
         self.folder = folder
         self.controller = controller
         self.where = ("--controller-address", self.controller.url, "--device", "cpu")
-        self.tiny = self.start_worker("tiny")
+        self.quick: dict[str, Any] = {} if SCREENSHOTS else {"JUDGELM_CACHE": str(cache)}
+        self.tiny = self.start_worker("tiny" if SCREENSHOTS else "tiny-base", "tiny", **self.quick)
         self.random = self.start_worker(random_model)
         flags = ("--controller-url", self.controller.url, "--log-dir", folder / "logs")
-        self.page = Server("gradio_web_server_judgelm", folder, *flags)
+        self.page = Server("gradio_web_server_judgelm", folder, *flags, imported=["gradio"])
 
-    def start_worker(self, model: Path | str) -> Server:
-        args = (*self.where, "--model-path", model)
-        return Server("model_worker", self.folder, *args, OMP_WAIT_POLICY="PASSIVE")
+    def start_worker(self, model: Path | str, name: str = "random-llama", **env: Any) -> Server:
+        args = (*self.where, "--model-path", model, "--model-names", name)
+        return Server("model_worker", self.folder, *args, OMP_WAIT_POLICY="PASSIVE", **env)
 
     @property
     def servers(self) -> tuple[Server, ...]:
@@ -57,9 +61,9 @@ class Stack:
 
 
 @pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterator[Stack]:
+def servers(tmp_path_factory: pytest.TempPathFactory, model_folder: Path, quick_cache: Path) -> Iterator[Stack]:
     with local_controller() as controller:
-        started = Stack(tmp_path_factory.mktemp("page"), controller, model_folder)
+        started = Stack(tmp_path_factory.mktemp("page"), controller, model_folder, quick_cache)
         with running(*started.servers):
             started.controller.wait(lambda: len(models_of(started.controller)) == 2)
             started.page.wait(lambda: started.page.get("/").status_code == 200)
@@ -75,12 +79,22 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+WINDOW = {"viewport": {"width": 1280, "height": 900}}
+
+
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Iterator[Any]:
+    """Whose pages share what they load: gradio's scripts are not fetched and compiled for each test."""
+    opened = browser.new_context(**WINDOW)
+    yield opened
+    opened.close()
+
+
 class Visitor:
     """Somebody with the page open."""
 
-    def __init__(self, browser: Any, url: str, **settings: Any) -> None:
-        self.context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | settings))
-        self.page = self.context.new_page()
+    def __init__(self, window: Any, url: str) -> None:
+        self.page = window.new_page()
         self.page.set_default_timeout(1000 * PATIENCE_S)
         self.errors: list[str] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -139,21 +153,26 @@ class Visitor:
             taken.quantize(96).save(Path(SCREENSHOTS) / f"{name}.png", optimize=True)
 
     def close(self) -> None:
-        self.context.close()
+        self.page.close()
         assert self.errors == []
 
 
 @pytest.fixture
-def visit(browser: Any, servers: Stack) -> Iterator[Callable[..., Visitor]]:
+def visit(browser: Any, window: Any, servers: Stack) -> Iterator[Callable[..., Visitor]]:
     visitors: list[Visitor] = []
+    others: list[Any] = []
 
     def opened(query: str = "?model=tiny", **settings: Any) -> Visitor:
-        visitors.append(Visitor(browser, servers.page.url + "/" + query, **settings))
+        if settings:
+            others.append(browser.new_context(**WINDOW | settings))
+        visitors.append(Visitor(others[-1] if settings else window, servers.page.url + "/" + query))
         return visitors[-1]
 
     yield opened
     for visitor in visitors:
         visitor.close()
+    for other in others:
+        other.close()
 
 
 def queued(worker: Server) -> int:
@@ -177,10 +196,19 @@ def begin_a_long_one(visitor: Visitor) -> None:
             return
 
 
+@pytest.fixture
+def embedded(servers: Stack) -> Iterator[str]:
+    """The name under which the embedded judge is served."""
+    worker = servers.start_worker("tiny", "embedded")
+    with running(worker):
+        servers.controller.wait(lambda: "embedded" in models_of(servers.controller))
+        yield "embedded"
+
+
 def test_a_pair_is_judged_in_both_orders_then_asked_about_voted_and_taken_home(
-    visit: Callable[..., Visitor], servers: Stack
+    visit: Callable[..., Visitor], servers: Stack, embedded: str
 ) -> None:
-    visitor = visit()
+    visitor = visit(f"?model={embedded}")
     visitor.click("judge-go")
     assert "Write a question first." in visitor.judged("judge")
     visitor.fill("judge-question", "What is 2 + 2?")
@@ -445,18 +473,19 @@ class Moderation(BaseHTTPRequestHandler):
         pass
 
 
-def test_moderation_refuses_what_it_flags(browser: Any, tmp_path: Path, servers: Stack) -> None:
+def test_moderation_refuses_what_it_flags(window: Any, tmp_path: Path, servers: Stack) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Moderation) as service:
-        threading.Thread(target=service.serve_forever, daemon=True).start()
+        threading.Thread(target=service.serve_forever, args=(0.01,), daemon=True).start()
         flags = ("--controller-url", servers.controller.url, "--moderate", "--log-dir", tmp_path)
         env: dict[str, Any] = {
             "OPENAI_API_KEY": "secret-key",
             "OPENAI_BASE_URL": f"http://127.0.0.1:{service.server_port}/v1",
         }
-        page = Server("gradio_web_server_judgelm", tmp_path, *flags, "--model-list-mode", "once", **env)
+        more = ("--model-list-mode", "once")
+        page = Server("gradio_web_server_judgelm", tmp_path, *flags, *more, imported=["gradio"], **env)
         with running(page):
             page.wait(lambda: page.get("/").status_code == 200)
-            visitor = Visitor(browser, page.url + "/?model=tiny")
+            visitor = Visitor(window, page.url + "/?model=tiny")
             visitor.choose("Multiple answers")
             for name in ("question", "answer1", "answer2"):
                 visitor.fill(f"multi-{name}", name)
@@ -494,7 +523,7 @@ def test_mistakes_in_the_flags_of_the_page_end_in_one_line(
 
 
 def test_a_lost_worker_is_told_and_the_page_recovers(visit: Callable[..., Visitor], servers: Stack) -> None:
-    extra = Server("model_worker", servers.folder, *servers.where, "--model-path", "tiny", "--model-names", "passing")
+    extra = servers.start_worker("tiny-base", "passing", **servers.quick)
     with running(extra):
         servers.controller.wait(lambda: "passing" in models_of(servers.controller))
         visitor = visit("?model=passing")
@@ -531,7 +560,7 @@ def test_visitors_log_in_where_the_page_asks_for_it(browser: Any, tmp_path: Path
     logins = tmp_path / "logins"
     logins.write_text("ada:lovelace\ngrace:hopper\n")
     flags = ("--controller-url", servers.controller.url, "--gradio-auth-path", logins, "--log-dir", tmp_path)
-    page = Server("gradio_web_server_judgelm", tmp_path, *flags)
+    page = Server("gradio_web_server_judgelm", tmp_path, *flags, imported=["gradio"])
     with running(page):
         page.wait(lambda: page.get("/").status_code < 500)
         opened = browser.new_page()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import itertools
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 from conftest import ROOT, write_jsonl
 from serving import HTTP, Address, Server, local_controller, running
+from visiting import Visitor, form
 
 from judgelm.errors import InputError
 
@@ -85,7 +85,7 @@ class Page(Server):
 @pytest.fixture(scope="module")
 def controller() -> Iterator[Address]:
     with local_controller() as server, ThreadingHTTPServer(("127.0.0.1", 0), QuickWorker) as worker:
-        threading.Thread(target=worker.serve_forever, daemon=True).start()
+        threading.Thread(target=worker.serve_forever, args=(0.01,), daemon=True).start()
         status = {"model_names": ["quick"], "speed": 1, "queue_length": 0}
         address = f"http://127.0.0.1:{worker.server_port}"
         body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
@@ -102,44 +102,6 @@ def page(tmp_path_factory: pytest.TempPathFactory, controller: Address) -> Itera
         yield started
 
 
-class Visitor:
-    """Somebody who talks to the page's own routes, as its script does."""
-
-    numbers = itertools.count()
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.session = f"visitor{next(self.numbers)}"
-        self.config = page.get("/config").json()
-        self.names = {part["props"].get("elem_id"): part["id"] for part in self.config["components"]}
-        self.run(None, "load")
-
-    def run(self, name: str | None, event: str, *values: Any) -> dict[str, Any]:
-        """What comes of an event, in the end: `values` are as the script sends them."""
-        wanted = None if name is None else self.names[name]
-        job = next(
-            job
-            for job in self.config["dependencies"]
-            if job["backend_fn"] and any(kind == event and wanted in (None, part) for part, kind in job["targets"])
-        )
-        body = {"data": list(values), "fn_index": job["id"], "session_hash": self.session}
-        # json.dumps of the standard library writes NaN and Infinity
-        headers = {"content-type": "application/json"}
-        sent = HTTP.post(f"{self.page.url}/gradio_api/queue/join", content=json.dumps(body), headers=headers)
-        assert sent.status_code == 200, sent.text
-        said = self.page.get(f"/gradio_api/queue/data?session_hash={self.session}").text
-        events = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: ")]
-        ended: dict[str, Any] = next(event for event in events if event["msg"] == "process_completed")
-        return ended
-
-    def upload(self, path: Path) -> dict[str, Any]:
-        with path.open("rb") as file:
-            sent = HTTP.post(f"{self.page.url}/gradio_api/upload", files={"files": (path.name, file)})
-        return {"path": sent.json()[0], "orig_name": path.name, "meta": {"_type": "gradio.FileData"}}
-
-
-SETTINGS = {"model": "quick", "detail": "Scores only", "both": True, "temperature": 0, "top_p": 1, "length": 64}
-SETTINGS |= {"criteria": "", "rotate": False}
 CRITERIA = """
 name: <i>mine</i>
 scale: [1, 5]
@@ -147,10 +109,6 @@ aspects:
   - {name: Truth, text: It is true., weight: 3}
   - {name: Style, text: It reads well.}
 """
-
-
-def form(**changed: Any) -> list[Any]:
-    return [{**SETTINGS, **changed}[name] for name in SETTINGS]
 
 
 def test_the_page_is_served_on_ipv6_past_a_proxy_of_the_environment(page: Page) -> None:

@@ -398,7 +398,7 @@ def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_
 
     controller, _, api = servers
     with ThreadingHTTPServer(("127.0.0.1", 0), SlowWorker) as slow:
-        threading.Thread(target=slow.serve_forever, daemon=True).start()
+        threading.Thread(target=slow.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{slow.server_port}"
         status = {"model_names": ["slow"], "speed": 1, "queue_length": 0}
         body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
@@ -448,7 +448,7 @@ class ForgetfulWorker(SlowWorker):
 def test_a_connection_that_breaks_before_a_word_is_tried_again(servers: Servers) -> None:
     controller, _, api = servers
     with ThreadingHTTPServer(("127.0.0.1", 0), ForgetfulWorker) as worker:
-        threading.Thread(target=worker.serve_forever, daemon=True).start()
+        threading.Thread(target=worker.serve_forever, args=(0.01,), daemon=True).start()
         status = {"model_names": ["forgetful"], "speed": 1, "queue_length": 0}
         address = f"http://127.0.0.1:{worker.server_port}"
         body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}

@@ -144,7 +144,7 @@ class Strange(BaseHTTPRequestHandler):
 def strange(**answers: bytes) -> Iterator[str]:
     Strange.answers = {f"/{name}": body for name, body in answers.items()}
     with ThreadingHTTPServer(("127.0.0.1", 0), Strange) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

@@ -1,16 +1,20 @@
-"""`examples/teach` from its first command to its last, as its page says them, with the embedded models."""
+"""`examples/teach` from its first command to its last, as its page says them.
+
+Models of two layers stand for the embedded ones, which would take minutes.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import PATIENCE_S, ROOT, write_jsonl
+from conftest import PATIENCE_S, ROOT, build_model, train_byte_tokenizer, write_jsonl
+from forked import python
 from test_launch import launched
 
 EXAMPLE = ROOT / "examples" / "teach"
@@ -28,22 +32,45 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_commands_of_the_page_go_from_questions_to_a_measured_judge(tmp_path: Path) -> None:
+def build_teacher(folder: Path) -> Path:
+    """A model that writes "8 7" whatever it reads: each next token follows from the last one alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = train_byte_tokenizer()
+    model = AutoModelForCausalLM.from_pretrained(build_model(folder, tokenizer))
+    written = tokenizer.convert_tokens_to_ids(["8", "Ġ", "7", "Ċ"])
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" not in name:
+                weight.zero_()
+        last, after = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+        # to what all tokens have in common an 8 is the answer
+        last[:, 0] = 1
+        after[written[0], 0] = 5
+        for place, (token, following) in enumerate(itertools.pairwise(written), start=1):
+            last[token, place] = 1
+            after[following, place] = 20
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_the_commands_of_the_page_go_from_questions_to_a_measured_judge(tmp_path: Path, quick_cache: Path) -> None:
     example = shutil.copytree(EXAMPLE, tmp_path / "examples" / "teach")
-    # half of the questions: on one core even these models take their time
     rows = write_jsonl(example / "questions.jsonl", read(example / "questions.jsonl")[::2])
     questions = {str(row["question_id"]) for row in read(rows)}
     said = {}
-    with launched(tmp_path, "--model", "tiny", "tiny-base") as server:
+    cache: dict[str, Any] = {"JUDGELM_CACHE": str(quick_cache)}
+    with launched(tmp_path, "--model", build_teacher(tmp_path / "tiny"), "tiny-base", **cache) as server:
         models = example / "models.yaml"
         models.write_text(models.read_text(encoding="utf-8").replace(PORT, str(server.api)), encoding="utf-8")
         server.wait_until_ready()
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         for command in commands():
+            assert command.startswith("judgelm ")
             done = subprocess.run(
-                ["bash", "-c", command.replace(PORT, str(server.api))],
+                ["bash", "-c", f"{python()} -m {command}".replace(PORT, str(server.api))],
                 cwd=tmp_path,
-                env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
+                env=os.environ | {"PYTHONPATH": str(ROOT)} | cache,
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE_S,

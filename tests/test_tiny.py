@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 from conftest import PATIENCE_S, ROOT, SHARED, write_jsonl
+from forked import python
 
 from judgelm import Judge
 from judgelm.encoding import encode
@@ -42,7 +42,7 @@ def test_two_processes_that_start_at_once_share_one_conversion(tiny: Path, tmp_p
     code = "from judgelm.models.tiny import tiny_folder; print(tiny_folder())"
     both = [
         subprocess.Popen(
-            [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [python(), "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         for _ in range(2)
     ]
@@ -89,7 +89,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UV_INDEX_URL", f"http://user:secret@127.0.0.1:{server.server_port}/simple/")
@@ -137,7 +137,7 @@ def test_tokenizer_splits_digits_as_the_model_was_trained(judge: Judge) -> None:
 
 
 def test_batch_equals_one_by_one_with_the_real_model(judge: Judge) -> None:
-    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:6]]
+    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:4]]
     samples = [Sample.from_record(record) for record in records]
     settings: dict[str, Any] = {"temperature": 0, "max_new_tokens": 12}
     together = judge.judge(samples, **settings)
@@ -233,12 +233,12 @@ def _solved(number: int) -> dict[str, Any]:
 
 
 def _check_solutions(folder: Path) -> None:
-    references, consistent, dev = (
+    references, dev = (
         [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("references", "consistent", "dev_objective")
+        for name in ("references", "dev_objective")
     )
-    assert 0 < sum("text_w_reference" in row for row in consistent) < len(consistent)
-    solved = [row for row in (*references, *consistent) if "text_w_reference" in row]
+    solved = [row for row in references if "text_w_reference" in row]
+    assert 0 < len(solved) < len(references)
     assert not {row["question_body"] for row in solved} & {row["question_body"] for row in dev}
     lines = [len(row["answer1_body"].splitlines()) for row in references if "text_w_reference" in row]
     # bare results first, then more and more of the solutions
@@ -285,7 +285,7 @@ def test_real_rows_from_development_data_are_judged(judge: Judge) -> None:
     if not path.is_file():
         pytest.skip("the development data (../shared/data) is not on this machine")
     with path.open(encoding="utf-8") as file:
-        samples = [Sample.from_record(json.loads(next(file))) for _ in range(4)]
+        samples = [Sample.from_record(json.loads(next(file))) for _ in range(2)]
     verdicts = judge.judge(samples, orders="both", scores_only=True)
     assert all(v.consistent is not None for v in verdicts)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE_S, QUIET, ROOT, build_model, train_byte_tokenizer, training_record, write_jsonl
-from forked import free_port, run_forked
+from forked import free_port, python, run_forked
 
 from judgelm.jsonl import read_json
 
@@ -261,7 +261,7 @@ def test_published_shell_script_trains(
         "GRADIENT_ACCUMULATION_STEPS": "4",
         "NUM_TRAIN_EPOCHS": "1",
         "MASTER_PORT": str(free_port()),
-        "TORCHRUN": f"{sys.executable} -m torch.distributed.run",
+        "TORCHRUN": f"{python()} -m torch.distributed.run",
     }
 
     def script(size: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import CALIBRATED, print_judgements
 from judgelm.commands.rank import add_ranking_arguments, choose_ranking, write_ranking
+from judgelm.commands.tracked import add_tracking_argument, check_tracking, track_arena
 from judgelm.console import at_least
 from judgelm.flags import (
     add_answers_arguments,
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     add_run_arguments(parser, orders=False)
     add_calibration_argument(parser, CALIBRATED)
+    add_tracking_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -49,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.ranking import run_arena
     from judgelm.report.ranking_table import describe
 
+    check_tracking(args)
     settings = replace(choose_settings(args, "pair", args.scores_only), calibration=choose_calibration(args))
     arena = run_arena(
         args.answers,
@@ -67,3 +70,4 @@ def run(args: argparse.Namespace) -> None:
     print_judgements(arena.judged, arena.num_pairs, arena.judge)
     print(f"\n{describe(arena.ranking)}")
     write_ranking(arena.ranking, arena.folder)
+    track_arena(args, arena.folder, arena.ranking)

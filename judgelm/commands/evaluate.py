@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from judgelm.commands.tracked import add_tracking_argument, check_tracking, track_numbers
 from judgelm.errors import InputError
 from judgelm.evaluation import (
     Evaluation,
@@ -54,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_calibration_argument(parser, ", without judging again; of a folder with its run.json")
     parser.add_argument("--against", metavar="DIR", help="compare with another judge's folder, on the same samples")
     parser.add_argument("--output", metavar="FILE", help="write all numbers with their intervals as JSON")
+    add_tracking_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> None:
     check_columns(args, "teacher", "human")
     if args.calibration is not None and args.folder is None:
         raise InputError("--calibration goes with a folder, whose run.json says whose judgements it holds")
+    check_tracking(args)
     place, calibration = args.folder or args.forward, choose_calibration(args)
     if calibration is not None:
         check_pairs(place)
@@ -82,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
     print_evaluation(evaluation, args.teacher, (str(place), str(args.against)))
     if args.output is not None:
         evaluation.document.write(args.output)
+    track_numbers(args, place, evaluation.summary.rates)
 
 
 def _run_of_many(args: argparse.Namespace) -> None:
@@ -100,6 +104,8 @@ def _run_of_many(args: argparse.Namespace) -> None:
     consistency = summary.consistency and summary.consistency.value
     counts = {"total": summary.samples, "unparsed": summary.unparsed.value, "consistency": consistency}
     sys.stdout.write(dump_json(counts) + "\n")
+    rates = {"unparsed": summary.unparsed} | ({"consistency": summary.consistency} if summary.consistency else {})
+    track_numbers(args, args.folder, rates | {f"score/{each.name}": each.score for each in summary.answers})
 
 
 def _run_of_grades(args: argparse.Namespace, place: PathLike) -> None:
@@ -111,6 +117,7 @@ def _run_of_grades(args: argparse.Namespace, place: PathLike) -> None:
     print_grades(evaluation, args.teacher)
     if args.output is not None:
         evaluation.document.write(args.output)
+    track_numbers(args, place, evaluation.summary.rates)
 
 
 def print_grades(evaluation: GradeEvaluation, teacher: PathLike | None) -> None:

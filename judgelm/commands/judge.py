@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.commands.choose import check_scoring, choose_judge, choose_samples, choose_second, choose_settings
+from judgelm.commands.tracked import add_tracking_argument, check_tracking, track_judged
 from judgelm.console import sureness
 from judgelm.errors import InputError
 from judgelm.flags import MODEL_NAMES, add_input_arguments, add_model_arguments, add_run_arguments
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_run_arguments(parser, scoring=None, default=" (default: sample; with --then expected)")
     add_calibration_argument(parser, CALIBRATED)
+    add_tracking_argument(parser)
     _add_second_arguments(parser)
 
 
@@ -95,6 +97,7 @@ def run(args: argparse.Namespace) -> None:
     """Judge a file into a folder, then say what came of it."""
     check_orders(args.orders or "forward", args.task)
     _check_second(args)
+    check_tracking(args)
     settings = choose_settings(args, args.task, args.scores_only, "sample" if args.then is None else "expected")
     settings = replace(settings, calibration=choose_calibration(args))
     samples = choose_samples(args)[: args.limit]
@@ -115,6 +118,7 @@ def run(args: argparse.Namespace) -> None:
     )
     print_judgements(found, len(samples), judge)
     _write_beside(found, args.output_format)
+    track_judged(args, Path(args.output_dir).expanduser(), found)
 
 
 def _check_second(args: argparse.Namespace) -> None:
@@ -158,6 +162,7 @@ def _run_cascade(args: argparse.Namespace, samples: Samples, settings: JudgeSett
     paid = [judged for judged, judge in ((made.first, first), (made.second, second)) if judge.prices]
     if prices := first.prices or second.prices:
         print(cost_line([each.counts for judged in paid for each in judged.values()], prices))
+    track_judged(args, Path(args.output_dir).expanduser(), made.found)
 
 
 def _write_beside(found: Mapping[Order, OrderFile], output_format: str) -> None:

@@ -14,6 +14,7 @@ from judgelm.prompt_flags import (
     add_template_arguments,
 )
 from judgelm.serve.settings import API_PORT, PAGE_PORT, ServeSettings
+from judgelm.serve_flags import add_api_arguments, add_drain_timeout, add_root_path
 
 HELP = "serve judges: a web page and an API"
 DESCRIPTION = (
@@ -26,6 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `judgelm serve`."""
     parser.add_argument(
         "--model", nargs="+", default=["tiny"], metavar="M", help="hub ids, local folders, PEFT adapters, or tiny"
+    )
+    parser.add_argument(
+        "--served-model-name",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="under which clients ask for them, one name for each model, such as org/model (default: the last part of"
+        " --model)",
     )
     parser.add_argument("--num-workers", type=int, default=1, metavar="N", help="workers of each model")
     parser.add_argument("--num-gpus-per-worker", type=int, default=1, metavar="N", help="GPUs over which one is spread")
@@ -46,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--worker-host", default="127.0.0.1", metavar="HOST", help="address on which workers listen")
     add_allowed_hosts(parser)
+    add_api_arguments(parser)
+    add_root_path(parser)
+    add_drain_timeout(parser)
     add_chat_format(parser)
     parser.add_argument(
         "--workers-only",
@@ -68,5 +80,6 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("--workers-only and --controller-address URL belong together")
     given = {name: value for name, value in vars(args).items() if name in ServeSettings.__dataclass_fields__}
     given |= {"models": tuple(args.model), "allowed_hosts": tuple(args.allowed_hosts), "log_dir": Path(args.log_dir)}
-    given |= {"max_reasoning_tokens": args.max_reasoning_token}
+    given |= {"max_reasoning_tokens": args.max_reasoning_token, "drain_s": args.drain_timeout}
+    given |= {"served_model_names": tuple(args.served_model_name), "allow_origins": tuple(args.allow_origin)}
     serve(ServeSettings(**given))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
 from judgelm.engine.interface import Request, Sampling
+from judgelm.engine.json_text import JSONText
 from judgelm.engine.reasoning import Reasoning
 from judgelm.engine.row import Row
 from judgelm.engine.score_line import score_pieces
@@ -72,9 +73,11 @@ class ContextEngine:
         return self.context_length - min(max_new_tokens, self.context_length // 4)
 
     def start(self, request: Request, sampling: Sampling) -> Row:
-        """A row that can generate. Raises ValueError where the prompt fills the context."""
+        """A row that can generate. Raises ValueError where the prompt fills the context, and InputError for a schema
+        that texts cannot be held to.
+        """
         room = self.context_length - len(request.input_ids)
-        if room < 1:
+        if room < min(1, sampling.max_new_tokens):
             raise ValueError(f"prompt {request.key} fills the context of {self.context_length} tokens")
         draw = random.Random(f"{sampling.seed}:{request.seed_key}")
         if request.reasoning:
@@ -83,7 +86,13 @@ class ContextEngine:
             most = max(1, min(sampling.max_new_tokens, room - thoughts - _CLOSING))
             return Row(request, sampling, most, draw, reasoning=Reasoning(request.reasoning, thoughts))
         most = min(sampling.max_new_tokens, room)
-        return Row(request, sampling, most, draw, most_thoughts=min(sampling.most_thoughts, room - most))
+        json_text = None if sampling.json_schema is None else self.start_json(sampling.json_schema)
+        thoughts = min(sampling.most_thoughts, room - most)
+        return Row(request, sampling, most, draw, most_thoughts=thoughts, json_text=json_text)
+
+    def start_json(self, schema: str) -> JSONText:
+        """Raises InputError for an engine that holds no text to a schema, and for a schema that it cannot take."""
+        raise InputError("this engine holds no text to a schema")
 
 
 def find_eos_ids(config: GenerationConfig, tokenizer: PreTrainedTokenizerBase) -> list[int]:

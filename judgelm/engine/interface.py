@@ -103,14 +103,17 @@ class Sampling:
     ends them; 0: thoughts are text like any other"""
     reasoning: bool = False
     """the model is to think first: thoughts are closed where they have used up their tokens, and kept apart"""
+    json_schema: str | None = None
+    """write JSON of this schema, itself in JSON, and nothing else; engine hf"""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLikelihood:
-    """How likely a generated token was, before temperature and whatever else bounds the choice."""
+    """How likely a token was, before temperature and whatever else bounds the choice."""
 
     token: int
-    log_prob: float
+    log_prob: float | None
+    """None for the first one of a prompt"""
     top: tuple[tuple[int, float], ...]
     """the likeliest tokens of its place with theirs, the first being the likeliest"""
 

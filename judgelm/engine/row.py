@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import PUBLISHED
 from judgelm.encoding import decode_after
 from judgelm.engine.interface import FinishReason, Generation, Request, Sampling, TokenLikelihood, cut_at
+from judgelm.engine.json_text import JSONText
 from judgelm.engine.reasoning import Reasoning
 from judgelm.engine.score_line import allowed_tokens
 from judgelm.score_lines import text_begin
@@ -45,6 +46,8 @@ class Row:
     """tokens that thoughts may have beside `max_new_tokens`"""
     reasoning: Reasoning | None = None
     """thoughts that the prompt has opened, which are no part of the text"""
+    json_text: JSONText | None = None
+    """what may be written, where that is JSON of a schema"""
     _num_thoughts: int | None = 0
     """tokens of the thoughts before the text; None while they go on"""
     _settled: int = 0
@@ -68,6 +71,8 @@ class Row:
         """The tokens that may come next; None where all may. `pieces` are those of a score line: see `score_pieces`."""
         if (thinking := self.thinking) is not None:
             return thinking.forced[:1] or None
+        if self.json_text is not None:
+            return self.json_text.allowed
         if not self.sampling.constrained:
             return None
         request = self.request
@@ -113,7 +118,7 @@ class Row:
         self.tokens.append(token)
         reason: FinishReason | None = None
         if token in eos or token in self.sampling.stop_token_ids:
-            reason = "stop"
+            reason = "length" if self.json_text is not None and self.json_text.failed else "stop"
         else:
             self._extend_text(tokenizer)
             begin = self._begin_of_text(self.text)
@@ -121,7 +126,10 @@ class Row:
                 self._num_thoughts = None
             elif self._num_thoughts is None:
                 self._num_thoughts = len(self.tokens)
-            if begin is not None and any(stop in self.text[begin:] for stop in self.sampling.stop):
+            if self.json_text is not None:
+                self.json_text.take(token)
+            stopped = begin is not None and any(stop in self.text[begin:] for stop in self.sampling.stop)
+            if stopped or (self.json_text is not None and self.json_text.complete):
                 reason = "stop"
             elif self.num_left <= 0:
                 reason = "length"

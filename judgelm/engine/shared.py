@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from judgelm.engine.context import ContextEngine
-from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling
+from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, TokenLikelihood
 from judgelm.engine.row import Row
 
 
@@ -47,6 +47,21 @@ class SharedEngine(ContextEngine, ABC):
     @abstractmethod
     def can_score(self) -> bool:
         """Whether the probabilities of score lines can be read."""
+
+    can_read = False
+    """whether a prompt can be read alone, to say how likely its tokens were"""
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+        return len(self.tokenizer)
+
+    def read_row(self, row: Row) -> tuple[TokenLikelihood, ...]:
+        """How likely each token of a row's prompt was, and as many of the likeliest at its place as the row asks for.
+
+        The row gets its first token, if it may have one, or is finished. For engines that `can_read`.
+        """
+        raise NotImplementedError
 
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises SettingError for a sampling that this engine does not have."""

@@ -15,6 +15,7 @@ from judgelm.engine.row import Row
 from judgelm.engine.shared import SharedEngine
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Likelihood
+from judgelm.serve.worker_counts import Tally
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Update:
     likelihood: Likelihood | None = None
     """where score lines were read"""
     likelihoods: tuple[TokenLikelihood, ...] = ()
-    """of the tokens, at the end, where they were asked for"""
+    """of the tokens, at the end, where they were asked for; those of the prompt before them, where it was read alone"""
     reasoning: str | None = None
     """at the end, what it thought before its text, where it was to"""
 
@@ -57,6 +58,10 @@ class Ticket:
     deliver: Callable[[Update], None]
     scored: Scale | None = None
     """of the score lines whose probabilities are wanted in place of a text"""
+    prompt: tuple[TokenLikelihood, ...] = ()
+    """of the prompt's tokens, once it was read alone"""
+    counted: int = 0
+    """tokens of its text that the tally has"""
     cancelled: bool = False
 
 
@@ -72,9 +77,12 @@ class Batcher:
         self.engine = engine
         self.max_waiting = max_waiting
         self._schedule = engine.open(max_running or engine.most_served)
+        self.tally = Tally()
         self._tickets: dict[Row, Ticket] = {}
         self._scoring: deque[Ticket] = deque()
         """those whose score lines wait to be read"""
+        self._reading: deque[Ticket] = deque()
+        """those whose prompts wait to be read alone"""
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="batcher", daemon=True)
@@ -91,21 +99,25 @@ class Batcher:
         sampling: Sampling,
         deliver: Callable[[Update], None],
         scored: Scale | None = None,
+        reads_prompt: bool = False,
     ) -> Ticket:
-        """Take a request, to write a text or to read the probabilities of a scale's score lines. `deliver` is called
-        from the batcher's thread until an update is the `last`.
+        """Take a request, to write a text or to read the probabilities of a scale's score lines; a text may have no
+        token at all where it `reads_prompt` first, to say how likely its tokens were. `deliver` is called from the
+        batcher's thread until an update is the `last`.
 
         Raises QueueFull, or ValueError where the prompt fills the context.
         """
         ticket = Ticket(self.engine.start(request, sampling), deliver, scored)
         with self._changed:
-            waiting = len(self._schedule.waiting) + len(self._scoring)
+            waiting = len(self._schedule.waiting) + len(self._scoring) + len(self._reading)
             if waiting >= self.max_waiting:
                 raise QueueFull(f"{waiting} requests are waiting already")
-            if scored is None:
-                self._schedule.waiting.append(ticket.row)
-            else:
+            if scored is not None:
                 self._scoring.append(ticket)
+            elif reads_prompt:
+                self._reading.append(ticket)
+            else:
+                self._schedule.waiting.append(ticket.row)
             self._tickets[ticket.row] = ticket
             self._changed.notify()
         return ticket
@@ -132,9 +144,13 @@ class Batcher:
                     break
                 self._drop_cancelled()
                 scoring = self._take_scoring()
+                reading = self._reading.popleft() if self._reading else None
                 joining = self._schedule.admit()
                 running = [*self._schedule.rows, *joining]
+            self._count(scoring, joining, running)
             self._score(scoring)
+            if reading is not None:
+                self._read(reading)
             try:
                 self._tell(self._schedule.advance(joining))
             except Exception:
@@ -148,8 +164,15 @@ class Batcher:
         if gone:
             self._schedule.leave(gone)
             self._scoring = deque(ticket for ticket in self._scoring if ticket.row not in gone)
+            self._reading = deque(ticket for ticket in self._reading if ticket.row not in gone)
             for row in gone:
                 del self._tickets[row]
+
+    def _count(self, scoring: Sequence[Ticket], joining: Sequence[Row], running: Sequence[Row]) -> None:
+        self.tally.begin([ticket.row.request.input_ids for ticket in scoring])
+        packed = getattr(self.engine, "packs", False)
+        self.tally.begin([row.request.input_ids for row in joining], packed)
+        self.tally.step(len(running) + len(scoring))
 
     def _take_scoring(self) -> list[Ticket]:
         """The next ones of one scale, so few that who writes need not wait long."""
@@ -180,14 +203,34 @@ class Batcher:
                 self._tickets.pop(ticket.row)
                 ticket.deliver(Update("", len(ticket.row.request.input_ids), 0, failed=True))
 
+    def _read(self, ticket: Ticket) -> None:
+        """Read a prompt, and give the text its first token, if it may have one; the others come with the batch."""
+        row = ticket.row
+        try:
+            likelihoods = self.engine.read_row(row)
+        except Exception:
+            log.exception("a prompt of %d tokens could not be read", len(row.request.input_ids))
+            self._tickets.pop(row)
+            ticket.deliver(Update("", len(row.request.input_ids), 0, failed=True))
+            return
+        ticket.prompt = () if row.sampling.logprobs is None else likelihoods
+        if row.generation is not None:
+            self._tell([row])
+            return
+        with self._changed:
+            self._schedule.waiting.append(row)
+
     def _tell(self, rows: Iterable[Row]) -> None:
         for row in rows:
             generation = row.generation
             ticket = self._tickets[row]
+            self.tally.new_tokens += len(row.tokens) - ticket.counted
+            ticket.counted = len(row.tokens)
             if generation is not None:
                 del self._tickets[row]
             reason = generation.finish_reason if generation else None
             tokens, thoughts = (generation.likelihoods, generation.reasoning) if generation else ((), None)
+            tokens = ticket.prompt + tokens if generation else ()
             num_prompt, num = len(row.request.input_ids), len(row.tokens)
             ticket.deliver(Update(row.show(), num_prompt, num, reason, likelihoods=tokens, reasoning=thoughts))
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -54,20 +54,40 @@ class Client:
 
     def judge_all(self, samples: Sequence[dict[str, Any]], **settings: Any) -> list[dict[str, Any]]:
         """All results, in the samples' order. Raises APIError."""
-        criteria = settings.get("criteria")
-        if isinstance(criteria, Criteria):
-            settings = {**settings, "criteria": criteria.to_record()}
-        data: list[dict[str, Any]] = self._ask("POST", "/v1/judgements", {"samples": list(samples), **settings})["data"]
+        data: list[dict[str, Any]] = self._post("/v1/judgements", {"samples": list(samples), **settings})["data"]
         return data
+
+    def rewards(
+        self,
+        prompt: str | Sequence[Mapping[str, Any]],
+        completions: Sequence[str],
+        reference: str | None = None,
+        **settings: Any,
+    ) -> dict[str, Any]:
+        """A reward for each of 2 to 45 completions of a prompt, a question or OpenAI's messages. Raises APIError.
+
+        `settings` are other fields of POST /v1/rewards, such as criteria.
+        """
+        said: dict[str, Any] = {"question": prompt} if isinstance(prompt, str) else {"messages": list(prompt)}
+        body = {**said, "completions": list(completions), "reference": reference, **settings}
+        found: dict[str, Any] = self._post("/v1/rewards", body)
+        return found
 
     def models(self) -> list[str]:
         """The judges that are served. Raises APIError."""
         return [card["id"] for card in self._ask("GET", "/v1/models", None)["data"]]
 
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        criteria = body.get("criteria")
+        if isinstance(criteria, Criteria):
+            body = {**body, "criteria": criteria.to_record()}
+        return self._ask("POST", path, body)
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         try:
-            # a proxy of the environment is for other machines
-            with httpx.Client(trust_env=not is_loopback(self._url), timeout=self._timeout_s) as http:
+            # a proxy of the environment is for other machines, and certificates, which take long to read, are for https
+            proxied, verify = not is_loopback(self._url), self._url.startswith("https:")
+            with httpx.Client(trust_env=proxied, verify=verify, timeout=self._timeout_s) as http:
                 response = http.request(method, self._url + path, json=body, headers=self._headers)
         except httpx.HTTPError as error:
             raise APIError(f"the API at {self._url} does not answer ({type(error).__name__})", 0, None) from error

@@ -148,6 +148,10 @@ def _add_routes_of_clients(app: FastAPI, controller: Controller) -> None:
     app.add_api_route("/refresh_all_workers", controller.refresh_all_workers, methods=["POST"])
     app.add_api_route("/worker_get_status", controller.worker_api_get_status, methods=["POST"])
 
+    @app.post("/list_workers")
+    async def list_workers() -> Any:
+        return {"workers": controller.list_workers()}
+
     @app.post("/get_worker_address")
     async def get_worker_address(body: ModelQuestion) -> Any:
         return {"address": controller.get_worker_address(body.model)}

@@ -27,6 +27,10 @@ class Metrics:
         self.in_progress = Gauge("judgelm_requests_in_progress", "requests not answered yet", registry=self.registry)
         self.tokens = Counter("judgelm_tokens", "tokens by kind", ["kind"], registry=self.registry)
         self.judgements = Counter("judgelm_judgements", "judgements by parse state", ["parse"], registry=self.registry)
+        self.batch_lines = Counter(
+            "judgelm_batch_lines", "answered requests of batches", ["outcome"], registry=self.registry
+        )
+        self.batches = Gauge("judgelm_batches", "batches that have not ended", registry=self.registry)
 
     def count(self, usage: Usage) -> None:
         self.tokens.labels("prompt").inc(usage.prompt_tokens)

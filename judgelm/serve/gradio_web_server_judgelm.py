@@ -26,11 +26,13 @@ from starlette.responses import PlainTextResponse
 from judgelm.console import Parser, run_main
 from judgelm.errors import InputError, one_line
 from judgelm.flags import add_allowed_hosts
+from judgelm.serve.draining import Drain
 from judgelm.serve.guard import App, Guard, Receive, Send
 from judgelm.serve.hosts import Hosts, read_hosts
 from judgelm.serve.page.files import private_folder, remove_old
 from judgelm.serve.servers import bypass_proxies, check_url, listen, log_to_stderr, run_server
 from judgelm.serve.settings import CONTROLLER_ADDRESS, PAGE_PORT
+from judgelm.serve_flags import add_drain_timeout, add_root_path
 
 if TYPE_CHECKING:
     from judgelm.serve.page.shared import Moderate
@@ -41,6 +43,8 @@ _MOST_BODY_BYTES = 32 << 20
 _MOST_TOTAL_BYTES = 256 << 20
 _UPLOAD_S = 600
 _MOST_UPLOAD = "20mb"
+_HEARTBEAT = "/gradio_api/heartbeat/"
+"""as long as a visitor has the page open"""
 
 
 def build_parser() -> Parser:
@@ -72,6 +76,8 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--log-dir", default="logs", metavar="FOLDER", help="where votes.jsonl gets its lines")
     add_allowed_hosts(parser)
+    add_root_path(parser)
+    add_drain_timeout(parser)
     return parser
 
 
@@ -123,6 +129,7 @@ def create_app(
     hosts: Hosts,
     logins: list[tuple[str, str]] | None = None,
     moderate: Moderate | None = None,
+    drain: Drain | None = None,
 ) -> FastAPI:
     """The page as an app whose files are in `folder`; gradio reads some of its settings when it is first imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -145,7 +152,8 @@ def create_app(
     app.add_middleware(OwnRoutes, uploads=folder / "uploads")
     # gradio's own rule lets the pages of other sites read this one
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    app.add_middleware(Guard, _MOST_BODY_BYTES, total=_MOST_TOTAL_BYTES, hosts=hosts, json_only=False, body_s=_UPLOAD_S)
+    limits: dict[str, Any] = {"total": _MOST_TOTAL_BYTES, "json_only": False, "body_s": _UPLOAD_S}
+    app.add_middleware(Guard, _MOST_BODY_BYTES, hosts=hosts, drain=drain, unwaited=_HEARTBEAT, **limits)
     mounted: FastAPI = gr.mount_gradio_app(
         app,
         blocks,
@@ -160,6 +168,7 @@ def create_app(
         enable_monitoring=False,
         run_history=False,
         mcp_server=False,
+        root_path=args.root_path or None,
     )
     return mounted
 
@@ -218,9 +227,11 @@ def _serve(args: argparse.Namespace) -> None:
     # of all tunnels, which anybody can open, this one alone is ours
     shared = _share(listening) if args.share else None
     hosts = read_hosts([*args.allowed_hosts, *([shared] if shared else [])], args.host)
+    drain = Drain(args.drain_timeout)
     with private_folder() as folder:
+        app = create_app(args, folder, hosts, logins, moderate, drain)
         # an address of the page names its visitor's session
-        run_server(create_app(args, folder, hosts, logins, moderate), listening, proxied=True, access_log=False)
+        run_server(app, listening, proxied=True, access_log=False, drain=drain)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:

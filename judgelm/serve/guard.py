@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
+from judgelm.serve.draining import Drain
 from judgelm.serve.hosts import Hosts
 
 Message = MutableMapping[str, Any]
@@ -22,6 +23,7 @@ MOST_TOTAL_BYTES = 128 << 20
 _FREE_BYTES = 64 << 10
 """of each body, which do not count among the total: so that small requests are served while large ones wait"""
 _BODY_S = 60
+_UPLOAD_S = 600
 _SILENCE_S = 30
 """between two parts of a body"""
 _LINGER_S = 5
@@ -33,7 +35,11 @@ _CODES = {
     413: "too_large",
     415: "not_json",
     429: "overloaded",
+    503: "stopping",
 }
+_RETRY_S = {429: b"2", 503: b"10"}
+_WHILE_CLOSING = "/metrics"
+"""a path that is answered to the end"""
 
 
 def error_bytes(message: str, code: str, kind: str = "invalid_request_error") -> bytes:
@@ -57,6 +63,10 @@ class Guard:
         hosts: None lets every host pass.
         admit: looks at the key, before anything of the body is read.
         json_only: a body that is said to be of another type is answered with 415.
+        uploads: paths whose bodies are of any type, and how many bytes such a body may have.
+        origins: whose pages, of other sites, may post too; "*" is every site's.
+        drain: once it is closing all is refused.
+        unwaited: how paths begin whose requests have no end of their own, which a drain does not wait for.
         body_s: seconds in which a body must be there.
         linger_s: seconds for which the body of a refused request is waited for.
     """
@@ -70,6 +80,10 @@ class Guard:
         hosts: Hosts | None = None,
         admit: Admit | None = None,
         json_only: bool = True,
+        uploads: Mapping[str, int] | None = None,
+        origins: Collection[str] = (),
+        drain: Drain | None = None,
+        unwaited: str | None = None,
         body_s: float = _BODY_S,
         linger_s: float = _LINGER_S,
     ) -> None:
@@ -79,6 +93,10 @@ class Guard:
         self.hosts = hosts
         self.admit = admit
         self.json_only = json_only
+        self.uploads = uploads or {}
+        self.origins = origins
+        self.drain = drain or Drain()
+        self.unwaited = unwaited
         self.body_s = body_s
         self.linger_s = linger_s
         self.held = 0
@@ -89,47 +107,55 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        body = _Body(self, headers.get("content-type", ""))
+        # where the app is mounted in another one, that stands in front
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        body = _Body(self, headers.get("content-type", ""), self.uploads.get(path))
         try:
-            self._look(scope, headers)
-            await body.read(receive)
-            if body.whole:
-                await self._answer(scope, body.messages, receive, send)
+            self._look(scope, path, headers)
+            body.check_declared(headers.get("content-length", "0"))
+            waited = self.unwaited is None or not path.startswith(self.unwaited)
+            with self.drain.work() if waited else contextlib.nullcontext():
+                await body.read(receive)
+                if body.whole:
+                    await self._answer(scope, body.messages, receive, send)
         except _Refusal as refusal:
             # what was read of it must not wait with the client for its end
             body.drop()
-            await self._refuse(refusal, headers, receive, send)
+            await self._refuse(refusal, headers, body.whole, receive, send)
         finally:
             body.drop()
 
-    def _look(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+    def _look(self, scope: Mapping[str, Any], path: str, headers: Mapping[str, str]) -> None:
         """Raises _Refusal for what can be seen without the body."""
+        if self.drain.closing and path != _WHILE_CLOSING:
+            raise _Refusal(503, "the server is stopping; try again later, or another one")
         host = headers.get("host")
         if self.hosts is not None and host is not None and not self.hosts.allows(host):
             raise _Refusal(403, "this host is not one of the server's; --allowed-hosts names more")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._is_own_page(headers, host or ""):
             raise _Refusal(403, "a page of another site may not do this; --allowed-hosts names more")
-        # where the app is mounted in another one, that stands in front
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
         if self.admit and (why := self.admit(path, headers.get("authorization", ""))) is not None:
             raise _Refusal(401, why)
-        declared = headers.get("content-length", "0")
-        if declared.isdigit():
-            self.check_size(int(declared))
 
     def _is_own_page(self, headers: Mapping[str, str], host: str) -> bool:
         """Browsers alone say from which page a request comes."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        if self.hosts is None or (origin is not None and self.hosts.names_page(origin)):
+        if self.hosts is None or (origin is not None and (self.hosts.names_page(origin) or self._takes(origin))):
             return True
         return (origin is None or self.hosts.allows_page(origin, host)) and site in (None, "same-origin", "none")
 
-    async def _refuse(self, refusal: _Refusal, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
-        if refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
+    def _takes(self, origin: str) -> bool:
+        return origin in self.origins or "*" in self.origins
+
+    async def _refuse(
+        self, refusal: _Refusal, headers: Mapping[str, str], whole: bool, receive: Receive, send: Send
+    ) -> None:
+        if not whole and refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
             await self._drop_body(receive)
-        kind = "server_error" if refusal.status == 429 else "invalid_request_error"
+        kind = "server_error" if refusal.status in _RETRY_S else "invalid_request_error"
         body = error_bytes(str(refusal), _CODES[refusal.status], kind)
-        extra = {401: [(b"www-authenticate", b"Bearer")], 429: [(b"retry-after", b"2")]}.get(refusal.status, [])
+        extra = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
+        extra += [(b"retry-after", _RETRY_S[refusal.status])] if refusal.status in _RETRY_S else []
         sent = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -148,11 +174,6 @@ class Guard:
                     message = await receive()
                     size += len(message.get("body", b""))
                     more = message.get("more_body", False)
-
-    def check_size(self, size: int) -> None:
-        """Raises _Refusal for a body that is too long."""
-        if size > self.limit:
-            raise _Refusal(413, f"the body is larger than {self.limit} bytes")
 
     async def _answer(
         self, scope: MutableMapping[str, Any], messages: list[Message], receive: Receive, send: Send
@@ -184,31 +205,40 @@ class Guard:
 class _Body:
     """A body that is being read."""
 
-    def __init__(self, guard: Guard, content_type: str) -> None:
+    def __init__(self, guard: Guard, content_type: str, upload: int | None) -> None:
         self.guard = guard
         # pages of other sites may send other types unasked; one without a type has an origin, which is looked at
-        self.is_json = content_type.partition(";")[0].strip().lower() in ("application/json", "")
+        is_json = content_type.partition(";")[0].strip().lower() in ("application/json", "")
+        self.is_right = is_json or not guard.json_only or upload is not None
+        self.limit = guard.limit if upload is None else upload
+        self.seconds = guard.body_s if upload is None else _UPLOAD_S
         self.messages: list[Message] = []
         self.held = 0
         self.whole = False
+        """all that the client sends of it has come"""
 
     async def read(self, receive: Receive) -> None:
         """All of it, unless the client goes away. Raises _Refusal."""
-        guard, size = self.guard, 0
+        size = 0
         try:
-            async with asyncio.timeout(guard.body_s):
+            async with asyncio.timeout(self.seconds):
                 while not self.whole:
                     async with asyncio.timeout(_SILENCE_S):
                         message = await receive()
                     if message["type"] != "http.request":
                         return
+                    self.whole = not message.get("more_body", False)
                     size += len(message.get("body", b""))
                     self._hold(size)
                     self.messages.append(message)
-                    self.whole = not message.get("more_body", False)
         except TimeoutError:
-            most = min(guard.body_s, _SILENCE_S)
-            raise _Refusal(408, f"the body was not there after {guard.body_s:g} s, or stopped for {most:g} s") from None
+            most = min(self.seconds, _SILENCE_S)
+            raise _Refusal(408, f"the body was not there after {self.seconds:g} s, or stopped for {most:g} s") from None
+
+    def check_declared(self, length: str) -> None:
+        """Raises _Refusal for a body that says that it is too long."""
+        if length.isdigit():
+            self._check_size(int(length))
 
     def drop(self) -> None:
         self.guard.held -= self.held
@@ -217,11 +247,15 @@ class _Body:
 
     def _hold(self, size: int) -> None:
         guard = self.guard
-        if size and guard.json_only and not self.is_json:
+        if size and not self.is_right:
             raise _Refusal(415, "expected a body of content type application/json")
-        guard.check_size(size)
+        self._check_size(size)
         more = max(0, size - _FREE_BYTES) - self.held
         if more and guard.held + more > guard.total:
             raise _Refusal(429, "the server holds as many large bodies as it may; try again later")
         guard.held += more
         self.held += more
+
+    def _check_size(self, size: int) -> None:
+        if size > self.limit:
+            raise _Refusal(413, f"the body is larger than {self.limit} bytes")

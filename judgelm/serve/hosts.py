@@ -14,6 +14,7 @@ from judgelm.errors import InputError
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_ORIGIN = re.compile(r"https?://([^/?#@]+)")
 _NETLOC = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@\\?#\[\]]+))(?::([0-9]{0,5}))?")
 
 
@@ -76,6 +77,15 @@ def read_hosts(given: Sequence[str], *listened: str) -> Hosts:
     if any(ip is not None and not ip.is_loopback for ip in ips):
         own.add(socket.gethostname().lower())
     return Hosts(frozenset(own), frozenset(named), any(ip is not None and ip.is_unspecified for ip in ips))
+
+
+def read_origins(given: Sequence[str]) -> frozenset[str]:
+    """Of --allow-origin, as browsers write them. Raises InputError for what is no origin."""
+    for origin in given:
+        match = _ORIGIN.fullmatch(origin.lower())
+        if origin != "*" and (match is None or _host_of(match[1]) is None):
+            raise InputError(f"--allow-origin {origin}: expected an origin such as https://app.example.com, or *")
+    return frozenset(origin.lower() for origin in given)
 
 
 def ip_of(host: str) -> IP | None:

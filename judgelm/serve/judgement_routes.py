@@ -48,8 +48,8 @@ def judgement_router(workers: Workers, metrics: Metrics) -> APIRouter:
         head: dict[str, Any] = {"id": f"judgement-{uuid.uuid4().hex}", "created": int(time.time())}
         # a mistake must be told before a stream begins
         request.check()
-        head["model"] = await _choose_model(workers, request.model)
-        events = _counted(workers, request.model_copy(update={"model": head["model"]}), metrics)
+        head["model"] = await choose_model(workers, request.model)
+        events = count_results(workers, request.model_copy(update={"model": head["model"]}), metrics)
         if request.stream:
             # the first event is waited for: until then a refusal still has its own status
             first = await anext(events)
@@ -57,12 +57,12 @@ def judgement_router(workers: Workers, metrics: Metrics) -> APIRouter:
         async with contextlib.aclosing(events):
             results = dict([event async for event in events if not isinstance(event, Written)])
         data = [results[index] for index in sorted(results)]
-        return JudgementResponse(**head, data=data, usage=_total(data))
+        return JudgementResponse(**head, data=data, usage=total_usage(data))
 
     return router
 
 
-async def _choose_model(workers: Workers, name: str | None) -> str:
+async def choose_model(workers: Workers, name: str | None) -> str:
     """The model asked for, or the only one. Raises WorkerError."""
     if name:
         return name
@@ -74,8 +74,9 @@ async def _choose_model(workers: Workers, name: str | None) -> str:
     raise WorkerError(f"'model' is missing; models served: {', '.join(models)}", ErrorCode.VALIDATION_TYPE_ERROR)
 
 
-async def _counted(workers: Workers, request: JudgementRequest, metrics: Metrics) -> Events:
-    with metrics.timed(ROUTE):
+async def count_results(workers: Workers, request: JudgementRequest, metrics: Metrics, route: str = ROUTE) -> Events:
+    """What comes of a request that was checked and names its model, counted as the route's."""
+    with metrics.timed(route):
         async with contextlib.aclosing(judge_through(workers, request)) as events:
             async for event in events:
                 if not isinstance(event, Result):
@@ -106,8 +107,9 @@ async def _ndjson(first: _Event, events: Events, head: dict[str, Any]) -> AsyncI
     except WorkerError as error:
         yield dump_line({"event": "error", "error": worker_error(error).model_dump()})
         return
-    yield dump_line({"event": "done", **head, "usage": _total(results).model_dump()})
+    yield dump_line({"event": "done", **head, "usage": total_usage(results).model_dump()})
 
 
-def _total(results: Iterable[ResultOut]) -> Usage:
+def total_usage(results: Iterable[ResultOut]) -> Usage:
+    """Of all judgements."""
     return Usage.total(judgement.usage for result in results for judgement in result.judgements)

@@ -17,16 +17,18 @@ from judgelm.evaluation.calibration_map import read_calibration
 from judgelm.judge.settings import tasks_of
 from judgelm.prompt_form import PromptForm
 from judgelm.prompt_template import read_prompt_template
-from judgelm.serve.hosts import IP, ip_of, same_machine
+from judgelm.serve.hosts import IP, ip_of, read_origins, same_machine
 from judgelm.serve.processes import Processes
 from judgelm.serve.servers import ask, check_url, is_loopback, is_private, listen, our_client, read_secret, url_of
-from judgelm.serve.settings import OPEN_CONTROLLER, TOKEN_VARIABLE, ServeSettings, served_name
+from judgelm.serve.settings import OPEN_CONTROLLER, TOKEN_VARIABLE, ServeSettings
 
 SPINS = "1500"
 """turns that a thread of a worker's matrix products waits for the next one before it sleeps: long enough for those that
 follow at once, too short to keep a core from the other parts (benchmarks/README.md)"""
 _START_S = 600
 """loading a large model takes minutes"""
+_FRONTS, _AFTER_FRONTS, _LAST = 2, 1, 0
+"""in which order parts are stopped: page and API while workers still answer what they ask, the controller last"""
 
 
 def serve(settings: ServeSettings) -> None:
@@ -37,8 +39,9 @@ def serve(settings: ServeSettings) -> None:
     theirs = None if address is None else check_url(address, "--controller-address")
     _check_reach(settings, theirs)
     _check_form(settings)
+    read_origins(settings.allow_origins)
     find_loader(settings.engine)
-    processes = Processes(settings.log_dir)
+    processes = Processes(settings.log_dir, settings.drain_s)
     # systemd and Docker stop a service with SIGTERM
     _on_signals(signal.default_int_handler)
     try:
@@ -107,7 +110,7 @@ def _start_controller(processes: Processes, settings: ServeSettings) -> str:
         if not is_private(listening) and not read_secret(TOKEN_VARIABLE):
             print(OPEN_CONTROLLER, file=sys.stderr)
     flags = ["--host", settings.controller_host, "--port", str(port), "--warned", *_hosts(settings)]
-    processes.start("controller", "controller", *flags)
+    processes.start("controller", "controller", *flags, stage=_LAST)
     return url_of(settings.controller_host, port)
 
 
@@ -120,32 +123,39 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
         *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
         *(("--prompt-format", settings.prompt_format), ("--prompt-file", settings.prompt_file)),
         *(("--verdict-format", settings.verdict_format), ("--max-reasoning-token", settings.max_reasoning_tokens)),
-        ("--calibration", settings.calibration),
+        *(("--calibration", settings.calibration), ("--drain-timeout", settings.drain_s)),
     )
     shared = [word for flag, value in wanted if value is not None for word in (flag, str(value))]
     shared += ["--reasoning"] if settings.reasoning else []
-    places = [(model, copy) for model in settings.models for copy in range(settings.num_workers)]
-    for number, (model, copy) in enumerate(places):
+    models = zip(settings.models, settings.names, strict=True)
+    places = [(model, name, copy) for model, name in models for copy in range(settings.num_workers)]
+    for number, (model, served, copy) in enumerate(places):
         port = str(_port(settings.worker_host, 0))
         flags = ["--model-path", model, "--host", settings.worker_host, "--port", port, *shared, *_hosts(settings)]
+        flags += ["--model-names", served] if settings.served_model_names else []
         env = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS)}
         if gpus:
             mine = [gpus[(number * take + k) % len(gpus)] for k in range(take)]
             env["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(mine))
-        name = f"worker-{served_name(model)}-{copy}"
-        processes.start(name, "model_worker", *flags, "--controller-address", controller, env=env)
+        # the name of a log too
+        name = f"worker-{served.replace('/', '-')}-{copy}"
+        processes.start(name, "model_worker", *flags, "--controller-address", controller, stage=_AFTER_FRONTS, env=env)
 
 
 def _start_fronts(processes: Processes, settings: ServeSettings, controller: str) -> dict[str, str]:
     """API and page, and their addresses."""
     host, api_port, port = settings.host, _port(settings.host, settings.api_port), _port(settings.host, settings.port)
-    flags = ["--host", host, "--port", str(api_port), "--controller-address", controller, *_hosts(settings)]
-    processes.start("api", "api", *flags)
-    flags = ["--host", host, "--port", str(port), "--controller-url", controller, *_hosts(settings)]
+    shared = [*_hosts(settings), "--drain-timeout", str(settings.drain_s)]
+    shared += ["--root-path", settings.root_path] if settings.root_path else []
+    flags = ["--host", host, "--port", str(api_port), "--controller-address", controller, *shared]
+    flags += [word for origin in settings.allow_origins for word in ("--allow-origin", origin)]
+    flags += ["--batch-dir", settings.batch_dir] if settings.batch_dir else []
+    processes.start("api", "api", *flags, stage=_FRONTS)
+    flags = ["--host", host, "--port", str(port), "--controller-url", controller, *shared]
     flags += ["--log-dir", str(settings.log_dir)]
     flags += ["--share"] if settings.share else []
     flags += ["--gradio-auth-path", settings.gradio_auth_path] if settings.gradio_auth_path else []
-    processes.start("page", "gradio_web_server_judgelm", *flags)
+    processes.start("page", "gradio_web_server_judgelm", *flags, stage=_FRONTS)
     return {"page": url_of(host, port), "API": url_of(host, api_port)}
 
 
@@ -153,7 +163,7 @@ def _wait_for_workers(processes: Processes, settings: ServeSettings, controller:
     """Until every model has a worker and the page answers, then say where things are."""
     print(f"loading {', '.join(settings.models)} ... (logs in {settings.log_dir})", file=sys.stderr)
     end = time.monotonic() + _START_S
-    wanted = {served_name(model) for model in settings.models}
+    wanted = set(settings.names)
     while not _ready(controller, wanted, fronts):
         processes.check()
         if time.monotonic() > end:

@@ -40,6 +40,7 @@ from judgelm.prompt_flags import (
 from judgelm.prompt_form import PromptForm
 from judgelm.serve.batcher import Batcher
 from judgelm.serve.chat import choose_format
+from judgelm.serve.draining import Drain
 from judgelm.serve.guard import MOST_BODY_BYTES, Guard
 from judgelm.serve.hosts import Hosts, read_hosts
 from judgelm.serve.protocol import ErrorCode, WorkerError, error_body, error_chunk
@@ -48,6 +49,7 @@ from judgelm.serve.settings import CONTROLLER_ADDRESS, TOKEN_VARIABLE, WORKER_PO
 from judgelm.serve.worker import ModelWorker
 from judgelm.serve.worker_prompts import Prepared
 from judgelm.serve.worker_requests import GenerateParams
+from judgelm.serve_flags import add_drain_timeout
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +57,9 @@ _OWN_BYTES = 64 << 10
 """of a request besides the texts that an API passes on, so that what fits there fits here"""
 
 
-def create_app(worker: ModelWorker, register: bool = True, hosts: Hosts | None = None) -> FastAPI:
+def create_app(
+    worker: ModelWorker, register: bool = True, hosts: Hosts | None = None, drain: Drain | None = None
+) -> FastAPI:
     """The worker's HTTP side, with FastChat's routes."""
 
     @contextlib.asynccontextmanager
@@ -67,7 +71,7 @@ def create_app(worker: ModelWorker, register: bool = True, hosts: Hosts | None =
         await asyncio.to_thread(worker.batcher.close)
 
     app = FastAPI(title="JudgeLM model worker", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.add_middleware(Guard, MOST_BODY_BYTES + _OWN_BYTES, hosts=hosts)
+    app.add_middleware(Guard, MOST_BODY_BYTES + _OWN_BYTES, hosts=hosts, drain=drain)
     app.add_exception_handler(WorkerError, _refused)
     app.add_exception_handler(Exception, _broken)
     _add_generation(app, worker)
@@ -132,6 +136,7 @@ def _add_generation(app: FastAPI, worker: ModelWorker) -> None:
 def _add_status(app: FastAPI, worker: ModelWorker) -> None:
     for path, answer in {
         "/worker_get_status": worker.get_status,
+        "/worker_counts": worker.get_counts,
         "/worker_get_conv_template": worker.get_conv_template,
         "/model_details": worker.get_details,
     }.items():
@@ -186,6 +191,7 @@ def build_parser() -> Parser:
         "--conv-template", metavar="NAME", help="FastChat's name of a chat format, in place of --chat-format"
     )
     add_allowed_hosts(parser)
+    add_drain_timeout(parser)
     parser.add_argument("--no-register", action="store_true", help="do not look for a controller")
     return parser
 
@@ -239,8 +245,9 @@ def _serve(args: argparse.Namespace) -> None:
     chat = choose_format(args.chat_format, judge.engine.tokenizer, args.conv_template)
     batcher = Batcher(judge.engine, args.limit_worker_concurrency, args.max_waiting)
     worker = ModelWorker(judge, batcher, controller, address, names, chat, form, calibration)
-    app = create_app(worker, register=not args.no_register, hosts=hosts)
-    run_server(app, listening, goodbye=worker.stop_heart_beat)
+    drain = Drain(args.drain_timeout)
+    app = create_app(worker, register=not args.no_register, hosts=hosts, drain=drain)
+    run_server(app, listening, goodbye=worker.stop_heart_beat, drain=drain)
 
 
 if __name__ == "__main__":

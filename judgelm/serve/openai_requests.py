@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
@@ -23,9 +24,6 @@ _NO_MATTER = frozenset(
 _ASKS_FOR_NOTHING: Mapping[str, Sequence[Any]] = {
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "response_format": ({"type": "text"},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "presence_penalty": (0,),
@@ -39,8 +37,17 @@ _ASKS_FOR_NOTHING: Mapping[str, Sequence[Any]] = {
     "service_tier": ("auto", "default"),
     "annotations": ([],),
     "include_obfuscation": (False, True),
+    "truncation": ("disabled",),
+    "include": ([],),
+    "background": (False,),
+    "reasoning": ({},),
 }
 """fields that are not supported -> values, beside null, that say no more than leaving them out"""
+
+
+_SYSTEM = ("system", "developer")
+Turns = list[tuple[str, str]]
+"""a chat's roles and texts"""
 
 
 class UnsupportedField(Exception):
@@ -51,7 +58,7 @@ class UnsupportedField(Exception):
         self.field = field
 
 
-class _Open(BaseModel, extra="allow"):
+class Body(BaseModel, extra="allow"):
     """A body of which some fields are not read."""
 
     def check_rest(self, place: str = "") -> None:
@@ -62,18 +69,18 @@ class _Open(BaseModel, extra="allow"):
         for name, value in self:
             inner = {f"{name}.{k}": one for k, one in enumerate(value)} if isinstance(value, list) else {name: value}
             for where, one in inner.items():
-                if isinstance(one, _Open):
+                if isinstance(one, Body):
                     one.check_rest(f"{place}{where}.")
 
 
-class TextPart(_Open):
+class TextPart(Body):
     """A part of a message."""
 
     type: Literal["text"]
     text: Text
 
 
-class ImagePart(_Open):
+class ImagePart(Body):
     """Another part, which no judge is shown here."""
 
     type: Literal["image_url"]
@@ -94,7 +101,7 @@ class FunctionCall(BaseModel):
         return json.dumps({"name": self.name, "arguments": self.arguments}, ensure_ascii=False)
 
 
-class ToolCall(_Open):
+class ToolCall(Body):
     """The same, as newer clients send it."""
 
     id: Name | None = None
@@ -102,7 +109,7 @@ class ToolCall(_Open):
     function: FunctionCall
 
 
-class ChatMessage(_Open):
+class ChatMessage(Body):
     """A turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -129,16 +136,93 @@ class ChatMessage(_Open):
         return "\n".join(filter(None, (content, self.refusal, *calls)))
 
 
-class StreamOptions(_Open):
+def join_system(said: Turns) -> Turns:
+    """What system and developer say as one turn in front, which not every model has a place for elsewhere."""
+    front = [text for role, text in said if role in _SYSTEM]
+    rest = [("assistant" if role == "assistant" else "user", text) for role, text in said if role not in _SYSTEM]
+    return [("system", "\n".join(front)), *rest] if front else rest
+
+
+class StreamOptions(Body):
     """OpenAI's stream_options."""
 
     include_usage: bool | None = False
 
 
+JSONObject = dict[str, Any]
+
+
+class SchemaGiven(Body):
+    """A schema with its name."""
+
+    name: Name = "answer"
+    json_schema: JSONObject = Field(default={"type": "object"}, alias="schema")
+    description: Text | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Body):
+    """OpenAI's response_format."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaGiven | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> Self:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema goes with the type json_schema")
+        return self
+
+    @property
+    def wanted(self) -> Wanted | None:
+        if self.type == "text":
+            return None
+        return Wanted(None if self.json_schema is None else self.json_schema.json_schema)
+
+
+class Function(Body):
+    """A function that may be called."""
+
+    name: Name
+    description: Text | None = None
+    parameters: JSONObject = {"type": "object"}
+    strict: bool | None = None
+
+
+class Tool(Body):
+    """The same, as a tool."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(BaseModel):
+    """One of them by its name."""
+
+    name: Name
+
+
+class ToolChoice(BaseModel):
+    """The function that must be called."""
+
+    type: Literal["function"]
+    function: NamedFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A text that is to be JSON."""
+
+    schema: JSONObject | None
+    """of the text; None: any object"""
+    function: str | None = None
+    """whose arguments they are"""
+
+
 _Stop = Annotated[str, StringConstraints(max_length=200)]
 
 
-class _Completion(_Open):
+class _Completion(Body):
     model: Name
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = 1.0
@@ -155,23 +239,74 @@ class ChatRequest(_Completion):
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=200)]
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    logprobs: bool | None = Field(False, description="say how likely each token was")
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS, strict=True)] | None = Field(
+        0, description="with logprobs: and so many of the likeliest at its place"
+    )
+    response_format: ResponseFormat | None = Field(
+        None,
+        description="JSON of a schema; of messages that hold what is to be judged, a judgement in it",
+    )
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = Field(
+        None, description="the one function that is called, whatever the model would do"
+    )
 
     @property
-    def turns(self) -> list[tuple[Literal["system", "user", "assistant"], str]]:
+    def wanted(self) -> Wanted | None:
+        """The JSON that is asked for, if it is. Raises UnsupportedField for functions that a model may choose from."""
+        asked = None if self.response_format is None else self.response_format.wanted
+        if not self.tools:
+            if self.tool_choice not in (None, "none", "auto"):
+                raise UnsupportedField("tool_choice", "without tools")
+            return asked
+        named = self.tool_choice.function.name if isinstance(self.tool_choice, ToolChoice) else None
+        called = [tool.function for tool in self.tools if named is None or tool.function.name == named]
+        if self.tool_choice == "none":
+            return asked
+        if len(called) != 1 or (named is None and self.tool_choice != "required"):
+            raise UnsupportedField("tools", "but for one function that must be called: name it in tool_choice")
+        if asked is not None:
+            raise UnsupportedField("response_format", "with a function that must be called")
+        return Wanted(called[0].parameters, called[0].name)
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens or (_MOST_WITH_LOGPROBS if self.logprobs else None)
+
+    @property
+    def num_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def check_rest(self, place: str = "") -> None:
+        """Probabilities come with whole texts of a moderate length."""
+        super().check_rest(place)
+        if not self.logprobs:
+            if self.top_logprobs:
+                raise UnsupportedField("top_logprobs", "without logprobs")
+            return
+        if self.stream:
+            raise UnsupportedField("stream", "with logprobs")
+        if (self.most_tokens or 0) > _MOST_WITH_LOGPROBS:
+            raise UnsupportedField("max_tokens", f"above {_MOST_WITH_LOGPROBS} with logprobs")
+
+    @property
+    def turns(self) -> Turns:
         """All that system and developer say as the first turn, then the others'; what a tool gave is the user's."""
-        said = [message.text for message in self.messages if message.role in ("system", "developer")]
-        turns: list[tuple[Literal["system", "user", "assistant"], str]] = [("system", "\n".join(said))] if said else []
-        for message in self.messages:
-            if message.role not in ("system", "developer"):
-                turns.append(("assistant" if message.role == "assistant" else "user", message.text))
-        return turns
+        return join_system([(message.role, message.text) for message in self.messages])
+
+
+_Prompts = Field(min_length=1, max_length=64)
+_Tokens = Annotated[list[Annotated[int, Field(ge=0, lt=2**31, strict=True)]], Field(min_length=1)]
 
 
 class CompletionRequest(_Completion):
     """OpenAI's completion: the prompt goes to the model as it is."""
 
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=64)]
-    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = 16
+    prompt: Text | Annotated[list[Text], _Prompts] | _Tokens | Annotated[list[_Tokens], _Prompts] = Field(
+        description="one or several, as texts or as token ids, which the model sees as they are"
+    )
+    max_tokens: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(16, description="0 goes with echo")
     echo: bool | None = False
     logprobs: Annotated[
         Annotated[int, Field(ge=0, le=MOST_LOGPROBS, strict=True)] | None,
@@ -179,12 +314,21 @@ class CompletionRequest(_Completion):
     ] = Field(None, description="how likely each token was, and so many of the likeliest at its place")
 
     def check_rest(self, place: str = "") -> None:
-        """Probabilities come with whole texts of a moderate length, and are not of the prompt."""
+        """Probabilities come with whole texts of a moderate length."""
         super().check_rest(place)
+        if self.max_tokens == 0 and not self.echo:
+            raise UnsupportedField("max_tokens", "of 0 without echo")
         if self.logprobs is None:
             return
-        for name in ("stream", "echo"):
-            if getattr(self, name):
-                raise UnsupportedField(name, "with logprobs")
+        if self.stream:
+            raise UnsupportedField("stream", "with logprobs")
         if self.max_tokens is None or self.max_tokens > _MOST_WITH_LOGPROBS:
             raise UnsupportedField("max_tokens", f"above {_MOST_WITH_LOGPROBS} with logprobs")
+
+    @property
+    def prompts(self) -> list[dict[str, Any]]:
+        """Each as a worker takes it."""
+        given = self.prompt
+        several = isinstance(given, list) and not isinstance(given[0], int)
+        each = given if several else [given]
+        return [{"prompt": one} if isinstance(one, str) else {"prompt_ids": one} for one in each]

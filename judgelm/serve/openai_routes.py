@@ -1,13 +1,12 @@
-"""OpenAI's completions and chat completions, from the workers of a controller."""
+"""OpenAI's completions, chat completions and responses, from the workers of a controller."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import time
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,130 +15,178 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from judgelm.serve.counters import Metrics
-from judgelm.serve.openai_requests import ChatRequest, CompletionRequest
+from judgelm.serve.judgement_chat import AskedJudgement, judge_chat
+from judgelm.serve.openai_answers import CHAT, JSON, TEXT, ChatForm, Form, TextForm
+from judgelm.serve.openai_requests import ChatRequest, CompletionRequest, Turns, UnsupportedField, Wanted
 from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.responses_answers import RESPONSES, ResponseForm
+from judgelm.serve.responses_requests import ResponseRequest
 from judgelm.serve.servers import describe
 from judgelm.serve.worker_answers import Chunk, Usage
 from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams
 
-_CHAT = "/v1/chat/completions"
-_TEXT = "/v1/completions"
 _Step = tuple[int, Chunk | None]
 """a chunk with its text's number among those of the request; None ends a text"""
 Chunks = AsyncGenerator[_Step, None]
+_Request = ChatRequest | CompletionRequest | ResponseRequest
 
 
 def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
     """The routes, for an app."""
-    router = APIRouter()
+    router, source = APIRouter(), _Source(workers, metrics)
 
-    @router.post(_CHAT)
+    @router.post(CHAT)
     async def chat(request: ChatRequest) -> Any:
-        """OpenAI's chat completion, in the model's own chat format."""
+        """OpenAI's chat completion, in the model's own chat format: a text, JSON of a schema, or a judgement in JSON of
+        a schema.
+        """
         request.check_rest()
-        messages = [{"role": speaker, "content": text} for speaker, text in request.turns]
-        most = request.max_completion_tokens or request.max_tokens
-        return await _complete(workers, metrics, request, most, [{"messages": messages}])
+        wanted, top = request.wanted, request.num_logprobs
+        function = None if wanted is None else wanted.function
+        form = ChatForm(request.model, _wants_usage(request), function, top or 0)
+        return await source.answer_chat(form, request, request.most_tokens, request.turns, wanted, top)
 
-    @router.post(_TEXT)
+    @router.post(TEXT)
     async def complete(request: CompletionRequest) -> Any:
         """OpenAI's completion."""
         request.check_rest()
-        prompts = [request.prompt] if isinstance(request.prompt, str) else request.prompt
         shared = {"echo": bool(request.echo), "logprobs": request.logprobs}
-        asked = [{"prompt": prompt, **shared} for prompt in prompts]
-        return await _complete(workers, metrics, request, request.max_tokens, asked)
+        asked = [prompt | shared for prompt in request.prompts]
+        form = TextForm(request.model, _wants_usage(request))
+        return await source.answer(form, request, source.texts(request, request.max_tokens, asked))
+
+    @router.post(RESPONSES)
+    async def respond(request: ResponseRequest) -> Any:
+        """OpenAI's response, as a chat completion is made."""
+        request.check_rest()
+        form, most = ResponseForm(request), request.max_output_tokens
+        return await source.answer_chat(form, request, most, request.turns, request.wanted)
 
     return router
 
 
-class _Form:
-    """The shapes of a route's answers: those of chats, or of texts."""
+def _wants_usage(request: ChatRequest | CompletionRequest) -> bool:
+    return bool(request.stream_options and request.stream_options.include_usage)
 
-    def __init__(self, model: str, chat: bool) -> None:
-        self.chat = chat
-        self.route = _CHAT if chat else _TEXT
-        self.object = "chat.completion" if chat else "text_completion"
-        name = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
-        self.head = {"id": name, "created": int(time.time()), "model": model}
 
-    def answer(self, chunks: Sequence[Chunk], usage: Usage) -> dict[str, Any]:
-        """All texts, each with its reason for ending."""
-        choices = [
-            _choice(
-                k, {"message": {"role": "assistant", "content": one.text}} if self.chat else {"text": one.text}, one
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where texts come from."""
+
+    workers: Workers
+    metrics: Metrics
+
+    async def answer_chat(
+        self,
+        form: Form,
+        request: ChatRequest | ResponseRequest,
+        max_tokens: int | None,
+        turns: Turns,
+        wanted: Wanted | None,
+        logprobs: int | None = None,
+    ) -> Any:
+        """Continue a chat, or judge what its messages hold."""
+        judged = None if wanted is None else AskedJudgement.find(turns, wanted)
+        if judged is not None:
+            return await self.answer(form, request, self.judgement(request, max_tokens, judged, logprobs))
+        messages = [{"role": speaker, "content": text} for speaker, text in turns]
+        schema = None if wanted is None else json.dumps(wanted.schema or {"type": "object"})
+        prompt = {"messages": messages, "logprobs": logprobs, "json_schema": schema}
+        return await self.answer(form, request, self.texts(request, max_tokens, [prompt]))
+
+    def texts(self, request: _Request, max_tokens: int | None, prompts: Sequence[JSON]) -> Chunks:
+        """Every prompt `n` times."""
+        shared = {
+            "temperature": 1.0 if request.temperature is None else request.temperature,
+            "top_p": 1.0 if request.top_p is None else request.top_p,
+            "max_new_tokens": 1_000_000 if max_tokens is None else max_tokens,
+            "stop": getattr(request, "stop", None) or [],
+            "stop_token_ids": [],
+            "echo": False,
+        }
+        seed, copies = getattr(request, "seed", None), getattr(request, "n", None) or 1
+        # with a seed each copy has random numbers of its own, and the same ones next time
+        seeds = [None if seed is None else (seed + copy + 2**63) % 2**64 - 2**63 for copy in range(copies)]
+        try:
+            asked = [
+                GenerateParams.model_validate({**shared, **prompt, "seed": seed})
+                for prompt in prompts
+                for seed in seeds
+            ]
+        except ValidationError as error:
+            # what an assistant called is longer as JSON than it was
+            raise WorkerError(describe(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
+        return _at_once([self.workers.stream(request.model, params) for params in asked])
+
+    def judgement(
+        self,
+        request: ChatRequest | ResponseRequest,
+        max_tokens: int | None,
+        judged: AskedJudgement,
+        logprobs: int | None,
+    ) -> Chunks:
+        """One text. Raises UnsupportedField for what a judgement does not have."""
+        asked = {"n": (getattr(request, "n", None) or 1) > 1, "stop": bool(getattr(request, "stop", None))}
+        for name, is_asked in (asked | {"logprobs": logprobs is not None}).items():
+            if is_asked:
+                raise UnsupportedField(name, "of a judgement")
+        given = {name: getattr(request, name, None) for name in ("temperature", "top_p", "seed")}
+        # a client that says nothing gets what it gets from /v1/judgements
+        said = {name: value for name, value in given.items() if name in request.model_fields_set and value is not None}
+        settings = said | ({} if max_tokens is None else {"max_new_tokens": max_tokens})
+        return _at_once([judge_chat(self.workers, judged, request.model, settings, self.metrics)])
+
+    async def answer(self, form: Form, request: _Request, chunks: Chunks) -> Any:
+        """Whole or as server-sent events."""
+        if request.stream:
+            events = self._events(chunks, form)
+            # the first event is waited for: until then a refusal still has its own status
+            first = await anext(events)
+            return StreamingResponse(
+                _resume(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
             )
-            for k, one in enumerate(chunks)
-        ]
-        return {**self.head, "object": self.object, "choices": choices, "usage": usage.model_dump()}
+        found: dict[int, Chunk] = {}
+        with self.metrics.timed(form.route):
+            async with contextlib.aclosing(chunks):
+                async for index, chunk in chunks:
+                    found[index] = chunk or found[index]
+        usage = Usage.total(chunk.usage for chunk in found.values())
+        self.metrics.count(usage)
+        return form.answer([found[index] for index in sorted(found)], usage)
 
-    def event(self, *choices: dict[str, Any], **more: Any) -> str:
-        kind = f"{self.object}.chunk" if self.chat else self.object
-        return _event({**self.head, "object": kind, "choices": choices, **more})
+    async def _events(self, chunks: Chunks, form: Form) -> AsyncGenerator[str, None]:
+        """Server-sent events. Raises WorkerError where nothing was sent yet; later on that is an event too."""
+        last: dict[int, Chunk] = {}
+        begun = False
+        try:
+            with self.metrics.timed(form.route):
+                async with contextlib.aclosing(chunks):
+                    async for index, chunk in chunks:
+                        for event in _write(form, index, chunk, last):
+                            begun = True
+                            yield event
+                        if chunk is None:
+                            self.metrics.count(last[index].usage)
+        except WorkerError as error:
+            if not begun:
+                raise
+            for event in form.error(str(error)):
+                yield event
+            return
+        for event in form.finish(Usage.total(chunk.usage for chunk in last.values())):
+            yield event
 
-    def first(self, index: int) -> str:
-        """The event before a chat's text."""
-        return self.event(_choice(index, {"delta": {"role": "assistant", "content": ""}}))
 
-    def step(self, index: int, text: str, ended: Chunk | None = None) -> str:
-        """The event of the next part of a text, or of its end."""
-        delta = {"content": text} if ended is None else {}
-        return self.event(_choice(index, {"delta": delta} if self.chat else {"text": text}, ended))
-
-
-def _choice(index: int, said: dict[str, Any], ended: Chunk | None = None) -> dict[str, Any]:
-    reason = None if ended is None else "length" if ended.finish_reason == "length" else "stop"
-    logprobs = None if ended is None or ended.logprobs is None else ended.logprobs.model_dump()
-    return {"index": index, **said, "finish_reason": reason, "logprobs": logprobs}
-
-
-async def _complete(
-    workers: Workers,
-    metrics: Metrics,
-    request: ChatRequest | CompletionRequest,
-    max_tokens: int | None,
-    prompts: Sequence[dict[str, Any]],
-) -> Any:
-    """Every prompt `n` times, whole or as server-sent events."""
-    shared = {
-        "temperature": 1.0 if request.temperature is None else request.temperature,
-        "top_p": 1.0 if request.top_p is None else request.top_p,
-        "max_new_tokens": max_tokens or 1_000_000,
-        "stop": request.stop or [],
-        "stop_token_ids": [],
-        "echo": False,
-    }
-    # with a seed each copy has random numbers of its own, and the same ones next time
-    seeds = [
-        None if request.seed is None else (request.seed + copy + 2**63) % 2**64 - 2**63
-        for copy in range(request.n or 1)
-    ]
-    try:
-        asked = [
-            GenerateParams.model_validate({**shared, **prompt, "seed": seed}) for prompt in prompts for seed in seeds
-        ]
-    except ValidationError as error:
-        # what an assistant called is longer as JSON than it was
-        raise WorkerError(describe(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
-    chunks = _at_once([workers.stream(request.model, params) for params in asked])
-    form = _Form(request.model, isinstance(request, ChatRequest))
-    if request.stream:
-        wants_usage = bool(request.stream_options and request.stream_options.include_usage)
-        events = _events(chunks, form, metrics, wants_usage)
-        # the first event is waited for: until then a refusal still has its own status
-        first = await anext(events)
-        return StreamingResponse(
-            _resume(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-        )
-    found: dict[int, Chunk] = {}
-    with metrics.timed(form.route):
-        async with contextlib.aclosing(chunks):
-            async for index, chunk in chunks:
-                found[index] = chunk or found[index]
-    usage = Usage.total(chunk.usage for chunk in found.values())
-    metrics.count(usage)
-    return form.answer([found[index] for index in sorted(found)], usage)
+def _write(form: Form, index: int, chunk: Chunk | None, last: dict[int, Chunk]) -> list[str]:
+    """The events of a step; `last` has the newest chunk of each text."""
+    before = last.get(index)
+    if chunk is None:
+        assert before is not None
+        return list(form.end(index, before))
+    last[index] = chunk
+    new = chunk.text[len(before.text) if before else 0 :]
+    return [*(form.begin(index) if before is None else ()), *([form.step(index, new)] if new else [])]
 
 
 def _at_once(streams: Sequence[AsyncGenerator[Chunk, None]]) -> Chunks:
@@ -154,44 +201,8 @@ def _at_once(streams: Sequence[AsyncGenerator[Chunk, None]]) -> Chunks:
     return together([partial(one, index, stream) for index, stream in enumerate(streams)])
 
 
-async def _events(chunks: Chunks, form: _Form, metrics: Metrics, wants_usage: bool) -> AsyncGenerator[str, None]:
-    """Server-sent events. Raises WorkerError where nothing was sent yet; later on that is an event too."""
-    last: dict[int, Chunk] = {}
-    begun = False
-    try:
-        with metrics.timed(form.route):
-            async with contextlib.aclosing(chunks):
-                async for index, chunk in chunks:
-                    before = last.get(index)
-                    if before is None and form.chat:
-                        begun = True
-                        yield form.first(index)
-                    if chunk is None:
-                        assert before is not None
-                        metrics.count(before.usage)
-                        yield form.step(index, "", before)
-                        continue
-                    last[index] = chunk
-                    if new := chunk.text[len(before.text) if before else 0 :]:
-                        begun = True
-                        yield form.step(index, new)
-    except WorkerError as error:
-        if not begun:
-            raise
-        said = {"message": str(error), "type": "server_error", "param": None, "code": "worker_lost"}
-        yield _event({"error": said})
-    else:
-        if wants_usage:
-            yield form.event(usage=Usage.total(chunk.usage for chunk in last.values()).model_dump())
-    yield "data: [DONE]\n\n"
-
-
 async def _resume(first: str, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
     async with contextlib.aclosing(events):
         yield first
         async for event in events:
             yield event
-
-
-def _event(body: dict[str, Any]) -> str:
-    return f"data: {json.dumps(body)}\n\n"

@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from judgelm.errors import InputError, one_line
+from judgelm.serve.draining import DRAIN_S
 
-_STOP_S = 15
+_STOP_S = 10
+"""for what a part does at its end, once nothing runs any more"""
 _LONG_S = 60
 """a process that lived for so long is started again at once; others wait, up to so long, and longer each time"""
 
@@ -26,6 +29,8 @@ class Process:
     command: list[str]
     env: dict[str, str]
     log: Path
+    stage: int
+    """at the end those of the highest go first"""
     failures: int = 0
     process: subprocess.Popen[bytes] = field(init=False)
     started: float = field(init=False)
@@ -53,17 +58,22 @@ class Process:
 
 
 class Processes:
-    """All processes; none outlives this object's `stop`."""
+    """All processes; none outlives this object's `stop`.
 
-    def __init__(self, log_folder: Path) -> None:
+    Args:
+        drain_s: for which parts wait for the requests that run when they are stopped.
+    """
+
+    def __init__(self, log_folder: Path, drain_s: float = DRAIN_S) -> None:
         self.log_folder = log_folder
+        self.drain_s = drain_s
         self.log_folder.mkdir(parents=True, exist_ok=True)
         self.running: list[Process] = []
 
-    def start(self, name: str, module: str, *args: str, env: dict[str, str] | None = None) -> None:
+    def start(self, name: str, module: str, *args: str, stage: int, env: dict[str, str] | None = None) -> None:
         log = self.log_folder / f"{name}.log"
         command = [sys.executable, "-m", f"judgelm.serve.{module}", *args]
-        part = Process(name, command, os.environ | (env or {}), log)
+        part = Process(name, command, os.environ | (env or {}), log, stage)
         part.start()
         self.running.append(part)
 
@@ -91,18 +101,25 @@ class Processes:
         return ended
 
     def stop(self) -> None:
-        """Page and API first, the controller last, so that nobody talks to a part that has gone."""
-        for part in reversed(self.running):
-            if part.process.poll() is None:
-                part.process.send_signal(signal.SIGTERM)
-        end = time.monotonic() + _STOP_S
-        for part in reversed(self.running):
-            try:
-                part.process.wait(max(0.1, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                os.killpg(part.process.pid, signal.SIGKILL)
-                part.process.wait()
+        """Stage after stage, so that nobody talks to a part that has gone; all of it has the time of one drain."""
+        end = time.monotonic() + self.drain_s
+        for stage in sorted({part.stage for part in self.running}, reverse=True):
+            parts = [part for part in self.running if part.stage == stage]
+            for part in parts:
+                if part.process.poll() is None:
+                    part.process.send_signal(signal.SIGTERM)
+            _wait(parts, max(end, time.monotonic()) + _STOP_S)
         self.running.clear()
+
+
+def _wait(parts: Sequence[Process], end: float) -> None:
+    """What has not ended by then, by time.monotonic(), is killed."""
+    for part in parts:
+        try:
+            part.process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(part.process.pid, signal.SIGKILL)
+            part.process.wait()
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

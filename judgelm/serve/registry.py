@@ -160,6 +160,12 @@ class Controller:
             found = [one for one in self._workers.values() if multimodal in (None, one.multimodal)]
             return sorted({name for worker in found for name in worker.status.model_names})
 
+    def list_workers(self) -> list[dict[str, Any]]:
+        """Where each worker is, and its models."""
+        with self._lock:
+            known = self._workers.values()
+            return [{"address": one.place.address, "model_names": one.status.model_names} for one in known]
+
     def list_missing_models(self) -> list[str]:
         """Of the workers that went away without a word and were not replaced."""
         with self._lock:

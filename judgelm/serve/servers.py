@@ -11,10 +11,13 @@ import ipaddress
 import logging
 import os
 import re
+import signal
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +28,7 @@ from pydantic import ValidationError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from judgelm.errors import InputError, one_line
+from judgelm.serve.draining import Drain
 from judgelm.serve.guard import error_bytes
 from judgelm.serve.hosts import ip_of
 
@@ -204,15 +208,23 @@ class Protocol(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    """Says goodbye before it lets go of its connections."""
+    """Says goodbye and lets what runs end before it lets go of its connections."""
 
-    def __init__(self, config: uvicorn.Config, goodbye: Callable[[], None] | None) -> None:
+    def __init__(self, config: uvicorn.Config, goodbye: Callable[[], None] | None, drain: Drain | None) -> None:
         super().__init__(config)
         self.goodbye = goodbye
+        self.drain = drain
+        self.signals = 0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.signals += 1
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         if self.goodbye is not None:
             await asyncio.to_thread(self.goodbye)
+        if self.drain is not None and not await self.drain.close(lambda: self.signals > 1):
+            log.warning("%d requests have not ended and are given up", self.drain.running)
         await super().shutdown(sockets)
 
 
@@ -223,13 +235,16 @@ def run_server(
     proxied: bool = False,
     access_log: bool = True,
     goodbye: Callable[[], None] | None = None,
+    drain: Drain | None = None,
 ) -> None:
-    """Serve until a signal comes; open streams get a few seconds to end.
+    """Serve until a signal comes; what is open then gets a few seconds to end. SIGTERM ends the process with code 0,
+    unless its caller has taken that signal.
 
     Args:
         proxied: a proxy on this machine may say for whom it asks; else a client is who it is.
         access_log: a line for each request.
         goodbye: called before the connections are closed.
+        drain: of the app's guard: what runs has its time to end first, and a second signal cuts that short.
     """
     config = uvicorn.Config(
         app,
@@ -244,7 +259,10 @@ def run_server(
         # clients must give up an idle connection before we do, or one that is taken up again may break
         timeout_keep_alive=30,
     )
-    _Server(config, goodbye).run(sockets=[listening])
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        # uvicorn sends itself the signal again once it has ended
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _Server(config, goodbye, drain).run(sockets=[listening])
 
 
 class _Lines(logging.Formatter):

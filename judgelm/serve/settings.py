@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from judgelm.errors import InputError, SettingError
+from judgelm.errors import InputError, SettingError, one_line
+from judgelm.serve.draining import DRAIN_S
 from judgelm.verdict_forms import SCORES
 
 TOKEN_VARIABLE = "JUDGELM_REGISTRATION_TOKEN"
@@ -19,6 +21,8 @@ WORKER_PORT = 21002
 API_PORT = 21003
 PAGE_PORT = 7860
 LABEL_PORT = 7861
+_NAME = re.compile(r"[^\s,/]+(/[^\s,/]+)*")
+_MOST_NAME = 200
 CONTROLLER_ADDRESS = f"http://127.0.0.1:{CONTROLLER_PORT}"
 
 
@@ -28,6 +32,8 @@ class ServeSettings:
 
     models: tuple[str, ...] = ("tiny",)
     """hub ids, local folders, PEFT adapters, or tiny"""
+    served_model_names: tuple[str, ...] = ()
+    """under which clients ask for them; empty: the last part of each"""
     num_workers: int = 1
     """of each model"""
     num_gpus_per_worker: int = 1
@@ -58,6 +64,14 @@ class ServeSettings:
     controller_port: int = 0
     worker_host: str = "127.0.0.1"
     allowed_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
+    """whose pages may ask the API"""
+    root_path: str = ""
+    """under which a proxy shows page and API"""
+    batch_dir: str | None = None
+    """where files and batches of the API are kept"""
+    drain_s: float = DRAIN_S
+    """for which requests that run are waited for at the end"""
     controller_address: str | None = None
     """of another machine's controller: then there are workers alone"""
     share: bool = False
@@ -67,13 +81,30 @@ class ServeSettings:
     def __post_init__(self) -> None:
         if self.num_workers < 1:
             raise SettingError("num_workers", f"{self.num_workers}: expected 1 or more")
-        names = [served_name(model) for model in self.models]
+        names = self.names
         if self.calibration is not None and len(names) > 1:
             raise SettingError("calibration", f"belongs to one model, found {len(names)}: {', '.join(names)}")
         if len(set(names)) < len(names):
             raise InputError(
                 f"--model {' '.join(self.models)}: each name may come once (--num-workers serves more of one)"
             )
+
+    @property
+    def names(self) -> list[str]:
+        """Of the models, for clients. Raises InputError for what is no name."""
+        if not self.served_model_names:
+            return [served_name(model) for model in self.models]
+        if len(self.served_model_names) != len(self.models):
+            found, wanted = len(self.served_model_names), len(self.models)
+            raise InputError(f"--served-model-name: expected a name for each of {wanted} models, found {found}")
+        for name in self.served_model_names:
+            # a proxy makes one slash of two, and a comma separates names
+            if not _NAME.fullmatch(name) or not name.isprintable() or len(name) > _MOST_NAME:
+                raise InputError(
+                    f"--served-model-name {one_line(name)}: expected a name such as org/model, of at most {_MOST_NAME}"
+                    " printable characters without blanks and commas"
+                )
+        return list(self.served_model_names)
 
 
 def served_name(model: str) -> str:
@@ -83,6 +114,6 @@ def served_name(model: str) -> str:
     """
     path = Path(model).expanduser()
     name = path.name if path.name not in ("", "..") else path.resolve().name
-    if not name or not name.isprintable() or len(name) > 200:
-        raise InputError(f"model {model}: expected a folder with a name of at most 200 printable characters")
+    if not name or not name.isprintable() or len(name) > _MOST_NAME:
+        raise InputError(f"model {model}: expected a folder with a name of at most {_MOST_NAME} printable characters")
     return name

@@ -36,6 +36,7 @@ from judgelm.serve.servers import ask, read_secret
 from judgelm.serve.settings import TOKEN_VARIABLE
 from judgelm.serve.token_texts import describe_tokens
 from judgelm.serve.worker_answers import Usage
+from judgelm.serve.worker_counts import WorkerCounts
 from judgelm.serve.worker_prompts import Prepared, Prompts
 
 log = logging.getLogger(__name__)
@@ -79,13 +80,17 @@ class ModelWorker:
     def get_status(self) -> dict[str, Any]:
         return {"model_names": self.model_names, "speed": 1, "queue_length": self.batcher.queue_length}
 
+    def get_counts(self) -> dict[str, Any]:
+        """What it has done, for the API's metrics."""
+        return WorkerCounts.of(self.batcher.tally, self.batcher.queue_length).model_dump()
+
     def get_details(self) -> dict[str, Any]:
         """What an API of ours must know to ask."""
         form = self.form
         return {
             "context_length": self.engine.context_length,
             OUR_WORKER: __version__,
-            **dict.fromkeys(("chat", "criteria", "dialogues", "logprobs"), True),
+            **dict.fromkeys(("chat", "criteria", "dialogues", "logprobs", "forms"), True),
             "prompt_format": "chat" if form.chat else "plain",
             "expected": self.engine.can_score,
             "tasks": self.tasks,
@@ -177,7 +182,9 @@ class ModelWorker:
                 loop.call_soon_threadsafe(put, update)
 
         try:
-            ticket = self.batcher.submit(prepared.request, prepared.sampling, deliver, prepared.scored)
+            ticket = self.batcher.submit(
+                prepared.request, prepared.sampling, deliver, prepared.scored, prepared.reads_prompt
+            )
         except QueueFull as error:
             raise WorkerError(f"the worker is busy: {error}; try again later", ErrorCode.ENGINE_OVERLOADED) from None
         try:
@@ -187,7 +194,8 @@ class ModelWorker:
                 update = newest[0]
                 body = _body(update, prepared)
                 if update.likelihoods:
-                    ids, tokenizer = prepared.request.input_ids, self.engine.tokenizer
+                    ids = [] if prepared.reads_prompt else prepared.request.input_ids
+                    tokenizer = self.engine.tokenizer
                     found = await asyncio.to_thread(describe_tokens, update.likelihoods, ids, tokenizer)
                     body["logprobs"] = found.model_dump()
                 yield body

@@ -45,7 +45,7 @@ class Usage(BaseModel):
 
 
 _Probability = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]
-_Score = Annotated[float, Field(ge=0, le=LARGEST_SCORE + 1e-6, allow_inf_nan=False)]
+Score = Annotated[float, Field(ge=0, le=LARGEST_SCORE + 1e-6, allow_inf_nan=False)]
 
 
 class Probabilities(BaseModel):
@@ -69,7 +69,7 @@ class CalibratedOut(BaseModel):
 class Likely(BaseModel):
     """What follows from the probabilities of all score lines, as `Likelihood.to_record` says it."""
 
-    expected_scores: Annotated[list[_Score], Field(min_length=1, max_length=MAX_ANSWERS)]
+    expected_scores: Annotated[list[Score], Field(min_length=1, max_length=MAX_ANSWERS)]
     probabilities: Probabilities | None = None
     score_line_mass: _Probability
 
@@ -87,8 +87,9 @@ class Logprobs(BaseModel):
     """How likely a text's tokens were, in the form of OpenAI's completions."""
 
     tokens: list[_Short]
-    token_logprobs: list[_LogProb]
-    top_logprobs: list[dict[_Short, _LogProb]]
+    token_logprobs: list[_LogProb | None]
+    """null for a prompt's first token"""
+    top_logprobs: list[dict[_Short, _LogProb] | None]
     """of tokens whose texts are the same the likeliest"""
     text_offset: list[_Count]
     """where each begins in the text"""
@@ -148,6 +149,8 @@ class Details(BaseModel):
     """it reads the probabilities of score lines"""
     logprobs: bool = False
     """it says how likely the tokens were"""
+    forms: bool = False
+    """it takes a prompt's tokens, reads a prompt alone, and writes JSON of a schema"""
     tasks: Annotated[list[Annotated[str, Field(pattern="^[a-z]{1,20}$")]], Field(max_length=20)] = []
     """in which its judge can be asked; empty where it does not say"""
     verdict_format: VerdictFormat = "scores"

@@ -26,12 +26,14 @@ from judgelm.serve.worker_answers import (
     read_chunk,
     read_names,
 )
+from judgelm.serve.worker_counts import ListedWorker, WorkerCounts, WorkerList
 from judgelm.serve.worker_requests import GenerateParams
 
 log = logging.getLogger(__name__)
 
 _CONTROLLER_TIMEOUT_S = 30
 _DETAILS_S = 5
+_COUNTS_S = 2
 _SILENCE_S = 300.0
 _MOST_MESSAGE = 2000
 _MOST_KNOWN = 1024
@@ -41,6 +43,10 @@ _AT_ONCE = 32
 _MOST_UNREAD = 64
 """found by jobs and not read yet: they wait while the reader is slow"""
 _NOT_EXPECTED = "the model's worker cannot read probabilities, as FastChat's and older ones of ours, and some models"
+_NOT_FORMS = (
+    "the model's worker is FastChat's or an older one of ours: it takes no token ids, no max_tokens of 0, no echo with"
+    " logprobs, and no JSON of a schema"
+)
 _T = TypeVar("_T")
 
 
@@ -93,13 +99,35 @@ class Workers:
         except (httpx.HTTPError, TimeoutError):
             raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
 
+    async def counts(self) -> dict[tuple[str, str], WorkerCounts | None]:
+        """What the workers have done, by their models and address; of one that does not say it soon, as FastChat's do
+        not, None. A controller of FastChat's does not know where they are.
+        """
+
+        async def of(worker: ListedWorker) -> WorkerCounts | None:
+            with contextlib.suppress(httpx.HTTPError, WorkerError, TimeoutError):
+                async with asyncio.timeout(_COUNTS_S):
+                    return read_answer(WorkerCounts, await self._ask(worker.address + "/worker_counts", {}))
+            return None
+
+        try:
+            known = read_answer(WorkerList, await self._ask_controller("/list_workers")).workers
+        except WorkerError:
+            return {}
+        found = await asyncio.gather(*map(of, known))
+        return {worker.labels: counts for worker, counts in zip(known, found, strict=True)}
+
     async def calibration(self, model: str) -> Calibration | None:
         """The map that the model's workers have of its probabilities. Raises WorkerError where none can be asked."""
+        found = (await self.recent_details(model)).calibration
+        return None if found is None else found.calibration("the judge's calibration map")
+
+    async def recent_details(self, model: str) -> Details:
+        """What a worker of the model said of it lately, or says now. Raises WorkerError where none can be asked."""
         for attempt in range(2):
             address = await self._address(model, after_another=bool(attempt))
             try:
-                found = (await self._details_of(address, model)).calibration
-                return None if found is None else found.calibration("the judge's calibration map")
+                return await self._details_of(address, model)
             except httpx.HTTPError:
                 await self.refresh()
         raise WorkerError("the worker cannot be reached", ErrorCode.CONTROLLER_WORKER_TIMEOUT)
@@ -136,6 +164,8 @@ class Workers:
             raise WorkerError(f"scoring expected: {_NOT_EXPECTED}", ErrorCode.VALIDATION_TYPE_ERROR)
         if params.logprobs is not None and not details.logprobs:
             raise WorkerError("logprobs: the model's worker does not give them", ErrorCode.VALIDATION_TYPE_ERROR)
+        if params.needs_forms and not details.forms:
+            raise WorkerError(_NOT_FORMS, ErrorCode.VALIDATION_TYPE_ERROR)
         ours = details.judgelm is not None
         if params.sample is not None and params.sample.is_by_criteria:
             # one of an older version would pass over what it does not know
@@ -181,6 +211,7 @@ class Workers:
                         said = one_line(last.text)[:_MOST_MESSAGE]
                         raise WorkerError(said, last.error_code, last.verdict_format)
                     yield last
+            _check_open(response)
             if response.status_code == 413:
                 raise WorkerError("the request is larger than the worker takes", TOO_LARGE)
             if response.status_code != 200 or last is None:
@@ -243,6 +274,7 @@ class Workers:
                 content += part
                 if len(content) > MOST_CHUNK_BYTES:
                     raise WorkerError("an answer of our own servers is too long", ErrorCode.INTERNAL_ERROR)
+        _check_open(response)
         if response.status_code == 413:
             raise WorkerError("the request is larger than the worker takes", TOO_LARGE)
         try:
@@ -251,6 +283,12 @@ class Workers:
         except (ValueError, RecursionError):
             raise WorkerError("an answer of our own servers is not JSON", ErrorCode.INTERNAL_ERROR) from None
         return answer if isinstance(answer, dict) else {}
+
+
+def _check_open(response: httpx.Response) -> None:
+    """Raises httpx.HTTPError, as where nobody listens any more, for a server that is stopping."""
+    if response.status_code == 503:
+        raise httpx.RemoteProtocolError("the server is stopping", request=response.request)
 
 
 def unknown_model(name: str, models: Sequence[str]) -> WorkerError:

@@ -22,11 +22,15 @@ from judgelm.sample import Sample
 from judgelm.serve.chat import ChatFormat, ChatPrompt
 from judgelm.serve.lengths import cut_texts, exceeds
 from judgelm.serve.protocol import ErrorCode, WorkerError
-from judgelm.serve.worker_requests import GenerateParams, JudgeSample, Message
+from judgelm.serve.worker_requests import GenerateParams, JudgeSample
 from judgelm.verdict_forms import SCORES
 
 _AT_ONCE = 2
 """prompts that are being encoded; each may take much memory for a moment"""
+_MOST_LIKELIHOODS = 100_000
+"""of a prompt's tokens, with the likeliest ones beside each: what an answer has room for"""
+_AROUND_TOP = 3
+"""each of which takes as much room as so many of them"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Prepared:
     echo: str = ""
     scored: Scale | None = None
     """score lines whose probabilities are read in place of writing"""
+    reads_prompt: bool = False
+    """say how likely the prompt's tokens were, and then write what may be written"""
     verdict_format: str = SCORES
     """of the judgement that is written"""
 
@@ -84,7 +90,7 @@ class Prompts:
     def _prepare(self, params: GenerateParams) -> Prepared:
         sampling = Sampling(
             temperature=params.temperature if params.temperature >= 1e-5 else 0.0,
-            max_new_tokens=params.max_new_tokens or self.engine.context_length,
+            max_new_tokens=self.engine.context_length if params.max_new_tokens is None else params.max_new_tokens,
             stop=params.stops,
             constrained=bool(params.constrained),
             seed=params.seed or 0,
@@ -92,32 +98,56 @@ class Prompts:
             stop_token_ids=tuple(params.stop_token_ids or ()),
             most_thoughts=params.most_thoughts,
             logprobs=params.logprobs,
+            json_schema=params.json_schema,
         )
         self.engine.check_sampling(sampling)
+        if params.json_schema is not None:
+            self.engine.start_json(params.json_schema)
+        if params.reads_prompt and not self.engine.can_read:
+            raise ValueError("this engine does not say how likely a prompt's tokens were")
+        if params.max_new_tokens == 0 and (not params.echo or params.sample is not None):
+            raise ValueError("0 new tokens go with echo, of a prompt")
         if params.sample is not None and (params.scoring is None or params.sample.followup is None):
             return self._prepare_sample(params.sample, params, sampling)
         if params.scoring is not None:
             raise ValueError("score lines have probabilities where there is a sample to judge")
-        if params.messages is not None:
-            chat = self._render(params.messages)
-        else:
-            chat = ChatPrompt(params.prompt, ((params.prompt, False),))
-        self._refuse_long([chat.text])
-        input_ids = chat.encode(self.engine.tokenizer)
-        if len(input_ids) >= self.engine.context_length:
+        return self._prepare_text(params, sampling)
+
+    def _prepare_text(self, params: GenerateParams, sampling: Sampling) -> Prepared:
+        """A chat, a text, or a text's tokens, to be continued."""
+        chat, input_ids = self._encode(params)
+        if len(input_ids) + min(1, sampling.max_new_tokens) > self.engine.context_length:
             raise self._overflow(str(len(input_ids)))
         if not input_ids:
             raise ValueError("the prompt is empty")
+        most = _MOST_LIKELIHOODS // (_AROUND_TOP + (params.logprobs or 0))
+        if params.reads_prompt and params.logprobs is not None and len(input_ids) > most:
+            raise ValueError(f"logprobs of a prompt of more than {most} tokens, found {len(input_ids)}")
         # without a seed every request has random numbers of its own
         key = "0" if params.seed is not None else uuid.uuid4().hex
-        sampling = replace(
-            sampling, stop=(*sampling.stop, *chat.stop), stop_token_ids=(*sampling.stop_token_ids, *chat.stop_token_ids)
-        )
-        return Prepared(Request(key, chat.text, input_ids), sampling, echo=chat.text if params.echo else "")
+        if params.json_schema is None:
+            # what ends a chat would end a text in the middle of JSON
+            ends, tokens = (*sampling.stop, *chat.stop), (*sampling.stop_token_ids, *chat.stop_token_ids)
+            sampling = replace(sampling, stop=ends, stop_token_ids=tokens)
+        request = Request(key, chat.text, input_ids)
+        return Prepared(request, sampling, echo=chat.text if params.echo else "", reads_prompt=params.reads_prompt)
 
-    def _render(self, messages: Sequence[Message]) -> ChatPrompt:
-        self._refuse_long([message.content for message in messages])
-        return self.chat.render([message.model_dump() for message in messages])
+    def _encode(self, params: GenerateParams) -> tuple[ChatPrompt, list[int]]:
+        tokenizer = self.engine.tokenizer
+        if params.prompt_ids is not None:
+            ids, most = params.prompt_ids, self.engine.vocabulary
+            if unknown := next((token for token in ids if token >= most), None):
+                raise ValueError(f"the model knows {most} tokens, found token {unknown}")
+            echoed = len(ids) <= self.engine.context_length and params.echo
+            text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) if echoed else ""
+            return ChatPrompt(text, ()), ids
+        if params.messages is not None:
+            self._refuse_long([message.content for message in params.messages])
+            chat = self.chat.render([message.model_dump() for message in params.messages])
+        else:
+            chat = ChatPrompt(params.prompt, ((params.prompt, False),))
+        self._refuse_long([chat.text])
+        return chat, chat.encode(tokenizer)
 
     def _settings(self, given: JudgeSample, params: GenerateParams) -> JudgeSettings:
         """How a sample is judged here. Raises InputError for what does not go with the judge's form."""

@@ -105,9 +105,12 @@ class GenerateParams(BaseModel):
     """The body of /worker_generate and /worker_generate_stream. Other fields are passed over."""
 
     prompt: _Text = ""
+    prompt_ids: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=MOST_BODY_BYTES)] | None = None
+    """the prompt's tokens, in its place"""
     temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
     top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
-    max_new_tokens: Annotated[int, Field(ge=1, le=2**48)] | None = 256
+    max_new_tokens: Annotated[int, Field(ge=0, le=2**48)] | None = 256
+    """0: the prompt is read alone"""
     stop: _Stop | Annotated[list[_Stop], Field(max_length=_STOPS)] | None = None
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=-1, le=2**31)]], Field(max_length=_STOPS)] | None = None
     most_thoughts: Annotated[int, Field(ge=0, le=2**48)] = 0
@@ -120,7 +123,9 @@ class GenerateParams(BaseModel):
     constrained: bool | None = None
     """allow nothing but a score line first; None is the model's own way"""
     logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    """say how likely each token was, and so many of the likeliest at its place"""
+    """say how likely each token was, with `echo` those of the prompt too, and so many of the likeliest at its place"""
+    json_schema: Annotated[str, StringConstraints(max_length=200_000)] | None = None
+    """write JSON of this schema and nothing else"""
     scoring: Literal["expected"] | None = None
     """of the sample: write nothing, but read the probability of every score line"""
 
@@ -142,6 +147,16 @@ class GenerateParams(BaseModel):
             constrained=constrained,
             scoring="expected" if expected else None,
         )
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether the prompt is read alone, before anything is written."""
+        return bool(self.echo) and (self.max_new_tokens == 0 or self.logprobs is not None)
+
+    @property
+    def needs_forms(self) -> bool:
+        """Whether only workers that say `forms` of themselves know how to answer it."""
+        return self.prompt_ids is not None or self.json_schema is not None or self.reads_prompt
 
     @property
     def stops(self) -> tuple[str, ...]:

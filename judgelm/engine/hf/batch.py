@@ -74,23 +74,28 @@ class RunningBatch(ABC):
         """Forget all but the rows that are kept; in which order these stand now."""
 
     def _choose(self, logits: Float[Tensor, "B V"], rows: Sequence[Row]) -> None:
-        # before what is not allowed is hidden
-        asked = [index for index, row in enumerate(rows) if row.sampling.logprobs is not None]
-        log_probs = dict(zip(asked, logits[asked].float().log_softmax(dim=-1), strict=True)) if asked else {}
-        for index, row in enumerate(rows):
-            allowed = row.allowed(self.engine.pieces)
-            if allowed is not None:
-                kept = logits[index, allowed]
-                logits[index] = float("-inf")
-                logits[index, allowed] = kept
-        for index, (row, token) in enumerate(zip(rows, choose_tokens(logits, rows), strict=True)):
-            if index in log_probs:
-                row.likelihoods.append(_likelihood(token, log_probs[index], row.sampling.logprobs or 0))
-            row.add(token, self.engine.eos, self.engine.tokenizer)
+        add_tokens(logits, rows, self.engine)
 
     def _keep(self, rows: Sequence[Row]) -> None:
         kept = [index for index, row in enumerate(rows) if row.generation is None]
         self.rows = [rows[index] for index in (kept if len(kept) == len(rows) else self._drop(kept))]
+
+
+def add_tokens(logits: Float[Tensor, "B V"], rows: Sequence[Row], engine: ContextEngine) -> None:
+    """Give each row its next token, one that it may have."""
+    # before what is not allowed is hidden
+    asked = [index for index, row in enumerate(rows) if row.sampling.logprobs is not None]
+    log_probs = dict(zip(asked, logits[asked].float().log_softmax(dim=-1), strict=True)) if asked else {}
+    for index, row in enumerate(rows):
+        allowed = row.allowed(engine.pieces)
+        if allowed is not None:
+            kept = logits[index, allowed]
+            logits[index] = float("-inf")
+            logits[index, allowed] = kept
+    for index, (row, token) in enumerate(zip(rows, choose_tokens(logits, rows), strict=True)):
+        if index in log_probs:
+            row.likelihoods.append(_likelihood(token, log_probs[index], row.sampling.logprobs or 0))
+        row.add(token, engine.eos, engine.tokenizer)
 
 
 def _likelihood(token: int, log_probs: Float[Tensor, " V"], count: int) -> TokenLikelihood:

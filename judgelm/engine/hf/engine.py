@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,18 @@ import torch
 
 from judgelm.engine.context import find_context_length, find_eos_ids
 from judgelm.engine.hf.attention import KeyValues
-from judgelm.engine.hf.batch import RunningBatch
+from judgelm.engine.hf.batch import RunningBatch, add_tokens
 from judgelm.engine.hf.line_tree import LineTree, score_prompts
 from judgelm.engine.hf.packed import PackedBatch, use_packed_attention
 from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
 from judgelm.engine.hf.padded_lines import score_prompt
+from judgelm.engine.hf.prompt_likelihoods import PromptRead, read_prompt
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
-from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, block_size
+from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, TokenLikelihood, block_size
+from judgelm.engine.json_text import JSONText, JSONWriter
+from judgelm.engine.row import Row
 from judgelm.engine.score_line import line_tokens
 from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
@@ -54,6 +58,7 @@ class HFEngine(SharedEngine):
     """
 
     most_served = 32
+    can_read = True
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
@@ -76,6 +81,9 @@ class HFEngine(SharedEngine):
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
         self.rope = LengthRope(model)
+        self._json_writer: Callable[[], JSONWriter] = functools.cache(
+            lambda: JSONWriter(tokenizer, self.vocabulary, eos)
+        )
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
 
@@ -159,6 +167,34 @@ class HFEngine(SharedEngine):
             most = max(1, (sum(len(request.input_ids) for request in chunk) if self.packs else most) // 2)
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
             waiting.extendleft(reversed(chunk))
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    def start_json(self, schema: str) -> JSONText:
+        """See `ContextEngine.start_json`."""
+        return self._json_writer().start(schema)
+
+    def read(self, input_ids: Sequence[int], count: int) -> PromptRead:
+        """How likely each token of a prompt was, and so many of the likeliest at its place."""
+        return read_prompt(self.model, self.rope, input_ids, count, in_pieces=self.packs)
+
+    def read_row(self, row: Row) -> tuple[TokenLikelihood, ...]:
+        """See `SharedEngine.read_row`. Where memory is short the row finishes as `out_of_memory`."""
+        try:
+            read = self.read(row.request.input_ids, row.sampling.logprobs or 0)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            row.finish("", "out_of_memory")
+            return ()
+        if row.max_new_tokens:
+            add_tokens(read.logits, [row], self)
+        else:
+            row.finish("", "length")
+        return read.likelihoods
 
     @property
     def can_score(self) -> bool:

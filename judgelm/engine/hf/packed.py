@@ -166,7 +166,9 @@ class PackedBatch(RunningBatch):
         super()._choose(logits, rows)
         engine = self.engine
         for row in rows:
-            # a token without an alternative need not be computed
+            # a token without an alternative need not be computed, unless somebody asks how likely it was
+            if row.sampling.logprobs is not None:
+                continue
             while row.generation is None and (allowed := row.allowed(engine.pieces)) is not None and len(allowed) == 1:
                 if row.sampling.temperature > 0:
                     row.random.random()

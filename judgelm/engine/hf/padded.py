@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float32, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import DynamicCache
@@ -91,8 +91,22 @@ def forward_padded(
     kinds: Sequence[Sequence[int]],
 ) -> Float32[Tensor, "B V"]:
     """The logits of the last position."""
+    return forward_cached(model, rope, input_ids, mask, positions, cache, kinds, last=1)[:, -1].float()
+
+
+def forward_cached(
+    model: PreTrainedModel,
+    rope: LengthRope,
+    input_ids: Int[Tensor, "B T"],
+    mask: Int[Tensor, "B L"],
+    positions: Int[Tensor, "B T"],
+    cache: DynamicCache,
+    kinds: Sequence[Sequence[int]],
+    last: int,
+) -> Float[Tensor, "B P V"]:
+    """The logits of so many last positions, or of more, where the model gives those of all."""
     takes = _parameters(type(model).forward)
-    extra = {"position_ids": positions, "logits_to_keep": 1}
+    extra = {"position_ids": positions, "logits_to_keep": last}
     with rope.using(kinds):
         output = model(
             input_ids=input_ids,
@@ -101,7 +115,7 @@ def forward_padded(
             use_cache=True,
             **{name: value for name, value in extra.items() if name in takes},
         )
-    logits: Tensor = output.logits[:, -1].float()
+    logits: Tensor = output.logits
     return logits
 
 

@@ -1,0 +1,79 @@
+"""A worker in FastChat's protocol that says what a test wants, when it wants it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from conftest import PATIENCE_S
+from serving import Address
+
+
+class ScriptedWorker(ThreadingHTTPServer):
+    """It scores each pair 8 to 7; prompts with "Question N", N at least `held_from`, wait until it is `opened`."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, name: str = "scripted", held_from: int = 1_000_000) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.name = name
+        self.held_from = held_from
+        self.opened = threading.Event()
+        self.asked: list[int] = []
+        """numbers of the questions, in the order in which they came"""
+
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away is no news."""
+
+    def register(self, controller: Address) -> None:
+        status = {"model_names": [self.name], "speed": 1, "queue_length": 0}
+        address = f"http://127.0.0.1:{self.server_port}"
+        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        assert controller.post("/register_worker", body).status_code == 200
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ScriptedWorker
+
+    def do_POST(self) -> None:
+        given = json.loads(self.rfile.read(int(self.headers["content-length"] or 0)) or b"{}")
+        answers = {
+            "/model_details": {"context_length": 2048},
+            "/count_token": {"count": 9, "error_code": 0},
+            "/worker_get_status": {"model_names": [self.server.name], "speed": 1, "queue_length": 0},
+            "/worker_get_conv_template": {"error_code": 1},
+        }
+        answer = answers.get(self.path, {"text": "8 7\nGood.", "error_code": 0, "finish_reason": "stop"})
+        if self.path == "/worker_generate_stream":
+            found = re.search(r"Question (\d+)", given["prompt"])
+            number = int(found[1]) if found else 0
+            self.server.asked.append(number)
+            if number >= self.server.held_from:
+                self.server.opened.wait(PATIENCE_S)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(
+            json.dumps(answer).encode() + (b"\0" if isinstance(answer, dict) and "text" in answer else b"")
+        )
+
+    def log_message(self, *_: Any) -> None:
+        """Not on the terminal."""
+
+
+@contextlib.contextmanager
+def scripted_worker(controller: Address, **settings: Any) -> Iterator[ScriptedWorker]:
+    """One that serves and is registered."""
+    with ScriptedWorker(**settings) as worker:
+        threading.Thread(target=worker.serve_forever, args=(0.01,), daemon=True).start()
+        worker.register(controller)
+        try:
+            yield worker
+        finally:
+            worker.opened.set()
+            worker.shutdown()

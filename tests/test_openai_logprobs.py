@@ -1,0 +1,170 @@
+"""How likely tokens are, by OpenAI's own forms: of chats, of completions, and of prompts that are read alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import Address, local_stack
+
+MODEL = "random-llama"
+PROMPT = "The sky is blue. The grass is"
+
+
+@pytest.fixture(scope="module")
+def api(model_folder: Path) -> Iterator[Address]:
+    with local_stack(model_folder) as started:
+        yield started[2]
+
+
+@pytest.fixture(scope="module")
+def client(api: Address) -> Iterator[Any]:
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=api.url + "/v1", api_key="any", max_retries=0) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def loaded(model_folder: Path) -> tuple[Any, Any]:
+    """The model and its tokenizer, by transformers alone."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(model_folder).float().eval(), AutoTokenizer.from_pretrained(
+        model_folder
+    )
+
+
+def likelihoods(loaded: tuple[Any, Any], ids: list[int]) -> Any:
+    """[T - 1, V], each place's after those before it."""
+    import torch
+
+    with torch.inference_mode():
+        return loaded[0](torch.tensor([ids])).logits[0, :-1].float().log_softmax(-1)
+
+
+def complete(client: Any, prompt: Any, **more: Any) -> Any:
+    return client.completions.create(model=MODEL, prompt=prompt, temperature=0, **more)
+
+
+@pytest.mark.parametrize("length", [1, 2, 40, 300])
+def test_a_prompts_tokens_are_as_likely_as_the_model_itself_finds_them(
+    length: int, client: Any, loaded: tuple[Any, Any]
+) -> None:
+    import torch
+
+    # beyond one piece, which is 256 tokens
+    ids = torch.randint(3, 500, (length,), generator=torch.Generator().manual_seed(length)).tolist()
+    answer = complete(client, ids, max_tokens=0, echo=True, logprobs=3)
+    found = answer.choices[0].logprobs
+    expected = likelihoods(loaded, ids)
+    assert (found.token_logprobs[0], found.top_logprobs[0]) == (None, None)
+    own = [float(row[token]) for row, token in zip(expected, ids[1:], strict=True)]
+    assert found.token_logprobs[1:] == pytest.approx(own, abs=1e-4)
+    for top, row in zip(found.top_logprobs[1:], expected, strict=True):
+        assert max(top.values()) == pytest.approx(float(row.max()), abs=1e-4)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (length, 0)
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_an_echoed_text_goes_on_as_it_would_without_echo(client: Any, loaded: tuple[Any, Any]) -> None:
+    ids = loaded[1](PROMPT).input_ids
+    plain = complete(client, PROMPT, max_tokens=6, logprobs=2).choices[0]
+    for prompt in (PROMPT, ids):
+        echoed = complete(client, prompt, max_tokens=6, logprobs=2, echo=True).choices[0]
+        assert echoed.text == PROMPT + plain.text
+        assert echoed.logprobs.tokens[-6:] == plain.logprobs.tokens
+        assert echoed.logprobs.token_logprobs[-6:] == pytest.approx(plain.logprobs.token_logprobs, abs=1e-4)
+        assert len(echoed.logprobs.tokens) == len(ids) + 6
+        # each token stands where it says that it does
+        for token, offset in zip(echoed.logprobs.tokens, echoed.logprobs.text_offset, strict=True):
+            assert token == "<s>" or echoed.text[offset:].startswith(token)
+    one = complete(client, ids, max_tokens=1, logprobs=1, echo=True).choices[0]
+    assert one.text == PROMPT + plain.logprobs.tokens[0]
+
+
+def test_several_prompts_as_tokens_each_get_their_own(client: Any, loaded: tuple[Any, Any]) -> None:
+    texts = ["One", "Two and three", PROMPT]
+    ids = [loaded[1](text).input_ids for text in texts]
+    by_text, by_ids = (complete(client, prompts, max_tokens=4).choices for prompts in (texts, ids))
+    assert [one.text for one in by_ids] == [one.text for one in by_text]
+    read = complete(client, ids, max_tokens=0, echo=True)
+    assert [one.text for one in read.choices] == texts
+    assert [one.logprobs for one in read.choices] == [None] * 3
+
+
+def test_a_prompt_may_fill_the_context_where_nothing_follows(client: Any, loaded: tuple[Any, Any]) -> None:
+    import openai
+
+    context = loaded[0].config.max_position_embeddings
+    full = [5] * context
+    answer = complete(client, full, max_tokens=0, echo=True, logprobs=1)
+    assert len(answer.choices[0].logprobs.tokens) == context
+    for prompt, most in ((full, 1), ([5] * (context + 1), 0)):
+        with pytest.raises(openai.BadRequestError, match=f"the model's context {context}"):
+            complete(client, prompt, max_tokens=most, echo=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ({"prompt": [5, 10_000]}, 400, "tokens, found token 10000"),
+        ({"prompt": [-1]}, 422, "prompt"),
+        ({"prompt": [True]}, 422, "prompt"),
+        ({"prompt": []}, 422, "prompt"),
+        ({"prompt": [[5], "a"]}, 422, "prompt"),
+        ({"prompt": [5], "max_tokens": 0}, 400, "max_tokens: this is not supported here of 0 without echo"),
+        ({"prompt": [5] * 400, "logprobs": 1, "echo": True, "stream": True}, 400, "stream"),
+    ],
+)
+def test_what_is_no_prompt_is_refused(body: Any, status: int, said: str, api: Address) -> None:
+    answer = api.post("/v1/completions", {"model": MODEL, **body})
+    assert answer.status_code == status, answer.text
+    assert said in answer.text
+
+
+def test_a_chats_tokens_have_probabilities_in_the_form_of_chats(client: Any) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    settings = {"model": MODEL, "messages": messages, "temperature": 0, "max_tokens": 5, "logprobs": True}
+    (choice,) = client.chat.completions.create(**settings, top_logprobs=3).choices
+    content = choice.logprobs.content
+    assert len(content) == 5
+    assert "".join(one.token for one in content) == choice.message.content
+    for one in content:
+        # greedy: each is the likeliest of its place
+        assert len(one.top_logprobs) <= 3
+        assert (one.token, one.logprob) == (one.top_logprobs[0].token, one.top_logprobs[0].logprob)
+        assert one.bytes is None or bytes(one.bytes).decode() == one.token
+    (bare,) = client.chat.completions.create(**settings).choices
+    assert [one.top_logprobs for one in bare.logprobs.content] == [[]] * 5
+    assert [one.logprob for one in bare.logprobs.content] == [one.logprob for one in content]
+
+
+def test_tokens_that_a_schema_forces_have_probabilities_too(client: Any) -> None:
+    schema = {"const": {"a": 1}}
+    (choice,) = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "Hello"}],
+        logprobs=True,
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+    ).choices
+    assert choice.message.content == '{"a":1}'
+    assert "".join(one.token for one in choice.logprobs.content) == choice.message.content
+    assert all(one.logprob < 0 for one in choice.logprobs.content)
+
+
+def test_users_that_read_prompts_and_users_that_write_share_the_worker(client: Any, loaded: tuple[Any, Any]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    ids = loaded[1](PROMPT * 3).input_ids
+    alone = complete(client, ids, max_tokens=3, echo=True, logprobs=1).choices[0]
+    text = complete(client, PROMPT, max_tokens=20).choices[0].text
+    with ThreadPoolExecutor(6) as pool:
+        read = [pool.submit(complete, client, ids, max_tokens=3, echo=True, logprobs=1) for _ in range(4)]
+        written = [pool.submit(complete, client, PROMPT, max_tokens=20) for _ in range(2)]
+        assert {one.result().choices[0].text for one in written} == {text}
+        for one in read:
+            found = one.result().choices[0]
+            assert found.text == alone.text
+            assert found.logprobs.token_logprobs[1:] == pytest.approx(alone.logprobs.token_logprobs[1:], abs=1e-4)
