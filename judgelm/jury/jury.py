@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
 from judgelm.evaluation.labels import outcomes_of
@@ -94,7 +94,7 @@ def _write(folder: Path, members: Members, panel: Panel, jury: Jury) -> None:
         _check_folder(folder)
         # first, so that what a killed process leaves is known as a jury's, and as half of it
         run.write(folder / "run.json", indent=2)
-        counts = {}
+        counts: dict[str, dict[str, Any]] = {}
         for place, order in enumerate(orders):
             # probabilities are those of the order, verdicts are those of both
             shares = decide(panel.in_order(place) if len(orders) > 1 else panel, jury.method)
