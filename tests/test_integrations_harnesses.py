@@ -316,7 +316,7 @@ def test_a_judge_that_is_not_there_is_told_in_one_line() -> None:
     # what is no result of ours is told, not believed
     for answer, problem in (
         ({"data": [{"question_id": "x"}]}, "Field required"),
-        ({"data": [{"question_id": 7, **NOTHING}]}, "no result for"),
+        ({"data": [{"question_id": 7, **NOTHING}]}, "other samples"),
         ({"choices": []}, "not the answer of a judge that judgelm serves"),
     ):
         with PlayedJudge() as judge:

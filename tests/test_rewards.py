@@ -368,12 +368,12 @@ def test_a_busy_server_is_waited_for_and_its_answers_are_checked() -> None:
     assert len(bodies) == 1
     good = {"question_id": pairs[0].key, "outcome": "win", "scores": [8.0, 2.0]}
     for data, message in (
-        ([good | {"question_id": "other"}], "other pairs"),
-        ([], "other pairs"),
-        ([good | {"scores": [8.0]}], "holds no results of pairs"),
-        ([good | {"scores": [8.0, 1e9]}], "holds no results of pairs"),
-        ([good | {"probabilities": {"win": 2, "tie": 0, "lose": 0}}], "holds no results of pairs"),
-        (None, "holds no results of pairs"),
+        ([good | {"question_id": "other"}], "other samples"),
+        ([], "other samples"),
+        ([good | {"scores": [8.0]}], "no result of a judgement"),
+        ([good | {"scores": [8.0, 1e9]}], "no result of a judgement"),
+        ([good | {"probabilities": {"win": 2, "tie": 0, "lose": 0}}], "no result of a judgement"),
+        (None, "not the answer of a judge that judgelm serves"),
     ):
         with judging_api((200, {"data": data})) as (url, _), pytest.raises(APIError, match=message):
             ServedPairs(Client(url), retries=QUICK)(pairs)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.criteria import Criteria, read_criteria
+from judgelm.engine.openai.requests import Retries
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.metrics.intervals import ratio
 from judgelm.files import PathLike
@@ -30,14 +31,10 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "JUDGELM_API_KEY"
 _POINTS = {Outcome.WIN: 1.0, Outcome.TIE: 0.5, Outcome.LOSE: 0.0}
 _TASKS = ("pair", "grade")
-_MOST_SAMPLES = 100
-"""of one request"""
 _PATIENCE_S = 3600
 """how long a request may take: reasons for many samples by a slow server"""
-_PASSING = (0, 429, 502, 503, 504)
-"""statuses of a server that is busy, or away for a moment"""
-_TOO_LARGE = 413
-_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+_WAITING = Retries(attempts=6, longest_wait_s=16)
+"""half a minute: in an evaluation somebody waits"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +239,10 @@ class _Served:
 
     def check(self) -> str:
         """Its name. Raises InputError where there is none, or not one alone."""
-        known: list[str] = self._try(self.client.models)
+        from judgelm.serve.asking import patiently
+
+        with self._told():
+            known = patiently(self.client.models, _WAITING)
         if self.model is not None and self.model not in known:
             raise InputError(f"{self.url} has no judge {self.model!r} (it has {_listed(known)})")
         if self.model is None and len(known) != 1:
@@ -251,65 +251,30 @@ class _Served:
 
     def __call__(self, samples: Sequence[Sample]) -> list[Opinion]:
         """What no request can hold is refused by itself."""
-        from pydantic import ValidationError
-
-        from judgelm.documents import describe_fault
-        from judgelm.serve.judgement_requests import SampleIn
-
-        found: dict[str, Opinion] = {}
-        bodies: list[dict[str, Any]] = []
-        for sample in samples:
-            try:
-                bodies.append(SampleIn.of(sample).model_dump(mode="json", exclude_none=True))
-            except ValidationError as error:
-                found[sample.key] = Opinion(None, error=describe_fault(error))
-        for start in range(0, len(bodies), _MOST_SAMPLES):
-            found |= self._judge(bodies[start : start + _MOST_SAMPLES])
-        try:
-            return [found[sample.key] for sample in samples]
-        except KeyError as error:
-            raise InputError(f"{self.url}: no result for the sample {error}") from None
-
-    def _judge(self, bodies: Sequence[dict[str, Any]]) -> dict[str, Opinion]:
-        """By id; in smaller requests where one is too large for the server."""
-        from pydantic import ValidationError
-
-        from judgelm.documents import describe_fault
-        from judgelm.serve.client import APIError
+        from judgelm.serve.asking import judge_patiently
         from judgelm.serve.judgement_requests import ResultOut
 
         task, criteria = self.settings.task, self.settings.criteria
-        asked: dict[str, Any] = {"task": task, "orders": _orders(task), "scoring": self.settings.scoring}
-        asked |= {"model": self.model} if self.model else {}
-        asked |= {"criteria": criteria} if criteria else {}
-        try:
-            said = self._try(lambda: self.client.judge_all(bodies, **asked))
-            return {str(one.question_id): _opinion_of(one) for one in map(ResultOut.model_validate, said)}
-        except ValidationError as error:
-            raise InputError(f"{self.url}: no result of a judgement ({describe_fault(error)})") from None
-        except APIError as error:
-            if len(bodies) == 1:
-                return {bodies[0]["question_id"]: Opinion(None, error=one_line(str(error)))}
-            half = len(bodies) // 2
-            return self._judge(bodies[:half]) | self._judge(bodies[half:])
+        settings: dict[str, Any] = {"task": task, "orders": _orders(task), "scoring": self.settings.scoring}
+        settings |= {"model": self.model} if self.model else {}
+        settings |= {"criteria": criteria} if criteria else {}
+        with self._told():
+            found = judge_patiently(self.client, samples, settings, ResultOut, _WAITING)
+        return [_opinion_of(each) if isinstance(each, ResultOut) else _refused(str(each)) for each in found]
 
-    def _try(self, call: Callable[[], Any]) -> Any:
-        """Some times more where the server is busy or away. Raises InputError, and APIError for too large a request."""
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the server refuses is the user's to mend."""
         from judgelm.serve.client import APIError
 
-        for wait_s in (*_WAITS_S, None):
-            try:
-                return call()
-            except APIError as error:
-                if error.status == _TOO_LARGE:
-                    raise
-                if error.status not in _PASSING or wait_s is None:
-                    raise InputError(f"{self.url}: {one_line(str(error))}") from None
-                time.sleep(wait_s)
-            except (KeyError, TypeError, ValueError) as error:
-                said = one_line(f"{type(error).__name__}: {error}")[:100]
-                raise InputError(f"{self.url}: not the answer of a judge that judgelm serves ({said})") from None
-        raise AssertionError
+        try:
+            yield
+        except APIError as error:
+            raise InputError(f"{self.url}: {one_line(str(error))}") from None
+
+
+def _refused(why: str) -> Opinion:
+    return Opinion(None, error=one_line(why))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -318,8 +283,9 @@ def _listed(names: Sequence[str]) -> str:
 
 def _opinion_of(result: ResultOut) -> Opinion:
     if result.error is not None:
-        return Opinion(None, error=one_line(result.error.message))
-    likely = None if result.probabilities is None else result.probabilities.model_dump()
+        return _refused(result.error.message)
+    said = result.calibrated.probabilities if result.calibrated else result.probabilities
+    likely = None if said is None else said.model_dump()
     return Opinion(
         None if result.scores is None else tuple(result.scores),
         None if result.outcome is None else Outcome(result.outcome),
