@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +320,23 @@ def build_model(
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_model(tmp_path_factory.mktemp("model") / "random-llama", train_byte_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def api(model_folder: Path) -> Iterator[Any]:
+    """The address of our API, in front of a worker with a random model."""
+    from serving import local_stack
+
+    with local_stack(model_folder) as started:
+        yield started[2]
+
+
+@pytest.fixture(scope="module")
+def client(api: Any) -> Iterator[Any]:
+    """OpenAI's client of it."""
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=api.url + "/v1", api_key="any", max_retries=0) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, train_byte_tokenizer, write_jsonl
 from judging import FakeEngine, run_command
-from serving import Address, local_stack
+from serving import Address
 from test_dialogues import REPLIES, TALKS, said
 
 from judgelm import Judge
@@ -207,12 +206,6 @@ def test_a_very_long_dialogue_is_shown_as_if_all_of_it_had_been_read(monkeypatch
             both = LeftOut.total([first, shown.shortened])
             assert both.turns == whole.shortened.turns
             assert both.tokens == tuple(pytest.approx(count, rel=0.05) for count in whole.shortened.tokens)
-
-
-@pytest.fixture(scope="module")
-def api(model_folder: Path) -> Iterator[Address]:
-    with local_stack(model_folder) as started:
-        yield started[2]
 
 
 BODY: dict[str, Any] = {"constrained": True, "max_new_tokens": 24, "temperature": 0.7, "seed": 3}

@@ -8,13 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import PATIENCE_S, ROOT
-from serving import Address, local_stack
+from serving import Address
 
 MODEL = "random-llama"
 EXAMPLES = ROOT / "examples" / "integrations"
@@ -22,12 +21,6 @@ TOOLS = ROOT / ".venv-tools"
 ASKED = {"question": "What is the capital of Norway?", "answers": ["Oslo.", "It is Bergen."]}
 SEVERAL = "import runpy, sys; [runpy.run_path(path, run_name='__main__') for path in sys.argv[1:]]"
 """importing one of these libraries takes seconds, and what they share is imported once"""
-
-
-@pytest.fixture(scope="module")
-def api(model_folder: Path) -> Iterator[Address]:
-    with local_stack(model_folder) as started:
-        yield started[2]
 
 
 @pytest.fixture(scope="module")

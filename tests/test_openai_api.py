@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import pytest
-from serving import HTTP, Address, local_stack
+from serving import HTTP, Address
 
 from judgelm.serve.client import APIError, Client
 from judgelm.serve.worker_answers import Chunk, Usage
 
 MODEL = "random-llama"
 ASKED = [{"role": "user", "content": "2 + 2?"}]
-
-
-@pytest.fixture(scope="module")
-def api(model_folder: Path) -> Iterator[Address]:
-    with local_stack(model_folder) as started:
-        yield started[2]
-
-
-@pytest.fixture
-def client(api: Address) -> Iterator[Any]:
-    openai = pytest.importorskip("openai")
-    with openai.OpenAI(base_url=api.url + "/v1", api_key="any", max_retries=0) as opened:
-        yield opened
 
 
 def chat(client: Any, messages: Sequence[Any], **more: Any) -> Any:

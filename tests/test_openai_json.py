@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
-from serving import Address, local_stack
+from serving import Address
 
 MODEL = "random-llama"
 PAIR = {"question": "2 + 2?", "answers": ["4", "5"]}
@@ -29,19 +27,6 @@ class Reply(BaseModel):
     colour: Literal["red", "green"]
     count: Annotated[int, Field(ge=0, le=9)]
     sure: bool
-
-
-@pytest.fixture(scope="module")
-def api(model_folder: Path) -> Iterator[Address]:
-    with local_stack(model_folder) as started:
-        yield started[2]
-
-
-@pytest.fixture(scope="module")
-def client(api: Address) -> Iterator[Any]:
-    openai = pytest.importorskip("openai")
-    with openai.OpenAI(base_url=api.url + "/v1", api_key="any", max_retries=0) as opened:
-        yield opened
 
 
 def ask(client: Any, given: Any, form: Any, **more: Any) -> Any:

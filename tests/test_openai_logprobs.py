@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import Address, local_stack
+from serving import Address
 
 MODEL = "random-llama"
 PROMPT = "The sky is blue. The grass is"
-
-
-@pytest.fixture(scope="module")
-def api(model_folder: Path) -> Iterator[Address]:
-    with local_stack(model_folder) as started:
-        yield started[2]
-
-
-@pytest.fixture(scope="module")
-def client(api: Address) -> Iterator[Any]:
-    openai = pytest.importorskip("openai")
-    with openai.OpenAI(base_url=api.url + "/v1", api_key="any", max_retries=0) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

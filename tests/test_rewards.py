@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from forked import run_forked
 from rewarded import Lines, brevity, judging_api, planted, prefer_short
-from serving import Address, local_stack
+from serving import Address
 
 from judgelm.adapters import verl
 from judgelm.adapters.trl import AsyncJudgeReward, JudgeReward, PairwiseJudge
@@ -248,12 +248,6 @@ def test_a_pairwise_judge_ranks_as_trl_once_did() -> None:
 
 
 # --- a served judge
-
-
-@pytest.fixture(scope="module")
-def api(model_folder: Path) -> Iterator[Address]:
-    with local_stack(model_folder) as (_, _, address):
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -143,6 +143,38 @@ def test_a_temperature_that_vllm_refuses_is_the_clients_mistake(servers: tuple[A
     assert answer.json()["error"]["message"] == "temperature 2.5: engine vllm takes at most 2.0"
 
 
+@pytest.mark.parametrize(
+    ("asked_for", "problem"),
+    [
+        ({"echo": True, "logprobs": 1, "max_tokens": 0}, "this engine does not say how likely a prompt's tokens were"),
+        ({"echo": True, "max_tokens": 0}, "this engine does not say how likely a prompt's tokens were"),
+        ({"prompt": [70_000]}, "the model knows"),
+    ],
+)
+def test_what_this_engine_lacks_is_the_clients_to_know(
+    asked_for: dict[str, Any], problem: str, servers: tuple[Address, Address, Address], folder: Path
+) -> None:
+    body = {"model": folder.name, "prompt": "What is 2 + 2?", "max_tokens": 4} | asked_for
+    answer = servers[2].post("/v1/completions", body)
+    assert (answer.status_code, problem in answer.json()["error"]["message"]) == (400, True), answer.text
+
+
+def test_a_judgement_in_a_clients_schema_needs_no_schema_of_the_engine(
+    servers: tuple[Address, Address, Address], folder: Path
+) -> None:
+    schema = {"type": "object", "properties": {"winner": {"enum": ["A", "B", "tie"]}}, "required": ["winner"]}
+    form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}
+
+    def chat(text: str) -> Any:
+        body = {"model": folder.name, "messages": [{"role": "user", "content": text}], "response_format": form}
+        return servers[2].post("/v1/chat/completions", body)
+
+    judged = chat(json.dumps({"question": "2 + 2?", "answers": ["4", "5"]}))
+    assert json.loads(judged.json()["choices"][0]["message"]["content"])["winner"] in ("A", "B", "tie")
+    other = chat("Hello")
+    assert (other.status_code, other.json()["error"]["message"]) == (400, "this engine holds no text to a schema")
+
+
 def ask(batcher: Batcher, prompts: Sequence[list[int]], sampling: Sampling, scored: Sequence[int]) -> list[Update]:
     """The last word on each prompt; of those in `scored` the score lines are read."""
     last: queue.SimpleQueue[tuple[int, Update]] = queue.SimpleQueue()

@@ -48,6 +48,8 @@ class SharedEngine(ContextEngine, ABC):
     def can_score(self) -> bool:
         """Whether the probabilities of score lines can be read."""
 
+    packs = False
+    """whether the part in which prompts that join together begin alike is known to be read once"""
     can_read = False
     """whether a prompt can be read alone, to say how likely its tokens were"""
 

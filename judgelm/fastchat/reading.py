@@ -13,11 +13,11 @@ from judgelm.errors import InputError, one_line
 from judgelm.fastchat.layout import Texts, read_prompt
 from judgelm.files import PathLike, locked, write_text
 from judgelm.jsonl import Line, LineFile, Record, dump_line, id_key, id_order, read_id, read_text, require
-from judgelm.judgement import Outcome, ParseState
+from judgelm.judge.judged import LETTER_SCORES, told_record
+from judgelm.judgement import Outcome
 
 SOURCE = "fastchat"
 """in a run.json: the folder was made of such a file"""
-_POINTS = {Outcome.WIN: [1.0, 0.0], Outcome.LOSE: [0.0, 1.0], Outcome.TIE: [0.5, 0.5]}
 _WINNERS = {"model_1": Outcome.WIN, "model_2": Outcome.LOSE, "tie": Outcome.TIE, "error": None}
 _MOST = 10
 _PAIR, _SINGLE = ("model_1", "model_2", "g1_winner", "g2_winner"), ("model", "score", "judgment", "user_prompt")
@@ -130,8 +130,8 @@ def _read_pair(line: Line, models: list[str]) -> dict[str, Record]:
         shown = models
         if order == "reversed":
             outcome, shown = outcome and outcome.swapped(), models[::-1]
-        scores = None if outcome is None else _POINTS[outcome]
-        said = _judgement(read_text(line, f"g{game}_judgment"), "pair", order, scores, outcome)
+        scores = None if outcome is None else LETTER_SCORES[outcome]
+        said = told_record(read_text(line, f"g{game}_judgment"), "pair", order, outcome, scores, "letter")
         names = {f"answer{side}_model_id": model for side, model in enumerate(shown, start=1)}
         made[order] = {**_sample(texts[game - 1], ("answer1_body", "answer2_body")), **names, **said}
     return made
@@ -144,7 +144,7 @@ def _read_single(line: Line, models: list[str]) -> dict[str, Record]:
         found = one_line(repr(score))[:60]
         raise InputError(f"{line.where}: expected score -1, which is none, or 0 to {_MOST}, found {found}")
     scores = None if score == -1 else [float(score)]
-    said = _judgement(read_text(line, "judgment"), "grade", "forward", scores, None)
+    said = told_record(read_text(line, "judgment"), "grade", "forward", None, scores, "grade")
     return {"forward": {**_sample(texts, ("answer_body",)), "answer_model_id": models[0], **said}}
 
 
@@ -160,24 +160,6 @@ def _sample(texts: Texts, names: tuple[str, ...]) -> Record:
                 for role, text in zip(("user", "assistant"), turn, strict=True)
             ]
     return record | ({"reference": {"text": "\n\n".join(texts.references)}} if texts.references else {})
-
-
-def _judgement(text: str, task: str, order: str, scores: list[float] | None, outcome: Outcome | None) -> Record:
-    """As of a judge that is asked for a letter, or for one grade."""
-    return {
-        "pred_text": text,
-        "pred_scores": scores,
-        "pred_outcome": None if outcome is None else outcome.value,
-        "pred_parse": (ParseState.FAILED if scores is None else ParseState.OK).value,
-        "pred_task": task,
-        "pred_order": order,
-        "pred_finish_reason": "stop",
-        "pred_prompt_tokens": 0,
-        "pred_tokens": 0,
-        "pred_shortened": None,
-        "pred_suspicious_markers": 0,
-        "pred_verdict_format": "letter" if task == "pair" else "grade",
-    }
 
 
 def _write(folder: Path, rows: _Rows, source: str) -> dict[str, dict[str, int]]:

@@ -27,6 +27,32 @@ NOT_ALWAYS = frozenset(
 """fields of a judgement that some have and others lack"""
 
 
+LETTER_SCORES = {Outcome.WIN: (1.0, 0.0), Outcome.LOSE: (0.0, 1.0), Outcome.TIE: (0.5, 0.5)}
+"""what a letter says of the answers as shown"""
+
+
+def told_record(
+    text: str, task: str, order: str, outcome: Outcome | None, scores: Sequence[float] | None, verdict_format: str
+) -> Record:
+    """The output record's own keys of a judgement that was told, by another program or by several judges, and not
+    generated here.
+    """
+    return {
+        "pred_text": text,
+        "pred_scores": None if scores is None else list(scores),
+        "pred_outcome": None if outcome is None else outcome.value,
+        "pred_parse": (ParseState.FAILED if scores is None else ParseState.OK).value,
+        "pred_task": task,
+        "pred_order": order,
+        "pred_finish_reason": "stop",
+        "pred_prompt_tokens": 0,
+        "pred_tokens": 0,
+        "pred_shortened": None,
+        "pred_suspicious_markers": 0,
+        "pred_verdict_format": verdict_format,
+    }
+
+
 def carried(sample: Sample) -> Record:
     """The fields of its row that a judgement brings along: where another judge's file is judged, nothing that only that
     one said.

@@ -12,8 +12,9 @@ from judgelm.errors import InputError
 from judgelm.evaluation.labels import outcomes_of
 from judgelm.files import locked, write_text
 from judgelm.jsonl import Record, dump_line, id_key, id_order
+from judgelm.judge.judged import LETTER_SCORES, told_record
 from judgelm.judge.settings import ORDERS, Order
-from judgelm.judgement import Outcome, ParseState
+from judgelm.judgement import Outcome
 from judgelm.jury.members import TASK, Members, exchanged, read_members
 from judgelm.samples import PathLike
 
@@ -29,7 +30,7 @@ METHODS = {
     "dawid-skene": "verdicts count by what their judge mistakes for what, which is found without labels",
 }
 """how several verdicts become one"""
-_SAID = {Outcome.WIN: ("[[A]]", (1.0, 0.0)), Outcome.LOSE: ("[[B]]", (0.0, 1.0)), Outcome.TIE: ("[[C]]", (0.5, 0.5))}
+_LETTERS = {Outcome.WIN: "[[A]]", Outcome.LOSE: "[[B]]", Outcome.TIE: "[[C]]"}
 _WORDS = {Outcome.WIN: "answer 1", Outcome.TIE: "tie", Outcome.LOSE: "answer 2", None: "abstains"}
 
 
@@ -149,19 +150,7 @@ def _shown(order: Order) -> Callable[[Outcome], Outcome]:
 
 def _judgement(outcome: Outcome | None, said: dict[str, Outcome | None], order: Order) -> Record:
     """As a judge that is asked for a letter."""
-    letter, scores = ("no verdict", None) if outcome is None else _SAID[outcome]
-    return {
-        "pred_text": "\n".join([letter, "", *(f"{name}: {_WORDS[each]}" for name, each in said.items())]),
-        "pred_scores": None if scores is None else list(scores),
-        "pred_outcome": None if outcome is None else outcome.value,
-        "pred_parse": (ParseState.FAILED if outcome is None else ParseState.OK).value,
-        "pred_task": TASK,
-        "pred_order": order,
-        "pred_finish_reason": "stop",
-        "pred_prompt_tokens": 0,
-        "pred_tokens": 0,
-        "pred_shortened": None,
-        "pred_suspicious_markers": 0,
-        "pred_verdict_format": "letter",
-        "pred_jury": [{"judge": name, "outcome": None if each is None else each.value} for name, each in said.items()],
-    }
+    letter, scores = ("no verdict", None) if outcome is None else (_LETTERS[outcome], LETTER_SCORES[outcome])
+    text = "\n".join([letter, "", *(f"{name}: {_WORDS[each]}" for name, each in said.items())])
+    votes = [{"judge": name, "outcome": None if each is None else each.value} for name, each in said.items()]
+    return {**told_record(text, TASK, order, outcome, scores, "letter"), "pred_jury": votes}

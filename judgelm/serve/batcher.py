@@ -170,8 +170,7 @@ class Batcher:
 
     def _count(self, scoring: Sequence[Ticket], joining: Sequence[Row], running: Sequence[Row]) -> None:
         self.tally.begin([ticket.row.request.input_ids for ticket in scoring])
-        packed = getattr(self.engine, "packs", False)
-        self.tally.begin([row.request.input_ids for row in joining], packed)
+        self.tally.begin([row.request.input_ids for row in joining], self.engine.packs)
         self.tally.step(len(running) + len(scoring))
 
     def _take_scoring(self) -> list[Ticket]:
