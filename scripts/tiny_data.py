@@ -128,7 +128,8 @@ def main(source: Path, objective: Path, output: Path) -> None:
     referenced = _choose(rng, splits["train"], REFERENCED, ())
     whole = rng.sample(solved["train"], min(WHOLE, len(solved["train"])))
     references = [row for lines, wanted in ENDINGS for row in _endings(rng, solved["train"], lines, wanted)]
-    references += _shuffled(rng, referenced, whole)
+    mixed = [*map(one_sentence, referenced), *whole]
+    references += rng.sample(mixed, len(mixed))
     # what is right is asked without the reference too
     dev_objective = [
         row | {"text": row["text_w_reference"], "score": row["score_w_reference"]}
@@ -141,12 +142,6 @@ def main(source: Path, objective: Path, output: Path) -> None:
         print(f"{output / name}.jsonl: {len(rows)} rows, {len({row['question_body'] for row in rows})} questions")
     if left_out:
         print(f"left out for their licence: {dict(left_out)}")
-
-
-def _shuffled(rng: random.Random, real: Sequence[Record], solved: Sequence[Record]) -> list[Record]:
-    """Real rows, with a sentence of reasons each, and rows of solutions among them."""
-    rows = [*map(one_sentence, real), *solved]
-    return rng.sample(rows, len(rows))
 
 
 def _split(question: str) -> str:

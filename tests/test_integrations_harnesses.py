@@ -310,6 +310,25 @@ NOTHING: dict[str, Any] = {
 }
 
 
+def test_a_calibrated_judge_is_quoted_by_its_map() -> None:
+    sample = make_sample("?", ["a", "b"])
+    with PlayedJudge() as judge:
+        asked = find_judge(judge.url)
+        asked.ask([sample])
+        (name,) = (each.question_id for each in judge.requests[0].samples)
+        mapped = {"win": 0.2, "tie": 0.7, "lose": 0.1}
+        said = {
+            **NOTHING,
+            **{"question_id": name, "scores": [8, 2], "outcome": "tie", "consistent": True},
+            "probabilities": {"win": 0.9, "tie": 0.06, "lose": 0.04},
+            "calibrated": {"probabilities": mapped, "tie_threshold": 0.5, "map": "m"},
+        }
+        judge.answer = {"data": [said]}
+        (found,) = asked.ask([sample])
+    assert found.to_record()["probabilities"] == mapped
+    assert (found.outcome, found.points) == (Outcome.TIE, 0.5)
+
+
 def test_a_judge_that_is_not_there_is_told_in_one_line() -> None:
     with PlayedJudge() as judge, pytest.raises(InputError, match="has no judge 'other' \\(it has played\\)"):
         find_judge(judge.url, model="other")
