@@ -27,6 +27,18 @@ class ScriptedWorker(ThreadingHTTPServer):
         self.opened = threading.Event()
         self.asked: list[int] = []
         """numbers of the questions, in the order in which they came"""
+        self.waiting = self.most_waiting = 0
+        """prompts that wait, and most of them that ever did at once"""
+        self._counting = threading.Lock()
+
+    def hold(self) -> None:
+        """Until it is opened."""
+        with self._counting:
+            self.waiting += 1
+            self.most_waiting = max(self.waiting, self.most_waiting)
+        self.opened.wait(PATIENCE_S)
+        with self._counting:
+            self.waiting -= 1
 
     def handle_error(self, *_: Any) -> None:
         """A client that went away is no news."""
@@ -55,7 +67,7 @@ class _Handler(BaseHTTPRequestHandler):
             number = int(found[1]) if found else 0
             self.server.asked.append(number)
             if number >= self.server.held_from:
-                self.server.opened.wait(PATIENCE_S)
+                self.server.hold()
         self.send_response(200)
         self.end_headers()
         self.wfile.write(

@@ -21,7 +21,7 @@ from serving import Address, Server, free_port, local_controller, running, serve
 from judgelm.errors import InputError
 from judgelm.serve.api import create_app
 from judgelm.serve.batches.lines import check_requests
-from judgelm.serve.batches.records import BatchLimits
+from judgelm.serve.batches.records import Batch, BatchLimits
 from judgelm.serve.batches.store import Page, Store
 
 ENDED = ("completed", "failed", "expired", "cancelled")
@@ -373,14 +373,40 @@ def test_there_is_room_for_so_much(tmp_path: Path, controller: Address) -> None:
         assert store.add_file(NOBODY, "c", [b"{}\n"], expires_s=3600).expires_at - time.time() <= 3600
 
 
+def test_no_batch_is_taken_whose_results_have_no_room(tmp_path: Path) -> None:
+    with contextlib.closing(Store(tmp_path, BatchLimits(files=3, all_bytes=1000))) as store:
+        first = running_batch(store, [request(1)])
+        store.add_result(first.id, 1, True, "x" * 990)
+        with pytest.raises(InputError, match=r"there is no room: 1 files, 1,\d\d\d bytes"):
+            store.add_batch(NOBODY, "/v1/judgements", first.input_file_id, {})
+        assert store.excess(first.id) == "all files and results have more than 1,000 bytes; delete some"
+        assert store.move(first, "finalizing")
+        store.finish(store.batch(NOBODY, first.id), "completed")
+        done = store.batch(NOBODY, first.id)
+        assert done.output_file_id is not None
+        store.remove_file(NOBODY, done.output_file_id)
+        assert store.add_batch(NOBODY, "/v1/judgements", first.input_file_id, {}).status == "validating"
+        for name in ("b", "c"):
+            store.add_file(NOBODY, name, [b"{}\n"])
+        with pytest.raises(InputError, match="there is no room: 3 files"):
+            store.add_batch(NOBODY, "/v1/judgements", first.input_file_id, {})
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (BatchLimits(result_bytes=3000), "the results have more than 3,000 bytes"),
+        (BatchLimits(all_bytes=12_000), "all files and results have more than 12,000 bytes; delete some"),
+    ],
+)
 def test_results_that_grow_too_large_end_their_batch(
-    tmp_path: Path, controller: Address, worker: ScriptedWorker
+    limits: BatchLimits, said: str, tmp_path: Path, controller: Address, worker: ScriptedWorker
 ) -> None:
-    with api_over(controller, tmp_path, BatchLimits(result_bytes=3000)) as (api, _):
+    with api_over(controller, tmp_path, limits) as (api, _):
         client = client_of(api)
         batch = ended(client, create(client, [request(number) for number in range(40)]).id)
         assert batch.status == "failed"
-        assert batch.errors.data[0].code == "results_too_large"
+        assert [(error.code, error.message) for error in batch.errors.data] == [("results_too_large", said)]
         assert 0 < batch.request_counts.completed < 40
         assert len(lines_of(client, batch.output_file_id)) == batch.request_counts.completed
 
@@ -417,27 +443,92 @@ def test_a_folder_is_one_servers_and_no_others(tmp_path: Path) -> None:
         Store(tmp_path / "file")
 
 
-def test_a_batch_that_was_being_written_is_written_again(tmp_path: Path) -> None:
+def running_batch(store: Store, rows: Sequence[Any]) -> Batch:
+    """One whose lines were looked at."""
+    file = store.add_file(NOBODY, "a", [jsonl(rows)])
+    batch = store.add_batch(NOBODY, "/v1/judgements", file.id, {})
+    assert store.move(batch, "in_progress", total=len(rows))
+    assert not store.move(batch, "in_progress", total=len(rows))
+    return store.batch(NOBODY, batch.id)
+
+
+def test_an_end_that_was_begun_takes_no_more_results_and_can_be_written_again(tmp_path: Path) -> None:
     with contextlib.closing(Store(tmp_path)) as store:
-        file = store.add_file(NOBODY, "a", [jsonl([request(1)])])
-        batch = store.add_batch(NOBODY, "/v1/judgements", file.id, {})
-        assert store.move(batch, "in_progress", total=1)
-        assert not store.move(batch, "in_progress", total=1)
-        store.add_result(batch.id, 1, True, '{"custom_id": "row-1"}\n')
+        batch = running_batch(store, [request(1), request(2)])
+        assert store.add_result(batch.id, 1, True, '{"custom_id": "row-1"}\n')
         with pytest.raises(sqlite3.IntegrityError):
             store.add_result(batch.id, 1, True, "twice")
         running = store.batch(NOBODY, batch.id)
         assert (running.completed, running.result_bytes) == (1, 23)
-        # cancelled while the end is written: that ends it, and the results are still there
-        store.cancel(NOBODY, batch.id)
+        assert store.move(running, "finalizing")
+        # it was still on its way
+        assert not store.add_result(batch.id, 2, True, "late")
+        # one that has come further meanwhile is left alone
         store.finish(running, "completed")
-        (cancelling,) = store.unfinished()
-        assert (cancelling.status, cancelling.output_file_id) == ("cancelling", None)
-        store.finish(cancelling, "cancelled")
+        (ending,) = store.unfinished()
+        assert (ending.status, ending.completed, ending.output_file_id) == ("finalizing", 1, None)
+        store.finish(ending, "expired", ['{"custom_id": "row-2"}\n'])
         gone = store.batch(NOBODY, batch.id)
-        assert gone.output_file_id is not None
-        assert store.content(gone.output_file_id).read_text() == '{"custom_id": "row-1"}\n'
-        assert len(list((tmp_path / "files").iterdir())) == 2
-        # too late
-        assert store.add_result(batch.id, 2, True, "late") == 0
+        assert (gone.status, gone.completed, gone.failed) == ("expired", 1, 1)
+        for file, name in ((gone.output_file_id, "row-1"), (gone.error_file_id, "row-2")):
+            assert file is not None
+            assert store.content(file).read_text() == f'{{"custom_id": "{name}"}}\n'
+        assert len(list((tmp_path / "files").iterdir())) == 3
+        assert not store.add_result(batch.id, 2, True, "too late")
         assert store.batch(NOBODY, batch.id) == gone
+
+
+def test_a_batch_that_is_cancelled_after_it_was_listed_asks_nobody(
+    tmp_path: Path, controller: Address, worker: ScriptedWorker
+) -> None:
+    class Late(Store):
+        def unfinished(self) -> list[Batch]:
+            listed = super().unfinished()
+            for batch in listed:
+                self.cancel(NOBODY, batch.id)
+            return listed
+
+    asked = len(worker.asked)
+    with contextlib.closing(Late(tmp_path)) as store:
+        batch = running_batch(store, [request(number) for number in range(9)])
+        with served(create_app(controller.url, store=store)) as url:
+            done = ended(client_of(Address(url)), batch.id)
+    assert (done.status, done.request_counts.completed, len(worker.asked)) == ("cancelled", 0, asked)
+
+
+def test_batches_whose_files_cannot_be_read_leave_their_places_to_others_and_end_with_their_window(
+    tmp_path: Path, controller: Address, worker: ScriptedWorker
+) -> None:
+    clock, limits = [time.time()], BatchLimits()
+    with api_over(controller, tmp_path, limits, lambda: clock[0]) as (api, store):
+        client = client_of(api)
+        lost = [running_batch(store, [request(1)]).id]
+        for _ in range(5):
+            file = store.add_file(NOBODY, "a", [jsonl([request(1)])])
+            lost.append(store.add_batch(NOBODY, "/v1/judgements", file.id, {}).id)
+        for path in (tmp_path / "files").iterdir():
+            path.unlink()
+        assert ended(client, create(client, [request(2)]).id).status == "completed"
+        assert [batch.id for batch in store.unfinished()] == lost
+    clock[0] += limits.window_s + 1
+    with api_over(controller, tmp_path, limits, lambda: clock[0]) as (api, _):
+        assert {ended(client_of(api), each).status for each in lost} == {"expired"}
+
+
+def test_batches_with_many_samples_leave_room_for_who_waits(tmp_path: Path, controller: Address) -> None:
+    def row(line: int) -> dict[str, Any]:
+        samples = [{"question": f"Question {10 * line + k}?", "answers": ["yes", "no"]} for k in range(10)]
+        return request(line, model="narrow", samples=samples)
+
+    with (
+        scripted_worker(controller, name="narrow", held_from=10) as worker,
+        api_over(controller, tmp_path) as (api, _),
+    ):
+        client = client_of(api)
+        batches = [create(client, [row(line) for line in range(1, 8)]) for _ in range(2)]
+        api.wait(lambda: worker.waiting == 32)
+        now = request(1, model="narrow")["body"]
+        assert api.post("/v1/judgements", now).json()["data"][0]["scores"] == [8, 7]
+        worker.opened.set()
+        assert {ended(client, batch.id).request_counts.completed for batch in batches} == {7}
+        assert worker.most_waiting == 32

@@ -23,7 +23,7 @@ from judgelm.console import Parser, run_main
 from judgelm.flags import add_allowed_hosts
 from judgelm.serve.api_errors import DOCUMENTED, ErrorResponse, add_error_handlers
 from judgelm.serve.batches.routes import FILES, batches_router, files_router, key_of
-from judgelm.serve.batches.runner import Runner
+from judgelm.serve.batches.runner import TEXTS_AT_ONCE, Runner
 from judgelm.serve.batches.store import Store
 from judgelm.serve.counters import Counted, Metrics
 from judgelm.serve.draining import Drain
@@ -74,8 +74,8 @@ def create_app(
         drain: of its server; once it is closing all is refused.
     """
     workers, metrics, drain = Workers(controller), Metrics(), drain or Drain()
-    judging = [make(workers, metrics) for make in (judgement_router, reward_router, openai_router)]
-    runner = None if store is None else Runner(store, _bare(judging), metrics, drain)
+    judging, for_batches = (_judging(each, metrics) for each in (workers, workers.limited(TEXTS_AT_ONCE)))
+    runner = None if store is None else Runner(store, _bare(for_batches), metrics, drain)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -106,6 +106,10 @@ def create_app(
     for each in routers:
         app.include_router(each, dependencies=[_BEARER])
     return app
+
+
+def _judging(workers: Workers, metrics: Metrics) -> list[APIRouter]:
+    return [make(workers, metrics) for make in (judgement_router, reward_router, openai_router)]
 
 
 def _paths(routers: Sequence[APIRouter]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import json
 import logging
 import time
@@ -66,6 +67,13 @@ class Workers:
         self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
         self._details: dict[str, tuple[float, Details]] = {}
         """with the time at which it was said"""
+        self._places: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()
+
+    def limited(self, most_streams: int) -> Workers:
+        """The same workers, of whom so many streams are asked at once; others wait."""
+        found = copy.copy(self)
+        found._places = asyncio.Semaphore(most_streams)
+        return found
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -139,23 +147,25 @@ class Workers:
         WorkerError, and ValueError where a sample does not fit its task.
         """
         begun = False
-        for attempt in range(2):
-            address = await self._address(model, after_another=bool(attempt))
-            try:
-                body = await self._body(address, model, params)
-                async with contextlib.aclosing(self._stream_from(address, body)) as chunks:
-                    async for chunk in chunks:
-                        begun = True
-                        yield chunk
-                return
-            except httpx.HTTPError as error:
-                log.warning("worker %s: %s", address, type(error).__name__)
-                self._details.pop(address, None)
-                await self.refresh()
-                unreached = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ConnectTimeout)
-                if begun or attempt or not unreached:
-                    lost = "cannot be reached" if unreached and not begun else "went away before the text was complete"
-                    raise WorkerError(f"the worker {lost}", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
+        async with self._places:
+            for attempt in range(2):
+                address = await self._address(model, after_another=bool(attempt))
+                try:
+                    body = await self._body(address, model, params)
+                    async with contextlib.aclosing(self._stream_from(address, body)) as chunks:
+                        async for chunk in chunks:
+                            begun = True
+                            yield chunk
+                    return
+                except httpx.HTTPError as error:
+                    log.warning("worker %s: %s", address, type(error).__name__)
+                    self._details.pop(address, None)
+                    await self.refresh()
+                    unreached = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ConnectTimeout)
+                    if begun or attempt or not unreached:
+                        reached = begun or not unreached
+                        lost = "went away before the text was complete" if reached else "cannot be reached"
+                        raise WorkerError(f"the worker {lost}", ErrorCode.CONTROLLER_WORKER_TIMEOUT) from None
 
     async def _body(self, address: str, model: str, params: GenerateParams) -> dict[str, Any]:
         """What this worker understands, with each text in it once."""

@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 _BATCHES_AT_ONCE = 4
 _LINES_AT_ONCE = 8
-"""of a batch: few, so that who waits for an answer is not kept waiting long"""
+"""of a batch"""
+TEXTS_AT_ONCE = 32
+"""asked of the workers for all batches together, as a line may ask for a thousand: few, so that who waits for an answer
+is not kept waiting long"""
 _LOOK_S = 30.0
 """between two looks for what is old, or was to be tried again"""
 _LONGEST_WAIT_S = 20.0
@@ -39,7 +42,7 @@ class Runner:
     """Batches on their way, in the event loop of the API.
 
     Args:
-        routes: an app with the API's routes, without its guard.
+        routes: an app with the API's routes, without its guard, which ask for `TEXTS_AT_ONCE` at most.
         drain: once it is closing no line is begun.
         loading_s: after the start, for which a model that is not served is waited for.
     """
@@ -56,6 +59,8 @@ class Runner:
         self._changed = asyncio.Event()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._answering: dict[str, asyncio.Task[None]] = {}
+        self._resting: dict[str, float] = {}
+        """batches that could not go on, and by time.monotonic() when that is tried again"""
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -78,6 +83,7 @@ class Runner:
         """The batch is one that is being cancelled: its lines under way are given up."""
         if id in self._answering:
             self._answering[id].cancel()
+        self._resting.pop(id, None)
         self.wake()
 
     async def _look_for_work(self) -> None:
@@ -94,20 +100,25 @@ class Runner:
                     await self._changed.wait()
 
     def _start(self, batch: Batch) -> None:
-        """Unless it runs, or so many others do; one that only is to be written need not wait for them."""
+        """Unless it runs or rests, or so many others run; one that only is to be written need not wait for them."""
         asks = batch.status in ("validating", "in_progress")
-        if batch.id not in self._running and (not asks or len(self._running) < _BATCHES_AT_ONCE):
+        rests = self._resting.get(batch.id, 0) > time.monotonic()
+        if batch.id not in self._running and not rests and (not asks or len(self._running) < _BATCHES_AT_ONCE):
+            self._resting.pop(batch.id, None)
             self._running[batch.id] = asyncio.create_task(self._run(batch))
 
     async def _run(self, batch: Batch) -> None:
         """Until the batch has ended, or the server is to."""
         try:
-            while batch.status not in ENDED and not self.drain.closing:
-                await self._advance(batch)
+            while not self.drain.closing:
+                # it may have come on since it was listed
                 batch = await asyncio.to_thread(self.store.batch, batch.owner, batch.id)
+                if batch.status in ENDED:
+                    return
+                await self._advance(batch)
         except Exception:
             log.exception("batch %s is tried again later", batch.id)
-            await asyncio.sleep(_LOOK_S)
+            self._resting[batch.id] = time.monotonic() + _LOOK_S
         finally:
             del self._running[batch.id]
             self.wake()
@@ -115,12 +126,14 @@ class Runner:
     async def _advance(self, batch: Batch) -> None:
         """On to another status."""
         match batch.status:
+            case "validating" if batch.expires_at <= self.store.now():
+                await asyncio.to_thread(self.store.finish, batch, "expired")
             case "validating":
                 await asyncio.to_thread(self._check, batch)
             case "in_progress":
                 await self._answer(batch)
             case "finalizing":
-                await asyncio.to_thread(self.store.finish, batch, "completed")
+                await asyncio.to_thread(self._end, batch)
             case "cancelling":
                 await asyncio.to_thread(self.store.finish, batch, "cancelled")
 
@@ -143,47 +156,59 @@ class Runner:
         self.store.move(batch, "failed" if errors else "in_progress", errors=errors, total=0 if errors else total)
 
     async def _answer_lines(self, batch: Batch) -> None:
-        """All that have no result yet, and then on to the next status."""
+        """All that have no result yet, until its window ends, and then on to the next status: none comes after that."""
         store = self.store
+        # who cancels it from now on finds this task
+        if (await asyncio.to_thread(store.batch, batch.owner, batch.id)).status != batch.status:
+            return
         try:
             async with asyncio.timeout(max(0, batch.expires_at - store.now())), asyncio.TaskGroup() as group:
                 await self._begin_lines(batch, group)
         except TimeoutError:
-            left = (unanswered(one, "batch_expired", _EXPIRED) for one in await self._left(batch))
-            await asyncio.to_thread(store.finish, batch, "expired", left)
-            return
-        now = await asyncio.to_thread(store.batch, batch.owner, batch.id)
-        if now.result_bytes > store.limits.result_bytes:
-            said = problem(f"the results have more than {store.limits.result_bytes:,} bytes", "results_too_large")
-            await asyncio.to_thread(store.finish, batch, "failed", (), [said])
-        elif not self.drain.closing:
-            await asyncio.to_thread(store.move, batch, "finalizing")
+            log.info("batch %s: %s", batch.id, _EXPIRED)
+        else:
+            if self.drain.closing:
+                return
+        excess = await asyncio.to_thread(store.excess, batch.id)
+        errors = [problem(excess, "results_too_large")] if excess else []
+        await asyncio.to_thread(store.move, batch, "finalizing", errors=errors)
 
     async def _begin_lines(self, batch: Batch, group: asyncio.TaskGroup) -> None:
         places = asyncio.Semaphore(_LINES_AT_ONCE)
-        size = batch.result_bytes
+        full = await asyncio.to_thread(self.store.excess, batch.id) is not None
 
         async def one(request: Request) -> None:
-            nonlocal size
+            nonlocal full
             try:
-                size = max(size, await self._answer_line(batch, request))
+                more = await self._answer_line(batch, request)
+                full = full or not more
             finally:
                 places.release()
 
-        for request in await self._left(batch):
+        for request in await asyncio.to_thread(self._left, batch):
             await places.acquire()
-            if self.drain.closing or size > self.store.limits.result_bytes:
+            if self.drain.closing or full:
                 return
             group.create_task(one(request))
 
-    async def _left(self, batch: Batch) -> Iterator[Request]:
-        done = await asyncio.to_thread(self.store.done, batch.id)
-        return read_requests(self.store.content(batch.input_file_id), batch.endpoint, done)
+    def _end(self, batch: Batch) -> None:
+        """By what it has: an error, results of all lines, or of those that were answered in time."""
+        if batch.errors or batch.completed + batch.failed == batch.total:
+            self.store.finish(batch, "failed" if batch.errors else "completed")
+            return
+        left: list[str] = []
+        try:
+            left = [unanswered(one, "batch_expired", _EXPIRED) for one in self._left(batch)]
+        except OSError as error:
+            log.error("batch %s: the requests without a result cannot be named: %s", batch.id, error)
+        self.store.finish(batch, "expired", left)
 
-    async def _answer_line(self, batch: Batch, request: Request) -> int:
-        """Ask until there is an answer, and keep it, unless the server ends before; how many bytes of results the batch
-        has then.
-        """
+    def _left(self, batch: Batch) -> Iterator[Request]:
+        """The lines that have no result."""
+        return read_requests(self.store.content(batch.input_file_id), batch.endpoint, self.store.done(batch.id))
+
+    async def _answer_line(self, batch: Batch, request: Request) -> bool:
+        """Ask until there is an answer, and keep it, unless the server ends before; whether the batch may have more."""
         wait, lost = 0.5, 0
         while not self.drain.closing:
             # nobody waits for the pauses in between
@@ -194,19 +219,19 @@ class Runner:
                     return await self._keep(batch, request, status, body)
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT_S)
-        return 0
+        return False
 
     async def _ask(self, endpoint: str, request: Request) -> tuple[int, Any]:
         content = json.dumps(request.body)
         response = await self._http.post(endpoint, content=content, headers={"content-type": "application/json"})
         return response.status_code, response.json()
 
-    async def _keep(self, batch: Batch, request: Request, status: int, body: Any) -> int:
+    async def _keep(self, batch: Batch, request: Request, status: int, body: Any) -> bool:
         good = 200 <= status < 300
         text = answered(request, status, body)
-        size = await asyncio.to_thread(self.store.add_result, batch.id, request.line, good, text)
+        more = await asyncio.to_thread(self.store.add_result, batch.id, request.line, good, text)
         self.metrics.batch_lines.labels("completed" if good else "failed").inc()
-        return size
+        return more
 
     def _is_to_wait_for(self, status: int, body: Any) -> bool:
         if status in _BUSY:

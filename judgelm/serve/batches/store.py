@@ -21,26 +21,9 @@ from typing import Any, Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from judgelm.errors import InputError
+from judgelm.serve.batches.database import open_database
 from judgelm.serve.batches.records import ENDED, UPLOADED, WRITTEN, Batch, BatchLimits, Status, StoredFile
 
-_FORMAT = 1
-_TABLES = """
-CREATE TABLE files (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, name TEXT NOT NULL,
-    purpose TEXT NOT NULL, bytes INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL
-);
-CREATE TABLE batches (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, endpoint TEXT NOT NULL,
-    input_file_id TEXT NOT NULL, status TEXT NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL,
-    metadata TEXT NOT NULL, errors TEXT NOT NULL DEFAULT '[]', times TEXT NOT NULL DEFAULT '{}',
-    total INTEGER NOT NULL DEFAULT 0, completed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
-    result_bytes INTEGER NOT NULL DEFAULT 0, output_file_id TEXT, error_file_id TEXT
-);
-CREATE TABLE results (
-    batch_id TEXT NOT NULL, line INTEGER NOT NULL, good INTEGER NOT NULL, text TEXT NOT NULL,
-    PRIMARY KEY (batch_id, line)
-);
-"""
 _CONTENT = re.compile("file-[0-9a-f]{32}")
 """the name of a content; other files that somebody put there are left alone"""
 _UNFINISHED = f"status NOT IN {ENDED}"
@@ -77,7 +60,7 @@ class Store:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._contents.mkdir(mode=0o700, exist_ok=True)
             self._used.acquire(timeout=0)
-            self._db = _open(folder / "batches.sqlite")
+            self._db = open_database(folder / "batches.sqlite")
         except Timeout:
             raise InputError(f"{folder}: another server has this folder of batches") from None
         except (OSError, sqlite3.Error) as error:
@@ -114,13 +97,7 @@ class Store:
     def add_file(self, owner: str, name: str, content: Iterable[bytes], expires_s: int | None = None) -> StoredFile:
         """Keep what a client sends. Raises InputError where it is too long, or there is no room for it."""
         self.sweep()
-        with self._lock:
-            number, held = self._db.execute(
-                "SELECT count(*), coalesce(sum(bytes), 0) + (SELECT coalesce(sum(result_bytes), 0) FROM batches"
-                f" WHERE {_UNFINISHED}) FROM files"
-            ).fetchone()
-        if number >= self.limits.files or held >= self.limits.all_bytes:
-            raise InputError(f"there is no room: {number:,} files, {held:,} bytes are kept already; delete some")
+        self._check_room()
         written = self._write(content, self.limits.file_bytes)
         with self._change() as db:
             return self._note(db, written, owner, name, UPLOADED, expires_s)
@@ -152,11 +129,12 @@ class Store:
 
     def add_batch(self, owner: str, endpoint: str, input_file_id: str, metadata: dict[str, str]) -> Batch:
         """A batch that is to be run. Raises KeyError for an unknown file, InputError for another kind of file, and
-        where there are too many batches.
+        where there is no room for it or for its results.
         """
         self.sweep()
         new, now = f"batch_{uuid.uuid4().hex}", int(self.now())
         with self._change() as db:
+            self._check_room()
             if self.file(owner, input_file_id).purpose != UPLOADED:
                 raise InputError(f"input_file_id: {input_file_id} has not the purpose {UPLOADED}")
             count, waiting = db.execute(f"SELECT count(*), coalesce(sum({_UNFINISHED}), 0) FROM batches").fetchone()
@@ -209,41 +187,49 @@ class Store:
 
     # results
 
-    def add_result(self, id: str, line: int, good: bool, text: str) -> int:
-        """Keep what came of a line of a batch that has not ended; how many bytes all of its results have."""
+    def add_result(self, id: str, line: int, good: bool, text: str) -> bool:
+        """Keep what came of a line of a batch that is in progress; whether it may have more."""
         with self._change() as db:
             changed = db.execute(
                 "UPDATE batches SET completed = completed + ?, failed = failed + ?, result_bytes = result_bytes + ?"
-                f" WHERE id = ? AND {_UNFINISHED} RETURNING result_bytes",
+                " WHERE id = ? AND status = 'in_progress' RETURNING id",
                 [good, not good, len(text.encode()), id],
             ).fetchall()
             if changed:
                 db.execute("INSERT INTO results VALUES (?, ?, ?, ?)", [id, line, good, text])
-            return sum(row["result_bytes"] for row in changed)
+            return bool(changed) and self.excess(id) is None
+
+    def excess(self, id: str) -> str | None:
+        """Why a batch may have no more results, if it may not."""
+        with self._lock:
+            (size,) = self._db.execute("SELECT result_bytes FROM batches WHERE id = ?", [id]).fetchone()
+            _, held = self._held()
+        if size > self.limits.result_bytes:
+            return f"the results have more than {self.limits.result_bytes:,} bytes"
+        if held > self.limits.all_bytes:
+            return f"all files and results have more than {self.limits.all_bytes:,} bytes; delete some"
+        return None
 
     def done(self, id: str) -> set[int]:
         """The lines of a batch that have results."""
         with self._lock:
             return {row["line"] for row in self._db.execute("SELECT line FROM results WHERE batch_id = ?", [id])}
 
-    def finish(
-        self, batch: Batch, status: Status, left: Iterable[str] = (), errors: Sequence[dict[str, Any]] = ()
-    ) -> None:
+    def finish(self, batch: Batch, status: Status, left: Sequence[str] = ()) -> None:
         """Write what there is of a batch's results, in the order of its lines, and end it; `left` are texts of lines
-        that will have none.
+        that have none. The batch is one that takes no more results, or one that has none.
         """
-        unanswered = list(left)
-        parts = {"output": self._results(batch.id, True), "error": self._results(batch.id, False, unanswered)}
+        parts = {"output": self._results(batch.id, True), "error": self._results(batch.id, False, left)}
         written = {kind: self._write(part) for kind, part in parts.items()}
         kept = {kind: file for kind, file in written.items() if self.content(file).stat().st_size}
         with self._change() as db:
-            # where it was cancelled meanwhile that ends it, with the same results
-            moved = self.move(batch, status, errors=errors)
+            # one that was cancelled before its lines were looked at ends by that
+            moved = self.move(batch, status)
             for kind, file in kept.items() if moved else ():
                 self._note(db, file, batch.owner, f"{batch.id}_{kind}.jsonl", WRITTEN, None)
                 db.execute(f"UPDATE batches SET {kind}_file_id = ? WHERE id = ?", [file, batch.id])
             if moved:
-                db.execute("UPDATE batches SET failed = failed + ? WHERE id = ?", [len(unanswered), batch.id])
+                db.execute("UPDATE batches SET failed = failed + ? WHERE id = ?", [len(left), batch.id])
                 db.execute("DELETE FROM results WHERE batch_id = ?", [batch.id])
         for file in set(written.values()) - set(kept.values() if moved else ()):
             self.content(file).unlink()
@@ -263,6 +249,21 @@ class Store:
         yield from (text.encode() for text in more)
 
     # what all of these need
+
+    def _held(self) -> tuple[int, int]:
+        """How many files there are, and the bytes of these and of results that are in none yet."""
+        number, held = self._db.execute(
+            "SELECT count(*), coalesce(sum(bytes), 0) + (SELECT coalesce(sum(result_bytes), 0) FROM batches"
+            f" WHERE {_UNFINISHED}) FROM files"
+        ).fetchone()
+        return number, held
+
+    def _check_room(self) -> None:
+        """Raises InputError where nothing more is taken."""
+        with self._lock:
+            number, held = self._held()
+        if number >= self.limits.files or held >= self.limits.all_bytes:
+            raise InputError(f"there is no room: {number:,} files, {held:,} bytes are kept already; delete some")
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
@@ -325,20 +326,3 @@ class Store:
         values = [getattr(found, each) for each in names]
         db.execute(f"INSERT INTO files ({', '.join(names)}) VALUES ({marks})", values)
         return found
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Raises sqlite3.Error, for a database of another kind too."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    db.row_factory = sqlite3.Row
-    # a process that is killed loses nothing so, and no line waits for the disk
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if empty:
-        db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_FORMAT}; COMMIT;")
-    elif version != _FORMAT:
-        raise sqlite3.DatabaseError(f"{path.name} has format {version}, expected {_FORMAT}")
-    return db
