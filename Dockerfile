@@ -17,9 +17,10 @@ FROM python:${PYTHON} AS installed
 ARG DEVICE=cpu
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=wheel /wheels /tmp/wheels
+# torch alone comes from its own index, which has not all versions of what it needs; that comes with the rest;
 # the image's setuptools would run an old setup.py of a dependency's in this environment (--use-pep517)
 RUN if [ "$DEVICE" = cpu ]; then \
-      pip install --no-cache-dir --constraint /tmp/constraints.txt \
+      pip install --no-cache-dir --no-deps --constraint /tmp/constraints.txt \
         --index-url https://download.pytorch.org/whl/cpu torch; \
     fi && \
     pip install --no-cache-dir --use-pep517 --constraint /tmp/constraints.txt /tmp/wheels/*.whl

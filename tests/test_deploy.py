@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import Any
 import pytest
 import yaml
 from conftest import PATIENCE_S, ROOT
-from serving import Address, local_stack
+from serving import Address, local_stack, served
 
 from judgelm.cli import build_parser
 from judgelm.serve import api, controller, gradio_web_server_judgelm, model_worker
+from judgelm.serve.draining import DRAIN_S
 from judgelm.serve.hosts import read_hosts
+from judgelm.serve.servers import address_of, listen
 from judgelm.serve.settings import API_PORT, CONTROLLER_PORT, PAGE_PORT, WORKER_PORT
 
 TOOLS = ROOT / ".venv-tools" / "bin"
@@ -103,6 +106,14 @@ def test_files_of_compose_and_github_follow_their_schemas(schema: str, files: li
     assert result.returncode == 0, result.stdout
 
 
+def test_the_last_lines_of_ci_name_what_failed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    # pytest's -ra ends with errors and failures, and a later -r takes its place
+    assert "-ra" in settings["addopts"]
+    (line,) = re.findall("^exec scripts/test .*$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert not [word for word in line.split() if word.startswith("-r")]
+
+
 def test_the_images_context_has_what_it_copies_and_no_more() -> None:
     copied = re.findall(r"^COPY (?!--from)(.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     sources = {name for line in copied for name in line.split()}
@@ -110,6 +121,14 @@ def test_the_images_context_has_what_it_copies_and_no_more() -> None:
     assert "*" in ignored
     assert {line[1:] for line in ignored if line.startswith("!")} == sources
     assert all((ROOT / name).exists() for name in sources)
+
+
+def test_the_index_of_torch_is_asked_for_torch_alone() -> None:
+    steps = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").split("pip install")
+    (words,) = [step.split(";")[0].split() for step in steps if "--index-url" in step]
+    assert words[-1] == "torch"
+    assert "--no-deps" in words
+    assert {"--constraint", "/tmp/constraints.txt"} < set(words)
 
 
 def test_the_images_command_is_one_of_ours() -> None:
@@ -135,7 +154,9 @@ def test_the_containers_of_compose_find_each_other(commands: dict[str, Namespace
     for name, service in compose.items():
         (volume,) = service["volumes"]
         assert volume == "data:/data"
-        assert set(service.get("depends_on", ())) <= {"controller"} - {name}
+        # Compose stops a service before those that it depends on
+        before = {"controller": [], "worker": ["controller"], "api": ["controller", "worker"]}
+        assert list(service.get("depends_on", ())) == before[{"page": "api"}.get(name, name)]
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +250,35 @@ def test_the_pods_find_each_other_and_their_probes_are_answered(stack: dict[str,
                 assert stack[name].get(probe["httpGet"]["path"]).status_code == 200
     assert args.worker_address == f"http://$(POD_IP):{WORKER_PORT}"
     assert args.controller_address == f"http://{service['metadata']['name']}:{CONTROLLER_PORT}"
+
+
+def test_a_probe_of_the_api_waits_for_nobody() -> None:
+    (container,) = [one for one in pods()["judgelm"]["spec"]["containers"] if one["name"] == "api"]
+    # a controller that takes calls and answers none
+    with listen("127.0.0.1", 0) as silent:
+        silent.listen()
+        silent.setblocking(False)
+        with served(api.create_app(address_of(silent), ["key"])) as url:
+            for kind in ("readinessProbe", "livenessProbe"):
+                assert Address(url).get(container[kind]["httpGet"]["path"]).status_code == 200
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
+def test_the_parts_of_a_cluster_end_one_after_the_other() -> None:
+    def waits(container: dict[str, Any]) -> int:
+        """Seconds, until it hears that it shall end."""
+        hook = container.get("lifecycle", {}).get("preStop", {"exec": {"command": ["sleep", "0"]}})
+        name, seconds = hook["exec"]["command"]
+        assert name == "sleep"
+        return int(seconds)
+
+    front, worker = pods()["judgelm"]["spec"], pods()["judgelm-worker"]["spec"]
+    times = {one["name"]: waits(one) for one in (*front["containers"], *worker["containers"])}
+    assert times["api"] + DRAIN_S < times["worker"]
+    assert times["page"] + DRAIN_S < times["worker"]
+    assert times["worker"] + DRAIN_S <= worker["terminationGracePeriodSeconds"] - 10
+    assert times["worker"] < times["controller"] <= front["terminationGracePeriodSeconds"] - 10
 
 
 def test_the_job_of_ray_is_a_command_of_ours() -> None:
