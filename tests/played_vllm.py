@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from judgelm.engine.hf.tree import common_length
+
 
 class PlayedVLLM:
     """One token a request and step; what the real one refuses is refused."""
@@ -18,6 +20,9 @@ class PlayedVLLM:
         self.model = model
         self.asked: dict[str, tuple[list[int], list[int], Any]] = {}
         """prompt, tokens so far, and settings of the requests that have not ended"""
+        self.read: list[list[int]] = []
+        self.cached: dict[str, int] = {}
+        """by request, tokens at its beginning that were read before"""
         self.failing = False
         self.steps = 0
 
@@ -30,6 +35,10 @@ class PlayedVLLM:
         if not prompt["prompt_token_ids"] or not all(0 <= token < size for token in ids):
             raise ValueError("vLLM knows no such token")
         self.asked[name] = prompt["prompt_token_ids"], [], settings
+        # the last token is always computed
+        given = prompt["prompt_token_ids"][:-1]
+        self.cached[name] = max((common_length(given, before) for before in self.read), default=0)
+        self.read.append(given)
 
     def abort_request(self, names: Sequence[str]) -> None:
         for name in names:
@@ -65,7 +74,8 @@ class PlayedVLLM:
         if finished:
             del self.asked[name]
         out = types.SimpleNamespace(token_ids=[token], logprobs=[said])
-        return types.SimpleNamespace(request_id=name, outputs=[out], finished=finished)
+        cached = self.cached[name]
+        return types.SimpleNamespace(request_id=name, outputs=[out], finished=finished, num_cached_tokens=cached)
 
 
 def install(patch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,24 @@ def test_probabilities_are_those_of_transformers(
         assert result["probabilities"] == pytest.approx(right, abs=1e-3)
 
 
+@pytest.mark.parametrize("how", [{"constrained": True}, {"scoring": "expected"}])
+def test_tokens_that_its_cache_had_are_counted(how: dict[str, Any], servers: tuple[Address, Address, Address]) -> None:
+    _, worker, api = servers
+    body = {"samples": asked(make_samples(1)), "orders": "forward", "temperature": 0, "max_new_tokens": 12} | how
+
+    def counts() -> tuple[int, int]:
+        found = worker.post("/worker_counts").json()
+        return found["prompt_tokens"], found["reused_tokens"]
+
+    usage = [api.post("/v1/judgements", body).json()["usage"]["prompt_tokens"] for _ in range(2)]
+    read, reused = counts()
+    assert reused <= read
+    usage.append(api.post("/v1/judgements", body).json()["usage"]["prompt_tokens"])
+    # once for a prompt, of which each token of a score line is another request
+    assert counts()[0] - read == usage[-1] == usage[0]
+    assert usage[0] / 2 < counts()[1] - reused < usage[0]
+
+
 def test_a_text_grows_and_who_goes_away_is_dropped(
     engine: VLLMEngine, servers: tuple[Address, Address, Address]
 ) -> None:

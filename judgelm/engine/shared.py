@@ -65,6 +65,12 @@ class SharedEngine(ContextEngine, ABC):
         """
         raise NotImplementedError
 
+    def take_reused(self) -> int:
+        """Tokens of prompts that need not be read, as an earlier one began with them, since this was asked last; for
+        engines that say so of each prompt.
+        """
+        return 0
+
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises SettingError for a sampling that this engine does not have."""
 

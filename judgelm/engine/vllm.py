@@ -156,6 +156,9 @@ class VLLMEngine(SharedEngine):
         if sampling.temperature > _HOTTEST:
             raise SettingError("temperature", f"{sampling.temperature}: engine vllm takes at most {_HOTTEST}")
 
+    def take_reused(self) -> int:
+        return self._queue.take_reused()
+
     def open(self, most_rows: int) -> VLLMRows:
         return VLLMRows(self, self._queue, most_rows)
 
@@ -202,7 +205,8 @@ class VLLMEngine(SharedEngine):
             for index, begin in level:
                 request = requests[index]
                 wanted = {"temperature": 0.0, "max_tokens": 1, "logprob_token_ids": following[request.prefill][begin]}
-                pending[self._queue.add([*request.input_ids, *begin], wanted)] = index, begin
+                new = 0 if begin else len(request.input_ids)
+                pending[self._queue.add([*request.input_ids, *begin], wanted, new)] = index, begin
             begun: list[dict[tuple[int, ...], float]] = [{} for _ in requests]
             for index, begin, log_probs in self._log_probs(pending):
                 for token in following[requests[index].prefill][begin]:

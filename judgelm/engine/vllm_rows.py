@@ -28,9 +28,14 @@ class Queue:
         """of requests that have not ended"""
         self._kept: list[RequestOutput] = []
         """what nobody has asked for yet"""
+        self._new: dict[str, int] = {}
+        """tokens of prompts that come for the first time, until vLLM says how many of them it had"""
+        self._reused = 0
 
-    def add(self, input_ids: list[int], settings: Mapping[str, Any]) -> str:
-        """Queue tokens to be continued; the name of this request to vLLM."""
+    def add(self, input_ids: list[int], settings: Mapping[str, Any], new: int = 0) -> str:
+        """Queue tokens to be continued, so many `new` ones of a prompt at their beginning; the name of this request to
+        vLLM.
+        """
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
@@ -41,7 +46,13 @@ class Queue:
         name = str(next(self._numbers))
         self.engine.add_request(name, tokens_input(input_ids), parameters)
         self._names.add(name)
+        self._new[name] = new
         return name
+
+    def take_reused(self) -> int:
+        """Tokens of prompts that vLLM's cache had, since this was asked last."""
+        found, self._reused = self._reused, 0
+        return found
 
     def step(self, names: Collection[str]) -> list[RequestOutput]:
         """What there is to say of these requests, after a step of vLLM where that was nothing.
@@ -52,10 +63,13 @@ class Queue:
             raise RuntimeError("vLLM has lost these requests")
         if not any(output.request_id in names for output in self._kept):
             try:
-                self._kept += self.engine.step()
+                said = self.engine.step()
             except Exception:
                 self.abort(list(self._names))
                 raise
+            for output in said:
+                self._reused += min(output.num_cached_tokens or 0, self._new.pop(output.request_id, 0))
+            self._kept += said
         found = [output for output in self._kept if output.request_id in names]
         self._kept = [output for output in self._kept if output.request_id not in names]
         self._names.difference_update(output.request_id for output in found if output.finished)
@@ -65,6 +79,8 @@ class Queue:
         """Forget requests, those that have ended left out."""
         gone = [name for name in names if name in self._names]
         self._names.difference_update(gone)
+        for name in gone:
+            self._new.pop(name, None)
         self._kept = [output for output in self._kept if output.request_id not in gone]
         if gone:
             self.engine.abort_request(gone)
@@ -133,7 +149,9 @@ class VLLMRows:
         }
         if sampling.temperature > 0:
             settings["seed"] = row.random.getrandbits(32)
-        self._running[self.queue.add(row.input_ids, settings)] = row
+        new = 0 if row.num_read else len(row.request.input_ids)
+        row.num_read = len(row.input_ids)
+        self._running[self.queue.add(row.input_ids, settings, new)] = row
 
     def _step(self) -> list[Row]:
         """The rows that have more tokens than before, once vLLM says so of any."""

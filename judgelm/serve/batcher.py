@@ -60,6 +60,8 @@ class Ticket:
     """of the score lines whose probabilities are wanted in place of a text"""
     prompt: tuple[TokenLikelihood, ...] = ()
     """of the prompt's tokens, once it was read alone"""
+    begun: bool = False
+    """the tally has its prompt, which may be read again"""
     counted: int = 0
     """tokens of its text that the tally has"""
     cancelled: bool = False
@@ -144,13 +146,13 @@ class Batcher:
                     break
                 self._drop_cancelled()
                 scoring = self._take_scoring()
-                reading = self._reading.popleft() if self._reading else None
+                reading = [self._reading.popleft()] if self._reading else []
                 joining = self._schedule.admit()
                 running = [*self._schedule.rows, *joining]
-            self._count(scoring, joining, running)
+            self._count([*scoring, *reading], joining, running)
             self._score(scoring)
-            if reading is not None:
-                self._read(reading)
+            for ticket in reading:
+                self._read(ticket)
             try:
                 self._tell(self._schedule.advance(joining))
             except Exception:
@@ -168,10 +170,18 @@ class Batcher:
             for row in gone:
                 del self._tickets[row]
 
-    def _count(self, scoring: Sequence[Ticket], joining: Sequence[Row], running: Sequence[Row]) -> None:
-        self.tally.begin([ticket.row.request.input_ids for ticket in scoring])
-        self.tally.begin([row.request.input_ids for row in joining], self.engine.packs)
-        self.tally.step(len(running) + len(scoring))
+    def _count(self, alone: Sequence[Ticket], joining: Sequence[Row], running: Sequence[Row]) -> None:
+        """Of those `alone` the prompt is all that is read now."""
+        self.tally.begin(self._unread(alone))
+        self.tally.begin(self._unread([self._tickets[row] for row in joining]), self.engine.packs)
+        self.tally.step(len(running) + len(alone))
+
+    def _unread(self, tickets: Sequence[Ticket]) -> list[list[int]]:
+        """The prompts that are read for the first time."""
+        new = [ticket for ticket in tickets if not ticket.begun]
+        for ticket in new:
+            ticket.begun = True
+        return [ticket.row.request.input_ids for ticket in new]
 
     def _take_scoring(self) -> list[Ticket]:
         """The next ones of one scale, so few that who writes need not wait long."""
@@ -192,6 +202,7 @@ class Batcher:
         assert scale is not None
         try:
             for made, likelihood in read_likelihoods(self.engine, requests, scale):
+                self.tally.reused_tokens += self.engine.take_reused()
                 ticket = asked.pop(made.key)
                 self._tickets.pop(ticket.row)
                 update = Update(made.text, made.num_prompt_tokens, 0, made.finish_reason, likelihood=likelihood)
@@ -220,6 +231,7 @@ class Batcher:
             self._schedule.waiting.append(row)
 
     def _tell(self, rows: Iterable[Row]) -> None:
+        self.tally.reused_tokens += self.engine.take_reused()
         for row in rows:
             generation = row.generation
             ticket = self._tickets[row]

@@ -100,7 +100,7 @@ class WorkerCollector(Collector):
         tokens = CounterMetricFamily("judgelm_worker_tokens", "tokens by kind", labels=(*labels, "kind"))
         reused = CounterMetricFamily(
             "judgelm_worker_reused_prompt_tokens",
-            "tokens of prompts that were not read again, as the one before began with them",
+            "tokens of prompts that were not read again, as one before began with them",
             labels=labels,
         )
         sizes = HistogramMetricFamily("judgelm_worker_batch_size", "requests in a step of the batch", labels=labels)
