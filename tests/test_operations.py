@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples
+from fastapi.responses import StreamingResponse
 from scripted_worker import scripted_worker
 from serving import HTTP, Address, Server, asked, local_controller, local_stack, models_of, running, served
 
@@ -63,6 +64,18 @@ def test_the_apis_metrics_have_what_its_workers_did(servers: Servers) -> None:
     # prompts that are read together begin with the same instruction
     assert 0 <= grown(f"judgelm_worker_reused_prompt_tokens_total{{{of}}}") < usage["prompt_tokens"]
     assert after[f"judgelm_worker_requests_waiting{{{of}}}"] == after[f"judgelm_worker_requests_running{{{of}}}"] == 0
+
+
+@pytest.mark.parametrize("most", [0, 5])
+def test_a_prompt_that_is_read_alone_is_counted_once(most: int, servers: Servers) -> None:
+    _, worker, api = servers
+    before = worker.post("/worker_counts").json()
+    body = {"model": "random-llama", "prompt": "What is 2 + 2?", "max_tokens": most, "echo": True, "logprobs": 1}
+    usage = api.post("/v1/completions", body | {"temperature": 0}).json()["usage"]
+    after = worker.post("/worker_counts").json()
+    assert after["prompt_tokens"] - before["prompt_tokens"] == usage["prompt_tokens"] > 0
+    assert after["new_tokens"] - before["new_tokens"] == usage["completion_tokens"] <= most
+    assert 1 <= after["requests"] - before["requests"] <= max(1, usage["completion_tokens"])
 
 
 def test_what_is_read_together_once_is_counted() -> None:
@@ -151,6 +164,31 @@ def test_a_page_that_is_named_may_ask_and_no_other(shared: Address, servers: Ser
     assert preflight(servers[2], ORIGIN).status_code == 405
 
 
+def test_a_page_can_read_that_the_server_failed(servers: Servers) -> None:
+    app = create_app(servers[0].url, origins=read_origins([ORIGIN]))
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    @app.get("/half")
+    def half() -> StreamingResponse:
+        def text() -> Iterator[str]:
+            yield "so far"
+            raise RuntimeError("a mistake of ours")
+
+        return StreamingResponse(text())
+
+    with served(app) as url:
+        api = Address(url)
+        answer = api.get("/broken", headers={"origin": ORIGIN})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (500, "server_error")
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert metrics_of(api)['judgelm_requests_total{route="/broken",status="500"}'] == 1
+        with pytest.raises(httpx.RemoteProtocolError):
+            api.get("/half")
+
+
 def test_any_page_may_ask_where_that_is_said(servers: Servers) -> None:
     app = create_app(servers[0].url, hosts=read_hosts([], "127.0.0.1"), origins=read_origins(["*"]))
     with served(app) as url:
@@ -158,6 +196,12 @@ def test_any_page_may_ask_where_that_is_said(servers: Servers) -> None:
         assert preflight(api, "https://any.example").headers["access-control-allow-origin"] == "*"
         answer = api.post("/v1/judgements", {}, headers={"origin": "null", "sec-fetch-site": "cross-site"})
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (422, "*")
+
+
+def test_an_origin_is_written_as_browsers_do() -> None:
+    given = ["HTTPS://App.example.com:443", "http://a:80", "http://b:443", "http://c:8080", "https://[::1]:443", "*"]
+    written = {"https://app.example.com", "http://a", "http://b:443", "http://c:8080", "https://[::1]", "*"}
+    assert read_origins(given) == written
 
 
 @pytest.mark.parametrize("origin", ["app.example.com", "https://a/path", "https://", "ftp://a", "https://u@a", "null"])

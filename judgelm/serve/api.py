@@ -21,7 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from judgelm import __version__
 from judgelm.console import Parser, run_main
 from judgelm.flags import add_allowed_hosts
-from judgelm.serve.api_errors import DOCUMENTED, ErrorResponse, add_error_handlers
+from judgelm.serve.api_errors import DOCUMENTED, Caught, ErrorResponse, add_error_handlers
 from judgelm.serve.batches.routes import FILES, batches_router, files_router, key_of
 from judgelm.serve.batches.runner import TEXTS_AT_ONCE, Runner
 from judgelm.serve.batches.store import Store
@@ -93,6 +93,7 @@ def create_app(
     )
     uploads = {FILES: store.limits.file_bytes + _FORM_BYTES} if store else {}
     app.add_middleware(Guard, hosts=hosts, admit=_admit(keys), uploads=uploads, origins=origins, drain=drain)
+    app.add_middleware(Caught)
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=origins, **_CROSS_ORIGIN)
     app.add_middleware(Counted, metrics=metrics)

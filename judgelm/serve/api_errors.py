@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from judgelm.errors import InputError, one_line
+from judgelm.serve.guard import App, Message, Receive, Send
 from judgelm.serve.judgement_requests import ErrorOut
 from judgelm.serve.openai_requests import UnsupportedField
 from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
@@ -75,6 +76,30 @@ async def _answer(_: HTTPRequest, error: Exception) -> JSONResponse:
             return _error("; ".join(f"{place or 'body'}: {said}" for place, said in found), 422, found[0][0])
     log.error("request failed", exc_info=error)
     return _error("the server failed; its log says why", 500)
+
+
+class Caught:
+    """ASGI middleware: what nobody expected is answered here. Starlette does so outside of all other middleware, where
+    nothing is added any more by which a page of another site may read it.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except Exception as error:
+            if begun:
+                raise
+            await (await _answer(HTTPRequest(scope), error))(scope, receive, send)
 
 
 def worker_error(error: WorkerError) -> ErrorOut:

@@ -14,7 +14,8 @@ from judgelm.errors import InputError
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_ORIGIN = re.compile(r"https?://([^/?#@]+)")
+_ORIGIN = re.compile(r"(https?)://([^/?#@]+)")
+_USUAL_PORT = {"https": ":443", "http": ":80"}
 _NETLOC = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:/@\\?#\[\]]+))(?::([0-9]{0,5}))?")
 
 
@@ -81,11 +82,14 @@ def read_hosts(given: Sequence[str], *listened: str) -> Hosts:
 
 def read_origins(given: Sequence[str]) -> frozenset[str]:
     """Of --allow-origin, as browsers write them. Raises InputError for what is no origin."""
+    found = set()
     for origin in given:
         match = _ORIGIN.fullmatch(origin.lower())
-        if origin != "*" and (match is None or _host_of(match[1]) is None):
+        if origin != "*" and (match is None or _host_of(match[2]) is None):
             raise InputError(f"--allow-origin {origin}: expected an origin such as https://app.example.com, or *")
-    return frozenset(origin.lower() for origin in given)
+        # browsers leave out the usual port
+        found.add(origin if match is None else match[0].removesuffix(":").removesuffix(_USUAL_PORT[match[1]]))
+    return frozenset(found)
 
 
 def ip_of(host: str) -> IP | None:
