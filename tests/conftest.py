@@ -94,7 +94,7 @@ SLOW = {
     "test_launch.py": (
         "test_one_command_serves_two_models_until_ctrl_c",
         "test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_proxy",
-        "test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_killed_one",
+        "test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_hurried_or_killed_one",
     ),
     "test_lora.py": ("test_an_adapter_is_trained_and_judges_as_it_was_trained",),
     "test_openai_expected.py": ("test_expected_scores_over_our_server_are_those_of_the_model_itself",),

@@ -97,7 +97,7 @@ def test_one_command_serves_two_models_until_ctrl_c(tmp_path: Path, model_folder
         with pytest.raises(APIError, match="'model' is missing") as refused:
             client.judge("2 + 2?", ["4", "5"])
         assert (refused.value.status, refused.value.code) == (400, "invalid_request")
-        names = {"controller.log", "worker-org-first-0.log", "worker-org-other-0.log", "api.log", "page.log"}
+        names = {"controller.log", "worker-0-org-first.log", "worker-1-org-other.log", "api.log", "page.log"}
         assert {path.name for path in started.logs.iterdir()} == names
         # what runs ends, and nothing new is begun
         many = [{"question_id": k, "question": f"{k}?", "answers": ["a", "b"]} for k in range(30)]
@@ -111,7 +111,7 @@ def test_one_command_serves_two_models_until_ctrl_c(tmp_path: Path, model_folder
         client.models()
 
 
-def test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_killed_one(
+def test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_hurried_or_killed_one(
     tmp_path: Path, model_folder: Path
 ) -> None:
     (tmp_path / "first").mkdir()
@@ -120,16 +120,30 @@ def test_workers_join_the_controller_of_another_command_and_no_part_outlives_a_k
     second_model.symlink_to(model_folder)
     with launched(tmp_path / "first", "--model", model_folder) as first:
         controller = first.wait_until_ready()
-        flags = ("--workers-only", "--controller-address", controller, "--num-workers", "2")
-        with launched(tmp_path / "second", "--model", second_model, *flags) as second:
+        flags = ("--workers-only", "--controller-address", controller, "--num-workers", "2", "--drain-timeout", "900")
+        with launched(tmp_path / "second", "--model", second_model, *flags) as second, ThreadPoolExecutor() as pool:
             second_logs = second.logs
             end = time.monotonic() + PATIENCE_S
             while "Ctrl-C stops" not in second.text:
                 assert time.monotonic() < end, second.text
                 time.sleep(0.2)
-            assert Client(f"http://127.0.0.1:{first.api}").models() == ["random-llama", "second-model"]
+            api = f"http://127.0.0.1:{first.api}"
+            client = Client(api)
+            assert client.models() == ["random-llama", "second-model"]
+            # not more than are written at once
+            many = [{"question_id": k, "question": f"{k}?", "answers": ["a", "b"]} for k in range(16)]
+            lost = pool.submit(client.judge_all, many, model="second-model", max_new_tokens=1500)
+            wait_for(lambda: "judgelm_requests_in_progress 1.0" in httpx.get(api + "/metrics", trust_env=False).text)
+            second.process.send_signal(signal.SIGTERM)
+            wait_for(lambda: client.models() == ["random-llama"])
+            # the workers write to the end, but for who says it twice
+            assert second.process.poll() is None
+            second.process.send_signal(signal.SIGTERM)
+            assert second.process.wait(PATIENCE_S) == 0
+            with pytest.raises(APIError, match="went away"):
+                lost.result(PATIENCE_S)
         names = {path.name for path in second_logs.iterdir()}
-        assert names == {"worker-second-model-0.log", "worker-second-model-1.log"}
+        assert names == {"worker-0-second-model.log", "worker-1-second-model.log"}
         first.process.kill()
         first.process.wait()
         # Linux alone tells a process that its parent has died
@@ -199,7 +213,7 @@ def test_a_killed_worker_comes_back_while_the_other_serves_and_no_part_asks_a_pr
 def test_mistakes_end_in_one_line_and_leave_nothing_running(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with launched(tmp_path, "--model", tmp_path / "nothing") as started:
         assert started.process.wait(PATIENCE_S) == 2
-        assert "worker-nothing-0 ended with exit code 2" in started.text.strip().splitlines()[-1]
+        assert "worker-0-nothing ended with exit code 2" in started.text.strip().splitlines()[-1]
         assert gone(f"http://127.0.0.1:{started.page}")
     for flags, said in (
         (["--workers-only"], "belong together"),
@@ -212,6 +226,15 @@ def test_mistakes_end_in_one_line_and_leave_nothing_running(tmp_path: Path, caps
         printed = capsys.readouterr().err.strip()
         assert (ended.value.code, len(printed.splitlines())) == (2, 1), printed
         assert said in printed
+
+
+def test_each_worker_has_a_log_of_its_own() -> None:
+    from judgelm.serve.launch import _log_name
+
+    names = ["org/x", "org-x", "org/x", "../..", "é" * 200, "m" * 200]
+    found = [_log_name(number, name) for number, name in enumerate(names)]
+    assert found[:4] == ["worker-0-org-x", "worker-1-org-x", "worker-2-org-x", "worker-3-..-.."]
+    assert found[4:] == ["worker-4--", "worker-5-" + "m" * 100]
 
 
 def test_the_terminal_chat_judges_a_form_and_takes_questions(model_folder: Path) -> None:

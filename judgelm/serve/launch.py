@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -32,8 +33,8 @@ _FRONTS, _AFTER_FRONTS, _LAST = 2, 1, 0
 
 
 def serve(settings: ServeSettings) -> None:
-    """Start everything and wait for Ctrl-C or SIGTERM. Raises InputError where a part cannot be started, or its engine
-    is not installed.
+    """Start everything and wait for Ctrl-C or SIGTERM, a second of which ends it at once. Raises InputError where a
+    part cannot be started, or its engine is not installed.
     """
     address = settings.controller_address
     theirs = None if address is None else check_url(address, "--controller-address")
@@ -58,8 +59,8 @@ def serve(settings: ServeSettings) -> None:
     except KeyboardInterrupt:
         print("stopping ...", file=sys.stderr)
     finally:
-        # a second Ctrl-C must not leave a part behind
-        _on_signals(signal.SIG_IGN)
+        # who sends a second one has no time, and no part may stay behind
+        _on_signals(lambda *_: processes.kill())
         processes.stop()
 
 
@@ -128,8 +129,8 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
     shared = [word for flag, value in wanted if value is not None for word in (flag, str(value))]
     shared += ["--reasoning"] if settings.reasoning else []
     models = zip(settings.models, settings.names, strict=True)
-    places = [(model, name, copy) for model, name in models for copy in range(settings.num_workers)]
-    for number, (model, served, copy) in enumerate(places):
+    places = [served for served in models for _ in range(settings.num_workers)]
+    for number, (model, served) in enumerate(places):
         port = str(_port(settings.worker_host, 0))
         flags = ["--model-path", model, "--host", settings.worker_host, "--port", port, *shared, *_hosts(settings)]
         flags += ["--model-names", served] if settings.served_model_names else []
@@ -137,9 +138,13 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
         if gpus:
             mine = [gpus[(number * take + k) % len(gpus)] for k in range(take)]
             env["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(mine))
-        # the name of a log too
-        name = f"worker-{served.replace('/', '-')}-{copy}"
-        processes.start(name, "model_worker", *flags, "--controller-address", controller, stage=_AFTER_FRONTS, env=env)
+        flags += ["--controller-address", controller]
+        processes.start(_log_name(number, served), "model_worker", *flags, stage=_AFTER_FRONTS, env=env)
+
+
+def _log_name(number: int, model: str) -> str:
+    """A worker's, which is its log's too: another one for each, and short whatever the model is called."""
+    return f"worker-{number}-{re.sub('[^0-9A-Za-z._-]+', '-', model)[:100]}"
 
 
 def _start_fronts(processes: Processes, settings: ServeSettings, controller: str) -> dict[str, str]:

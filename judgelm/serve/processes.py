@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -51,6 +52,12 @@ class Process:
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
+
+    def kill(self) -> None:
+        """It, and what it has started."""
+        # it may have ended just now
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def last_words(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"]
@@ -111,6 +118,12 @@ class Processes:
             _wait(parts, max(end, time.monotonic()) + _STOP_S)
         self.running.clear()
 
+    def kill(self) -> None:
+        """End all of it at once, from a signal's handler too while `stop` waits."""
+        for part in self.running:
+            if part.process.poll() is None:
+                part.kill()
+
 
 def _wait(parts: Sequence[Process], end: float) -> None:
     """What has not ended by then, by time.monotonic(), is killed."""
@@ -118,7 +131,7 @@ def _wait(parts: Sequence[Process], end: float) -> None:
         try:
             part.process.wait(max(0.1, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            os.killpg(part.process.pid, signal.SIGKILL)
+            part.kill()
             part.process.wait()
 
 
