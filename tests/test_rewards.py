@@ -20,13 +20,14 @@ from rewarded import Lines, brevity, judging_api, planted, prefer_short
 from serving import Address
 
 from judgelm.adapters import verl
-from judgelm.adapters.trl import AsyncJudgeReward, JudgeReward, PairwiseJudge, own_gpu
+from judgelm.adapters.trl import AsyncJudgeReward, JudgeReward, PairwiseJudge
 from judgelm.criteria import Aspect, Criteria, Scale
 from judgelm.engine.openai.requests import Retries
 from judgelm.errors import InputError
 from judgelm.judge import JudgeSettings, ModelChoice, prepare
 from judgelm.judge.rewards import Compared, Group, GroupJudge, compare_by
 from judgelm.judgement import Outcome
+from judgelm.models.devices import own_gpu
 from judgelm.sample import Sample
 from judgelm.serve.client import APIError, Client
 from judgelm.serve.judgement_requests import MOST_SAMPLES

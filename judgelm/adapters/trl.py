@@ -25,6 +25,7 @@ from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
 from judgelm.judge.placement import Placement
 from judgelm.judge.rewards import Group, GroupJudge, check_reward, check_scoring, compare_by
 from judgelm.judge.settings import JudgeSettings
+from judgelm.models.devices import own_gpu
 from judgelm.serve.asking import PATIENCE_S
 from judgelm.serve.client import Client
 from judgelm.serve.served_pairs import ServedPairs
@@ -285,17 +286,6 @@ class PairwiseJudge:
         found = dict(zip(groups, self._judge.groups.rewards(list(groups.values())), strict=True))
         best = [found[place].best if place in found else None for place in range(len(prompts))]
         return [-1 if place is None else place for place in best]
-
-
-def own_gpu() -> str | None:
-    """The GPU of this process in a training of several; None where there is one process, or no GPU.
-
-    By its name, as what a process has chosen is the choice of one thread: in others `cuda` is the first GPU.
-    """
-    import torch
-
-    rank = os.environ.get("LOCAL_RANK", "")
-    return f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() and torch.cuda.is_available() else None
 
 
 def _processes() -> PartialState:
