@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Header
 from fastapi.responses import JSONResponse
 from judging import FakeEngine
 from serving import served
@@ -72,14 +72,16 @@ def result(sample: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def judging_api(*faults: tuple[int, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def judging_api(*faults: tuple[int, Any], key: str | None = None) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The address of an API that prefers short answers, and the bodies that came; the `faults`, each a status and a
-    body, are played first.
+    body, are played first. It asks for the `key`.
     """
     app, bodies, left = FastAPI(), [], list(faults)
 
     @app.post("/v1/judgements")
-    def judgements(body: dict[str, Any]) -> Any:
+    def judgements(body: dict[str, Any], authorization: Annotated[str | None, Header()] = None) -> Any:
+        if key is not None and authorization != f"Bearer {key}":
+            return JSONResponse({"error": {"message": "a key is needed"}}, 401)
         bodies.append(body)
         if left:
             status, said = left.pop(0)

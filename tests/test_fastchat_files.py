@@ -235,6 +235,7 @@ def test_an_arena_is_shown_by_fastchat(tmp_path: Path, model_folder: Path, show:
     [
         ({"g1_winner": "model_3"}, "expected g1_winner model_1, model_2, tie, error, found 'model_3'"),
         ({"judge": "gpt-4"}, "field 'judge' must be list"),
+        ({"turn": {"number": 1}}, "field 'turn' must be int"),
         ({"g1_user_prompt": "Compare them."}, "no row whose texts can be told from its prompt"),
         ({"g2_user_prompt": "[User Question]\nx"}, "expected [The Start of Assistant A's Answer] once"),
     ],
@@ -257,6 +258,45 @@ def test_a_folder_of_another_judge_is_left_alone(
     assert run_command(["convert", str(pairs), str(tmp_path / "judged")]) == 2
     assert "holds other judgements" in capsys.readouterr().err
     assert rows_of(tmp_path / "judged" / "forward.jsonl") == [{"question_id": 1}]
+
+
+def test_a_score_that_a_judge_made_up_is_not_read(
+    written: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of(written / "gpt-4_single.jsonl")[:2]
+    path = write_jsonl(tmp_path / "graded.jsonl", [rows[0] | {"score": 42}, rows[1]])
+    assert run_command(["convert", str(path), str(tmp_path / "judged")]) == 0
+    assert "forward: 2 judgements of gpt-4, 1 of them without a verdict" in capsys.readouterr().out
+    found = {row["question_id"]: row["pred_scores"] for row in rows_of(tmp_path / "judged" / "forward.jsonl")}
+    assert found == {"1/1/llama": None, "1/1/gpt": [9.5]}
+    path = write_jsonl(tmp_path / "bad.jsonl", [rows[0] | {"score": "9"}])
+    assert run_command(["convert", str(path), str(tmp_path / "bad")]) == 2
+    assert "expected score to be a number, found '9'" in capsys.readouterr().err
+
+
+def test_a_calibrated_judges_outcomes_are_those_of_its_map(tmp_path: Path) -> None:
+    """Of the answers in the file's order; a tie by the map's threshold."""
+    for order, win, lose in (("forward", 0.6, 0.1), ("reversed", 0.1, 0.6)):
+        record = {
+            **{"question_id": 7, "question_body": "?", "answer1_body": "a", "answer2_body": "b"},
+            **{"answer1_model_id": BAD, "answer2_model_id": GOOD, "pred_text": "8 7" if win > lose else "7 8"},
+            **{"pred_scores": [8, 7] if win > lose else [7, 8], "pred_task": "pair", "pred_order": order},
+            "pred_probabilities": {"win": win, "tie": 0.3, "lose": lose},
+            "pred_calibrated": {
+                "probabilities": {"win": win, "tie": 0.3, "lose": lose},
+                **{"tie_threshold": 0.4, "map": "m"},
+            },
+        }
+        write_jsonl(tmp_path / "judged" / f"{order}.jsonl", [record])
+    assert run_command(["convert", str(tmp_path / "judged"), str(tmp_path / "x.jsonl")]) == 0
+    (row,) = rows_of(tmp_path / "x.jsonl")
+    assert (row["g1_winner"], row["g2_winner"]) == ("tie", "tie")
+    for order in ("forward", "reversed"):
+        path = tmp_path / "judged" / f"{order}.jsonl"
+        write_jsonl(path, [{name: value for name, value in rows_of(path)[0].items() if name != "pred_calibrated"}])
+    assert run_command(["convert", str(tmp_path / "judged"), str(tmp_path / "x.jsonl")]) == 0
+    (row,) = rows_of(tmp_path / "x.jsonl")
+    assert (row["g1_winner"], row["g2_winner"]) == ("model_1", "model_1")
 
 
 def test_one_order_alone_is_no_file_of_fastchat(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -90,7 +91,9 @@ samples = [
         ChatMessageUser(content=[ContentImage(image="data:image/png;base64,iVBORw0KGgo=")])]),
 ]
 task = Task(dataset=samples, solver=generate(), scorer=[
-    pairwise_scorer(url, field="other"), pairwise_scorer(url, mock("12345")), grade_scorer(url)])
+    pairwise_scorer(url, field="other"), pairwise_scorer(url, mock("12345")), grade_scorer(url),
+    # no sample has a target
+    pairwise_scorer(url), grade_scorer(url, with_target=True)])
 (log,) = inspect_ai.eval(task, model=mock(None), log_dir=logs, display="none", epochs=2)
 assert log.status == "success", log.error
 found = {}
@@ -142,6 +145,7 @@ def _check_inspect(metrics: dict[str, Any], samples: dict[str, Any]) -> None:
     assert (other["win_rate"], other["unscored"]) == (0.1, 4)
     # four, two, same, five, aaa
     assert (grades["mean_grade"], grades["unscored"]) == ((4 + 3 + 4 + 4 + 3) / 5, 4)
+    assert [metrics[name]["unscored"] for name in ("pairwise_scorer2", "grade_scorer1")] == [14, 14]
     value, reason, explanation, about = samples["wins"]["pairwise_scorer"]
     assert (value, reason, about["outcome"], about["judge"]) == (1, None, "win", "played")
     assert explanation == "4 3\n\n3 4"
@@ -152,15 +156,15 @@ def _check_inspect(metrics: dict[str, Any], samples: dict[str, Any]) -> None:
 
 @needs_tools
 def test_lm_eval_judges_the_generations_of_a_task(tmp_path: Path, model_folder: Path) -> None:
+    tasks = shutil.copytree(EXAMPLES / "lm_eval", tmp_path / "tasks")
+    # one generation of a row taken before, and what is said of it after
+    text = (tasks / "judgelm_pairs.yaml").read_text(encoding="utf-8").replace("judgelm_pairs", "judgelm_first")
+    taken = "      - function: take_first\n"
+    text = text.replace("    filter:\n", f"    filter:\n{taken}").replace("topic\n", f"topic\n{taken}")
+    (tasks / "judgelm_first.yaml").write_text(text, encoding="utf-8")
     with local_stack(model_folder) as (_, _, api):
-        flags = [
-            "--model",
-            "dummy",
-            "--tasks",
-            "judgelm_pairs,judgelm_grades",
-            "--include_path",
-            str(EXAMPLES / "lm_eval"),
-        ]
+        names = "judgelm_pairs,judgelm_grades,judgelm_first"
+        flags = ["--model", "dummy", "--tasks", names, "--include_path", str(tasks)]
         run_tool(
             *("-m", "lm_eval", "run", *flags, "--output_path", str(tmp_path / "out"), "--log_samples"),
             folder=tmp_path,
@@ -184,6 +188,8 @@ def test_lm_eval_judges_the_generations_of_a_task(tmp_path: Path, model_folder: 
     assert found["judge_score_high,judged"] == pytest.approx(drawn.high)
     assert found["judge_consistency,judged"] == sum(each["consistent"] for each in judged) / len(judged)
     assert found["judge_unread,judged"] == 0
+    scores = ("judge_score", "judge_score_low", "judge_score_high", "judge_consistency", "judge_unread")
+    assert all(metrics["judgelm_first"][f"{name},judged"] == found[f"{name},judged"] for name in scores)
     means = [each["scores"][0] for each in graded]
     assert metrics["judgelm_grades"]["judge_score,judged"] == pytest.approx(sum(means) / len(means), abs=1e-4)
     (samples,) = (tmp_path / "out").rglob("samples_judgelm_pairs_*.jsonl")
@@ -196,6 +202,7 @@ MLFLOW = """
 import json, runpy, sys
 import mlflow
 from judgelm.adapters.mlflow import make_scorer
+from judgelm.errors import InputError
 
 example, url, store = sys.argv[1:]
 sys.argv = [example, "--judge", url, "--tracking-uri", store]
@@ -205,6 +212,10 @@ said = [{"role": role, "content": "text"} for role in ("user", "assistant", "use
 data = [{"inputs": {"messages": said, "other": "x"}, "outputs": output, "expectations": {"known": "12345"}}
         for output in outputs]
 scorer = make_scorer(url, "short", other="known", reference="known")
+try:
+    make_scorer(url, reference="known")(inputs={"question": "?"}, outputs="a", expectations={"known": None})
+except InputError as error:
+    print(error)
 print(json.dumps(mlflow.genai.evaluate(data=data, scorers=[scorer]).metrics))
 """
 
@@ -221,6 +232,7 @@ def test_mlflow_shows_scores_with_intervals(tmp_path: Path) -> None:
     assert (printed["grade/mean"], printed["win_rate/mean"]) == (6, 0.625)
     drawn = ratio([1, 0, 1, 0.5], ["1", "2", "3", "4"])
     assert (printed["win_rate/low"], printed["win_rate/high"]) == pytest.approx((drawn.low, drawn.high), abs=1e-3)
+    assert "expected 'known' among the expectations, found known" in said
     more = json.loads(said.splitlines()[-1])
     # two of four rows have a value, both shorter than 12345
     assert more["short/mean"] == 0
@@ -348,6 +360,11 @@ def test_a_judge_that_is_not_there_is_told_in_one_line() -> None:
         find_judge("tiny", "multi")
     with pytest.raises(InputError, match="half a surrogate pair"):
         make_sample("\ud800", ["a", "b"])
+    for reference in ("", float("nan"), ["4", "four"]):
+        with pytest.raises(InputError, match="expected the reference to be a text, found"):
+            make_sample("?", ["a"], reference)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=":x: expected an address such as"):
+        find_judge("http://127.0.0.1:x")
 
 
 def test_an_interval_is_that_of_evaluate() -> None:

@@ -6,13 +6,16 @@ import asyncio
 import inspect
 import os
 import pickle
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATIENCE_S
 from forked import run_forked
+from played_judges import PlayedJudge, by_length
 from rewarded import Lines, brevity, judging_api, planted, prefer_short
 from serving import Address
 
@@ -24,6 +27,8 @@ from judgelm.errors import InputError
 from judgelm.judge import JudgeSettings, ModelChoice, prepare
 from judgelm.judge.rewards import Compared, Group, GroupJudge, compare_by
 from judgelm.judgement import Outcome
+from judgelm.models.devices import own_gpu
+from judgelm.sample import Sample
 from judgelm.serve.client import APIError, Client
 from judgelm.serve.judgement_requests import MOST_SAMPLES
 from judgelm.serve.reward_routes import MOST_COMPLETIONS
@@ -161,8 +166,35 @@ def test_groups_are_found_however_a_trainer_lays_them_out() -> None:
     # GRPO: a prompt's completions beside each other, and here the same prompt twice
     prompts, completions = ["p", "p", "p", "p", "q", "q"], [short, long, short, short, long, short]
     assert reward(prompts=prompts, completions=completions, **columns(6)) == [1, 0, 0.5, 0.5, 0, 1]
-    # online DPO: one after the other
+    # online DPO: one after the other, and here the same prompt twice
     assert reward(prompts=["p", "q", "p", "q"], completions=[short, long, long, short], **columns(4)) == [1, 0, 0, 1]
+    completions = [short, short, short, long, long, short]
+    assert reward(prompts=["p", "q", "p"] * 2, completions=completions, **columns(6)) == [1, 1, 0.5, 0, 0, 0.5]
+    # an evaluation with smaller groups
+    assert JudgeReward(choice, 4)(["p", "p", "q", "q"], [short, long, long, short], **columns(4)) == [1, 0, 0, 1]
+
+
+def test_what_is_not_read_is_told_where_a_trainer_counts_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    choice, _ = planted(lambda first, second: {} if "?" in first + second else prefer_short(first, second))
+    assert JudgeReward(choice, 2)(["p", "p"], ["?", "x"], **columns(2)) == [None, None]
+    assert caplog.messages == ["judge_planted: no verdict of 2 of 2 completions"]
+
+
+def test_groups_of_another_size_than_the_trainers_are_told() -> None:
+    choice, engine = planted(prefer_short)
+    with pytest.raises(InputError, match="group 4: expected the trainer's num_generations, found 6 completions of a"):
+        JudgeReward(choice, 4)(["p"] * 6, ["x"] * 6, **columns(6))
+    assert engine.judged == []
+
+
+def test_completions_that_are_all_the_same_have_no_score_and_are_not_unread() -> None:
+    choice, _ = planted(prefer_short)
+    logged: list[tuple[str, float]] = []
+    rewards = JudgeReward(choice, 2, reward="score")(
+        ["p", "p"], ["x", "x"], log_metric=lambda *each: logged.append(each), **columns(2)
+    )
+    assert rewards == [None, None]
+    assert logged == [("judge_planted/unread", 0.0)]
 
 
 def test_conversations_are_rewarded_by_their_last_reply() -> None:
@@ -208,6 +240,18 @@ def test_a_reward_goes_to_another_process_and_is_awaited(model_folder: Path) -> 
     assert asyncio.run(waiting(["2 + 2?"] * 2, completions, **columns(2))) == pytest.approx(found)
 
 
+def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert own_gpu() is None
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_gpu() == "cuda:1"
+    # a launcher may show each process its own GPU alone
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert own_gpu() == "cuda:0"
+
+
 def test_metrics_are_named_after_judge_and_criteria(model_folder: Path) -> None:
     criteria = Path(__file__).parent.parent / "examples/criteria/concise.yaml"
     assert JudgeReward(model_folder, 2, criteria=criteria).__name__ == "judge_random-llama_concise"
@@ -222,6 +266,8 @@ def test_metrics_are_named_after_judge_and_criteria(model_folder: Path) -> None:
         ({"reward": "best"}, "reward 'best': expected one of win, score"),
         ({"scoring": "sample"}, "scoring 'sample': rewards are read by expected or greedy"),
         ({"model": "tiny"}, "model is for the address of an API"),
+        ({"judge": "http://127.0.0.1:x"}, "http://127.0.0.1:x: expected an address such as http://127.0.0.1:21003"),
+        ({"judge": "http://[::1"}, "http://[::1: expected an address such as http://127.0.0.1:21003"),
         ({"judge": "/no/such/folder"}, "model /no/such/folder: no such folder"),
         (
             {"criteria": Criteria("w", (Aspect("A", "B", 1.0, (), Scale(0, 100)),))},
@@ -375,6 +421,31 @@ def test_a_busy_server_is_waited_for_and_its_answers_are_checked() -> None:
         assert ServedPairs(Client(url), retries=QUICK)(pairs) == [None]
 
 
+def test_a_request_whose_time_ran_out_is_not_paid_for_again() -> None:
+    asked, go = [], threading.Event()
+
+    def rule(sample: Sample) -> list[float]:
+        asked.append(sample)
+        assert go.wait(PATIENCE_S)
+        return by_length(sample)
+
+    with PlayedJudge(rule) as judge:
+        with pytest.raises(APIError, match="has not answered within 1 s") as raised:
+            ServedPairs(Client(judge.url, timeout_s=1), retries=QUICK)(Group("Q?", ("a", "bb")).pairs())
+        assert (raised.value.code, len(asked)) == ("timed_out", 1)
+        go.set()
+
+
+def test_the_key_of_a_served_judge_is_given_or_stands_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUDGELM_API_KEY", raising=False)
+    with judging_api(key="secret") as (url, _):
+        with pytest.raises(APIError, match="a key is needed"):
+            JudgeReward(url, 2)(["p", "p"], ["x", "xxxxx"], **columns(2))
+        assert JudgeReward(url, 2, key="secret")(["p", "p"], ["x", "xxxxx"], **columns(2)) == [1, 0]
+        monkeypatch.setenv("JUDGELM_API_KEY", "secret")
+        assert JudgeReward(url, 2)(["p", "p"], ["x", "xxxxx"], **columns(2)) == [1, 0]
+
+
 def test_many_pairs_are_asked_about_in_parts() -> None:
     group = Group("Q?", tuple("x" * k for k in range(1, 13)))
     with judging_api() as (url, bodies):
@@ -413,6 +484,10 @@ def test_verl_rewards_one_completion_against_the_ground_truth(served_short: list
         verl.compute_score(solution_str="x", **(row | {"ground_truth": None}))
     with pytest.raises(InputError, match=r"expected the question in extra_info\['question'\], found index"):
         verl.compute_score(solution_str="x", **(row | {"extra_info": {"index": 1}}))
+    with pytest.raises(InputError, match=r"expected a text or messages in extra_info\['question'\], found 5"):
+        verl.compute_score(solution_str="x", **(row | {"extra_info": {"question": 5}}))
+    with pytest.raises(InputError, match=r"data_source a: expected a text as ground truth, found \['4', 'four'\]"):
+        verl.compute_scores(["a"], ["x"], [["4", "four"]], [{"question": "Q?"}], show_ground_truth=True)  # type: ignore[list-item]
 
 
 def test_verl_rewards_a_batch_by_its_groups(served_short: list[dict[str, Any]]) -> None:

@@ -118,10 +118,11 @@ def test_trainers_beside_grpo_take_the_reward(policy: Path, tmp_path: Path) -> N
 
 
 SPLIT = """
-import json, sys
+import asyncio, json, sys
 from pathlib import Path
 from accelerate.state import PartialState
-from judgelm.adapters.trl import JudgeReward
+from judgelm.adapters.trl import AsyncJudgeReward, JudgeReward
+from judgelm.errors import InputError
 
 rank = PartialState(cpu=True).process_index
 prompts = ["p"] * 4 + ["q"] * 4
@@ -130,6 +131,10 @@ completions = ["x" * size for size in (4, 20, 12, 40, 8, 4, 16, 4)]
 mine = slice(rank * 2, rank * 2 + 2)
 found = JudgeReward(sys.argv[1], 4)(prompts[mine], completions[mine], completion_ids=[])
 Path(sys.argv[2], f"{rank}.json").write_text(json.dumps(found))
+try:
+    asyncio.run(AsyncJudgeReward(sys.argv[1], 4)(prompts[mine], completions[mine], completion_ids=[]))
+except InputError as error:
+    Path(sys.argv[2], f"{rank}.txt").write_text(str(error))
 """
 
 
@@ -143,6 +148,10 @@ def test_a_group_that_is_spread_over_processes_is_judged_as_a_whole_and_once(tmp
     # of "q" two completions are equal
     assert rewards == pytest.approx([1, 1 / 3, 2 / 3, 0, 1 / 3, 2.5 / 3, 0, 2.5 / 3])
     assert sum(len(body["samples"]) for body in bodies) == 6 + 3
+    # one that is awaited cannot share them, and says so in each process, before it asks
+    for rank in range(4):
+        told = (tmp_path / f"{rank}.txt").read_text()
+        assert told.startswith("AsyncJudgeReward needs whole groups in each process, found 2 completions, group 4: ")
 
 
 def test_the_example_runs_as_it_stands(policy: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def pairwise_scorer(
             other = said.completion
         else:
             # what is not there is said by _score, and the sample not scored
-            other = target.text if field is None else state.metadata.get(field)
+            other = (target.text or None) if field is None else state.metadata.get(field)
         return await _score(asked, state, (state.output.completion, other), None, cluster)
 
     return score

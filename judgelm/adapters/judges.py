@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from judgelm.serve.judgement_requests import ResultOut
 
 KEY_VARIABLE = "JUDGELM_API_KEY"
+"""environment variable: the key of a served judge, where it asks for one"""
 _POINTS = {Outcome.WIN: 1.0, Outcome.TIE: 0.5, Outcome.LOSE: 0.0}
 _TASKS = ("pair", "grade")
-_PATIENCE_S = 3600
-"""how long a request may take: reasons for many samples by a slow server"""
 _WAITING = Retries(attempts=6, longest_wait_s=16)
 """half a minute: in an evaluation somebody waits"""
 
@@ -167,9 +166,10 @@ def find_judge(
     settings = JudgeSettings(task, criteria=wanted, scoring=scoring)
     scale = float(settings.readable.least), float(settings.readable.most)
     if isinstance(judge, str) and judge.startswith(("http://", "https://")):
+        from judgelm.serve.asking import PATIENCE_S
         from judgelm.serve.client import Client
 
-        served = _Served(Client(judge, os.environ.get(KEY_VARIABLE) or None, _PATIENCE_S), judge, model, settings)
+        served = _Served(Client(judge, find_key(), PATIENCE_S), judge, model, settings)
         return AskedJudge(served.check(), scale, served)
     if model is not None:
         raise InputError(f"model {model!r} is one of a server's: the judge is {judge}, which is no URL")
@@ -177,11 +177,18 @@ def find_judge(
     return AskedJudge(choice.model_id, scale, _Local(choice, choice.settle(settings)))
 
 
+def find_key() -> str | None:
+    """The key for a served judge that stands in the environment."""
+    return os.environ.get(KEY_VARIABLE) or None
+
+
 def make_sample(asked: Any, answers: Sequence[Any], reference: str | None = None) -> Sample:
     """A sample of a question, or of OpenAI's messages up to the user's last, and of one answer or two.
 
     Raises InputError for what cannot be judged.
     """
+    if reference is not None and not (isinstance(reference, str) and reference.strip()):
+        raise InputError(f"sample: expected the reference to be a text, found {one_line(repr(reference))[:40]}")
     names = ("answer_body",) if len(answers) == 1 else ("answer1_body", "answer2_body")
     how = "messages" if isinstance(asked, list) else "question_body"
     line = Line({"question_id": 0, how: asked, **dict(zip(names, answers, strict=True))}, Path("sample"), 1)

@@ -58,12 +58,15 @@ class JudgeFilter(Filter):
         self.judge = find_judge(name, task, model=model, criteria=criteria, scoring=scoring)
         self.question, self.other, self.reference, self.cluster = question, other, reference, cluster
 
-    def apply(self, resps: Iterable[Sequence[str]], docs: Sequence[Record]) -> list[list[str]]:
+    def apply(self, resps: Iterable[str | Sequence[str]], docs: Sequence[Record]) -> list[list[str]]:
         """For each row a list with what is said of each of its generations, an object in JSON, as logs keep it.
 
         Raises InputError where a row lacks a field, or the judge cannot be had.
         """
-        generated = [(row, list(texts)) for row, texts in zip(docs, resps, strict=True)]
+        # behind lm-eval's take_first a row has a text, not a list of one
+        generated = [
+            (row, [texts] if isinstance(texts, str) else list(texts)) for row, texts in zip(docs, resps, strict=True)
+        ]
         read = [self._read(row, text) for row, texts in generated for text in texts]
         opinions = iter(self.judge.ask([each for each in read if isinstance(each, Sample)]))
         said = iter([next(opinions) if isinstance(each, Sample) else each for each in read])
@@ -99,13 +102,13 @@ def _field(row: Record, name: str) -> Any:
     return row[name]
 
 
-def process_results(doc: Record, results: Sequence[Sequence[str]]) -> dict[str, Any]:
+def process_results(doc: Record, results: Sequence[str | Sequence[str]]) -> dict[str, Any]:
     """The metrics of a row from what the filter made of its generations.
 
     `judge_score` and the bounds of its interval are the mean over the repeats that could be read: grades, or shares of
     what was won. `judge_consistency` is of pairs, `judge_unread` of all.
     """
-    records = [json.loads(said) for said in results[0]]
+    records = [json.loads(said) for said in ([results[0]] if isinstance(results[0], str) else results[0])]
     read = [record["value"] for record in records if record["value"] is not None]
     agreed = [float(record["consistent"]) for record in records if record["consistent"] is not None]
     cluster, span = records[0]["cluster"], records[0]["span"]

@@ -50,7 +50,7 @@ def make_scorer(
 
     def judged(inputs: Any, outputs: Any, expectations: Any = None) -> Feedback:
         answers = [_text(outputs), *([] if other is None else [_expected(expectations, other)])]
-        known = None if reference is None else str(_expected(expectations, reference))
+        known = None if reference is None else _expected(expectations, reference)
         (opinion,) = asked.ask([make_sample(_question(inputs, question), answers, known)])
         value = opinion.grade if other is None else opinion.points
         said = {"rationale": opinion.explanation, "source": source, "metadata": _metadata(opinion.to_record())}
@@ -86,7 +86,7 @@ def _metadata(record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _expected(expectations: Any, name: str) -> Any:
-    if isinstance(expectations, Mapping) and name in expectations:
+    if isinstance(expectations, Mapping) and expectations.get(name) is not None:
         return expectations[name]
     found = ", ".join(map(str, expectations)) if isinstance(expectations, Mapping) else "none"
     raise InputError(f"expected {name!r} among the expectations, found {found}")

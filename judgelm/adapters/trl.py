@@ -9,25 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from judgelm.adapters.judges import find_key
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.dialogue import ASSISTANT, read_turns
 from judgelm.errors import InputError, SettingError
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.placement import Placement
 from judgelm.judge.rewards import Group, GroupJudge, check_reward, check_scoring, compare_by
 from judgelm.judge.settings import JudgeSettings
+from judgelm.models.devices import own_gpu
+from judgelm.serve.asking import PATIENCE_S
 from judgelm.serve.client import Client
 from judgelm.serve.served_pairs import ServedPairs
 
 if TYPE_CHECKING:
+    from accelerate.state import PartialState
+
     from judgelm.engine.openai.server import Server
 
+_log = logging.getLogger(__name__)
 Said = str | Sequence[Mapping[str, Any]]
 """a prompt or a completion: a text, or messages"""
 Rewards = list[float | None]
@@ -44,14 +52,14 @@ class _Judge:
     model: str | None
     """of the API, where it serves several"""
     key: str | None
-    """of the API, where it asks for one"""
+    """of the API, where it asks for one; None: that of JUDGELM_API_KEY"""
 
     def __post_init__(self) -> None:
         check_scoring(self.scoring)
         for name, value in (("model", self.model), ("key", self.key)):
             if value is not None and self.url is None:
                 raise SettingError(name, f"is for the address of an API, found the judge {self.judge!r}")
-        _ = self.settings, self.url or self.choice
+        _ = self.settings, self.choice if self.url is None else self._client(self.url)
 
     @property
     def url(self) -> str | None:
@@ -72,14 +80,20 @@ class _Judge:
     @cached_property
     def choice(self) -> JudgeChoice:
         """A judge of this process; nothing is loaded."""
-        return prepare(ModelChoice(self.judge) if isinstance(self.judge, str | os.PathLike) else self.judge)
+        judge = ModelChoice(self.judge) if isinstance(self.judge, str | os.PathLike) else self.judge
+        if isinstance(judge, ModelChoice) and judge.device is None and judge.placement == Placement():
+            judge = replace(judge, device=own_gpu())
+        return prepare(judge)
 
     @cached_property
     def groups(self) -> GroupJudge:
         """Loads nothing until the first pair comes."""
         if self.url is not None:
-            return GroupJudge(ServedPairs(Client(self.url, self.key), self.model, self.criteria, self.scoring))
+            return GroupJudge(ServedPairs(self._client(self.url), self.model, self.criteria, self.scoring))
         return GroupJudge(compare_by(self.choice, self.settings))
+
+    def _client(self, url: str) -> Client:
+        return Client(url, self.key or find_key(), PATIENCE_S)
 
     def __getstate__(self) -> dict[str, Any]:
         # to another process goes what a judge is loaded from: neither the judge nor what it has said
@@ -111,7 +125,7 @@ class _Reward:
         reward: one of `judgelm.judge.rewards.REWARDS`, win or score.
         reference: the column of the data set in which a good answer stands, which the judge is shown.
         scoring: expected, or greedy where the judge's verdict is no line of scores.
-        model, key: of the API, where it serves several and asks for a key.
+        model, key: of the API, where it serves several and asks for a key (default: that of JUDGELM_API_KEY).
     """
 
     def __init__(
@@ -147,15 +161,25 @@ class _Reward:
         return [_Row(*each) for each in zip(prompts, texts, references, strict=True)]
 
     def _find_groups(self, rows: Sequence[_Row]) -> list[list[int]]:
-        """Their places. A prompt may stand twice in a batch, its completions beside each other or apart."""
+        """Their places: GRPO has the completions of a group beside each other, online DPO all first ones before all
+        second ones, and in both a prompt may stand twice in a batch. An evaluation may have smaller groups.
+
+        Raises InputError where a prompt has more completions than fit in whole groups.
+        """
+        keys, size = [row.key for row in rows], self._group
+        if (count := len(rows)) % size == 0:
+            beside = [list(range(begin, begin + size)) for begin in range(0, count, size)]
+            apart = [list(range(begin, count, count // size)) for begin in range(count // size)]
+            for groups in (beside, apart):
+                if all(len({keys[place] for place in group}) == 1 for group in groups):
+                    return groups
         places: dict[str, list[int]] = defaultdict(list)
-        for place, row in enumerate(rows):
-            places[row.key].append(place)
-        return [
-            every[begin : begin + self._group]
-            for every in places.values()
-            for begin in range(0, len(every), self._group)
-        ]
+        for place, key in enumerate(keys):
+            places[key].append(place)
+        if most := max((len(each) for each in places.values() if len(each) > size and len(each) % size), default=0):
+            found = f"found {most} completions of a prompt"
+            raise SettingError("group", f"{size}: expected the trainer's num_generations, {found}")
+        return [each[begin : begin + size] for each in places.values() for begin in range(0, len(each), size)]
 
     def _judge_groups(
         self, rows: Sequence[_Row], groups: Sequence[Sequence[int]], log: Callable[[str, float], None] | None
@@ -165,10 +189,16 @@ class _Reward:
         readable = [[place for place in group if rows[place].completion is not None] for group in groups]
         readable = [group for group in readable if group]
         found = self._judge.groups.rewards([_group([rows[place] for place in group]) for group in readable])
+        read = 0
         for group, of_group in zip(readable, found, strict=True):
             rewards |= zip(group, of_group.by(self._reward), strict=True)
-        if log is not None and rewards:
-            log(f"{self.__name__}/unread", sum(value is None for value in rewards.values()) / len(rewards))
+            # completions that are all the same have no score, and nothing that could not be read
+            read += sum(value is not None for value in of_group.win)
+        if log is None and read < len(rewards):
+            # online DPO counts nothing
+            _log.warning("%s: no verdict of %d of %d completions", self.__name__, len(rewards) - read, len(rewards))
+        elif log is not None and rewards:
+            log(f"{self.__name__}/unread", 1 - read / len(rewards))
             if scores := [score for of_group in found for score in of_group.score if score is not None]:
                 log(f"{self.__name__}/score", sum(scores) / len(scores))
         return rewards
@@ -193,10 +223,9 @@ class JudgeReward(_Reward):
 
     def _share(self, rows: list[_Row], log: Any) -> Rewards:
         """Of groups that are spread over processes: each process judges some of them, for all."""
-        from accelerate.state import PartialState
         from accelerate.utils import gather_object
 
-        state = PartialState()
+        state = _processes()
         if state.num_processes == 1:
             return self._judge_all(rows, log)
         every = gather_object(rows)
@@ -208,7 +237,7 @@ class JudgeReward(_Reward):
 
 class AsyncJudgeReward(_Reward):
     """The same, awaited: beside other rewards that wait, such as those of other servers. Each process must have whole
-    groups: `per_device_train_batch_size` times `steps_per_generation` a multiple of `num_generations`.
+    groups: `per_device_train_batch_size` times `steps_per_generation` a multiple of `num_generations`; else InputError.
     """
 
     async def __call__(
@@ -216,6 +245,12 @@ class AsyncJudgeReward(_Reward):
     ) -> Rewards:
         """As TRL awaits it; see `JudgeReward`."""
         rows = self._rows(prompts, completions, columns)
+        if len(rows) % self._group and _processes().num_processes > 1:
+            found = f"found {len(rows)} completions, group {self._group}"
+            raise InputError(
+                f"AsyncJudgeReward needs whole groups in each process, {found}: make per_device_train_batch_size *"
+                " steps_per_generation, and per_device_eval_batch_size, multiples of it, or take JudgeReward"
+            )
         return await asyncio.to_thread(self._judge_all, rows, log_metric)
 
 
@@ -251,6 +286,13 @@ class PairwiseJudge:
         found = dict(zip(groups, self._judge.groups.rewards(list(groups.values())), strict=True))
         best = [found[place].best if place in found else None for place in range(len(prompts))]
         return [-1 if place is None else place for place in best]
+
+
+def _processes() -> PartialState:
+    """Of the training."""
+    from accelerate.state import PartialState
+
+    return PartialState()
 
 
 def _read_criteria(given: Criteria | str | os.PathLike[str] | None) -> Criteria | None:

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from judgelm.adapters.judges import find_key
 from judgelm.criteria import read_criteria
 from judgelm.errors import InputError
 from judgelm.judge.rewards import Group, GroupJudge
+from judgelm.serve.asking import PATIENCE_S
 from judgelm.serve.client import Client
 from judgelm.serve.served_pairs import ServedPairs
 from judgelm.serve.settings import API_PORT
 
 URL_VARIABLE = "JUDGELM_URL"
 """environment variable: the API that judges"""
-KEY_VARIABLE = "JUDGELM_API_KEY"
-"""environment variable: its key, where it asks for one"""
 _UNREAD = 0.5
 """verl knows no missing reward: as good as the others"""
 Score = dict[str, float]
@@ -73,7 +73,8 @@ def compute_scores(
     show_ground_truth: bool = False,
     **_: Any,
 ) -> list[Score]:
-    """Of a batch: each completion is compared with the others of its question. See `compute_score`.
+    """Of a batch: each completion is compared with the others of its question; one without others is unread. See
+    `compute_score`.
 
     Args:
         show_ground_truth: the judge is shown it as a reference.
@@ -82,6 +83,8 @@ def compute_scores(
     questions: dict[str, Any] = {}
     for place, (source, truth, info) in enumerate(zip(data_sources, ground_truths, extra_infos, strict=True)):
         question = _read_question(source, info, question_key)
+        if show_ground_truth and not isinstance(truth, str | None):
+            raise InputError(f"data_source {source}: expected a text as ground truth, found {truth!r:.40}")
         questions[repr(question)] = question
         groups[repr(question), truth if show_ground_truth else None].append(place)
     judged = _find_judge(judge_url, judge_model, criteria).rewards(
@@ -110,15 +113,20 @@ def _read_question(data_source: str, extra_info: Mapping[str, Any] | None, key: 
     if question is None:
         known = ", ".join(extra_info or {}) or "nothing"
         raise InputError(f"data_source {data_source}: expected the question in extra_info[{key!r}], found {known}")
+    if not isinstance(question, Iterable) or isinstance(question, Mapping):
+        raise InputError(
+            f"data_source {data_source}: expected a text or messages in extra_info[{key!r}], found {question!r:.40}"
+        )
     return list(question)
 
 
 def _find_judge(url: str | None, model: str | None, criteria: str | None) -> GroupJudge:
     address = url or os.environ.get(URL_VARIABLE) or f"http://127.0.0.1:{API_PORT}"
-    return _make_judge(address, os.environ.get(KEY_VARIABLE), model, criteria)
+    return _make_judge(address, find_key(), model, criteria)
 
 
 @cache
 def _make_judge(url: str, key: str | None, model: str | None, criteria: str | None) -> GroupJudge:
     """One for all calls of a process: what was compared is not asked about again."""
-    return GroupJudge(ServedPairs(Client(url, key), model, None if criteria is None else read_criteria(criteria)))
+    read = None if criteria is None else read_criteria(criteria)
+    return GroupJudge(ServedPairs(Client(url, key, PATIENCE_S), model, read))

@@ -97,7 +97,7 @@ def _judge(line: Line) -> str:
 
 
 def _add(rows: _Rows, line: Line) -> None:
-    turn = line.record.get("turn", 1)
+    turn = require(line, "turn", int) if "turn" in line.record else 1
     models = [read_text(line, name) for name in (_PAIR[:2] if rows.task == "pair" else _SINGLE[:1])]
     question_id = read_id(line)
     name = f"{id_key(question_id)}/{turn}/{'/'.join(models)}"
@@ -140,10 +140,10 @@ def _read_pair(line: Line, models: list[str]) -> dict[str, Record]:
 def _read_single(line: Line, models: list[str]) -> dict[str, Record]:
     texts = read_prompt(read_text(line, "user_prompt"), 1)
     score = line.record["score"]
-    if isinstance(score, bool) or not isinstance(score, int | float) or not (score == -1 or 0 <= score <= _MOST):
-        found = one_line(repr(score))[:60]
-        raise InputError(f"{line.where}: expected score -1, which is none, or 0 to {_MOST}, found {found}")
-    scores = None if score == -1 else [float(score)]
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        raise InputError(f"{line.where}: expected score to be a number, found {one_line(repr(score))[:60]}")
+    # FastChat writes -1 where it found none, and whatever a judge made up, such as 42
+    scores = [float(score)] if 0 <= score <= _MOST else None
     said = told_record(read_text(line, "judgment"), "grade", "forward", None, scores, "grade")
     return {"forward": {**_sample(texts, ("answer_body",)), "answer_model_id": models[0], **said}}
 

@@ -38,9 +38,9 @@ class Exported:
 def export_judgements(folder: PathLike, path: PathLike) -> Exported:
     """Write a judged folder's judgements as FastChat's `model_judgment` files have them, of pairs or of single grades.
 
-    Of probabilities the likeliest outcome of each order counts. Prompts are not those that the judge was shown, but its
-    texts in FastChat's layout. Raises InputError for a folder of another task or of one order of pairs alone, and where
-    a model's name is missing.
+    Of probabilities the likeliest outcome of each order counts, of calibrated ones that of their map. Prompts are
+    not those that the judge was shown, but its texts in FastChat's layout. Raises InputError for a folder of
+    another task or of one order of pairs alone, and where a model's name is missing.
     """
     task = judged_task(folder)
     if task not in ("pair", "grade"):
@@ -95,6 +95,8 @@ def _grades(folder: PathLike, lines: dict[str, Line]) -> Iterator[Record]:
 
 def _outcome(reading: Reading) -> Outcome | None:
     """Of one order, of the answers as the file has them."""
+    if reading.calibrated is not None:
+        return reading.calibrated.outcome
     return reading.outcome if reading.probabilities is None else likeliest(reading.probabilities)
 
 

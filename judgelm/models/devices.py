@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 from judgelm.errors import SettingError
@@ -28,6 +29,17 @@ def default_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def own_gpu() -> str | None:
+    """The GPU of this process in a training of several; None where there is one process, or no GPU.
+
+    By its name, as what a process has chosen is the choice of one thread: in others `cuda` is the first GPU.
+    """
+    import torch
+
+    rank = os.environ.get("LOCAL_RANK", "")
+    return f"cuda:{int(rank) % torch.cuda.device_count()}" if rank.isdecimal() and torch.cuda.is_available() else None
 
 
 def choose_dtype(name: str, device: str | None) -> str:

@@ -16,9 +16,11 @@ from judgelm.documents import describe_fault
 from judgelm.engine.openai.requests import Retries
 from judgelm.errors import one_line
 from judgelm.sample import Sample
-from judgelm.serve.client import APIError, Client
+from judgelm.serve.client import TIMED_OUT, APIError, Client
 from judgelm.serve.judgement_requests import SampleIn
 
+PATIENCE_S = 3600
+"""how long a request may take: texts for many samples by a slow server"""
 _PASSING = (0, 429, 502, 503, 504)
 """HTTP's status of what another time may go well; 0: nothing answers"""
 _TOO_LARGE = 413
@@ -35,12 +37,14 @@ Said = TypeVar("Said")
 
 
 def patiently(call: Callable[[], Said], retries: Retries) -> Said:
-    """What a call of a client gives, tried again where the server is busy or away. Raises APIError."""
+    """What a call of a client gives, tried again where the server is busy or away, but not where its time ran out: the
+    server would only begin anew. Raises APIError.
+    """
     for attempt in itertools.count(1):
         try:
             return call()
         except APIError as error:
-            if error.status not in _PASSING or attempt >= retries.attempts:
+            if error.status not in _PASSING or error.code == TIMED_OUT or attempt >= retries.attempts:
                 raise
         except (LookupError, TypeError, ValueError) as error:
             said = one_line(f"{type(error).__name__}: {error}")[:100]

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from judgelm.criteria import Criteria
+from judgelm.errors import InputError, one_line
 from judgelm.serve.servers import is_loopback
 from judgelm.serve.settings import API_PORT
+
+TIMED_OUT = "timed_out"
+_MOST_SHOWN = 1000
+"""characters of what a server says"""
 
 
 class APIError(Exception):
@@ -33,12 +39,14 @@ class Client:
         url: its address.
         key: an API key, where the server asks for one.
         timeout_s: how long an answer may take.
+
+    Raises InputError for what is no address.
     """
 
     def __init__(
         self, url: str = f"http://127.0.0.1:{API_PORT}", key: str | None = None, timeout_s: float = 600
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url = _check(url)
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._timeout_s = timeout_s
 
@@ -75,7 +83,7 @@ class Client:
 
     def models(self) -> list[str]:
         """The judges that are served. Raises APIError."""
-        return [card["id"] for card in self._ask("GET", "/v1/models", None)["data"]]
+        return [str(card["id"]) for card in self._ask("GET", "/v1/models", None)["data"]]
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         criteria = body.get("criteria")
@@ -89,13 +97,27 @@ class Client:
             proxied, verify = not is_loopback(self._url), self._url.startswith("https:")
             with httpx.Client(trust_env=proxied, verify=verify, timeout=self._timeout_s) as http:
                 response = http.request(method, self._url + path, json=body, headers=self._headers)
+        except httpx.ReadTimeout as error:
+            problem = f"the API at {self._url} has not answered within {self._timeout_s:g} s"
+            raise APIError(problem, 0, TIMED_OUT) from error
         except httpx.HTTPError as error:
             raise APIError(f"the API at {self._url} does not answer ({type(error).__name__})", 0, None) from error
         if response.is_success:
             return response.json()
         try:
             said = response.json()["error"]
-            message, code = str(said["message"]), said.get("code")
+            message, code = one_line(str(said["message"]))[:_MOST_SHOWN], said.get("code")
         except (ValueError, KeyError, TypeError):
             message, code = response.reason_phrase, None
         raise APIError(message, response.status_code, code)
+
+
+def _check(url: str) -> str:
+    """An address without a slash at its end."""
+    try:
+        good = httpx.URL(url).host and urlsplit(url).scheme in ("http", "https")
+    except (ValueError, httpx.InvalidURL):
+        good = False
+    if not good:
+        raise InputError(f"{one_line(url)}: expected an address such as http://127.0.0.1:{API_PORT}")
+    return url.rstrip("/")
