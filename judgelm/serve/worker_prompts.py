@@ -102,7 +102,7 @@ class Prompts:
         )
         self.engine.check_sampling(sampling)
         if params.json_schema is not None:
-            self.engine.start_json(params.json_schema)
+            self.engine.start_schema_text(params.json_schema)
         if params.reads_prompt and not self.engine.can_read:
             raise ValueError("this engine does not say how likely a prompt's tokens were")
         if params.max_new_tokens == 0 and (not params.echo or params.sample is not None):
