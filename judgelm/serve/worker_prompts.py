@@ -47,6 +47,8 @@ class Prepared:
     """say how likely the prompt's tokens were, and then write what may be written"""
     verdict_format: str = SCORES
     """of the judgement that is written"""
+    logprobs_in_parts: bool = False
+    """say with each part of the text how likely its tokens were"""
 
 
 class Prompts:
@@ -130,7 +132,13 @@ class Prompts:
             ends, tokens = (*sampling.stop, *chat.stop), (*sampling.stop_token_ids, *chat.stop_token_ids)
             sampling = replace(sampling, stop=ends, stop_token_ids=tokens)
         request = Request(key, chat.text, input_ids)
-        return Prepared(request, sampling, echo=chat.text if params.echo else "", reads_prompt=params.reads_prompt)
+        return Prepared(
+            request,
+            sampling,
+            echo=chat.text if params.echo else "",
+            reads_prompt=params.reads_prompt,
+            logprobs_in_parts=params.logprobs_in_parts,
+        )
 
     def _encode(self, params: GenerateParams) -> tuple[ChatPrompt, list[int]]:
         tokenizer = self.engine.tokenizer
