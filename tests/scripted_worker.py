@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,13 +15,21 @@ from serving import Address
 
 
 class ScriptedWorker(ThreadingHTTPServer):
-    """It scores each pair 8 to 7; prompts with "Question N", N at least `held_from`, wait until it is `opened`."""
+    """It scores each pair 8 to 7, or answers with other `chunks`; prompts with "Question N", N at least `held_from`,
+    wait until it is `opened`.
+    """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, name: str = "scripted", held_from: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        name: str = "scripted",
+        held_from: int = 1_000_000,
+        chunks: Sequence[dict[str, Any]] = ({"text": "8 7\nGood.", "error_code": 0, "finish_reason": "stop"},),
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.chunks = chunks
         self.name = name
         self.held_from = held_from
         self.opened = threading.Event()
@@ -61,18 +69,17 @@ class _Handler(BaseHTTPRequestHandler):
             "/worker_get_status": {"model_names": [self.server.name], "speed": 1, "queue_length": 0},
             "/worker_get_conv_template": {"error_code": 1},
         }
-        answer = answers.get(self.path, {"text": "8 7\nGood.", "error_code": 0, "finish_reason": "stop"})
+        said = [json.dumps(answers[self.path]).encode()] if self.path in answers else []
         if self.path == "/worker_generate_stream":
             found = re.search(r"Question (\d+)", given["prompt"])
             number = int(found[1]) if found else 0
             self.server.asked.append(number)
             if number >= self.server.held_from:
                 self.server.hold()
+            said = [json.dumps(chunk).encode() + b"\0" for chunk in self.server.chunks]
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(
-            json.dumps(answer).encode() + (b"\0" if isinstance(answer, dict) and "text" in answer else b"")
-        )
+        self.wfile.write(b"".join(said))
 
     def log_message(self, *_: Any) -> None:
         """Not on the terminal."""

@@ -164,6 +164,12 @@ def an_object(**fields: Any) -> dict[str, Any]:
         (an_object(a={"enum": ["A", "B"]}), 2, "a: expected a word each for answer 1, a tie"),
         (an_object(a={"enum": ["x", "y", "z"]}), 2, "a: expected a word each"),
         (an_object(a={"enum": ["A", "B", "tie"]}), 1, "a: expected no enum"),
+        (an_object(a={"enum": ["A", "B", "model" * 50_000]}), 2, "40 words of at most 100 characters"),
+        (an_object(a={"enum": ["A", "tie", "B"] * 50_000}), 2, "a: expected at most 40 words"),
+        (an_object(**{f"a{k}": {"type": "string"} for k in range(61)}), 2, "expected at most 60 fields, found 61"),
+        (an_object(scores={"type": "array", "prefixItems": 5}), 2, "scores: expected a list for 2 answers"),
+        (an_object(a={"type": ["number", "string"]}), 1, "a: a judgement has no ['number', 'stri"),
+        (an_object(a={"anyOf": [{"type": "null"}, {"type": "null"}, {"type": "string"}]}), 1, "has several forms"),
         (an_object(a={"type": "string", "maxLength": 5}), 2, "a: 'maxLength' is not read"),
         (an_object(a={"$ref": "#/$defs/b"}), 2, "the schema: '#/$defs/b' is not in it"),
         (an_object(a={"$ref": "#/properties/a"}), 2, "the schema: references go in a circle"),
@@ -207,3 +213,10 @@ def test_a_literal_is_an_enum() -> None:
     read = JudgementSchema.read(Better.model_json_schema(), 2)
     assert Better.model_validate(read.fill(judged(9, 1, outcome="win"))).better == "A"
     assert not read.has_reasons
+
+
+def test_null_beside_a_type_is_left_out_as_zod_writes_it() -> None:
+    words = {"type": ["string", "null"], "enum": ["A", "B", "tie", None]}
+    schema = an_object(score1={"type": ["number", "null"]}, score2={"type": ["null", "integer"]}, better=words)
+    filled = JudgementSchema.read(schema, 2).fill(judged(6.5, 7.5, outcome="lose"))
+    assert filled == {"score1": 6.5, "score2": 8, "better": "B"}

@@ -72,7 +72,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "fastapi": ("serve/",),
     "ray": ("judge/replicas.py",),
     "vllm": ("engine/vllm.py", "engine/vllm_rows.py"),
-    "llguidance": ("engine/json_text.py",),
+    "llguidance": ("engine/schema_text.py",),
     # importing FastChat's servers would replace sys.stdout and open log files in the working folder
     "fastchat": ("serve/protocol.py",),
     # engine/openai asks with httpx

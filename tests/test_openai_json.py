@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from serving import Address
 
 MODEL = "random-llama"
+AS_JSON = {"content-type": "application/json"}
 PAIR = {"question": "2 + 2?", "answers": ["4", "5"]}
 
 
@@ -95,7 +96,7 @@ def test_a_judgement_comes_in_a_stream_too(client: Any) -> None:
         (PAIR | {"judge": 1}, {}, "the last message: judge: Extra inputs are not permitted"),
         ({"question": "q", "answers": []}, {}, "the last message: answers: List should have at least 1 item"),
         ({"question": "q", "answers": ["a"]}, {}, "response_format: winner: expected no enum"),
-        (PAIR, {"max_tokens": 1}, "the scores alone are longer than the tokens that were asked for"),
+        (PAIR, {"max_tokens": 1}, "the judge came to no verdict within the tokens that it had"),
         (PAIR, {"n": 2}, "n: this is not supported here of a judgement"),
         (PAIR, {"stop": "x"}, "stop: this is not supported here of a judgement"),
         (PAIR, {"logprobs": True}, "logprobs: this is not supported here of a judgement"),
@@ -145,6 +146,17 @@ def test_json_that_had_no_room_ends_as_any_text_does(client: Any) -> None:
     assert answer.choices[0].message.content.startswith("{")
 
 
+def deep(levels: int) -> Any:
+    """So many objects within one another."""
+    return {"a": deep(levels - 1)} if levels else {}
+
+
+def links(count: int) -> dict[str, Any]:
+    """A schema that refers to one that refers to one .."""
+    links = {str(number): {"$ref": f"#/d/{number + 1}"} for number in range(count)}
+    return {"d": links | {str(count): {"type": "integer"}}, "$ref": "#/d/0"}
+
+
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
@@ -152,7 +164,10 @@ def test_json_that_had_no_room_ends_as_any_text_does(client: Any) -> None:
         ({"$ref": "http://example.com/s"}, "retrieving it failed"),
         ({"type": "string", "pattern": "(a"}, "regex parse error"),
         ({"anyOf": [{"$ref": "#"}]}, "no text is of it"),
-        ({"enum": ["a" * 199_990]}, "at most 200000 characters"),
+        ({"enum": ["a" * 199_990]}, "200,002 characters, expected 200,000 at most"),
+        ({"const": deep(100)}, "nested too deeply"),
+        # llguidance would follow it until its stack is full, and end the worker
+        (links(3000), "it is 3006 levels deep with its references, expected 400 at most"),
     ],
 )
 def test_a_schema_that_no_text_can_be_held_to_is_refused_in_one_line(schema: Any, said: str, client: Any) -> None:
@@ -165,6 +180,29 @@ def test_a_schema_that_no_text_can_be_held_to_is_refused_in_one_line(schema: Any
     body: Any = refused.value.body
     assert said in body["message"]
     assert "\n" not in body["message"]
+
+
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        (float("nan"), "a number that is not finite"),
+        ("\ud800", "half a surrogate pair"),
+        (deep(300), "nested too deeply"),
+    ],
+)
+def test_a_schema_that_could_not_be_said_again_is_refused_before_anything_is_judged(
+    odd: Any, said: str, api: Address
+) -> None:
+    schema = {"type": "object", "properties": {"winner": {"enum": ["A", "B", "tie"], "default": odd}}}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "v", "schema": schema}}
+    asked = json.dumps(PAIR)
+    bodies: dict[str, Any] = {
+        "/v1/chat/completions": {"messages": [{"role": "user", "content": asked}], "response_format": form},
+        "/v1/responses": {"input": asked, "text": {"format": {"type": "json_schema", **form["json_schema"]}}},
+    }
+    for path, body in bodies.items():
+        answer = api.post(path, content=json.dumps({"model": MODEL, **body}), headers=AS_JSON)
+        assert (answer.status_code, said in answer.json()["error"]["message"]) == (400, True), answer.text
 
 
 def function(name: str, model: type[BaseModel]) -> dict[str, Any]:
@@ -250,7 +288,8 @@ def test_a_response_can_be_a_judgement(client: Any) -> None:
         ({"previous_response_id": "resp_1"}, 400, "previous_response_id"),
         ({"tools": [{"type": "web_search"}]}, 400, "tools"),
         ({"background": True}, 400, "background"),
-        ({"reasoning": {"effort": "high"}}, 400, "reasoning"),
+        ({"reasoning": {"effort": "high", "summary": None}}, 400, "reasoning"),
+        ({"metadata": {"run": "7" * 513}}, 422, "metadata.run"),
         (
             {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]},
             400,

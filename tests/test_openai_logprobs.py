@@ -101,7 +101,7 @@ def test_a_prompt_may_fill_the_context_where_nothing_follows(client: Any, loaded
         ({"prompt": []}, 422, "prompt"),
         ({"prompt": [[5], "a"]}, 422, "prompt"),
         ({"prompt": [5], "max_tokens": 0}, 400, "max_tokens: this is not supported here of 0 without echo"),
-        ({"prompt": [5] * 400, "logprobs": 1, "echo": True, "stream": True}, 400, "stream"),
+        ({"prompt": "One", "logprobs": 1, "max_tokens": 2049, "stream": True}, 400, "max_tokens"),
     ],
 )
 def test_what_is_no_prompt_is_refused(body: Any, status: int, said: str, api: Address) -> None:
@@ -125,6 +125,56 @@ def test_a_chats_tokens_have_probabilities_in_the_form_of_chats(client: Any) -> 
     (bare,) = client.chat.completions.create(**settings).choices
     assert [one.top_logprobs for one in bare.logprobs.content] == [[]] * 5
     assert [one.logprob for one in bare.logprobs.content] == [one.logprob for one in content]
+
+
+def test_a_stream_of_a_chat_says_with_each_part_how_likely_its_tokens_were(client: Any) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    asked = {"model": MODEL, "messages": messages, "seed": 3, "max_tokens": 40, "logprobs": True, "top_logprobs": 2}
+    whole = client.chat.completions.create(**asked, n=2).choices
+    parts: dict[int, list[Any]] = {0: [], 1: []}
+    for chunk in client.chat.completions.create(**asked, n=2, stream=True):
+        (choice,) = chunk.choices
+        if choice.logprobs:
+            parts[choice.index].append((choice.delta.content, choice.logprobs.content))
+    for choice in whole:
+        found = [one for _, each in parts[choice.index] for one in each]
+        assert [one.token for one in found] == [one.token for one in choice.logprobs.content]
+        own, again = ([one.logprob for one in each] for each in (choice.logprobs.content, found))
+        assert again == pytest.approx(own, abs=1e-4)
+        assert "".join(text or "" for text, _ in parts[choice.index]) == choice.message.content
+        assert len(parts[choice.index]) > 1
+    with client.chat.completions.stream(**asked) as stream:
+        final = stream.get_final_completion().choices[0]
+    assert [one.token for one in final.logprobs.content] == [one.token for one in whole[0].logprobs.content]
+
+
+def test_a_stream_of_a_completion_goes_on_with_the_offsets(client: Any) -> None:
+    asked = {"max_tokens": 20, "logprobs": 1, "echo": True}
+    whole = complete(client, [PROMPT, "One"], **asked).choices
+    texts: dict[int, str] = {0: "", 1: ""}
+    parts: dict[int, list[Any]] = {0: [], 1: []}
+    for chunk in complete(client, [PROMPT, "One"], **asked, stream=True):
+        (choice,) = chunk.choices
+        texts[choice.index] += choice.text
+        parts[choice.index] += [choice.logprobs] if choice.logprobs else []
+    for choice in whole:
+        found = parts[choice.index]
+        assert texts[choice.index] == choice.text
+        assert [token for each in found for token in each.tokens] == choice.logprobs.tokens
+        assert [offset for each in found for offset in each.text_offset] == choice.logprobs.text_offset
+        assert len(found) > 1
+
+
+def test_likelihoods_are_held_for_so_many_tokens_alone(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import openai
+
+    monkeypatch.setattr("judgelm.serve.openai_routes._MOST_LOGPROBS", 40)
+    asked = {"max_tokens": 4, "logprobs": 1}
+    # 4 tokens, and 1 or 2 likely ones beside each
+    assert len(complete(client, ["One"] * 3, **asked).choices) == 3
+    with pytest.raises(openai.BadRequestError, match="logprobs: more than 40 for one request"):
+        complete(client, ["One"] * 11, **asked)
+    assert len([*complete(client, ["One"] * 11, **asked, stream=True)]) > 11
 
 
 def test_tokens_that_a_schema_forces_have_probabilities_too(client: Any) -> None:

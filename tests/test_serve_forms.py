@@ -162,6 +162,23 @@ def test_letters_over_the_api_are_those_of_the_judge_itself(
     assert data[0]["judgements"][0]["reasons"] == "One of them is GOOD.\n[[A]]"
 
 
+def test_a_letter_in_a_clients_schema_is_the_judges_own_and_one_that_cannot_be_read_a_refusal(
+    letters: tuple[Address, Address, Address], model_folder: Path, says: Callable[[_Says], None]
+) -> None:
+    says(by_letter)
+    schema = {"type": "object", "properties": {"winner": {"enum": ["A", "B", "tie"]}}}
+    form = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema}}
+    found = []
+    for sample in SAMPLES:
+        given = json.dumps({"question": sample.question, "answers": sample.answers})
+        body = {"model": model_folder.name, "messages": [{"role": "user", "content": given}], "response_format": form}
+        answer = letters[2].post("/v1/chat/completions", body)
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json()["choices"][0]["message"])
+    assert [said["content"] and json.loads(said["content"])["winner"] for said in found] == ["A", "B", "tie", None]
+    assert [said["refusal"] is not None for said in found] == [False, False, False, True]
+
+
 def test_letters_by_criteria_are_shares_of_aspects_won(
     letters: tuple[Address, Address, Address], model_folder: Path, says: Callable[[_Says], None]
 ) -> None:

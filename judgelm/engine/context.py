@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import Aspect
 from judgelm.encoding import EncodedPrompt, encode_followup, encode_prompt
 from judgelm.engine.interface import Request, Sampling
-from judgelm.engine.json_text import JSONText
 from judgelm.engine.reasoning import Reasoning
 from judgelm.engine.row import Row
+from judgelm.engine.schema_text import SchemaText
 from judgelm.engine.score_line import score_pieces
 from judgelm.errors import InputError, SettingError
 from judgelm.prompt import Turns
@@ -86,11 +86,11 @@ class ContextEngine:
             most = max(1, min(sampling.max_new_tokens, room - thoughts - _CLOSING))
             return Row(request, sampling, most, draw, reasoning=Reasoning(request.reasoning, thoughts))
         most = min(sampling.max_new_tokens, room)
-        json_text = None if sampling.json_schema is None else self.start_json(sampling.json_schema)
+        schema_text = None if sampling.json_schema is None else self.start_schema_text(sampling.json_schema)
         thoughts = min(sampling.most_thoughts, room - most)
-        return Row(request, sampling, most, draw, most_thoughts=thoughts, json_text=json_text)
+        return Row(request, sampling, most, draw, most_thoughts=thoughts, schema_text=schema_text)
 
-    def start_json(self, schema: str) -> JSONText:
+    def start_schema_text(self, schema: str) -> SchemaText:
         """Raises InputError for an engine that holds no text to a schema, and for a schema that it cannot take."""
         raise InputError("this engine holds no text to a schema")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from judgelm.criteria import PUBLISHED
 from judgelm.encoding import decode_after
 from judgelm.engine.interface import FinishReason, Generation, Request, Sampling, TokenLikelihood, cut_at
-from judgelm.engine.json_text import JSONText
 from judgelm.engine.reasoning import Reasoning
+from judgelm.engine.schema_text import SchemaText
 from judgelm.engine.score_line import allowed_tokens
 from judgelm.score_lines import text_begin
 
@@ -46,7 +46,7 @@ class Row:
     """tokens that thoughts may have beside `max_new_tokens`"""
     reasoning: Reasoning | None = None
     """thoughts that the prompt has opened, which are no part of the text"""
-    json_text: JSONText | None = None
+    schema_text: SchemaText | None = None
     """what may be written, where that is JSON of a schema"""
     _num_thoughts: int | None = 0
     """tokens of the thoughts before the text; None while they go on"""
@@ -71,8 +71,8 @@ class Row:
         """The tokens that may come next; None where all may. `pieces` are those of a score line: see `score_pieces`."""
         if (thinking := self.thinking) is not None:
             return thinking.forced[:1] or None
-        if self.json_text is not None:
-            return self.json_text.allowed
+        if self.schema_text is not None:
+            return self.schema_text.allowed
         if not self.sampling.constrained:
             return None
         request = self.request
@@ -118,7 +118,7 @@ class Row:
         self.tokens.append(token)
         reason: FinishReason | None = None
         if token in eos or token in self.sampling.stop_token_ids:
-            reason = "length" if self.json_text is not None and self.json_text.failed else "stop"
+            reason = "length" if self.schema_text is not None and self.schema_text.failed else "stop"
         else:
             self._extend_text(tokenizer)
             begin = self._begin_of_text(self.text)
@@ -126,10 +126,10 @@ class Row:
                 self._num_thoughts = None
             elif self._num_thoughts is None:
                 self._num_thoughts = len(self.tokens)
-            if self.json_text is not None:
-                self.json_text.take(token)
+            if self.schema_text is not None:
+                self.schema_text.take(token)
             stopped = begin is not None and any(stop in self.text[begin:] for stop in self.sampling.stop)
-            if stopped or (self.json_text is not None and self.json_text.complete):
+            if stopped or (self.schema_text is not None and self.schema_text.complete):
                 reason = "stop"
             elif self.num_left <= 0:
                 reason = "length"

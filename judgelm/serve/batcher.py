@@ -41,7 +41,7 @@ class Update:
     likelihood: Likelihood | None = None
     """where score lines were read"""
     likelihoods: tuple[TokenLikelihood, ...] = ()
-    """of the tokens, at the end, where they were asked for; those of the prompt before them, where it was read alone"""
+    """of all tokens so far, where they were asked for; those of the prompt before them, where it was read alone"""
     reasoning: str | None = None
     """at the end, what it thought before its text, where it was to"""
 
@@ -239,9 +239,8 @@ class Batcher:
             ticket.counted = len(row.tokens)
             if generation is not None:
                 del self._tickets[row]
-            reason = generation.finish_reason if generation else None
-            tokens, thoughts = (generation.likelihoods, generation.reasoning) if generation else ((), None)
-            tokens = ticket.prompt + tokens if generation else ()
+            reason, thoughts = (generation.finish_reason, generation.reasoning) if generation else (None, None)
+            tokens = (*ticket.prompt, *row.likelihoods)
             num_prompt, num = len(row.request.input_ids), len(row.tokens)
             ticket.deliver(Update(row.show(), num_prompt, num, reason, likelihoods=tokens, reasoning=thoughts))
 

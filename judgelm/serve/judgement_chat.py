@@ -18,12 +18,13 @@ from judgelm.serve.judgements import judge_through
 from judgelm.serve.openai_requests import Turns, Wanted
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.servers import describe
-from judgelm.serve.worker_answers import Chunk, Usage
+from judgelm.serve.worker_answers import REFUSED, Chunk, Usage
 from judgelm.serve.worker_client import Workers
 from judgelm.verdict_forms import SCORES
 
 _ASKED = ({"question", "answers"}, {"messages", "answers"}, {"conversations"})
 """fields of an object that is there to be judged"""
+_UNREAD = "Nothing that the judge wrote can be read as a judgement in this schema."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,10 @@ class AskedJudgement:
             return cls(sample, JudgementSchema.any_object(count))
         return cls(sample, JudgementSchema.read(wanted.schema, count))
 
-    def request(self, model: str, settings: dict[str, Any]) -> JudgementRequest:
-        """`settings` are its temperature and the like. Raises InputError for what is no request."""
+    def request(self, model: str, settings: dict[str, Any], by_line: bool) -> JudgementRequest:
+        """`settings` are its temperature and the like; `by_line`: the judge says verdicts in lines of scores, and is held
+        to that. Raises InputError for what is no request.
+        """
         count = len(self.sample.answers or self.sample.conversations or ())
         try:
             request = JudgementRequest(
@@ -56,7 +59,8 @@ class AskedJudgement:
                 samples=[self.sample],
                 task="grade" if count == 1 else "pair" if count == 2 else "multi",
                 criteria=self.schema.criteria,
-                scores_only=not self.schema.has_reasons,
+                scores_only=by_line and not self.schema.has_reasons,
+                constrained=True if by_line else None,
                 **settings,
             )
         except ValidationError as error:
@@ -94,12 +98,11 @@ async def judge_chat(
 ) -> AsyncGenerator[Chunk, None]:
     """One chunk, whose text is the object that was asked for.
 
-    Raises WorkerError where no worker can go on, the sample does not fit the model, or nothing that the judge wrote can
-    be read.
+    Where nothing that the judge wrote can be read it is refused, in a text that says so. Raises WorkerError where no
+    worker can go on, or where the sample, or the judge's verdict, has no room.
     """
-    # a judge of another form cannot be held to a line of scores
-    plain = (await workers.recent_details(model)).verdict_format == SCORES
-    request = asked.request(model, settings | ({"constrained": True} if plain else {}))
+    by_line = (await workers.recent_details(model)).verdict_format == SCORES
+    request = asked.request(model, settings, by_line)
     async with contextlib.aclosing(judge_through(workers, request)) as events:
         (result,) = [event async for event in events if isinstance(event, Result)]
     said = ResultOut.of(result)
@@ -109,9 +112,8 @@ async def judge_chat(
         raise WorkerError(said.error.message, ErrorCode.CONTEXT_OVERFLOW)
     filled = asked.schema.fill(said)
     if filled is None and any(judgement.finish_reason == "length" for judgement in said.judgements):
-        problem = "the scores alone are longer than the tokens that were asked for"
+        problem = "the judge came to no verdict within the tokens that it had; max_tokens can give it more"
         raise WorkerError(problem, ErrorCode.VALIDATION_TYPE_ERROR)
-    if filled is None:
-        raise WorkerError("nothing that the judge wrote can be read as a judgement", ErrorCode.INTERNAL_ERROR)
+    text, reason = (_UNREAD, REFUSED) if filled is None else (json.dumps(filled, ensure_ascii=False), "stop")
     usage = Usage.total(judgement.usage for judgement in said.judgements)
-    yield Chunk(text=json.dumps(filled, ensure_ascii=False), error_code=0, usage=usage, finish_reason="stop")
+    yield Chunk(text=text, error_code=0, usage=usage, finish_reason=reason)

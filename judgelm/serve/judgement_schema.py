@@ -23,6 +23,10 @@ _NUMBERED = re.compile(r"(?:.*\D)?([1-9]\d?)")
 _ALL = "the helpfulness, relevance, accuracy and level of detail of the response"
 """what is judged on a scale of the client's own, where the schema does not say"""
 _MOST_DEPTH = 20
+_MOST_FIELDS = 60
+_MOST_WORDS = 40
+_LONGEST_WORD = 100
+"""characters: no word for an outcome is longer"""
 _FILLABLE = (
     "a judgement fills numbers (score, or by a field's description; score1, score2 .. of several answers), lists of"
     " numbers (scores), strings (reasons), and of two answers an enum with a word each for answer 1, a tie and answer 2"
@@ -122,6 +126,8 @@ class _Reader:
         if schema.get("type") != "object" or not isinstance(properties, dict) or not properties:
             raise _refusal("the schema", "expected an object with properties")
         _refuse_others("the schema", schema, _OF_OBJECTS)
+        if len(properties) > _MOST_FIELDS:
+            raise _refusal("the schema", f"expected at most {_MOST_FIELDS} fields, found {len(properties)}")
         needed = schema.get("required", [])
         if not isinstance(needed, list) or not set(map(str, needed)) <= set(properties):
             raise _refusal("the schema", "required names fields that are no properties")
@@ -151,11 +157,11 @@ class _Reader:
             return found
         _refuse_others(name, field, {"type", "items", "prefixItems", "minItems", "maxItems"})
         least, most = field.get("minItems", 0), field.get("maxItems", self.num_answers)
-        each = [self._resolved(one) for one in field.get("prefixItems") or [field.get("items")]]
+        each = field.get("prefixItems", [field.get("items")])
         fits = isinstance(least, int) and isinstance(most, int) and least <= self.num_answers <= most
-        if not fits or ("prefixItems" in field and len(each) != self.num_answers):
+        if not fits or not isinstance(each, list) or ("prefixItems" in field and len(each) != self.num_answers):
             raise _refusal(name, f"expected a list for {self.num_answers} answers")
-        kinds = {_number(name, one, listed=True) for one in each}
+        kinds = {_number(name, self._resolved(one), listed=True) for one in each}
         if len(kinds) > 1:
             raise _refusal(name, "expected numbers of one kind")
         return kinds.pop()
@@ -165,6 +171,8 @@ class _Reader:
         words = field["enum"]
         if self.num_answers != 2 or not isinstance(words, list):
             raise _refusal(name, "expected no enum: that is for who of two is better")
+        if len(words) > _MOST_WORDS or any(isinstance(word, str) and len(word) > _LONGEST_WORD for word in words):
+            raise _refusal(name, f"expected at most {_MOST_WORDS} words of at most {_LONGEST_WORD} characters")
         forms = [normal_form(word) for word in words]
         read = [[each.read(form) for form in forms] for each in VOCABULARIES.values() if not each.scores and all(forms)]
         meanings = {tuple(found) for found in read if set(found) == set(Outcome)}
@@ -234,13 +242,22 @@ class _Reader:
                 continue
             either = field.get("anyOf", field.get("allOf"))
             if not isinstance(either, list):
-                return field
-            others = [one for one in either if one != {"type": "null"}]
-            if len(others) != 1 or not isinstance(others[0], dict):
+                return _without_null(field)
+            others = [one for one in either[:3] if one != {"type": "null"}]
+            if len(either) > 2 or len(others) != 1 or not isinstance(others[0], dict):
                 raise _refusal("the schema", "a field has several forms")
             rest = {name: value for name, value in field.items() if name not in ("anyOf", "allOf")}
             field = others[0] | rest
         raise _refusal("the schema", "references go in a circle")
+
+
+def _without_null(field: Schema) -> Schema:
+    """With one type in place of a list of it and null."""
+    kinds, words = field.get("type"), field.get("enum")
+    if not isinstance(kinds, list) or len(kinds) != 2 or "null" not in kinds:
+        return field
+    named = {"enum": [word for word in words if word is not None]} if isinstance(words, list) else {}
+    return {**field, "type": kinds[kinds.index("null") - 1], **named}
 
 
 def _number(name: str, field: Schema, listed: bool) -> _Number:

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
+from judgelm.serve.judgement_requests import ErrorOut
+from judgelm.serve.openai_requests import Wanted
 from judgelm.serve.worker_answers import Chunk, Logprobs, Usage
 
 CHAT = "/v1/chat/completions"
@@ -23,11 +25,11 @@ class Form(Protocol):
     def answer(self, chunks: Sequence[Chunk], usage: Usage) -> JSON:
         """All texts, each with its reason for ending."""
 
-    def begin(self, index: int) -> Iterator[str]:
-        """The events before a text."""
+    def begin(self, index: int, first: Chunk) -> Iterator[str]:
+        """The events before a text of which there is a first chunk."""
 
-    def step(self, index: int, text: str) -> str:
-        """The event of its next part."""
+    def step(self, index: int, text: str, chunk: Chunk) -> str:
+        """The event of its next part, which came with a chunk."""
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
         """The events after it."""
@@ -35,8 +37,8 @@ class Form(Protocol):
     def finish(self, usage: Usage) -> Iterator[str]:
         """The last events, after all texts."""
 
-    def error(self, message: str) -> Iterator[str]:
-        """The last events, where a worker was lost."""
+    def error(self, error: ErrorOut) -> Iterator[str]:
+        """The last events, where it cannot go on."""
 
 
 class _Choices:
@@ -59,9 +61,8 @@ class _Choices:
             yield self.event(usage=usage.model_dump())
         yield "data: [DONE]\n\n"
 
-    def error(self, message: str) -> Iterator[str]:
-        said = {"message": message, "type": "server_error", "param": None, "code": "worker_lost"}
-        yield write_event({"error": said})
+    def error(self, error: ErrorOut) -> Iterator[str]:
+        yield write_event({"error": error.model_dump()})
         yield "data: [DONE]\n\n"
 
 
@@ -73,32 +74,36 @@ class TextForm(_Choices):
 
     def answer(self, chunks: Sequence[Chunk], usage: Usage) -> JSON:
         """See `Form.answer`."""
-        choices = [_choice(k, {"text": one.text}, one, _text_logprobs(one.logprobs)) for k, one in enumerate(chunks)]
+        choices = [
+            _choice(k, {"text": one.text}, end_reason(one), _text_logprobs(one.logprobs))
+            for k, one in enumerate(chunks)
+        ]
         return self.whole(choices, usage)
 
-    def begin(self, index: int) -> Iterator[str]:
+    def begin(self, index: int, first: Chunk) -> Iterator[str]:
         """See `Form.begin`: there are none."""
         return iter(())
 
-    def step(self, index: int, text: str) -> str:
+    def step(self, index: int, text: str, chunk: Chunk) -> str:
         """See `Form.step`."""
-        return self.event(_choice(index, {"text": text}))
+        return self.event(_choice(index, {"text": text}, logprobs=_text_logprobs(chunk.logprobs)))
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
         """See `Form.end`."""
-        yield self.event(_choice(index, {"text": ""}, ended))
+        yield self.event(_choice(index, {"text": ""}, end_reason(ended)))
 
 
 class ChatForm(_Choices):
-    """Chats; with a `function` texts are the arguments of a call of it.
+    """Chats; texts may be the arguments of a function that is called.
 
     Args:
         num_top: likeliest tokens that are shown at each place, where probabilities are.
     """
 
-    def __init__(self, model: str, wants_usage: bool, function: str | None = None, num_top: int = 0) -> None:
+    def __init__(self, model: str, wants_usage: bool, wanted: Wanted | None = None, num_top: int = 0) -> None:
         super().__init__(CHAT, "chat.completion", "chatcmpl", model, wants_usage)
-        self.function = function
+        self.function = None if wanted is None else wanted.function
+        self.end_of_call = "stop" if wanted is None or wanted.chosen else "tool_calls"
         self.num_top = num_top
 
     def event(self, *choices: JSON, **more: Any) -> str:
@@ -107,34 +112,44 @@ class ChatForm(_Choices):
     def answer(self, chunks: Sequence[Chunk], usage: Usage) -> JSON:
         """See `Form.answer`."""
         choices = [
-            _choice(k, {"message": self._message(one.text)}, one, _chat_logprobs(one.logprobs, self.num_top))
+            _choice(k, {"message": self._message(one)}, self._end_reason(one), _chat_logprobs(one, self.num_top))
             for k, one in enumerate(chunks)
         ]
         return self.whole(choices, usage)
 
-    def begin(self, index: int) -> Iterator[str]:
+    def begin(self, index: int, first: Chunk) -> Iterator[str]:
         """See `Form.begin`."""
-        yield self.event(_choice(index, {"delta": self._message("")}))
+        message = self._message(first.model_copy(update={"text": ""}))
+        # one of several by its place, as it comes in parts
+        calls = [{"index": 0, **call} for call in message.pop("tool_calls", ())]
+        yield self.event(_choice(index, {"delta": message | ({"tool_calls": calls} if calls else {})}))
 
-    def step(self, index: int, text: str) -> str:
+    def step(self, index: int, text: str, chunk: Chunk) -> str:
         """See `Form.step`."""
-        call = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
-        return self.event(_choice(index, {"delta": {"content": text} if self.function is None else call}))
+        delta: JSON = {"refusal" if chunk.refused else "content": text}
+        if self.function is not None and not chunk.refused:
+            delta = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
+        return self.event(_choice(index, {"delta": delta}, logprobs=_chat_logprobs(chunk, self.num_top)))
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
         """See `Form.end`."""
-        yield self.event(_choice(index, {"delta": {}}, ended))
+        yield self.event(_choice(index, {"delta": {}}, self._end_reason(ended)))
 
-    def _message(self, text: str) -> JSON:
+    def _end_reason(self, ended: Chunk) -> str:
+        called = self.function is not None and not ended.refused
+        return self.end_of_call if called and end_reason(ended) == "stop" else end_reason(ended)
+
+    def _message(self, said: Chunk) -> JSON:
+        head = {"role": "assistant", "content": None, "refusal": None}
+        if said.refused:
+            return head | {"refusal": said.text}
         if self.function is None:
-            return {"role": "assistant", "content": text}
-        call = {"name": self.function, "arguments": text}
-        calls = [{"index": 0, "id": f"call_{uuid.uuid4().hex}", "type": "function", "function": call}]
-        return {"role": "assistant", "content": None, "tool_calls": calls}
+            return head | {"content": said.text}
+        call = {"name": self.function, "arguments": said.text}
+        return head | {"tool_calls": [{"id": f"call_{uuid.uuid4().hex}", "type": "function", "function": call}]}
 
 
-def _choice(index: int, said: JSON, ended: Chunk | None = None, logprobs: JSON | None = None) -> JSON:
-    reason = None if ended is None else end_reason(ended)
+def _choice(index: int, said: JSON, reason: str | None = None, logprobs: JSON | None = None) -> JSON:
     return {"index": index, **said, "finish_reason": reason, "logprobs": logprobs}
 
 
@@ -147,8 +162,9 @@ def _text_logprobs(given: Logprobs | None) -> JSON | None:
     return None if given is None else given.model_dump()
 
 
-def _chat_logprobs(given: Logprobs | None, num_top: int) -> JSON | None:
+def _chat_logprobs(said: Chunk, num_top: int) -> JSON | None:
     """The same, as chats have it."""
+    given = said.logprobs
     if given is None:
         return None
     content = [

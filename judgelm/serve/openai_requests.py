@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
 
 from judgelm.serve.judgement_requests import Name, Text
+from judgelm.serve.schema_field import SchemaField
 from judgelm.serve.worker_requests import MOST_LOGPROBS
 
 _MOST_WITH_LOGPROBS = 2048
@@ -41,6 +42,8 @@ _ASKS_FOR_NOTHING: Mapping[str, Sequence[Any]] = {
     "include": ([],),
     "background": (False,),
     "reasoning": ({},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
 }
 """fields that are not supported -> values, beside null, that say no more than leaving them out"""
 
@@ -63,7 +66,8 @@ class Body(BaseModel, extra="allow"):
 
     def check_rest(self, place: str = "") -> None:
         """Raises UnsupportedField for a field, here or further in, that is not read and asks for something."""
-        for name, value in (self.model_extra or {}).items():
+        for name, given in (self.model_extra or {}).items():
+            value = given if not isinstance(given, dict) else {k: v for k, v in given.items() if v is not None}
             if value is not None and name not in _NO_MATTER and value not in _ASKS_FOR_NOTHING.get(name, ()):
                 raise UnsupportedField(place + name)
         for name, value in self:
@@ -78,6 +82,17 @@ class TextPart(Body):
 
     type: Literal["text"]
     text: Text
+
+
+class RefusalPart(Body):
+    """A part of a message that came from here or from another model."""
+
+    type: Literal["refusal"]
+    refusal: Text
+
+    @property
+    def text(self) -> str:
+        return self.refusal
 
 
 class ImagePart(Body):
@@ -113,7 +128,7 @@ class ChatMessage(Body):
     """A turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | Annotated[list[TextPart | ImagePart], Field(max_length=200)] | None = None
+    content: Text | Annotated[list[TextPart | RefusalPart | ImagePart], Field(max_length=200)] | None = None
     name: Name | None = None
     tool_call_id: Name | None = None
     refusal: Text | None = None
@@ -129,7 +144,7 @@ class ChatMessage(Body):
     @property
     def text(self) -> str:
         parts = [] if self.content is None or isinstance(self.content, str) else self.content
-        texts = "\n".join(part.text for part in parts if isinstance(part, TextPart))
+        texts = "\n".join(part.text for part in parts if not isinstance(part, ImagePart))
         content = self.content if isinstance(self.content, str) else texts
         calls = [call.function.text for call in self.tool_calls or []]
         calls += [self.function_call.text] if self.function_call else []
@@ -149,14 +164,11 @@ class StreamOptions(Body):
     include_usage: bool | None = False
 
 
-JSONObject = dict[str, Any]
-
-
 class SchemaGiven(Body):
     """A schema with its name."""
 
     name: Name = "answer"
-    json_schema: JSONObject = Field(default={"type": "object"}, alias="schema")
+    json_schema: SchemaField = Field(default={"type": "object"}, alias="schema")
     description: Text | None = None
     strict: bool | None = None
 
@@ -185,7 +197,8 @@ class Function(Body):
 
     name: Name
     description: Text | None = None
-    parameters: JSONObject = {"type": "object"}
+    parameters: SchemaField | None = None
+    """None: there are none"""
     strict: bool | None = None
 
 
@@ -194,6 +207,9 @@ class Tool(Body):
 
     type: Literal["function"]
     function: Function
+
+
+_NO_PARAMETERS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 class NamedFunction(BaseModel):
@@ -213,10 +229,12 @@ class ToolChoice(BaseModel):
 class Wanted:
     """A text that is to be JSON."""
 
-    schema: JSONObject | None
+    schema: dict[str, Any] | None
     """of the text; None: any object"""
     function: str | None = None
     """whose arguments they are"""
+    chosen: bool = False
+    """the request says that it is called, and which: such a text ends as any other does"""
 
 
 _Stop = Annotated[str, StringConstraints(max_length=200)]
@@ -268,7 +286,7 @@ class ChatRequest(_Completion):
             raise UnsupportedField("tools", "but for one function that must be called: name it in tool_choice")
         if asked is not None:
             raise UnsupportedField("response_format", "with a function that must be called")
-        return Wanted(called[0].parameters, called[0].name)
+        return Wanted(called[0].parameters or _NO_PARAMETERS, called[0].name, named is not None)
 
     @property
     def most_tokens(self) -> int | None:
@@ -279,15 +297,11 @@ class ChatRequest(_Completion):
         return (self.top_logprobs or 0) if self.logprobs else None
 
     def check_rest(self, place: str = "") -> None:
-        """Probabilities come with whole texts of a moderate length."""
+        """Probabilities come with texts of a moderate length."""
         super().check_rest(place)
-        if not self.logprobs:
-            if self.top_logprobs:
-                raise UnsupportedField("top_logprobs", "without logprobs")
-            return
-        if self.stream:
-            raise UnsupportedField("stream", "with logprobs")
-        if (self.most_tokens or 0) > _MOST_WITH_LOGPROBS:
+        if self.top_logprobs and not self.logprobs:
+            raise UnsupportedField("top_logprobs", "without logprobs")
+        if self.logprobs and (self.most_tokens or 0) > _MOST_WITH_LOGPROBS:
             raise UnsupportedField("max_tokens", f"above {_MOST_WITH_LOGPROBS} with logprobs")
 
     @property
@@ -314,14 +328,12 @@ class CompletionRequest(_Completion):
     ] = Field(None, description="how likely each token was, and so many of the likeliest at its place")
 
     def check_rest(self, place: str = "") -> None:
-        """Probabilities come with whole texts of a moderate length."""
+        """Probabilities come with texts of a moderate length."""
         super().check_rest(place)
         if self.max_tokens == 0 and not self.echo:
             raise UnsupportedField("max_tokens", "of 0 without echo")
         if self.logprobs is None:
             return
-        if self.stream:
-            raise UnsupportedField("stream", "with logprobs")
         if self.max_tokens is None or self.max_tokens > _MOST_WITH_LOGPROBS:
             raise UnsupportedField("max_tokens", f"above {_MOST_WITH_LOGPROBS} with logprobs")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
+from judgelm.serve.api_errors import worker_error
 from judgelm.serve.counters import Metrics
 from judgelm.serve.judgement_chat import AskedJudgement, judge_chat
 from judgelm.serve.openai_answers import CHAT, JSON, TEXT, ChatForm, Form, TextForm
@@ -30,6 +31,8 @@ _Step = tuple[int, Chunk | None]
 """a chunk with its text's number among those of the request; None ends a text"""
 Chunks = AsyncGenerator[_Step, None]
 _Request = ChatRequest | CompletionRequest | ResponseRequest
+_MOST_LOGPROBS = 1_000_000
+"""numbers of one answer, which are held until it is whole"""
 
 
 def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
@@ -43,8 +46,7 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
         """
         request.check_rest()
         wanted, top = request.wanted, request.num_logprobs
-        function = None if wanted is None else wanted.function
-        form = ChatForm(request.model, _wants_usage(request), function, top or 0)
+        form = ChatForm(request.model, _wants_usage(request), wanted, top or 0)
         return await source.answer_chat(form, request, request.most_tokens, request.turns, wanted, top)
 
     @router.post(TEXT)
@@ -68,6 +70,17 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
 
 def _wants_usage(request: ChatRequest | CompletionRequest) -> bool:
     return bool(request.stream_options and request.stream_options.include_usage)
+
+
+def _copies(request: _Request) -> int:
+    """Texts of each prompt."""
+    return getattr(request, "n", None) or 1
+
+
+def _total(ended: Mapping[int, Chunk], copies: int) -> Usage:
+    """Of all texts; a prompt counts once, however many continue it."""
+    prompts = sum(chunk.usage.prompt_tokens for index, chunk in ended.items() if index % copies == 0)
+    return Usage.of(prompts, sum(chunk.usage.completion_tokens for chunk in ended.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +117,9 @@ class _Source:
             "stop": getattr(request, "stop", None) or [],
             "stop_token_ids": [],
             "echo": False,
+            "logprobs_in_parts": bool(request.stream),
         }
-        seed, copies = getattr(request, "seed", None), getattr(request, "n", None) or 1
+        seed, copies = getattr(request, "seed", None), _copies(request)
         # with a seed each copy has random numbers of its own, and the same ones next time
         seeds = [None if seed is None else (seed + copy + 2**63) % 2**64 - 2**63 for copy in range(copies)]
         try:
@@ -127,7 +141,7 @@ class _Source:
         logprobs: int | None,
     ) -> Chunks:
         """One text. Raises UnsupportedField for what a judgement does not have."""
-        asked = {"n": (getattr(request, "n", None) or 1) > 1, "stop": bool(getattr(request, "stop", None))}
+        asked = {"n": _copies(request) > 1, "stop": bool(getattr(request, "stop", None))}
         for name, is_asked in (asked | {"logprobs": logprobs is not None}).items():
             if is_asked:
                 raise UnsupportedField(name, "of a judgement")
@@ -140,22 +154,28 @@ class _Source:
     async def answer(self, form: Form, request: _Request, chunks: Chunks) -> Any:
         """Whole or as server-sent events."""
         if request.stream:
-            events = self._events(chunks, form)
+            events = self._events(chunks, form, _copies(request))
             # the first event is waited for: until then a refusal still has its own status
             first = await anext(events)
             return StreamingResponse(
                 _resume(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
             )
         found: dict[int, Chunk] = {}
+        room = _MOST_LOGPROBS
         with self.metrics.timed(form.route):
             async with contextlib.aclosing(chunks):
                 async for index, chunk in chunks:
-                    found[index] = chunk or found[index]
-        usage = Usage.total(chunk.usage for chunk in found.values())
-        self.metrics.count(usage)
-        return form.answer([found[index] for index in sorted(found)], usage)
+                    if chunk is None:
+                        self.metrics.count(found[index].usage)
+                        room -= found[index].num_logprobs
+                    else:
+                        found[index] = chunk
+                    if room < 0:
+                        problem = f"logprobs: more than {_MOST_LOGPROBS:,} for one request; ask for fewer at once"
+                        raise WorkerError(problem, ErrorCode.VALIDATION_TYPE_ERROR)
+        return form.answer([found[index] for index in sorted(found)], _total(found, _copies(request)))
 
-    async def _events(self, chunks: Chunks, form: Form) -> AsyncGenerator[str, None]:
+    async def _events(self, chunks: Chunks, form: Form, copies: int) -> AsyncGenerator[str, None]:
         """Server-sent events. Raises WorkerError where nothing was sent yet; later on that is an event too."""
         last: dict[int, Chunk] = {}
         begun = False
@@ -171,10 +191,10 @@ class _Source:
         except WorkerError as error:
             if not begun:
                 raise
-            for event in form.error(str(error)):
+            for event in form.error(worker_error(error)):
                 yield event
             return
-        for event in form.finish(Usage.total(chunk.usage for chunk in last.values())):
+        for event in form.finish(_total(last, copies)):
             yield event
 
 
@@ -186,7 +206,8 @@ def _write(form: Form, index: int, chunk: Chunk | None, last: dict[int, Chunk]) 
         return list(form.end(index, before))
     last[index] = chunk
     new = chunk.text[len(before.text) if before else 0 :]
-    return [*(form.begin(index) if before is None else ()), *([form.step(index, new)] if new else [])]
+    step = [form.step(index, new, chunk)] if new or chunk.logprobs else []
+    return [*(form.begin(index, chunk) if before is None else ()), *step]
 
 
 def _at_once(streams: Sequence[AsyncGenerator[Chunk, None]]) -> Chunks:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from judgelm.serve.judgement_requests import ErrorOut
 from judgelm.serve.openai_answers import JSON, end_reason, write_event
 from judgelm.serve.responses_requests import ResponseRequest
 from judgelm.serve.worker_answers import Chunk, Usage
@@ -34,30 +35,36 @@ class ResponseForm:
         more = {"incomplete_details": {"reason": "max_output_tokens"}} if cut else {}
         counts = {
             "input_tokens": usage.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": usage.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": usage.total_tokens,
         }
         return self._response(_status(ended), output=[self._message(ended)], usage=counts, **more)
 
-    def begin(self, index: int) -> Iterator[str]:
+    def begin(self, index: int, first: Chunk) -> Iterator[str]:
         """See `Form.begin`."""
         yield self._event("response.created", response=self._response("in_progress"))
         yield self._event("response.in_progress", response=self._response("in_progress"))
         item = {**self._message(None), "content": []}
         yield self._event("response.output_item.added", output_index=0, item=item)
-        yield self._event("response.content_part.added", **self._place, part=_part(""))
+        part = _part(first.model_copy(update={"text": ""}))
+        yield self._event("response.content_part.added", **self._place, part=part)
 
-    def step(self, index: int, text: str) -> str:
+    def step(self, index: int, text: str, chunk: Chunk) -> str:
         """See `Form.step`."""
+        if chunk.refused:
+            return self._event("response.refusal.delta", **self._place, delta=text)
         return self._event("response.output_text.delta", **self._place, delta=text, logprobs=[])
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
         """See `Form.end`."""
         self._ended = ended
-        yield self._event("response.output_text.done", **self._place, text=ended.text, logprobs=[])
-        yield self._event("response.content_part.done", **self._place, part=_part(ended.text))
+        if ended.refused:
+            yield self._event("response.refusal.done", **self._place, refusal=ended.text)
+        else:
+            yield self._event("response.output_text.done", **self._place, text=ended.text, logprobs=[])
+        yield self._event("response.content_part.done", **self._place, part=_part(ended))
         yield self._event("response.output_item.done", output_index=0, item=self._message(ended))
 
     def finish(self, usage: Usage) -> Iterator[str]:
@@ -66,9 +73,9 @@ class ResponseForm:
         whole = self.answer([self._ended], usage)
         yield self._event(f"response.{whole['status']}", response=whole)
 
-    def error(self, message: str) -> Iterator[str]:
+    def error(self, error: ErrorOut) -> Iterator[str]:
         """See `Form.error`."""
-        problem = {"code": "server_error", "message": message}
+        problem = {"code": "server_error", "message": error.message}
         yield self._event("response.failed", response=self._response("failed", error=problem))
 
     @property
@@ -83,7 +90,7 @@ class ResponseForm:
         said = {"id": self.item, "type": "message", "role": "assistant"}
         if ended is None:
             return {**said, "status": "in_progress"}
-        return {**said, "status": _status(ended), "content": [_part(ended.text)]}
+        return {**said, "status": _status(ended), "content": [_part(ended)]}
 
     def _response(self, status: str, **more: Any) -> JSON:
         asked = self.request
@@ -96,7 +103,8 @@ class ResponseForm:
             **dict.fromkeys(("error", "incomplete_details", "previous_response_id", "user", "usage")),
             **{name: getattr(asked, name) for name in ("model", "instructions", "max_output_tokens")},
             **{name: getattr(asked, name) for name in ("temperature", "top_p")},
-            **{"output": [], "parallel_tool_calls": False, "tool_choice": "none", "tools": [], "metadata": {}},
+            **{"output": [], "parallel_tool_calls": False, "tool_choice": "none", "tools": []},
+            "metadata": asked.metadata or {},
             **{"text": {"format": {"type": "text"}, **text}, "truncation": "disabled", "store": False},
             "reasoning": {"effort": None, "summary": None},
             **more,
@@ -107,5 +115,7 @@ def _status(ended: Chunk) -> str:
     return "incomplete" if end_reason(ended) == "length" else "completed"
 
 
-def _part(text: str) -> JSON:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _part(said: Chunk) -> JSON:
+    if said.refused:
+        return {"type": "refusal", "refusal": said.text}
+    return {"type": "output_text", "text": said.text, "annotations": [], "logprobs": []}

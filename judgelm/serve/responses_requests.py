@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from judgelm.serve.judgement_requests import Name, Text
-from judgelm.serve.openai_requests import Body, JSONObject, Turns, UnsupportedField, Wanted, join_system
+from judgelm.serve.openai_requests import Body, RefusalPart, Turns, UnsupportedField, Wanted, join_system
+from judgelm.serve.schema_field import SchemaField
 
 
 class InputText(Body):
@@ -33,7 +34,7 @@ class InputMessage(Body):
 
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[InputText | InputImage], Field(max_length=200)]
+    content: Text | Annotated[list[InputText | RefusalPart | InputImage], Field(max_length=200)]
     id: Name | None = None
     status: Name | None = None
 
@@ -41,7 +42,7 @@ class InputMessage(Body):
     def text(self) -> str:
         if isinstance(self.content, str):
             return self.content
-        return "\n".join(part.text for part in self.content if isinstance(part, InputText))
+        return "\n".join(part.text for part in self.content if not isinstance(part, InputImage))
 
 
 class TextFormat(Body):
@@ -49,7 +50,7 @@ class TextFormat(Body):
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     name: Name | None = None
-    json_schema: JSONObject | None = Field(default=None, alias="schema")
+    json_schema: SchemaField | None = Field(default=None, alias="schema")
     description: Text | None = None
     strict: bool | None = None
 
@@ -70,6 +71,10 @@ class ResponseStreamOptions(Body):
     """OpenAI's stream_options, of which nothing is read."""
 
 
+_Key = Annotated[str, StringConstraints(max_length=64)]
+_Value = Annotated[str, StringConstraints(max_length=512)]
+
+
 class ResponseRequest(Body):
     """OpenAI's response."""
 
@@ -82,6 +87,7 @@ class ResponseRequest(Body):
     stream: bool | None = False
     stream_options: ResponseStreamOptions | None = None
     text: TextSettings | None = None
+    metadata: Annotated[dict[_Key, _Value], Field(max_length=16)] | None = Field(None, description="said again")
 
     @property
     def turns(self) -> Turns:

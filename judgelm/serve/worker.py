@@ -34,7 +34,7 @@ from judgelm.serve.protocol import (
 )
 from judgelm.serve.servers import ask, read_secret
 from judgelm.serve.settings import TOKEN_VARIABLE
-from judgelm.serve.token_texts import describe_tokens
+from judgelm.serve.token_texts import TokenTexts
 from judgelm.serve.worker_answers import Usage
 from judgelm.serve.worker_counts import WorkerCounts
 from judgelm.serve.worker_prompts import Prepared, Prompts
@@ -181,6 +181,8 @@ class ModelWorker:
             with contextlib.suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(put, update)
 
+        texts = TokenTexts([] if prepared.reads_prompt else prepared.request.input_ids, self.engine.tokenizer)
+        described = 0
         try:
             ticket = self.batcher.submit(
                 prepared.request, prepared.sampling, deliver, prepared.scored, prepared.reads_prompt
@@ -193,11 +195,10 @@ class ModelWorker:
                 changed.clear()
                 update = newest[0]
                 body = _body(update, prepared)
-                if update.likelihoods:
-                    ids = [] if prepared.reads_prompt else prepared.request.input_ids
-                    tokenizer = self.engine.tokenizer
-                    found = await asyncio.to_thread(describe_tokens, update.likelihoods, ids, tokenizer)
-                    body["logprobs"] = found.model_dump()
+                tokens = update.likelihoods[described:]
+                if tokens and (update.last or prepared.logprobs_in_parts):
+                    described += len(tokens)
+                    body["logprobs"] = (await asyncio.to_thread(texts.describe, tokens)).model_dump()
                 yield body
                 if update.last:
                     return

@@ -19,6 +19,8 @@ from judgelm.serve.servers import describe
 from judgelm.verdict_forms import SCORES
 
 MOST_CHUNK_BYTES = 4 << 20
+REFUSED = "refused"
+"""a finish reason"""
 
 VerdictFormat = Literal["scores", "grade", "letter", "json"]
 """a name of `VERDICT_FORMATS`"""
@@ -115,13 +117,24 @@ class Chunk(BaseModel):
     shortened: _Counts | LeftOutCounts | None = None
     """tokens cut from each answer, or what of a dialogue was left out"""
     logprobs: Logprobs | None = None
-    """in the last one, where they were asked for"""
+    """where they were asked for: in the last one those of all tokens, or in each those of its own"""
     likely: Likely | None = None
     """where probabilities were asked for"""
     verdict_format: VerdictFormat = "scores"
     """how a judgement's text says its verdict"""
     reasoning: Annotated[str, Field(max_length=MOST_CHUNK_BYTES)] | None = None
     """in the last one, what the judge thought before"""
+
+    @property
+    def num_logprobs(self) -> int:
+        """How many numbers there are."""
+        found = self.logprobs
+        return 0 if found is None else len(found.tokens) + sum(len(top or ()) for top in found.top_logprobs)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the text says why there is none."""
+        return self.finish_reason == REFUSED
 
     @property
     def cut(self) -> Shortened | None:

@@ -47,6 +47,8 @@ class Prepared:
     """say how likely the prompt's tokens were, and then write what may be written"""
     verdict_format: str = SCORES
     """of the judgement that is written"""
+    logprobs_in_parts: bool = False
+    """say with each part of the text how likely its tokens were"""
 
 
 class Prompts:
@@ -102,7 +104,7 @@ class Prompts:
         )
         self.engine.check_sampling(sampling)
         if params.json_schema is not None:
-            self.engine.start_json(params.json_schema)
+            self.engine.start_schema_text(params.json_schema)
         if params.reads_prompt and not self.engine.can_read:
             raise ValueError("this engine does not say how likely a prompt's tokens were")
         if params.max_new_tokens == 0 and (not params.echo or params.sample is not None):
@@ -130,7 +132,13 @@ class Prompts:
             ends, tokens = (*sampling.stop, *chat.stop), (*sampling.stop_token_ids, *chat.stop_token_ids)
             sampling = replace(sampling, stop=ends, stop_token_ids=tokens)
         request = Request(key, chat.text, input_ids)
-        return Prepared(request, sampling, echo=chat.text if params.echo else "", reads_prompt=params.reads_prompt)
+        return Prepared(
+            request,
+            sampling,
+            echo=chat.text if params.echo else "",
+            reads_prompt=params.reads_prompt,
+            logprobs_in_parts=params.logprobs_in_parts,
+        )
 
     def _encode(self, params: GenerateParams) -> tuple[ChatPrompt, list[int]]:
         tokenizer = self.engine.tokenizer

@@ -15,6 +15,8 @@ from judgelm.serve.dialogue_field import DialogueField
 from judgelm.serve.guard import MOST_BODY_BYTES
 
 MOST_LOGPROBS = 20
+MOST_SCHEMA = 200_000
+"""characters of a JSON schema"""
 _STOPS = 16
 
 _Text = Annotated[str, StringConstraints(max_length=MOST_BODY_BYTES)]
@@ -124,7 +126,9 @@ class GenerateParams(BaseModel):
     """allow nothing but a score line first; None is the model's own way"""
     logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     """say how likely each token was, with `echo` those of the prompt too, and so many of the likeliest at its place"""
-    json_schema: Annotated[str, StringConstraints(max_length=200_000)] | None = None
+    logprobs_in_parts: bool = False
+    """say them with each part of the text, of its own tokens, in place of all at the end"""
+    json_schema: Annotated[str, StringConstraints(max_length=MOST_SCHEMA)] | None = None
     """write JSON of this schema and nothing else"""
     scoring: Literal["expected"] | None = None
     """of the sample: write nothing, but read the probability of every score line"""

@@ -23,8 +23,8 @@ from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
 from judgelm.engine.hf.tree import common_length
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, TokenLikelihood, block_size
-from judgelm.engine.json_text import JSONText, JSONWriter
 from judgelm.engine.row import Row
+from judgelm.engine.schema_text import SchemaText, SchemaWriter
 from judgelm.engine.score_line import line_tokens
 from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
@@ -81,8 +81,8 @@ class HFEngine(SharedEngine):
         self.can_mix = self.packs or can_mix(model)
         """rows may join while others run"""
         self.rope = LengthRope(model)
-        self._json_writer: Callable[[], JSONWriter] = functools.cache(
-            lambda: JSONWriter(tokenizer, self.vocabulary, eos)
+        self._schema_writer: Callable[[], SchemaWriter] = functools.cache(
+            lambda: SchemaWriter(tokenizer, self.vocabulary, eos)
         )
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
@@ -173,9 +173,9 @@ class HFEngine(SharedEngine):
         """Tokens that the model knows."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
-    def start_json(self, schema: str) -> JSONText:
-        """See `ContextEngine.start_json`."""
-        return self._json_writer().start(schema)
+    def start_schema_text(self, schema: str) -> SchemaText:
+        """See `ContextEngine.start_schema_text`."""
+        return self._schema_writer().start(schema)
 
     def read(self, input_ids: Sequence[int], count: int) -> PromptRead:
         """How likely each token of a prompt was, and so many of the likeliest at its place."""
