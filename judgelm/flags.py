@@ -8,7 +8,7 @@ from typing import Any
 from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
 from judgelm.forms import KNOWN_FORMS, Columns
 from judgelm.judge.settings import ORDERS, SCORINGS
-from judgelm.models.devices import DTYPES
+from judgelm.models.devices import COMPILE, DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import TASKS
 from judgelm.prompt_flags import add_prompt_format_argument, add_reasoning_arguments, add_template_arguments
@@ -261,6 +261,8 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         choices=QUANTIZATIONS,
         help="keep the weights of linear layers in 8 bits: half the memory of bfloat16 (needs torchao)",
     )
+    kernels = "on a CPU, compile parts of the layers, in up to half a minute; auto: where that is earned back"
+    parser.add_argument("--compile", default="auto", choices=COMPILE, help=kernels)
     parser.add_argument("--device", help="cuda, cuda:1, mps or cpu (default: the best there is)")
     parser.add_argument(
         "--batch-tokens",
@@ -281,8 +283,8 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:
     """How `Judge.load` is to load it."""
-    names = ("engine", "num_gpus", "max_gpu_memory", "dtype", "quantization", "device", "batch_tokens", "prompt_format")
-    return {name: getattr(args, name) for name in names}
+    names = ("engine", "num_gpus", "max_gpu_memory", "dtype", "quantization", "compile", "device", "batch_tokens")
+    return {name: getattr(args, name) for name in (*names, "prompt_format")}
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser, published: bool = False) -> None:

@@ -77,6 +77,13 @@ SLOW = {
         "test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process",
         "test_replicas_that_are_lost_again_and_again_end_the_run",
     ),
+    "test_compiled.py": (
+        "test_compiled_what_is_true_of_an_engine_stays_true",
+        "test_compiled_texts_and_probabilities_are_those_of_the_model_as_it_is",
+        "test_compiled_padded_rows_are_those_of_the_model_as_it_is",
+        "test_compiled_beside_its_work_a_served_model_says_the_same",
+        "test_without_a_compiler_a_run_goes_on_with_one_line",
+    ),
     "test_commands.py": ("test_shell_scripts_run_with_their_paths_as_variables",),
     "test_forms.py": ("test_a_table_is_judged_with_its_labels_and_a_second_start_judges_nothing",),
     "test_label_page.py": (

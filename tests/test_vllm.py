@@ -229,6 +229,7 @@ def full_pass(hf: HFEngine, request: Request, line: str) -> float:
     [
         (LoadOptions(device="mps"), "device mps: this vLLM is made for"),
         (LoadOptions(max_gpu_memory="37GiB"), "max_gpu_memory is for engine hf"),
+        (LoadOptions(compile="on"), "compile is for engine hf"),
         (LoadOptions(num_gpus=64), "num_gpus 64: this machine has"),
     ],
 )

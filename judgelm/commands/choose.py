@@ -82,6 +82,7 @@ def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
         "engine",
         "dtype",
         "quantization",
+        "compile",
         "device",
         "batch_tokens",
         "max_gpu_memory",
@@ -96,6 +97,8 @@ def choose_server(args: argparse.Namespace) -> Server:
     """A model behind a server of OpenAI's API."""
     if args.prompt_format != "auto":
         raise InputError("--prompt-format is not for --engine openai: there --api completions or chat says the same")
+    if args.compile == "on":
+        raise InputError("--compile on is not for --engine openai: the server runs the model")
     check_scoring(args, "openai", args.scoring)
     if args.constrained:
         raise InputError("--constrained needs a model in this process: no server can be held to a score line")

@@ -99,6 +99,7 @@ def published_parser(task: str) -> Parser:
     parser.set_defaults(
         scoring="sample",
         quantization=None,
+        compile="auto",
         dtype="auto",
         device=None,
         batch_tokens=None,

@@ -11,7 +11,7 @@ from judgelm.criteria import READABLE, Aspect, Scale
 from judgelm.encoding import EncodedPrompt
 from judgelm.errors import SettingError
 from judgelm.images import Placed
-from judgelm.models.devices import DTYPES
+from judgelm.models.devices import COMPILE, DTYPES
 from judgelm.models.loading import QUANTIZATIONS
 from judgelm.prompt import Turns
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
@@ -20,6 +20,8 @@ from judgelm.sample import Sample
 FinishReason = Literal["stop", "length", "out_of_memory", "refused", "cancelled"]
 """stop: EOS or a stop string; length: no room for more tokens; out_of_memory: not even alone, the text is empty;
 refused: a server did not want the prompt, the text is empty; cancelled: nobody waited for it any more"""
+TYPICAL_NEW_TOKENS = 256
+"""what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
 _SIZE = re.compile(r"\d+(\.\d+)?[KMG]i?B", re.IGNORECASE)
 
 
@@ -33,11 +35,15 @@ class LoadOptions:
     num_gpus: int = 1
     max_gpu_memory: str | None = None
     quantization: str | None = None
+    compile: str = "auto"
+    """auto, on or off: parts of the layers are compiled on a CPU, by engine hf"""
 
     def __post_init__(self) -> None:
         """Raises SettingError for what no machine has; whether this one has it is seen when the model is loaded."""
         if self.dtype not in DTYPES:
             raise SettingError("dtype", f"{self.dtype!r}: expected one of {', '.join(DTYPES)}")
+        if self.compile not in COMPILE:
+            raise SettingError("compile", f"{self.compile!r}: expected one of {', '.join(COMPILE)}")
         if self.quantization is not None and self.quantization not in QUANTIZATIONS:
             raise SettingError("quantization", f"{self.quantization!r}: expected one of {', '.join(QUANTIZATIONS)}")
         if self.device is not None and not isinstance(self.device, str):

@@ -18,8 +18,8 @@ def _load_hf(folder: ModelFolder, options: LoadOptions) -> Engine:
     from judgelm.models.loading import load_model
 
     settings = asdict(options)
-    batch_tokens = settings.pop("batch_tokens")
-    return HFEngine(*load_model(folder, **settings), batch_tokens)
+    own = {name: settings.pop(name) for name in ("batch_tokens", "compile")}
+    return HFEngine(*load_model(folder, **settings), **own)
 
 
 def _load_vllm(folder: ModelFolder, options: LoadOptions) -> Engine:

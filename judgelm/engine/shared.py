@@ -71,6 +71,11 @@ class SharedEngine(ContextEngine, ABC):
         """
         return 0
 
+    def expect(self, tokens: int, waits: bool = True) -> None:
+        """Be told about how many tokens are read and written in all, so that the engine can prepare for as many: at
+        once, or beside its work where it is not to be waited for. A server tells how many there were so far.
+        """
+
     def check_sampling(self, sampling: Sampling) -> None:
         """Raises SettingError for a sampling that this engine does not have."""
 

@@ -67,6 +67,8 @@ def _check(options: LoadOptions, device: str) -> str:
         raise SettingError("engine", "vllm: this vLLM finds no device that it is made for")
     if options.device is not None and options.device != device:
         raise SettingError("device", f"{options.device}: this vLLM is made for {device}")
+    if options.compile == "on":
+        raise SettingError("compile", "is for engine hf: vLLM compiles as it is told by its own settings")
     if options.quantization is not None:
         raise SettingError("quantization", "is for engine hf: vLLM takes models that are quantized already")
     if options.max_gpu_memory is not None:

@@ -41,6 +41,8 @@ class ModelChoice:
     dtype: str = "auto"
     """auto, bfloat16, float16 or float32"""
     quantization: str | None = None
+    compile: str = "auto"
+    """auto, on or off; see `Judge.load`"""
     device: str | None = None
     """cuda, cuda:1, mps or cpu; None: the best there is"""
     batch_tokens: int | None = None
@@ -135,7 +137,7 @@ def _prepare_model(choice: ModelChoice) -> JudgeChoice:
         "quantization": choice.quantization,
         **({} if form.template_sha256 is None else {_TEMPLATE: form.template_sha256}),
     }
-    names = ("device", "batch_tokens", "max_gpu_memory", "quantization", "engine")
+    names = ("device", "batch_tokens", "max_gpu_memory", "quantization", "compile", "engine")
     options: dict[str, Any] = {name: getattr(choice, name) for name in names}
     options |= {"num_gpus": placement.gpus_each or 1, "constrained": constrained, "prompt_format": form.name}
     load: Callable[[], JudgeLike] = functools.partial(Judge.load, folder, dtype=choice.dtype, **options)

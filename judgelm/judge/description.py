@@ -34,8 +34,8 @@ class Session(Section):
     left_out: int | None = None
     """with --keep-judged: those that no longer hold"""
     engine: dict[str, Any] | None = None
-    """what the engine chose or counted: data type, device, attention, replicas, tokens, cost, and with --cache how many
-    judgements came from there; null: none was loaded"""
+    """what the engine chose or counted: data type, device, attention, compiled parts, replicas, tokens, cost, and with
+    --cache how many judgements came from there; null: none was loaded"""
     versions: dict[str, Any] | None = None
     """of the packages that a result depends on, by name"""
 

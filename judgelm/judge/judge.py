@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from judgelm.criteria import Criteria
 from judgelm.encoding import PromptTooLong
-from judgelm.engine.interface import Engine, Generation, LoadOptions, Request, Sampling
+from judgelm.engine.interface import TYPICAL_NEW_TOKENS, Engine, Generation, LoadOptions, Request, Sampling
 from judgelm.engine.loading import find_loader
+from judgelm.engine.shared import SharedEngine
 from judgelm.judge.expected import read_likelihoods
 from judgelm.judge.judged import Judged, Likelihood
 from judgelm.judge.requests import make_request
@@ -27,6 +28,10 @@ from judgelm.verdict_forms import SCORES
 
 _WINDOW = 2048
 """samples among which those that begin alike are brought together"""
+_LOOKED_AT = 64
+"""samples by which the length of all is guessed"""
+_LETTERS, _TEMPLATE = 4, 200
+"""letters of a token, and tokens that a prompt has besides a sample's texts"""
 _Key = tuple[Order, str]
 """of a sample in one order"""
 
@@ -60,6 +65,7 @@ class Judge:
         num_gpus: int = 1,
         max_gpu_memory: str | None = None,
         quantization: str | None = None,
+        compile: str = "auto",
         constrained: bool | None = None,
         engine: str = "hf",
         prompt_format: str = "auto",
@@ -70,9 +76,10 @@ class Judge:
 
         `constrained` (the default for `tiny` and `tiny-base`) lets the model write nothing but a score line first.
         `engine` is hf or vllm. `prompt_format` is plain, chat, or auto: plain for judges, chat for a general model with
-        a chat template.
+        a chat template. `compile` is auto, on or off: on a CPU parts of the layers become kernels of their own, in up
+        to half a minute; auto: where that is earned back.
         """
-        options = LoadOptions(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization)
+        options = LoadOptions(dtype, device, batch_tokens, num_gpus, max_gpu_memory, quantization, compile)
         load = find_loader(engine)
         folder = name if isinstance(name, ModelFolder) else find_model(os.fspath(name))
         form = find_prompt_format(folder, prompt_format)
@@ -131,8 +138,14 @@ class Judge:
         self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
     ) -> Generator[Judged, None, None]:
         """Judge in one order or both, yielding judgements as they finish; those in `done` are left out."""
+        self.expect(expected_tokens(samples, orders, settings))
         for block in plan_blocks(samples, settings.task, self.engine.block):
             yield from self.run_block(block, orders, settings, done)
+
+    def expect(self, tokens: int) -> None:
+        """Be told about how many tokens will be read and written."""
+        if isinstance(self.engine, SharedEngine):
+            self.engine.expect(tokens)
 
     def run_block(
         self, block: Sequence[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
@@ -229,6 +242,21 @@ class JudgeLike(Protocol):
     ) -> Generator[Judged, None, None]:
         """See `Judge.run`."""
         ...
+
+
+def expected_tokens(samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings) -> int:
+    """About how many tokens are read and written, by the first samples; 0 where nobody knows how many there are.
+
+    What is judged already counts too: a run that goes on is to decide as it did at its beginning.
+    """
+    if not isinstance(samples, Sequence) or not samples:
+        return 0
+    first = list(samples[:_LOOKED_AT])
+    letters = sum(len(text) for each in first for text in (each.question, each.reference or "", *each.answers))
+    short = settings.scores_only or settings.scoring == "expected"
+    new = 0 if short else min(settings.max_new_tokens, TYPICAL_NEW_TOKENS)
+    each_order = letters // _LETTERS // len(first) + _TEMPLATE + new
+    return len(samples) * len(orders) * len(settings.aspects) * each_order
 
 
 def plan_blocks(samples: Iterable[Sample], task: str, size: int) -> Iterator[list[Sample]]:

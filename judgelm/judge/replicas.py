@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import judgelm
 from judgelm.engine.interface import block_size
 from judgelm.errors import InputError
-from judgelm.judge.judge import Judge, plan_blocks
+from judgelm.judge.judge import Judge, expected_tokens, plan_blocks
 from judgelm.judge.judged import Judged
 from judgelm.judge.placement import Placement
 from judgelm.judge.settings import Done, JudgeSettings, Order
@@ -54,6 +55,12 @@ def load_on_node(folder: ModelFolder, fingerprint: str | None, **settings: Any) 
     if folder.fingerprint() != fingerprint:
         raise InputError(f"model {folder.name}: its files on node {platform.node()} are not those of the other nodes")
     return Judge.load(folder, **settings)
+
+
+def _load_expecting(load: Callable[[], Judge], tokens: int) -> Judge:
+    judge = load()
+    judge.expect(tokens)
+    return judge
 
 
 def _is_here(folder: ModelFolder) -> bool:
@@ -125,7 +132,10 @@ class Replicas:
         if not first:
             return
         with _joined(self.placement) as ray:
-            start = _starter(ray, self.load, replace(self.placement, replicas=len(first)))
+            # each has its share of the cores too: so they decide as one process would
+            tokens = expected_tokens(samples, orders, settings) // len(first)
+            load = functools.partial(_load_expecting, self.load, tokens)
+            start = _starter(ray, load, replace(self.placement, replicas=len(first)))
             print(f"judgelm: replicas to load: {len(first)}", file=sys.stderr)
             shift = _Shift(ray, start, itertools.chain(first, blocks), self.description)
             yield from shift.run(len(first), orders, settings)

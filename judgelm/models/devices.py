@@ -10,6 +10,7 @@ from judgelm.errors import SettingError
 
 FLASH = "flash_attention_2"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
+COMPILE = ("auto", "on", "off")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """options of glibc's mallopt(3)"""
 

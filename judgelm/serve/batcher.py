@@ -158,6 +158,8 @@ class Batcher:
             except Exception:
                 log.exception("a batch of %d requests failed", len(running))
                 self._fail(running)
+            tally = self.tally
+            self.engine.expect(tally.prompt_tokens - tally.reused_tokens + tally.new_tokens, waits=False)
         with self._changed:
             self._fail(list(self._tickets))
 

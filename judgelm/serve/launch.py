@@ -121,6 +121,7 @@ def _start_workers(processes: Processes, settings: ServeSettings, controller: st
     wanted = (
         ("--engine", settings.engine),
         *(("--device", settings.device), ("--dtype", settings.dtype), ("--quantization", settings.quantization)),
+        ("--compile", settings.compile),
         *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
         *(("--prompt-format", settings.prompt_format), ("--prompt-file", settings.prompt_file)),
         *(("--verdict-format", settings.verdict_format), ("--max-reasoning-token", settings.max_reasoning_tokens)),

@@ -42,6 +42,8 @@ class ServeSettings:
     device: str | None = None
     dtype: str = "auto"
     quantization: str | None = None
+    compile: str = "auto"
+    """auto, on or off; see `Judge.load`"""
     batch_tokens: int | None = None
     chat_format: str = "auto"
     prompt_format: str = "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import torch
 from judgelm.engine.context import find_context_length, find_eos_ids
 from judgelm.engine.hf.attention import KeyValues
 from judgelm.engine.hf.batch import RunningBatch, add_tokens
+from judgelm.engine.hf.compiled import CompiledParts
 from judgelm.engine.hf.line_tree import LineTree, score_prompts
 from judgelm.engine.hf.packed import PackedBatch, use_packed_attention
 from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
@@ -55,13 +56,18 @@ class HFEngine(SharedEngine):
         model: in evaluation mode, on its device or devices.
         batch_tokens: most tokens of the batch, all rows as long as the longest, expected new ones included;
             None chooses.
+        compile: auto, on or off; see `CompiledParts`.
     """
 
     most_served = 32
     can_read = True
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_tokens: int | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        batch_tokens: int | None = None,
+        compile: str = "auto",
     ) -> None:
         eos = find_eos_ids(model.generation_config, tokenizer)
         super().__init__(tokenizer, find_context_length(model.config), eos)
@@ -70,7 +76,7 @@ class HFEngine(SharedEngine):
         self.packs = use_packed_attention(model, self.context_length)
         self.can_copy = self.packs or check_cache(model)
         """what the model remembers is in its cache, and in nothing else"""
-        self.description: Mapping[str, str | int] = {
+        self.description: dict[str, str | int] = {
             "engine": "hf",
             "dtype": str(model.dtype).removeprefix("torch."),
             "device": str(model.device),
@@ -86,6 +92,11 @@ class HFEngine(SharedEngine):
         )
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
+        self.parts = CompiledParts(model, compile, not self.packs, self.description)
+
+    def expect(self, tokens: int, waits: bool = True) -> None:
+        """See `SharedEngine.expect`."""
+        self.parts.expect(tokens, waits)
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, done: Collection[str] = (), on_text: OnText = None

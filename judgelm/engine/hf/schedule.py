@@ -13,10 +13,8 @@ import torch
 
 from judgelm.engine.hf.batch import RunningBatch
 from judgelm.engine.hf.tree import common_length
+from judgelm.engine.interface import TYPICAL_NEW_TOKENS
 from judgelm.engine.row import Row
-
-TYPICAL_NEW_TOKENS = 256
-"""what a judgement with reasons takes; planning with the limit of 2048 would leave batches almost empty"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,165 @@
+"""Parts of a model's layers as kernels of this machine: on a CPU each operation of eager torch passes over memory."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import itertools
+import os
+import sys
+import threading
+from collections.abc import Callable, MutableMapping
+from types import FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from judgelm.errors import InputError
+from judgelm.files import cache_folder
+from judgelm.models.loading import in_one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_KINDS = ("MLP", "RMSNorm")
+"""how the names of classes end whose `forward` is compiled, in transformers"""
+_ROTARY = "apply_rotary_pos_emb"
+"""a function that the attention of transformers' models calls"""
+_PAYS_S = 120.0
+"""seconds of computing that are long enough: compiling saves a sixth of them, and takes 20 s (benchmarks/README.md)"""
+_PER_CORE = {torch.float32: 50e9}
+"""floating-point operations a second of a core, of all that a model computes; low where it is known"""
+_PER_CORE_16 = 200e9
+_SHAPES = ((1, 31), (1, 1), (11, 31), (11, 1))
+"""rows and tokens of what each part is compiled for: torch makes one of anything a case of its own. Primes, so that
+they are the size of nothing else, which it would take for the same"""
+
+
+class CompiledParts:
+    """A model's MLPs, RMSNorms and rotary positions, compiled by torch: once for all layers and numbers of tokens.
+
+    What they compute stays the same up to rounding. Where they cannot be compiled the model goes on as it is, and one
+    line on stderr says why.
+
+    Args:
+        wanted: auto, on or off; on compiles at once.
+        rows: whether the model is given several rows at once.
+        description: gets what is compiled.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, wanted: str, rows: bool, description: MutableMapping[str, str | int]
+    ) -> None:
+        self.model = model
+        self.description = description
+        self.thread: threading.Thread | None = None
+        """in which they are or were compiled while others use the model"""
+        self._shapes = _SHAPES if rows else _SHAPES[:2]
+        self._token_s = seconds_per_token(model)
+        self._undecided = wanted == "auto" and model.device.type == "cpu"
+        if model.device.type == "cpu":
+            description["compiled"] = "nothing"
+        if wanted == "on":
+            self.compile()
+
+    def expect(self, tokens: int, waits: bool) -> None:
+        """Compile, if so many tokens are worth it, now or, where nobody `waits` for it, in a thread."""
+        if not self._undecided or tokens * self._token_s < _PAYS_S:
+            return
+        self._undecided = False
+        if waits:
+            self.compile()
+            return
+        self.thread = threading.Thread(target=self.compile, name="compile", daemon=True)
+        self.thread.start()
+
+    def compile(self) -> None:
+        """Compile with a copy that shares the weights, so that meanwhile the model can be used, and then put it in."""
+        try:
+            with in_one_line("it cannot be"):
+                _compile_for(_twin(self.model), self._shapes)
+        except InputError as error:
+            print(f"judgelm: the model is not compiled, and goes on as it is: {error}", file=sys.stderr)
+            return
+        self.description["compiled"] = ", ".join(_put_in(self.model))
+
+
+def seconds_per_token(model: PreTrainedModel) -> float:
+    """About how long this process takes to read a token on a CPU.
+
+    Nothing is measured, so that a run that goes on decides as it did before.
+    """
+    embeddings = {id(each.weight): each.weight.numel() for each in _embeddings(model)}
+    parameters = sum(each.numel() for each in model.parameters()) - sum(embeddings.values())
+    speed = torch.get_num_threads() * _PER_CORE.get(model.dtype, _PER_CORE_16)
+    return float(2 * parameters / speed)
+
+
+def _embeddings(model: PreTrainedModel) -> list[Any]:
+    found = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [each for each in found if each is not None]
+
+
+def _twin(model: PreTrainedModel) -> PreTrainedModel:
+    """The same modules with the same weights, and with nothing of what was put into the first ones."""
+    shared: dict[int, Any] = {id(each): each for each in itertools.chain(model.parameters(), model.buffers())}
+    twin = copy.deepcopy(model, shared)
+    for module in twin.modules():
+        vars(module).pop("forward", None)
+    return twin
+
+
+@torch.inference_mode()
+def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) -> None:
+    """Raises InputError where nothing of the model can be compiled, and whatever torch and its compiler raise."""
+    if model.device.type != "cpu":
+        raise InputError(f"it is on {model.device}, not on a CPU")
+    # torch would take a folder of /tmp, as soon as it is asked to compile
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    if not _put_in(model):
+        raise InputError(f"no part of a {type(model).__name__} is known")
+    import torch._inductor.config as config
+
+    takes = inspect.signature(model.forward).parameters
+    # without a pool of processes, which would stay, and 150 MB of headers in /tmp
+    with config.patch(compile_threads=1, cpp_cache_precompile_headers=False):
+        for shape in shapes:
+            tokens = torch.zeros(shape, dtype=torch.long)
+            extra = {"position_ids": tokens, "logits_to_keep": 1, "use_cache": False}
+            model(input_ids=tokens, **{name: value for name, value in extra.items() if name in takes})
+
+
+def _put_in(model: PreTrainedModel) -> list[str]:
+    """Let the parts of a model call what is compiled; the names of their classes, and of functions."""
+    found = set()
+    for module in model.modules():
+        forward = type(module).forward
+        if "forward" in vars(module) or not isinstance(forward, FunctionType):
+            continue
+        if type(module).__name__.endswith(_KINDS):
+            found.add(type(module).__name__)
+            compiled = _compiled(forward)
+        elif _ROTARY in forward.__code__.co_names and _ROTARY in forward.__globals__:
+            found.add(_ROTARY)
+            compiled = _with_rotary(forward)
+        else:
+            continue
+        module.forward = MethodType(compiled, module)
+    return sorted(found)
+
+
+@functools.cache
+def _compiled(function: FunctionType) -> Callable[..., Any]:
+    """One for all layers, and for all models of a class."""
+    compiled: Callable[..., Any] = torch.compile(function, dynamic=True)
+    return compiled
+
+
+@functools.cache
+def _with_rotary(forward: FunctionType) -> FunctionType:
+    """The `forward` of an attention, not compiled itself, in which that of rotary positions is."""
+    names = {**forward.__globals__, _ROTARY: _compiled(forward.__globals__[_ROTARY])}
+    found = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
+    found.__kwdefaults__ = forward.__kwdefaults__
+    return found
