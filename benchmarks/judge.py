@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.made_up import SMOLLM2
 from benchmarks.ways import MODES
 from judgelm.files import write_text
 from judgelm.jsonl import read_lines
@@ -131,20 +132,13 @@ def matmul_peak(dtype: str, size: int = 2048, repeats: int = 20) -> float:
     return best
 
 
-def useful_flops(block: Block) -> float:
-    """Floating point operations SmolLM2-135M needs: matrices, causal attention, a row of logits a new token."""
-    hidden, layers, inner, kv, vocabulary = 576, 30, 1536, 192, 49152
-    matrices = layers * (2 * hidden * hidden + 2 * hidden * kv + 3 * hidden * inner)
-    tokens = block.prompt_tokens + block.new_tokens
-    length = tokens / block.prompts
-    attention = layers * 2 * hidden * length * tokens
-    return 2 * matrices * tokens + attention + 2 * hidden * vocabulary * block.new_tokens
-
-
 def summarise(blocks: list[Block], peaks: list[float]) -> dict[str, float]:
     """Medians over the blocks of one way, and totals."""
     rates = [block.samples / block.seconds for block in blocks]
-    shares = [useful_flops(block) / block.seconds / peak for block, peak in zip(blocks, peaks, strict=True)]
+    shares = [
+        SMOLLM2.flops(block.prompts, block.prompt_tokens, block.new_tokens) / block.seconds / peak
+        for block, peak in zip(blocks, peaks, strict=True)
+    ]
     seconds = sum(block.seconds for block in blocks)
     return {
         "samples_per_s": statistics.median(rates),
