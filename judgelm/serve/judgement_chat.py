@@ -49,7 +49,7 @@ class AskedJudgement:
         return cls(sample, JudgementSchema.read(wanted.schema, count))
 
     def request(self, model: str, settings: dict[str, Any], by_line: bool) -> JudgementRequest:
-        """`settings` are its temperature and the like; `by_line`: the judge says verdicts in lines of scores, and is
+        """`settings` are its temperature and the like; `by_line`: the judge's verdicts are lines of scores, and it is
         held to that. Raises InputError for what is no request.
         """
         count = len(self.sample.answers or self.sample.conversations or ())

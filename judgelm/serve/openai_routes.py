@@ -206,8 +206,9 @@ def _write(form: Form, index: int, chunk: Chunk | None, last: dict[int, Chunk]) 
         return list(form.end(index, before))
     last[index] = chunk
     new = chunk.text[len(before.text) if before else 0 :]
-    step = [form.step(index, new, chunk)] if new or chunk.logprobs else []
-    return [*(form.begin(index, chunk) if before is None else ()), *step]
+    # in this order, as events have numbers
+    begun = list(form.begin(index, chunk)) if before is None else []
+    return [*begun, form.step(index, new, chunk)] if new or chunk.logprobs else begun
 
 
 def _at_once(streams: Sequence[AsyncGenerator[Chunk, None]]) -> Chunks:
