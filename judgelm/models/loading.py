@@ -111,8 +111,6 @@ def load_model(
     if num_gpus > 1 and device is not None:
         raise SettingError("device", f"{device} cannot be chosen for a model that is spread over {num_gpus} GPUs")
     device, base = device or default_device(), folder.base or folder
-    if device == "cpu":
-        keep_freed_memory()
     wanted = getattr(torch, choose_dtype(dtype, device))
     eight_bits = None if quantization is None else quantizer(quantization)
     placed: dict[str, Any] = {}
@@ -139,6 +137,9 @@ def load_model(
             for module in model.modules() if eight_bits is not None else ():
                 quantize(module, eight_bits, model.get_output_embeddings())
     check_tokens(folder, model, tokenizer)
+    if device == "cpu":
+        # not before: what loading frees is larger than what judging takes again
+        keep_freed_memory()
     return model.eval(), tokenizer
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import SettingError
+from judgelm.models.devices import give_back_memory
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +87,8 @@ def take_over(model: PreTrainedModel, dtype: torch.dtype, device: str, quantizat
                 _page_out(old)
         if quantization is not None:
             quantize(module, quantization, model.get_output_embeddings())
+        # what a matrix took on its way leaves holes into which the next one need not fit
+        give_back_memory()
     # tables and the like
     model.to(device)
     model.config.dtype = dtype
