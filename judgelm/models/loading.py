@@ -113,13 +113,7 @@ def load_model(
     device, base = device or default_device(), folder.base or folder
     wanted = getattr(torch, choose_dtype(dtype, device))
     eight_bits = None if quantization is None else quantizer(quantization)
-    placed: dict[str, Any] = {}
-    if num_gpus > 1:
-        check_gpus(num_gpus)
-        limit = max_gpu_memory or f"{int(torch.cuda.get_device_properties(0).total_memory * 0.85 / 2**30)}GiB"
-        placed = {"device_map": "auto", "max_memory": dict.fromkeys(range(num_gpus), limit)}
-    elif device != "cpu":
-        placed = {"device_map": {"": device}}
+    placed = _placement(device, num_gpus, max_gpu_memory)
     can_flash = wanted != torch.float32 and why_no_flash_attention(device) is None
     flash = {"attn_implementation": FLASH} if can_flash else {}
     config = load_config(base)
@@ -141,6 +135,17 @@ def load_model(
         # not before: what loading frees is larger than what judging takes again
         keep_freed_memory()
     return model.eval(), tokenizer
+
+
+def _placement(device: str, num_gpus: int, max_gpu_memory: str | None) -> dict[str, Any]:
+    """What transformers is told of where layers go. Raises InputError for more GPUs than there are."""
+    import torch
+
+    if num_gpus == 1:
+        return {} if device == "cpu" else {"device_map": {"": device}}
+    check_gpus(num_gpus)
+    limit = max_gpu_memory or f"{int(torch.cuda.get_device_properties(0).total_memory * 0.85 / 2**30)}GiB"
+    return {"device_map": "auto", "max_memory": dict.fromkeys(range(num_gpus), limit)}
 
 
 def _load_mapped(
