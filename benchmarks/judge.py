@@ -3,9 +3,9 @@
     judgelm merge --adapter tiny --output-dir build/tiny-merged
     python -m benchmarks.judge --data PAIRS.jsonl --model build/tiny-merged --output benchmarks/judge_scores.json
 
-Each way is a process of its own (so that peak memory is its own, and vLLM and llama.cpp can have environments of their
-own); they take turns, a block of prompts at a time, so that noise of the machine meets all. Same weights, greedy. See
-benchmarks/ways.py for what each way does.
+Each way is a process of its own (so that peak memory is its own, and vLLM, OpenVINO and llama.cpp can have
+environments of their own); they take turns, a block of prompts at a time, so that noise of the machine meets all. Same
+weights, greedy. See benchmarks/ways.py for what each way does.
 """
 
 from __future__ import annotations
@@ -172,6 +172,8 @@ def main() -> None:
     parser.add_argument("--references", action="store_true", help="question and reference are half of every prompt")
     parser.add_argument("--prompt-tokens", type=int, nargs=2, metavar=("LEAST", "MOST"), default=[0, MAX_PROMPT_TOKENS])
     parser.add_argument("--vllm-python", help="interpreter of the environment with vLLM")
+    parser.add_argument("--openvino-python", help="interpreter of the environment with OpenVINO GenAI")
+    parser.add_argument("--openvino-model", help="model folder for OpenVINO, exported")
     parser.add_argument("--llama-python", help="interpreter of the environment with llama.cpp")
     parser.add_argument("--gguf", help="model file for llama.cpp")
     args = parser.parse_args()
@@ -179,16 +181,15 @@ def main() -> None:
     samples = pick_samples(args.data, args.rounds * args.block, tokenizer, *args.prompt_tokens)
     if args.references:
         samples = [with_long_reference(sample) for sample in samples]
-    pythons = {"vllm": args.vllm_python, "llama_cpp": args.llama_python}
-    processes = [
-        Process(
-            name,
-            args.gguf if name.startswith("llama_cpp") else args.model,
-            args.mode,
-            pythons.get(name.partition("@")[0].partition(":")[0]) or sys.executable,
-        )
-        for name in args.ways
-    ]
+    pythons = {"vllm": args.vllm_python, "openvino": args.openvino_python, "llama_cpp": args.llama_python}
+    models = {"openvino": args.openvino_model, "llama_cpp": args.gguf}
+    processes = []
+    for name in args.ways:
+        way = name.partition("@")[0].partition(":")[0]
+        if models.get(way, args.model) is None:
+            parser.error(f"{way} needs a model of its own: --openvino-model FOLDER, or for llama_cpp --gguf FILE")
+        process = Process(name, models.get(way, args.model), args.mode, pythons.get(way) or sys.executable)
+        processes.append(process)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     blocks: dict[str, list[Block]] = {process.name: [] for process in processes}
     peaks: list[float] = []

@@ -45,6 +45,12 @@ class Shape:
         return self.layers * (2 * self.hidden**2 + 2 * self.hidden * kv + 3 * self.hidden * self.inner)
 
     @property
+    def rows(self) -> int:
+        """Outputs of all layers' matrices."""
+        kv = self.hidden // self.heads * self.kv_heads
+        return self.layers * (3 * self.hidden + 2 * kv + 2 * self.inner)
+
+    @property
     def parameters(self) -> int:
         """All weights, embeddings not tied."""
         return self.matrices + 2 * self.vocabulary * self.hidden + (2 * self.layers + 1) * self.hidden

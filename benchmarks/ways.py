@@ -2,7 +2,7 @@
 
     python -m benchmarks.ways WAY MODEL DTYPE MODE
 
-The way's packages must be there (vLLM and llama.cpp have environments of their own). A line of input is
+The way's packages must be there (vLLM, OpenVINO and llama.cpp have environments of their own). A line of input is
 {"prompts": [..]}; a line of output names the seconds, the tokens read and written, and the process's peak memory. All
 ways get the same prompts, greedy.
 """
@@ -20,6 +20,8 @@ from typing import Any
 
 MODES = {"scores": 32, "reasons": 256}
 """mode -> most new tokens; with scores only a judgement ends at the first newline"""
+AT_ONCE = 8
+"""requests that llama.cpp's server runs together"""
 Way = Callable[[list[str]], tuple[int, int]]
 """prompts -> tokens read and written"""
 
@@ -149,20 +151,56 @@ def fastchat(model: str, dtype: str, mode: str) -> Way:
     return judge
 
 
-def llama_cpp(model: str, dtype: str, mode: str) -> Way:
-    """llama.cpp through its Python package; the model is a GGUF file, in the format it has."""
-    from llama_cpp import Llama
+def openvino(model: str, dtype: str, mode: str) -> Way:
+    """OpenVINO GenAI's continuous batching; the model is a folder that optimum-cli exported, in the format it has."""
+    import numpy as np
+    import openvino_genai as genai
+    from openvino import Tensor
+    from transformers import AutoTokenizer
 
-    loaded = Llama(model_path=model, n_ctx=4096, n_batch=2048, n_ubatch=2048, n_threads=2, verbose=False)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    schedule = genai.SchedulerConfig()
+    # GiB of keys and values
+    schedule.cache_size = 1
+    schedule.enable_prefix_caching = True
+    hint = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    pipeline = genai.ContinuousBatchingPipeline(model, schedule, "CPU", {"INFERENCE_PRECISION_HINT": hint})
+    config = genai.GenerationConfig()
+    config.max_new_tokens, config.do_sample = MODES[mode], False
+    config.stop_strings, config.eos_token_id = {stop_of(mode)}, tokenizer.eos_token_id
 
     def judge(prompts: list[str]) -> tuple[int, int]:
-        read = written = 0
-        for prompt in prompts:
-            loaded.reset()
-            # the untuned model writes no score line: as many tokens as one takes
-            usage = loaded.create_completion(prompt, max_tokens=4 if mode == "scores" else 256, temperature=0)["usage"]
-            read, written = read + usage["prompt_tokens"], written + usage["completion_tokens"]
-        return read, written
+        ids = [tokenizer(prompt).input_ids for prompt in prompts]
+        found = pipeline.generate([Tensor(np.array([each])) for each in ids], [config] * len(ids))
+        return sum(map(len, ids)), sum(len(each.m_generation_ids[0]) for each in found)
+
+    return judge
+
+
+def llama_cpp(model: str, dtype: str, mode: str) -> Way:
+    """llama.cpp's own server, in this process (xllamacpp): it batches what many threads ask; the model is a GGUF file,
+    in the format it has.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = model
+    settings.n_parallel, settings.n_ctx = AT_ONCE, AT_ONCE * 1536
+    settings.n_batch = settings.n_ubatch = 2048
+    settings.cpuparams.n_threads = settings.cpuparams_batch.n_threads = os.cpu_count()
+    server = xllamacpp.Server(settings)
+    asked = {"max_tokens": MODES[mode], "temperature": 0, "stop": [stop_of(mode)]}
+
+    def ask(prompt: str) -> dict[str, Any]:
+        used: dict[str, Any] = server.handle_completions({**asked, "prompt": prompt})["usage"]
+        return used
+
+    def judge(prompts: list[str]) -> tuple[int, int]:
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            used = list(threads.map(ask, prompts))
+        return sum(each["prompt_tokens"] for each in used), sum(each["completion_tokens"] for each in used)
 
     return judge
 
@@ -173,6 +211,7 @@ WAYS = {
     "ours": ours,
     "vllm": vllm,
     "fastchat": fastchat,
+    "openvino": openvino,
     "llama_cpp": llama_cpp,
 }
 

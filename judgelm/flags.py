@@ -9,7 +9,7 @@ from judgelm.console import above_zero, at_least, from_zero, json_object, none_o
 from judgelm.forms import KNOWN_FORMS, Columns
 from judgelm.judge.settings import ORDERS, SCORINGS
 from judgelm.models.devices import COMPILE, DTYPES
-from judgelm.models.loading import QUANTIZATIONS
+from judgelm.models.weights import QUANTIZATIONS
 from judgelm.prompt import TASKS
 from judgelm.prompt_flags import add_prompt_format_argument, add_reasoning_arguments, add_template_arguments
 
@@ -259,7 +259,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantization",
         choices=QUANTIZATIONS,
-        help="keep the weights of linear layers in 8 bits: half the memory of bfloat16 (needs torchao)",
+        help="keep the weights of linear layers in 8 bits: half the memory of bfloat16, and no faster (needs torchao)",
     )
     kernels = "on a CPU, compile parts of the layers, in up to half a minute; auto: where that is earned back"
     parser.add_argument("--compile", default="auto", choices=COMPILE, help=kernels)

@@ -12,7 +12,7 @@ from judgelm.encoding import EncodedPrompt
 from judgelm.errors import SettingError
 from judgelm.images import Placed
 from judgelm.models.devices import COMPILE, DTYPES
-from judgelm.models.loading import QUANTIZATIONS
+from judgelm.models.weights import QUANTIZATIONS
 from judgelm.prompt import Turns
 from judgelm.prompt_form import PUBLISHED_FORM, PromptForm
 from judgelm.sample import Sample

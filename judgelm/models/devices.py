@@ -101,3 +101,12 @@ def keep_freed_memory() -> None:
     if hasattr(library, "gnu_get_libc_version"):
         for option, most in ((_M_TRIM_THRESHOLD, 2**31 - 1), (_M_MMAP_THRESHOLD, 2**30)):
             library.mallopt(option, most)
+
+
+def give_back_memory() -> None:
+    """Give Linux now what was freed, holes between what is still needed too. Does nothing with another C library."""
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)

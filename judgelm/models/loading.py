@@ -23,13 +23,14 @@ from judgelm.models.devices import (
 )
 from judgelm.models.folder import TRAINING_FILE, ModelFolder
 from judgelm.models.tiny import quiet_progress
+from judgelm.models.weights import can_take_over, quantize, quantizer, stored_dtype, take_over
 from judgelm.prompt import RESPONSE
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-QUANTIZATIONS = ("int8",)
 _NUMBERS_OF_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 10_000
 _LAYOUT_OF_MERGED = "1"
@@ -102,41 +103,70 @@ def load_model(
 
     `dtype` auto is bfloat16 where the hardware computes in it, else float16 on a GPU and float32 on a CPU. With
     `num_gpus` above 1 layers are spread by accelerate's device map, at most `max_gpu_memory` ("37GiB") on each.
-    `quantization` int8 keeps the weights of linear layers in 8 bits, by torchao.
+    `quantization` int8 keeps the weights of linear layers in 8 bits, by torchao; layer by layer as they are read, but
+    for an adapter, which is merged before, and for layers that are spread.
     """
     import torch
 
     if num_gpus > 1 and device is not None:
         raise SettingError("device", f"{device} cannot be chosen for a model that is spread over {num_gpus} GPUs")
     device, base = device or default_device(), folder.base or folder
-    if device == "cpu":
-        keep_freed_memory()
-    settings: dict[str, Any] = {"dtype": getattr(torch, choose_dtype(dtype, device))}
-    if num_gpus > 1:
-        check_gpus(num_gpus)
-        settings["device_map"] = "auto"
-        limit = max_gpu_memory or f"{int(torch.cuda.get_device_properties(0).total_memory * 0.85 / 2**30)}GiB"
-        settings["max_memory"] = dict.fromkeys(range(num_gpus), limit)
-    elif device != "cpu":
-        settings["device_map"] = {"": device}
-    can_flash = settings["dtype"] != torch.float32 and why_no_flash_attention(device) is None
+    wanted = getattr(torch, choose_dtype(dtype, device))
+    eight_bits = None if quantization is None else quantizer(quantization)
+    placed = _placement(device, num_gpus, max_gpu_memory)
+    can_flash = wanted != torch.float32 and why_no_flash_attention(device) is None
     flash = {"attn_implementation": FLASH} if can_flash else {}
-    load_config(base)
+    config = load_config(base)
     tokenizer = load_tokenizer(folder)
     with in_one_line(f"model {folder.name}: cannot be loaded"):
-        try:
-            model = load_weights(base.path, folder.name, **settings, **flash)
-        except ValueError:
-            if not flash:
-                raise
-            # an architecture without flash attention
-            model = load_weights(base.path, folder.name, **settings)
-        if folder.base is not None:
-            model = add_adapter(model, folder).merge_and_unload()
+        model = None
+        if folder.base is None and num_gpus == 1 and (device == "cpu" or eight_bits is not None):
+            model = _load_mapped(folder, config, wanted, eight_bits is not None, flash)
+        if model is not None:
+            take_over(model, wanted, device, eight_bits)
+        else:
+            model = _load_placed(base.path, folder.name, flash, dtype=wanted, **placed)
+            if folder.base is not None:
+                model = add_adapter(model, folder).merge_and_unload()
+            for module in model.modules() if eight_bits is not None else ():
+                quantize(module, eight_bits, model.get_output_embeddings())
     check_tokens(folder, model, tokenizer)
-    if quantization is not None:
-        quantize(model, quantization)
+    if device == "cpu":
+        # not before: what loading frees is larger than what judging takes again
+        keep_freed_memory()
     return model.eval(), tokenizer
+
+
+def _placement(device: str, num_gpus: int, max_gpu_memory: str | None) -> dict[str, Any]:
+    """What transformers is told of where layers go. Raises InputError for more GPUs than there are."""
+    import torch
+
+    if num_gpus == 1:
+        return {} if device == "cpu" else {"device_map": {"": device}}
+    check_gpus(num_gpus)
+    limit = max_gpu_memory or f"{int(torch.cuda.get_device_properties(0).total_memory * 0.85 / 2**30)}GiB"
+    return {"device_map": "auto", "max_memory": dict.fromkeys(range(num_gpus), limit)}
+
+
+def _load_mapped(
+    folder: ModelFolder, config: PretrainedConfig, wanted: torch.dtype, quantize: bool, flash: dict[str, str]
+) -> PreTrainedModel | None:
+    """The model as it lies in its files, which are mapped and not read; None where that is no help."""
+    stored = None if hasattr(config, "quantization_config") else stored_dtype(folder.path)
+    if stored is None or (stored == wanted and not quantize):
+        return None
+    model = _load_placed(folder.path, folder.name, flash, dtype=stored)
+    return model if can_take_over(model) else None
+
+
+def _load_placed(path: Path, name: str, flash: dict[str, str], **settings: Any) -> PreTrainedModel:
+    """With flash attention, if that is wanted and the architecture has it."""
+    try:
+        return load_weights(path, name, **settings, **flash)
+    except ValueError:
+        if not flash:
+            raise
+        return load_weights(path, name, **settings)
 
 
 def load_weights(path: Path, name: str, **settings: Any) -> PreTrainedModel:
@@ -151,24 +181,6 @@ def load_weights(path: Path, name: str, **settings: Any) -> PreTrainedModel:
     if info["missing_keys"]:
         raise InputError(f"model {name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
     return model
-
-
-def quantize(model: PreTrainedModel, name: str) -> None:
-    """Weights of all linear layers but the output embedding as int8, with a scale for each row, in place.
-
-    Raises InputError for another name, or where torchao is missing.
-    """
-    if name not in QUANTIZATIONS:
-        raise SettingError("quantization", f"{name!r}: expected one of {', '.join(QUANTIZATIONS)}")
-    try:
-        from torchao.quantization import Int8WeightOnlyConfig, quantize_
-    except ImportError:
-        raise SettingError("quantization", f"{name} needs torchao: pip install 'judgelm[quantization]'") from None
-    from torch.nn import Linear
-
-    # often it is the input embedding too
-    kept = model.get_output_embeddings()
-    quantize_(model, Int8WeightOnlyConfig(), lambda module, _: isinstance(module, Linear) and module is not kept)
 
 
 def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = False) -> PeftModel:

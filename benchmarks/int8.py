@@ -1,0 +1,90 @@
+"""What `--quantization int8` costs and changes: the embedded judge with and without it, taking turns in one process.
+
+    python -m benchmarks.int8 --data PAIRS.jsonl --output benchmarks/int8.json
+    ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python -m benchmarks.int8 ..
+
+The second line is a processor without AVX512-bf16, played by one that has it. Scores only, greedy; `--dtype` is that of
+both, and of the products of the one with 8 bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.judge import pick_samples
+from judgelm import Judge, Sample
+from judgelm.files import write_text
+from judgelm.judge.run import versions
+from judgelm.judge.settings import JudgeSettings
+from judgelm.judgement import Outcome
+
+WAYS: dict[str, str | None] = {"whole": None, "int8": "int8"}
+_ISA = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+
+
+def judge_block(judge: Judge, samples: list[Sample]) -> tuple[float, dict[str, Outcome | None]]:
+    """Seconds, and the outcome of each sample by its key."""
+    settings = JudgeSettings(scores_only=True, scoring="greedy", temperature=0.0).settled(judge.constrained, "plain")
+    begin = time.perf_counter()
+    found = {each.sample.key: each.judgement.outcome for each in judge.run(samples, ("forward",), settings)}
+    return time.perf_counter() - begin, found
+
+
+def main() -> None:
+    """Measure, then write raw numbers and summary."""
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="JSON Lines with question_body, answer1_body, answer2_body")
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--output", required=True, help="raw numbers and summary, JSON")
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--block", type=int, default=24, help="samples of a round")
+    args = parser.parse_args()
+    judges = {
+        way: Judge.load(args.model, dtype=args.dtype, device="cpu", quantization=quantization)
+        for way, quantization in WAYS.items()
+    }
+    tokenizer = judges["whole"].engine.tokenizer  # type: ignore[attr-defined]
+    samples = pick_samples(args.data, args.rounds * args.block, tokenizer)
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    outcomes: dict[str, dict[str, Outcome | None]] = {way: {} for way in WAYS}
+    for judge in judges.values():
+        judge_block(judge, samples[:2])
+    for turn in range(args.rounds):
+        for way, judge in judges.items():
+            took, found = judge_block(judge, samples[turn * args.block : (turn + 1) * args.block])
+            seconds[way].append(took)
+            outcomes[way] |= found
+            print(f"{turn + 1}/{args.rounds} {way}: {args.block / took:.3f} samples/s", flush=True)
+    same = [outcomes["whole"][key] is outcomes["int8"][key] for key in outcomes["whole"]]
+    rates = {way: [args.block / took for took in taken] for way, taken in seconds.items()}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    machine = {"platform": platform.platform(), "cpus": os.cpu_count()}
+    report: dict[str, Any] = {
+        "command": f"python -m benchmarks.int8 {' '.join(sys.argv[1:])}",
+        "environment": {name: os.environ[name] for name in _ISA if name in os.environ},
+        "commit": commit,
+        "versions": versions(),
+        "machine": {**machine, "torch": torch.backends.cpu.get_cpu_capability()},
+        "samples": len(samples),
+        "samples_per_s": {way: statistics.median(each) for way, each in rates.items()},
+        "speed_of_int8": statistics.median(b / a for a, b in zip(rates["whole"], rates["int8"], strict=True)),
+        "same_outcomes": sum(same) / len(same),
+        "seconds": seconds,
+    }
+    write_text(args.output, json.dumps(report, indent=1) + "\n")
+    print(json.dumps({name: report[name] for name in ("samples_per_s", "speed_of_int8", "same_outcomes")}))
+
+
+if __name__ == "__main__":
+    main()
