@@ -24,7 +24,7 @@ from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import LoadOptions, Sampling
 from judgelm.errors import InputError
 from judgelm.judge.choice import ModelChoice, prepare
-from judgelm.judge.judge import expected_tokens
+from judgelm.judge.judge import foresee
 from judgelm.judge.settings import JudgeSettings
 
 LLAMA = "LlamaMLP, LlamaRMSNorm, apply_rotary_pos_emb"
@@ -168,17 +168,24 @@ def test_a_run_tells_the_engine_what_is_to_come_and_one_that_goes_on_the_same(
     keys = [("forward", sample.key) for sample in samples[:6]]
     for done in ([], keys):
         list(judge.run(samples, ("forward",), settings, done))
-    assert told == [expected_tokens(samples, ("forward",), settings)] * 2
+    assert told == [foresee(samples, ("forward",), settings)[0]] * 2
 
 
 def test_tokens_are_guessed_by_letters_orders_and_whether_there_are_reasons() -> None:
     samples = [Sample(k, "q" * 400, ("a" * 100, "b" * 100), reference="r" * 200) for k in range(100)]
     short = JudgeSettings(scores_only=True)
-    assert expected_tokens(samples, ("forward",), short) == 100 * (200 + 200)
-    assert expected_tokens(samples, ("forward", "reversed"), short) == 200 * (200 + 200)
-    assert expected_tokens(samples, ("forward",), JudgeSettings()) == 100 * (200 + 200 + 256)
-    assert expected_tokens(samples, ("forward",), JudgeSettings(max_new_tokens=9)) == 100 * (200 + 200 + 9)
-    assert expected_tokens(iter(samples), ("forward",), short) == expected_tokens([], ("forward",), short) == 0
+
+    def tokens(of: Any, settings: JudgeSettings, *orders: Any) -> int:
+        expected, same = foresee(of, orders, settings)
+        assert list(same) == ([] if of is nothing else samples)
+        return expected
+
+    nothing: list[Sample] = []
+    assert tokens(samples, short, "forward") == 100 * (200 + 200)
+    assert tokens(samples, short, "forward", "reversed") == 200 * (200 + 200)
+    assert tokens(samples, JudgeSettings(), "forward") == 100 * (200 + 200 + 256)
+    assert tokens(samples, JudgeSettings(max_new_tokens=9), "forward") == 100 * (200 + 200 + 9)
+    assert tokens(iter(samples), short, "forward") == tokens(nothing, short, "forward") == 0
     # an engine that is not of this process need not know
     Judge(FakeEngine()).expect(10**18)  # type: ignore[arg-type]
 
