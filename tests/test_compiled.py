@@ -24,8 +24,8 @@ from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import LoadOptions, Sampling
 from judgelm.errors import InputError
 from judgelm.judge.choice import ModelChoice, prepare
-from judgelm.judge.judge import expected_tokens
-from judgelm.judge.settings import JudgeSettings
+from judgelm.judge.judge import foresee
+from judgelm.judge.settings import JudgeSettings, Order
 
 LLAMA = "LlamaMLP, LlamaRMSNorm, apply_rotary_pos_emb"
 GREEDY = Sampling(max_new_tokens=16)
@@ -48,6 +48,12 @@ def engine(model_folder: Path, kernels: Path) -> HFEngine:
     assert made.description["compiled"] == LLAMA
     assert list(kernels.rglob("*.so"))
     return made
+
+
+@pytest.fixture
+def avx2(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor for which compiling pays."""
+    monkeypatch.setattr("judgelm.engine.hf.compiled.only_avx2", lambda: True)
 
 
 @pytest.fixture
@@ -78,7 +84,7 @@ def test_compiled_texts_and_probabilities_are_those_of_the_model_as_it_is(engine
     asked = requests(engine, 10)
     assert by_key(engine.generate(asked, GREEDY)) == by_key(plain.generate(asked, GREEDY))
     lines = [line_text(scores) for scores in score_lines()]
-    expected = by_key(plain.score(asked, lines))
+    expected: dict[str, Any] = by_key(plain.score(asked, lines))
     for one in engine.score(asked, lines):
         assert one.log_probs == pytest.approx(expected[one.key].log_probs, abs=1e-4)
     # one row or many, one token or many: nothing more was compiled for any of them
@@ -96,7 +102,7 @@ def test_compiled_padded_rows_are_those_of_the_model_as_it_is(kernels: Path) -> 
     assert by_key(compiled.generate(asked, GREEDY)) == by_key(plain.generate(asked, GREEDY))
 
 
-def test_compiled_beside_its_work_a_served_model_says_the_same(kernels: Path, model_folder: Path) -> None:
+def test_compiled_beside_its_work_a_served_model_says_the_same(kernels: Path, model_folder: Path, avx2: None) -> None:
     engine = load_engine(model_folder)
     asked = requests(engine, 6)
     schedule = engine.open(4)
@@ -138,7 +144,16 @@ def test_a_model_without_known_parts_goes_on_with_one_line(capsys: pytest.Captur
     assert len(by_key(engine.generate(requests(engine, 2), GREEDY))) == 2
 
 
-def test_what_is_long_enough_is_compiled_once(model_folder: Path, tried: list[int]) -> None:
+def test_with_avx512_and_in_16_bits_nothing_is_compiled_by_itself(
+    model_folder: Path, tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for dtype, without in (("float32", False), ("bfloat16", True)):
+        monkeypatch.setattr("judgelm.engine.hf.compiled.only_avx2", lambda known=without: known)
+        load_engine(model_folder, dtype=dtype).expect(10**18)
+    assert not tried
+
+
+def test_what_is_long_enough_is_compiled_once(model_folder: Path, tried: list[int], avx2: None) -> None:
     engine = load_engine(model_folder)
     enough = int(120 / seconds_per_token(engine.model)) + 1
     engine.expect(enough // 2)
@@ -149,7 +164,7 @@ def test_what_is_long_enough_is_compiled_once(model_folder: Path, tried: list[in
     assert tried == [1]
 
 
-def test_off_is_off_and_on_compiles_before_the_first_row(model_folder: Path, tried: list[int]) -> None:
+def test_off_is_off_and_on_compiles_before_the_first_row(model_folder: Path, tried: list[int], avx2: None) -> None:
     Judge.load(model_folder, device="cpu", compile="off").engine.expect(10**18)  # type: ignore[attr-defined]
     assert not tried
     Judge.load(model_folder, device="cpu", compile="on")
@@ -165,22 +180,29 @@ def test_a_run_tells_the_engine_what_is_to_come_and_one_that_goes_on_the_same(
     monkeypatch.setattr(HFEngine, "expect", lambda _, tokens: told.append(tokens))
     judge = Judge.load(model_folder, device="cpu")
     samples, settings = make_samples(8), JudgeSettings(temperature=0, max_new_tokens=4, scores_only=True)
-    keys = [("forward", sample.key) for sample in samples[:6]]
-    for done in ([], keys):
+    judged: list[tuple[Order, str]] = [("forward", sample.key) for sample in samples[:6]]
+    for done in ([], judged):
         list(judge.run(samples, ("forward",), settings, done))
-    assert told == [expected_tokens(samples, ("forward",), settings)] * 2
+    assert told == [foresee(samples, ("forward",), settings)[0]] * 2
 
 
 def test_tokens_are_guessed_by_letters_orders_and_whether_there_are_reasons() -> None:
     samples = [Sample(k, "q" * 400, ("a" * 100, "b" * 100), reference="r" * 200) for k in range(100)]
     short = JudgeSettings(scores_only=True)
-    assert expected_tokens(samples, ("forward",), short) == 100 * (200 + 200)
-    assert expected_tokens(samples, ("forward", "reversed"), short) == 200 * (200 + 200)
-    assert expected_tokens(samples, ("forward",), JudgeSettings()) == 100 * (200 + 200 + 256)
-    assert expected_tokens(samples, ("forward",), JudgeSettings(max_new_tokens=9)) == 100 * (200 + 200 + 9)
-    assert expected_tokens(iter(samples), ("forward",), short) == expected_tokens([], ("forward",), short) == 0
+
+    def tokens(of: Any, settings: JudgeSettings, *orders: Any) -> int:
+        expected, same = foresee(of, orders, settings)
+        assert list(same) == ([] if of is nothing else samples)
+        return expected
+
+    nothing: list[Sample] = []
+    assert tokens(samples, short, "forward") == 100 * (200 + 200)
+    assert tokens(samples, short, "forward", "reversed") == 200 * (200 + 200)
+    assert tokens(samples, JudgeSettings(), "forward") == 100 * (200 + 200 + 256)
+    assert tokens(samples, JudgeSettings(max_new_tokens=9), "forward") == 100 * (200 + 200 + 9)
+    assert tokens(iter(samples), short, "forward") == tokens(nothing, short, "forward") == 0
     # an engine that is not of this process need not know
-    Judge(FakeEngine()).expect(10**18)  # type: ignore[arg-type]
+    Judge(FakeEngine()).expect(10**18)
 
 
 def test_a_run_goes_on_with_another_choice(model_folder: Path) -> None:

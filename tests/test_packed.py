@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from jaxtyping import TypeCheckError
 from test_engine import by_key, load_engine, requests
 
 from judgelm.encoding import encode_prompt
+from judgelm.engine.hf import attention
 from judgelm.engine.hf.attention import KeyValues, PromptPass, _causal_by_torch, _causal_in_blocks, causal_attention
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.hf.packed import forward_packed
@@ -75,6 +77,36 @@ def test_both_kinds_of_attention_are_the_same() -> None:
         query, key, value = torch.randn(6, queries, 16), torch.randn(2, keys, 16), torch.randn(2, keys, 16)
         ours, torchs = _causal_in_blocks(query, key, value), _causal_by_torch(query, key, value)
         torch.testing.assert_close(ours, torchs, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("without_avx512", "dtype", "queries", "keys", "blocks"),
+    [
+        (False, torch.float32, 300, 300, True),
+        (True, torch.bfloat16, 300, 300, True),
+        (True, torch.float32, 300, 300, False),
+        (True, torch.float32, 100, 100, True),
+        (True, torch.float32, 300, 400, True),
+    ],
+)
+def test_the_kind_of_attention_goes_by_processor_data_type_and_length(
+    without_avx512: bool, dtype: torch.dtype, queries: int, keys: int, blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[bool] = []
+
+    def way(by_blocks: bool) -> Any:
+        def attend(query: Any, *_: Any) -> Any:
+            taken.append(by_blocks)
+            return query.new_zeros(queries, 6, 16)
+
+        return attend
+
+    monkeypatch.setattr(attention, "only_avx2", lambda: without_avx512)
+    monkeypatch.setattr(attention, "_causal_in_blocks", way(True))
+    monkeypatch.setattr(attention, "_causal_by_torch", way(False))
+    query, key = torch.randn(6, queries, 16, dtype=dtype), torch.randn(2, keys, 16, dtype=dtype)
+    causal_attention(query, key, key)
+    assert taken == [blocks]
 
 
 @pytest.mark.parametrize("sampling", [Sampling(max_new_tokens=20), Sampling(1.0, 20, seed=2)])

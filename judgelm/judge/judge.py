@@ -138,8 +138,9 @@ class Judge:
         self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
     ) -> Generator[Judged, None, None]:
         """Judge in one order or both, yielding judgements as they finish; those in `done` are left out."""
-        self.expect(expected_tokens(samples, orders, settings))
-        for block in plan_blocks(samples, settings.task, self.engine.block):
+        tokens, all_samples = foresee(samples, orders, settings)
+        self.expect(tokens)
+        for block in plan_blocks(all_samples, settings.task, self.engine.block):
             yield from self.run_block(block, orders, settings, done)
 
     def expect(self, tokens: int) -> None:
@@ -244,19 +245,24 @@ class JudgeLike(Protocol):
         ...
 
 
-def expected_tokens(samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings) -> int:
-    """About how many tokens are read and written, by the first samples; 0 where nobody knows how many there are.
+def foresee(
+    samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings
+) -> tuple[int, Iterator[Sample]]:
+    """About how many tokens are read and written, by the first samples, and all samples, still read once each.
 
-    What is judged already counts too: a run that goes on is to decide as it did at its beginning.
+    0 where nobody knows how many there are. What is judged already counts too: a run that goes on is to decide as it
+    did at its beginning.
     """
-    if not isinstance(samples, Sequence) or not samples:
-        return 0
-    first = list(samples[:_LOOKED_AT])
+    remaining = iter(samples)
+    first = list(itertools.islice(remaining, _LOOKED_AT))
+    all_samples = itertools.chain(first, remaining)
+    if not isinstance(samples, Sequence) or not first:
+        return 0, all_samples
     letters = sum(len(text) for each in first for text in (each.question, each.reference or "", *each.answers))
     short = settings.scores_only or settings.scoring == "expected"
     new = 0 if short else min(settings.max_new_tokens, TYPICAL_NEW_TOKENS)
     each_order = letters // _LETTERS // len(first) + _TEMPLATE + new
-    return len(samples) * len(orders) * len(settings.aspects) * each_order
+    return len(samples) * len(orders) * len(settings.aspects) * each_order, all_samples
 
 
 def plan_blocks(samples: Iterable[Sample], task: str, size: int) -> Iterator[list[Sample]]:

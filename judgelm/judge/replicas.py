@@ -21,7 +21,7 @@ from typing import Any
 import judgelm
 from judgelm.engine.interface import block_size
 from judgelm.errors import InputError
-from judgelm.judge.judge import Judge, expected_tokens, plan_blocks
+from judgelm.judge.judge import Judge, foresee, plan_blocks
 from judgelm.judge.judged import Judged
 from judgelm.judge.placement import Placement
 from judgelm.judge.settings import Done, JudgeSettings, Order
@@ -127,14 +127,14 @@ class Replicas:
         self, samples: Iterable[Sample], orders: Sequence[Order], settings: JudgeSettings, done: Done = ()
     ) -> Generator[Judged, None, None]:
         """See `Judge.run`. Ray is there as long as this runs. No more replicas are started than there are blocks."""
-        blocks = self._blocks(samples, orders, settings.task, done)
+        tokens, all_samples = foresee(samples, orders, settings)
+        blocks = self._blocks(all_samples, orders, settings.task, done)
         first = list(itertools.islice(blocks, self.placement.replicas))
         if not first:
             return
         with _joined(self.placement) as ray:
             # each has its share of the cores too: so they decide as one process would
-            tokens = expected_tokens(samples, orders, settings) // len(first)
-            load = functools.partial(_load_expecting, self.load, tokens)
+            load = functools.partial(_load_expecting, self.load, tokens // len(first))
             start = _starter(ray, load, replace(self.placement, replicas=len(first)))
             print(f"judgelm: replicas to load: {len(first)}", file=sys.stderr)
             shift = _Shift(ray, start, itertools.chain(first, blocks), self.description)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 
@@ -57,6 +58,15 @@ def choose_dtype(name: str, device: str | None) -> str:
         return "float16"
     capabilities = torch.cpu.get_capabilities()
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+@functools.cache
+def only_avx2() -> bool:
+    """Whether this processor is of the kind without AVX512, for which other ways are faster than for those with it."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx2")) and not capabilities.get("avx512_f")
 
 
 def _check_device(name: str) -> None:

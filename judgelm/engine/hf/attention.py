@@ -12,6 +12,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from judgelm.engine.hf.tree import Tree
+from judgelm.models.devices import only_avx2
 
 Queries = Float[Tensor, "heads t d"]
 Keys = Float[Tensor, "kv_heads L d"]
@@ -198,11 +199,21 @@ class TokenPass(Pass):
 
 def causal_attention(query: Queries, key: Keys, value: Values) -> Attended:
     """Attention of the last t of L positions, from scaled queries."""
-    return (_causal_in_blocks if query.device.type == "cpu" else _causal_by_torch)(query, key, value)
+    return (_causal_in_blocks if _blocks_are_faster(query, key, value) else _causal_by_torch)(query, key, value)
+
+
+def _blocks_are_faster(query: Queries, key: Keys, value: Values) -> bool:
+    """By benchmarks/attention.json on a CPU with AVX512; without it torch's own is faster in float32, but for a short
+    prompt, for one whose beginning was read before, and where its kernel has no such widths.
+    """
+    if query.device.type != "cpu":
+        return False
+    whole = query.shape[1] == key.shape[1] > _QUERIES and query.shape[2] == value.shape[2]
+    return not (whole and query.dtype == torch.float32 and only_avx2())
 
 
 def _causal_by_torch(query: Queries, key: Keys, value: Values) -> Attended:
-    """On a GPU, by its flash kernel where the data type has one."""
+    """By its flash kernel, where the data type has one on the device."""
     found = scaled_dot_product_attention(
         query[None],
         key[None],
@@ -215,7 +226,7 @@ def _causal_by_torch(query: Queries, key: Keys, value: Values) -> Attended:
 
 
 def _causal_in_blocks(query: Queries, key: Keys, value: Values) -> Attended:
-    """On a CPU in bfloat16 faster than torch's own, which benchmarks/README.md shows."""
+    """A product for some queries and all that they see, the query heads of a kv head folded together."""
     count, length = query.shape[1], key.shape[1]
     most = min(_QUERIES, count)
     above = query.new_full((most, most), float("-inf")).triu_(1)

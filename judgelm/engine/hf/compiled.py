@@ -17,6 +17,7 @@ import torch
 
 from judgelm.errors import InputError
 from judgelm.files import cache_folder
+from judgelm.models.devices import only_avx2
 from judgelm.models.loading import in_one_line
 
 if TYPE_CHECKING:
@@ -27,10 +28,9 @@ _KINDS = ("MLP", "RMSNorm")
 _ROTARY = "apply_rotary_pos_emb"
 """a function that the attention of transformers' models calls"""
 _PAYS_S = 120.0
-"""seconds of computing that are long enough: compiling saves a sixth of them, and takes 20 s (benchmarks/README.md)"""
-_PER_CORE = {torch.float32: 50e9}
-"""floating-point operations a second of a core, of all that a model computes; low where it is known"""
-_PER_CORE_16 = 200e9
+"""seconds of computing that are long enough: compiling saves a sixth of them with AVX2, and takes 20 s"""
+_PER_CORE = 50e9
+"""floating-point operations a second of a core with AVX2, of all that a model computes in float32"""
 _SHAPES = ((1, 31), (1, 1), (11, 31), (11, 1))
 """rows and tokens of what each part is compiled for: torch makes one of anything a case of its own. Primes, so that
 they are the size of nothing else, which it would take for the same"""
@@ -57,7 +57,9 @@ class CompiledParts:
         """in which they are or were compiled while others use the model"""
         self._shapes = _SHAPES if rows else _SHAPES[:2]
         self._token_s = seconds_per_token(model)
-        self._undecided = wanted == "auto" and model.device.type == "cpu"
+        # with AVX512 nothing was saved (benchmarks/compiled.json)
+        pays = model.device.type == "cpu" and model.dtype == torch.float32 and only_avx2()
+        self._undecided = wanted == "auto" and pays
         if model.device.type == "cpu":
             description["compiled"] = "nothing"
         if wanted == "on":
@@ -92,8 +94,7 @@ def seconds_per_token(model: PreTrainedModel) -> float:
     """
     embeddings = {id(each.weight): each.weight.numel() for each in _embeddings(model)}
     parameters = sum(each.numel() for each in model.parameters()) - sum(embeddings.values())
-    speed = torch.get_num_threads() * _PER_CORE.get(model.dtype, _PER_CORE_16)
-    return float(2 * parameters / speed)
+    return float(2 * parameters / (torch.get_num_threads() * _PER_CORE))
 
 
 def _embeddings(model: PreTrainedModel) -> list[Any]:
