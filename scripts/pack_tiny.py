@@ -25,8 +25,8 @@ MOST_BYTES = 12_000_000
 KEPT = ("base_model_name_or_path", "lora_alpha", "peft_type", "r", "target_modules", "task_type")
 DATA = """## Data and licences
 
-Rows judged by GPT-4, and solutions that are known to be right or wrong, split by question (`scripts/tiny_data.py`),
-from public repositories:
+Rows judged by GPT-4, solutions that are known to be right or wrong, and short tasks, split by question
+(`scripts/tiny_data.py`, `scripts/tiny_short.py`), from public repositories:
 
 | repository | licence |
 |---|---|
@@ -34,10 +34,13 @@ from public repositories:
 | lm-sys/vicuna-blog-eval | Apache-2.0 |
 | h2oai/h2o-LLM-eval | Apache-2.0 |
 | openai/grade-school-math, with solutions that are right or wrong | MIT |
+| yizhongw/self-instruct, its seed tasks with people's answers | Apache-2.0 |
 
 A fifth of the rows of the first two trainings are constructed from these: an answer against a refusal, against its own
 beginning, or against the answer to another question. Most of them come first and teach the comparison itself. Of
-GPT-4's reasons one sentence was kept, so this judge gives one or two.
+GPT-4's reasons one sentence was kept, so this judge gives one or two. The third training has references and shows both
+orders of a row in one step; the fourth does so too, and begins at step 320 of the third. Its short answers are the
+base's own and people's; which is better is what this judge said of them, in both orders, after the second training.
 
 The base is SmolLM2-135M-Instruct (Apache-2.0). Rows of other licences had no part in these weights. The adapter is
 Apache-2.0, as this package is.

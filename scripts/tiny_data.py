@@ -106,7 +106,7 @@ def main(source: Path, objective: Path, output: Path) -> None:
             left_out[license_] += 1
             continue
         question = require(line, "question_body", str)
-        splits[_split(question)][question].append(line.record)
+        splits[split_of(question)][question].append(line.record)
     rng = random.Random(0)
     for rows in (rows for split in splits.values() for _, rows in sorted(split.items())):
         rng.shuffle(rows)
@@ -144,7 +144,8 @@ def main(source: Path, objective: Path, output: Path) -> None:
         print(f"left out for their licence: {dict(left_out)}")
 
 
-def _split(question: str) -> str:
+def split_of(question: str) -> str:
+    """Where a question's rows go: train, or dev."""
     return "dev" if hashlib.sha256(question.encode()).digest()[0] % DEV_SHARE == 0 else "train"
 
 
@@ -162,7 +163,7 @@ def _solutions(rng: random.Random, source: Path) -> dict[str, list[Record]]:
         pairs = rng.sample(mixed, min(PAIRS, len(mixed)))
         pairs += [(alike[0], alike[1]) for alike in (right, wrong) if len(alike) > 1 and rng.random() < 2 * ALIKE]
         for pair in pairs:
-            splits[_split(question)].append(_solved(rng, question, reference, pair))
+            splits[split_of(question)].append(_solved(rng, question, reference, pair))
     return splits
 
 
@@ -251,18 +252,23 @@ def _choose(
     used = {id(row) for row in taken}
     chosen = []
     for _, rows in sorted(by_question.items()):
-        fitting = [row for row in rows if id(row) not in used and _fits(row, wanted)]
+        fitting = [row for row in rows if id(row) not in used and fits(row, wanted)]
         chosen += fitting[: wanted.per_question]
     return rng.sample(chosen, min(len(chosen), wanted.rows))
 
 
-def _fits(row: Record, wanted: Real) -> bool:
+def fits(row: Record, wanted: Real) -> bool:
+    """Whether a row is short enough, and its scores are far enough apart, or a tie."""
     scores = Judgement.parse(row["text"]).scores
-    size = sum(len(row[name]) for name in ("question_body", "answer1_body", "answer2_body"))
-    if scores is None or size > wanted.characters:
+    if scores is None or length(row) > wanted.characters:
         return False
     gap = abs(scores[0] - scores[1])
     return gap == 0 or gap >= wanted.gap
+
+
+def length(row: Record) -> int:
+    """In characters, of question and answers."""
+    return sum(len(row[name]) for name in ("question_body", "answer1_body", "answer2_body"))
 
 
 def one_sentence(record: Record) -> Record:

@@ -200,6 +200,7 @@ def test_who_hangs_up_leaves_the_batch(api: Address) -> None:
     asked = {"model": MODEL, "n": 8, "max_tokens": 1500, "temperature": 2, "stream": True}
     for path, body in (("chat/completions", {"messages": said("Hello")}), ("completions", {"prompt": ["a", "b"]})):
         with HTTP.stream("POST", f"{api.url}/v1/{path}", json={**asked, **body}) as response:
-            next(response.iter_lines())
+            lines = response.iter_lines()  # httpx ends the stream with it
+            next(lines)
             api.wait(lambda: running() > 0)
         api.wait(lambda: running() == 0)

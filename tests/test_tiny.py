@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from conftest import PATIENCE_S, ROOT, SHARED, write_jsonl
+from conftest import PATIENCE_S, ROOT, SHARED
 from forked import python
 
 from judgelm import Judge
@@ -21,7 +21,7 @@ from judgelm.encoding import encode
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.errors import InputError
 from judgelm.files import cache_folder
-from judgelm.judgement import Judgement, Outcome
+from judgelm.judgement import Outcome
 from judgelm.models.tiny import ADAPTER, tiny_folder
 from judgelm.sample import Sample
 
@@ -174,86 +174,6 @@ def test_the_adapter_is_small_and_its_card_says_where_it_comes_from() -> None:
     ):
         assert said in card
     assert json.loads((ADAPTER / "adapter_config.json").read_text())["base_model_name_or_path"] == "tiny-base"
-
-
-def test_the_training_rows_of_tiny_are_chosen_by_licence_and_split_by_question(run: Any, tmp_path: Path) -> None:
-    """What `scripts/train_tiny.sh` does first, on rows made here."""
-    records = [
-        {
-            "question_id": number,
-            "question_body": f"Question {number % 120}: why?",
-            "answer1_body": f"Because {number}. " * 30,
-            "answer2_body": f"No idea {number}. " * 10,
-            "text": "9 5\nStep 1: I read the question.\nmodel_a explains it. model_b does not.",
-            "license": "MIT" if number % 3 else "CC BY-NC 4.0",
-            "source": "here",
-        }
-        for number in range(4800)
-    ]
-    judged = write_jsonl(tmp_path / "judged.jsonl", records)
-    objective = write_jsonl(tmp_path / "objective.jsonl", [_solved(number) for number in range(200)])
-    result = run("scripts/tiny_data.py", judged, objective, tmp_path / "out")
-    assert result.returncode == 0, result.stderr
-    assert "left out for their licence: {'CC BY-NC 4.0': 1600}" in result.stdout
-    train, further, dev = (
-        [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("train", "further", "dev")
-    )
-    constructed = [row["source"].startswith("constructed") for row in train]
-    assert all(constructed[:920])
-    real = [row for row, made in zip(train, constructed, strict=True) if not made]
-    assert {row["text"] for row in real} == {"9 5\nAssistant 1 explains it."}
-    assert {row["license"] for row in [*train, *dev]} == {"MIT"}
-    assert dev
-    assert not {row["question_body"] for row in train} & {row["question_body"] for row in dev}
-    answers = [{row["answer1_body"] for row in rows if row["source"] == "here"} for rows in (train, further)]
-    assert all(answers)
-    assert not answers[0] & answers[1]
-    assert not {row["question_body"] for row in further} & {row["question_body"] for row in dev}
-    first = [Judgement.parse(row["text"]).outcome for row in train[:920]]
-    assert 0.4 < first.count(Outcome.WIN) / 920 < 0.6
-    _check_solutions(tmp_path / "out")
-    again = run("scripts/tiny_data.py", judged, objective, tmp_path / "again")
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "again" / "train.jsonl").read_bytes() == (tmp_path / "out" / "train.jsonl").read_bytes()
-
-
-def _solved(number: int) -> dict[str, Any]:
-    """A question of which the first `number` modulo 5 of four solutions are right."""
-    answers = [
-        {
-            "text": f"By way {place}\nstep by step\nand at last\nto the result:\n"
-            f"A: {number if place < number % 5 else -1}",
-            "correct": place < number % 5,
-        }
-        for place in range(4)
-    ]
-    answers.append({"text": "It breaks off before", "correct": False})
-    return {"question_body": f"Sum {number}?", "reference": {"text": f"So\nit\nis\n\nA: {number}"}, "answers": answers}
-
-
-def _check_solutions(folder: Path) -> None:
-    references, dev = (
-        [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
-        for name in ("references", "dev_objective")
-    )
-    solved = [row for row in references if "text_w_reference" in row]
-    assert 0 < len(solved) < len(references)
-    assert not {row["question_body"] for row in solved} & {row["question_body"] for row in dev}
-    lines = [len(row["answer1_body"].splitlines()) for row in references if "text_w_reference" in row]
-    # bare results first, then more and more of the solutions
-    assert lines == sorted(lines)
-    assert set(lines) == {1, 2, 4, 5}
-    for row in solved:
-        right = row["reference"]["text"].rpartition("A: ")[2]
-        scores = [9 if row[f"answer{place}_body"].endswith(f"A: {right}") else 2 for place in (1, 2)]
-        assert row["score_w_reference"] == scores
-        assert row["text_w_reference"].startswith(f"{scores[0]} {scores[1]}\n")
-        assert row["score"] == [6, 6]
-    assert {tuple(row["score_w_reference"]) for row in solved} == {(9, 9), (2, 2), (9, 2), (2, 9)}
-    # of the others a right and a wrong one only, and the truth is asked for with and without the reference
-    assert {tuple(row["score"]) for row in dev} == {(9, 2), (2, 9)}
-    assert all(row["text"] == row["text_w_reference"] for row in dev)
 
 
 def test_only_the_final_folder_of_a_training_is_packed(run: Any, tmp_path: Path) -> None:
