@@ -266,9 +266,9 @@ def test_files_and_batches_are_listed_page_by_page(tmp_path: Path, controller: A
         assert given == [batch.input_file_id for batch in batches]
         assert len(client.files.list(purpose="batch_output").data) == 3
         for unknown in (client.batches.retrieve, client.batches.cancel, client.files.retrieve, client.files.content):
-            with pytest.raises(openai.NotFoundError, match="there is no file-none"):
+            with pytest.raises(openai.NotFoundError, match="there is no file or batch file-none"):
                 unknown("file-none")
-        with pytest.raises(openai.NotFoundError, match="there is no file-none"):
+        with pytest.raises(openai.NotFoundError, match="there is no file or batch file-none"):
             client.files.list(after="file-none")
 
 
@@ -414,6 +414,9 @@ def test_results_that_grow_too_large_end_their_batch(
 def test_a_worker_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
     with local_controller() as controller, api_over(controller, tmp_path) as (api, _):
         client = client_of(api)
+        sample = {"question": "Q?", "answers": ["a", "b"]}
+        alone = api.post("/v1/judgements", {"model": "scripted", "samples": [sample]})
+        assert (alone.status_code, alone.json()["error"]["code"]) == (503, "no_worker")
         batch = create(client, [request(1, model="scripted")])
         until(client, batch.id, lambda found: found.status == "in_progress")
         with scripted_worker(controller):

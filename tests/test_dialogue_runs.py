@@ -250,7 +250,7 @@ def test_what_of_a_dialogue_does_not_fit_is_said(api: Address) -> None:
     ("sample", "message"),
     [
         ({"messages": said("Q", "a"), "answers": ["x", "y"]}, "expected the last one to be the user's"),
-        ({"messages": said("Q")}, "answers go with a question or messages"),
+        ({"messages": said("Q")}, "a question or messages need answers"),
         ({"answers": ["a", "b"]}, "a sample has a question, messages or conversations, found none"),
         ({"question": "Q", "messages": said("Q"), "answers": ["a"]}, "found question and messages"),
         ({"conversations": [said("Q", "a"), said("Q")]}, "conversation 2: expected it to end in a message of the ass"),

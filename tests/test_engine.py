@@ -355,6 +355,8 @@ def test_hub_id_in_the_local_cache_loads_offline(model_folder: Path, tmp_path: P
     assert find_model("org/judge").path == snapshot
     with pytest.raises(InputError, match="org/nothing: no such folder, and the hub did not give it"):
         find_model("org/nothing")
+    with pytest.raises(InputError, match=r"tinny: no such folder, .*; the judge that is here already is tiny$"):
+        find_model("tinny")
 
 
 def test_folders_that_are_no_models_are_refused(tmp_path: Path, model_folder: Path) -> None:

@@ -33,7 +33,7 @@ def verdict(api: Address) -> tuple[list[float], str]:
 
 def run(command: list[str | Path], api: Address, **env: str) -> dict[str, str]:
     """What a program says, by the first word of each line."""
-    said = {"JUDGELM_URL": f"{api.url}/v1", "JUDGELM_MODEL": MODEL, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    said = {"JUDGELM_URL": api.url, "JUDGELM_MODEL": MODEL, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     env = os.environ | said | {"LANGSMITH_TRACING": "false", "NO_PROXY": "127.0.0.1"} | env
     done = subprocess.run(list(map(str, command)), env=env, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr

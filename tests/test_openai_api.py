@@ -29,9 +29,27 @@ def said(client: Any, messages: Sequence[Any]) -> tuple[str, int]:
 
 
 def test_the_client_says_which_api_does_not_answer() -> None:
-    with pytest.raises(APIError, match=r"the API at http://127\.0\.0\.1:9 does not answer") as told:
+    with pytest.raises(APIError, match=r"the API at http://127\.0\.0\.1:9 does not answer .*judgelm serve") as told:
         Client("http://127.0.0.1:9").judge("2 + 2?", ["4", "5"])
     assert told.value.status == 0
+
+
+def test_the_address_of_openais_clients_is_one_of_ours_too(api: Address) -> None:
+    assert Client(api.url + "/v1").models() == Client(api.url + "/").models() == [MODEL]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "said"),
+    [
+        ("POST", "/v1/judgement", "POST /v1/judgement: no such address (/docs lists them)"),
+        ("GET", "/v1/judgements", "GET /v1/judgements: expected POST"),
+        ("POST", "/v1/files", "keeps no files and batches (judgelm serve --batch-dir FOLDER does)"),
+        ("POST", "/v1/rewards", "completions: this field is needed"),
+    ],
+)
+def test_a_slip_is_told_with_what_to_do(method: str, path: str, said: str, api: Address) -> None:
+    answer = HTTP.request(method, api.url + path, json={})
+    assert said in answer.json()["error"]["message"]
 
 
 def test_of_several_system_and_developer_messages_none_is_lost(client: Any) -> None:

@@ -356,7 +356,7 @@ def test_the_route_takes_dialogues_references_and_criteria(api: Address, model_f
             422,
             f"completions: List should have at most {MOST_COMPLETIONS} items",
         ),
-        ({"completions": ["a", "b"], "question": "Q?", "orders": "both"}, 422, "orders: Extra inputs"),
+        ({"completions": ["a", "b"], "question": "Q?", "orders": "both"}, 422, "orders: there is no such field"),
         ({"completions": ["a", "b"], "question": "Q?", "model": "gpt"}, 404, "gpt"),
         (
             {"completions": ["a", "b"], "question": "Q?",
@@ -395,12 +395,16 @@ def test_several_processes_share_one_served_judge(api: Address, local: GroupJudg
         assert each == pytest.approx(list(values), abs=1e-4)
 
 
-def test_a_busy_server_is_waited_for_and_its_answers_are_checked() -> None:
+def test_a_busy_server_is_waited_for_and_its_answers_are_checked(caplog: pytest.LogCaptureFixture) -> None:
     busy = {"error": {"message": "busy", "type": "server_error", "code": "overloaded"}}
     pairs = Group("Q?", ("x", "xxxxxxxx")).pairs()
     with judging_api((429, busy), (503, busy)) as (url, bodies):
         assert ServedPairs(Client(url), retries=QUICK)(pairs) == [Compared(1.0, (10.0, 8.0))]
         assert len(bodies) == 3
+    # once for both waits
+    assert [each.getMessage() for each in caplog.records if each.name == "judgelm.serve.asking"] == [
+        "the judge: busy; trying again"
+    ]
     with judging_api(*[(503, busy)] * 3) as (url, bodies), pytest.raises(APIError, match="busy"):
         ServedPairs(Client(url), retries=QUICK)(pairs)
     with judging_api((400, busy)) as (url, bodies), pytest.raises(APIError, match="busy"):

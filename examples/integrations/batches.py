@@ -1,11 +1,13 @@
 """Have a judge that is served compare pairs in one batch, through OpenAI's own client.
 
-judgelm serve --model tiny --batch-dir batches
+judgelm serve --model tiny --batch-dir batches &
+pip install openai
 python examples/integrations/batches.py http://127.0.0.1:21003/v1 examples/pairs.jsonl
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
@@ -14,11 +16,14 @@ from pathlib import Path
 
 from openai import OpenAI
 
-url, pairs = sys.argv[1:]
-client = OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"))
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("url", help="of the API, up to /v1")
+parser.add_argument("pairs", help="a file as judgelm judge takes it")
+args = parser.parse_args()
+client = OpenAI(base_url=args.url, api_key=os.environ.get("JUDGELM_API_KEY", "none"))
 
 requests = []
-for line in Path(pairs).read_text(encoding="utf-8").splitlines():
+for line in Path(args.pairs).read_text(encoding="utf-8").splitlines():
     row = json.loads(line)
     sample = {
         "question_id": row["question_id"],
@@ -31,6 +36,8 @@ for line in Path(pairs).read_text(encoding="utf-8").splitlines():
 content = "".join(json.dumps(request) + "\n" for request in requests).encode()
 file = client.files.create(file=("pairs.jsonl", content), purpose="batch")
 batch = client.batches.create(input_file_id=file.id, endpoint="/v1/judgements", completion_window="24h")
+# it goes on without this script: client.batches.retrieve(ID) finds it again
+print(batch.id, file=sys.stderr)
 while batch.status in ("validating", "in_progress", "finalizing"):
     time.sleep(1)
     batch = client.batches.retrieve(batch.id)

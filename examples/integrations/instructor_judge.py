@@ -22,10 +22,10 @@ class Verdict(BaseModel):
     reasons: str
 
 
-url = os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003/v1")
+url = os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003") + "/v1"
 asked = {"question": "What is the capital of Norway?", "answers": ["Oslo.", "It is Bergen."], "reference": "Oslo"}
 for mode in (instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA):
-    client = instructor.from_openai(OpenAI(base_url=url, api_key="none"), mode=mode)
+    client = instructor.from_openai(OpenAI(base_url=url, api_key=os.environ.get("JUDGELM_API_KEY", "none")), mode=mode)
     verdict = client.chat.completions.create(
         model=os.environ.get("JUDGELM_MODEL", "tiny"),
         messages=[{"role": "user", "content": json.dumps(asked)}],

@@ -19,9 +19,9 @@ class Grade(BaseModel):
 
 
 judge = ChatOpenAI(
-    base_url=os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003/v1"),
+    base_url=os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003") + "/v1",
     model=os.environ.get("JUDGELM_MODEL", "tiny"),
-    api_key="none",
+    api_key=os.environ.get("JUDGELM_API_KEY", "none"),
     temperature=0,
 )
 dialogue = [("user", "What is the capital of Norway?"), ("assistant", "Oslo, of course.")]

@@ -24,8 +24,8 @@ class Verdict(BaseModel):
 asked = {"question": "What is the capital of Norway?", "answers": ["Oslo.", "It is Bergen."]}
 answer = litellm.completion(
     model=f"openai/{os.environ.get('JUDGELM_MODEL', 'tiny')}",
-    api_base=os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003/v1"),
-    api_key="none",
+    api_base=os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003") + "/v1",
+    api_key=os.environ.get("JUDGELM_API_KEY", "none"),
     messages=[{"role": "user", "content": json.dumps(asked)}],
     response_format=Verdict,
     temperature=0,

@@ -5,7 +5,8 @@
 //   node examples/integrations/openai_judge.cjs
 const OpenAI = require("openai");
 
-const client = new OpenAI({ baseURL: process.env.JUDGELM_URL ?? "http://127.0.0.1:21003/v1", apiKey: "none" });
+const url = process.env.JUDGELM_URL ?? "http://127.0.0.1:21003";
+const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: process.env.JUDGELM_API_KEY ?? "none" });
 const model = process.env.JUDGELM_MODEL ?? "tiny";
 const score = { type: "integer", minimum: 1, maximum: 10 };
 const schema = {

@@ -1,6 +1,7 @@
 """Two answers judged through OpenAI's own client, in a schema of one's own.
 
 judgelm serve --model tiny &
+pip install openai
 python examples/integrations/openai_judge.py
 """
 
@@ -20,7 +21,10 @@ class Verdict(BaseModel):
     winner: Literal["answer 1", "tie", "answer 2"]
 
 
-client = OpenAI(base_url=os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003/v1"), api_key="none")
+client = OpenAI(
+    base_url=os.environ.get("JUDGELM_URL", "http://127.0.0.1:21003") + "/v1",
+    api_key=os.environ.get("JUDGELM_API_KEY", "none"),
+)
 model = os.environ.get("JUDGELM_MODEL", "tiny")
 asked = json.dumps({"question": "What is the capital of Norway?", "answers": ["Oslo.", "It is Bergen."]})
 

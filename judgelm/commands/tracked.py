@@ -23,10 +23,9 @@ def add_tracking_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report-to",
         type=_names,
-        default=(),
         metavar="NAME",
         help="log the settings, numbers and files as a run of mlflow, wandb or tensorboard (comma between several),"
-        " each where its own environment variables say; a log that fails loses no result",
+        " each where its own environment variables say; a log that fails loses no result (default: none)",
     )
 
 

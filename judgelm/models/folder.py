@@ -126,7 +126,9 @@ def _fetch(name: str, cache_dir: str | None, above: str | None) -> Path:
         raise InputError(f"model {name}: no such folder, and not a hub id{_named_by(above)}") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
+        # the hub's models of today have an owner: a bare name is rather a slip
+        ours = "" if "/" in name else "; the judge that is here already is tiny"
         raise InputError(
-            f"model {name}: no such folder, and the hub did not give it ({reason}){_named_by(above)}"
+            f"model {name}: no such folder, and the hub did not give it ({reason}){_named_by(above)}{ours}"
         ) from None
     return folder

@@ -18,6 +18,7 @@ from judgelm.serve.guard import App, Message, Receive, Send
 from judgelm.serve.judgement_requests import ErrorOut
 from judgelm.serve.openai_requests import UnsupportedField
 from judgelm.serve.protocol import TOO_LARGE, ErrorCode, WorkerError
+from judgelm.serve.servers import said_of
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ _CODES = {
     503: "no_worker",
 }
 DOCUMENTED = (400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 502, 503)
+_NO_ROUTE = ("Not Found", "Method Not Allowed")
+"""what starlette says where no route takes a request"""
+_WITH_BATCHES = ("/v1/files", "/v1/batches")
 _MOST_MESSAGE = 1000
 """characters of an error's message"""
 
@@ -59,7 +63,7 @@ def add_error_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _answer)
 
 
-async def _answer(_: HTTPRequest, error: Exception) -> JSONResponse:
+async def _answer(asked: HTTPRequest, error: Exception) -> JSONResponse:
     match error:
         case WorkerError():
             unknown = error.code == ErrorCode.INVALID_MODEL
@@ -70,9 +74,9 @@ async def _answer(_: HTTPRequest, error: Exception) -> JSONResponse:
         case UnsupportedField():
             return _error(str(error), 400, error.field, "unsupported_parameter")
         case HTTPException():
-            return _error(str(error.detail), error.status_code, headers=error.headers)
+            return _error(_detail(asked, error), error.status_code, headers=error.headers)
         case RequestValidationError():
-            found = [(_place(entry), _said(entry)) for entry in error.errors()[:3]]
+            found = [(_place(entry), said_of(entry)) for entry in error.errors()[:3]]
             return _error("; ".join(f"{place or 'body'}: {said}" for place, said in found), 422, found[0][0])
     log.error("request failed", exc_info=error)
     return _error("the server failed; its log says why", 500)
@@ -136,5 +140,13 @@ def _place(entry: Mapping[str, Any]) -> str | None:
     return ".".join(part for part in parts if part != "str" and not {"-", "["} & set(part)) or None
 
 
-def _said(entry: Mapping[str, Any]) -> str:
-    return "expected JSON" if entry["type"] == "json_invalid" else str(entry["msg"]).removeprefix("Value error, ")
+def _detail(asked: HTTPRequest, error: HTTPException) -> str:
+    """What a route says, or where a request should have gone that no route takes."""
+    if error.detail not in _NO_ROUTE:
+        return str(error.detail)
+    path, said = asked.scope["path"], f"{asked.method} {asked.scope['path']}"
+    if error.status_code == 405:
+        return f"{said}: expected {(error.headers or {}).get('Allow', 'another method')}"
+    if path in _WITH_BATCHES:
+        return f"{said}: this server keeps no files and batches (judgelm serve --batch-dir FOLDER does)"
+    return f"{said}: no such address (/docs lists them)"

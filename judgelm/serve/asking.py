@@ -5,6 +5,7 @@ answers is checked.
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,8 @@ from judgelm.errors import one_line
 from judgelm.sample import Sample
 from judgelm.serve.client import TIMED_OUT, APIError, Client
 from judgelm.serve.judgement_requests import SampleIn
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 3600
 """how long a request may take: texts for many samples by a slow server"""
@@ -46,6 +49,8 @@ def patiently(call: Callable[[], Said], retries: Retries) -> Said:
         except APIError as error:
             if error.status not in _PASSING or error.code == TIMED_OUT or attempt >= retries.attempts:
                 raise
+            if attempt == 1:  # once: who waits for minutes is told for what
+                log.warning("the judge: %s; trying again", error)
         except (LookupError, TypeError, ValueError) as error:
             said = one_line(f"{type(error).__name__}: {error}")[:100]
             raise APIError(f"not the answer of a judge that judgelm serves ({said})", _NO_ANSWER, None) from None

@@ -36,7 +36,7 @@ class Client:
     """One JudgeLM API.
 
     Args:
-        url: its address.
+        url: its address; with the /v1 of OpenAI's clients at its end it is the same.
         key: an API key, where the server asks for one.
         timeout_s: how long an answer may take.
 
@@ -101,7 +101,8 @@ class Client:
             problem = f"the API at {self._url} has not answered within {self._timeout_s:g} s"
             raise APIError(problem, 0, TIMED_OUT) from error
         except httpx.HTTPError as error:
-            raise APIError(f"the API at {self._url} does not answer ({type(error).__name__})", 0, None) from error
+            problem = f"the API at {self._url} does not answer ({type(error).__name__}): does judgelm serve run there?"
+            raise APIError(problem, 0, None) from error
         if response.is_success:
             return response.json()
         try:
@@ -113,11 +114,11 @@ class Client:
 
 
 def _check(url: str) -> str:
-    """An address without a slash at its end."""
+    """An address without a slash, or OpenAI's /v1, at its end."""
     try:
         good = httpx.URL(url).host and urlsplit(url).scheme in ("http", "https")
     except (ValueError, httpx.InvalidURL):
         good = False
     if not good:
         raise InputError(f"{one_line(url)}: expected an address such as http://127.0.0.1:{API_PORT}")
-    return url.rstrip("/")
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")

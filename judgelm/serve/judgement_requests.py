@@ -65,7 +65,7 @@ class SampleIn(BaseModel, extra="forbid"):
                 f"a sample has a question, messages or conversations, found {' and '.join(asked) or 'none'}"
             )
         if (self.answers is None) == (self.conversations is None):
-            raise ValueError("answers go with a question or messages, conversations have theirs at their ends")
+            raise ValueError("a question or messages need answers, conversations have theirs at their ends")
         # what is wrong with a dialogue is said at once
         self._said()
         return self

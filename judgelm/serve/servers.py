@@ -38,7 +38,20 @@ log = logging.getLogger(__name__)
 def describe(error: ValidationError) -> str:
     """What is wrong with a body, in one line that repeats nothing of it."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[:3]
-    return one_line("; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in found))
+    return one_line("; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {said_of(one)}" for one in found))
+
+
+_SAID = {
+    "json_invalid": "expected JSON",
+    "missing": "this field is needed",
+    "extra_forbidden": "there is no such field (/docs of the API lists them)",
+}
+"""in place of pydantic's words, which do not say what to do"""
+
+
+def said_of(entry: Mapping[str, Any]) -> str:
+    """What one of pydantic's errors tells a client."""
+    return _SAID.get(entry["type"]) or str(entry["msg"]).removeprefix("Value error, ")
 
 
 def check_url(url: str, flag: str) -> str:

@@ -263,6 +263,8 @@ class Workers:
             models = await self.models()
             if model in models:
                 raise WorkerError(f"no worker of model {model} is alive", ErrorCode.CONTROLLER_NO_WORKER)
+            if not models:  # those of a server that begins are loading
+                raise WorkerError("no worker is there", ErrorCode.CONTROLLER_NO_WORKER)
             raise unknown_model(model, models)
         except WorkerError:
             if not after_another:

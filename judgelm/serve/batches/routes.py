@@ -138,7 +138,7 @@ async def _kept(call: Callable[..., _T], *given: Any) -> _T:
     try:
         return await asyncio.to_thread(call, *given)
     except KeyError as error:
-        raise HTTPException(404, f"there is no {error.args[0]}") from None
+        raise HTTPException(404, f"there is no file or batch {error.args[0]}") from None
 
 
 def _listed(found: Sequence[StoredFile] | Sequence[Batch], more: bool) -> dict[str, Any]:
