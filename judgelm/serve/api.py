@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -76,18 +77,11 @@ def create_app(
     workers, metrics, drain = Workers(controller), Metrics(), drain or Drain()
     judging, for_batches = (_judging(each, metrics) for each in (workers, workers.limited(TEXTS_AT_ONCE)))
     runner = None if store is None else Runner(store, _bare(for_batches), metrics, drain)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with runner.running() if runner else contextlib.nullcontext():
-            yield
-        await workers.close()
-
     app = FastAPI(
         title="JudgeLM API",
         version=__version__,
         summary="Judges of language models' answers, and OpenAI-compatible completions.",
-        lifespan=lifespan,
+        lifespan=_lifespan(workers, runner),
         root_path=root_path,
         responses={status: {"model": ErrorResponse} for status in DOCUMENTED},
     )
@@ -107,6 +101,16 @@ def create_app(
     for each in routers:
         app.include_router(each, dependencies=[_BEARER])
     return app
+
+
+def _lifespan(workers: Workers, runner: Runner | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with runner.running() if runner else contextlib.nullcontext():
+            yield
+        await workers.close()
+
+    return lifespan
 
 
 def _judging(workers: Workers, metrics: Metrics) -> list[APIRouter]:
