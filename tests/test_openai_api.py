@@ -265,8 +265,10 @@ def test_the_counters_name_routes_as_they_are_and_no_others(api: Address, client
         if name in routes:
             routes[name].add(line.partition('route="')[2].partition('"')[0])
     generating = {"/v1/judgements", "/v1/completions", "/v1/chat/completions"}
-    assert routes["judgelm_request_seconds_count"] == generating
-    asked = routes["judgelm_requests_total"]
+    # other tests ask the same server
+    others = {"/v1/rewards", "/v1/responses"}
+    assert generating <= routes["judgelm_request_seconds_count"] <= generating | others
+    asked = routes["judgelm_requests_total"] - others
     assert asked - {"none", "/health", "/metrics", "/v1/models", "/openapi.json"} == {*generating, "/v1/models/{name}"}
 
 

@@ -146,7 +146,6 @@ def test_our_completions_give_logprobs(folder: Path, api: Address) -> None:
     [
         ({"logprobs": 21}, 422, "logprobs"),
         ({"logprobs": True}, 422, "logprobs"),
-        ({"logprobs": 2, "stream": True}, 400, "stream"),
         ({"logprobs": 2, "max_tokens": 5000}, 400, "max_tokens"),
         ({"logprobs": 2, "max_tokens": None}, 400, "max_tokens"),
     ],

@@ -542,7 +542,7 @@ def test_the_flags_of_judgelm_serve_come_to_each_worker_and_the_templates_folder
 ) -> None:
     (tmp_path / "mine.j2").write_text(BY_CRITERION.text)
     started: list[tuple[str, ...]] = []
-    processes: Any = SimpleNamespace(start=lambda name, module, *words, env: started.append(words))
+    processes: Any = SimpleNamespace(start=lambda name, module, *words, stage, env: started.append(words))
     settings = ServeSettings(
         models=(str(chat_folder),),
         num_workers=2,
