@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from benchmarks.provenance import current_commit, this_machine
 from judgelm.engine.hf.attention import _causal_by_torch, _causal_in_blocks
 from judgelm.files import write_text
 from judgelm.judge.run import versions
@@ -90,12 +89,12 @@ def main() -> None:
                     milliseconds = measure(SHAPES[shape], length, shared, getattr(torch, dtype), args.rounds)
                     found.append({"dtype": dtype, "shape": shape, "shared": shared, "length": length, **milliseconds})
                     print(found[-1], flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     report = {
         "command": f"python -m benchmarks.attention {' '.join(sys.argv[1:])}",
         "commit": commit,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {**this_machine(), "threads": torch.get_num_threads()},
         "capabilities": {name: value for name, value in torch.cpu.get_capabilities().items() if value is True},
         "environment": {name: os.environ[name] for name in _SET if name in os.environ},
         "rounds": args.rounds,

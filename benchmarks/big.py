@@ -14,10 +14,7 @@ import argparse
 import importlib.util
 import json
 import multiprocessing
-import os
-import platform
 import shutil
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.made_up import TWO_LAYERS, VICUNA_7B, Shape, make_pairs, write_folder
+from benchmarks.provenance import current_commit, this_machine
 from judgelm.errors import InputError
 from judgelm.files import write_text
 from judgelm.judge.run import versions
@@ -104,14 +102,14 @@ def check_room(work: Path, shape: Shape) -> None:
 def run(shape: Shape, work: Path, output: Path, command: str) -> None:
     """Make, measure, remove; raw numbers are written after each way. Raises InputError where there is no room."""
     check_room(work, shape)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     begin = time.perf_counter()
     folder = work / "judge"
     report: dict[str, Any] = {
         "command": command,
         "commit": commit,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "machine": this_machine(),
         "layers": shape.layers,
         "parameters": shape.parameters,
         "stored": _STORED,

@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +20,7 @@ from collections.abc import Callable
 
 import torch
 
+from benchmarks.provenance import current_commit, this_machine
 from judgelm import Judge
 from judgelm.encoding import encode_prompt
 from judgelm.engine.hf.engine import HFEngine
@@ -99,12 +98,12 @@ def main() -> None:
             "eager_to_compiled": [a / b for a, b in zip(medians["eager"], medians["compiled"], strict=True)],
         }
         print(dtype, found[dtype]["eager_to_compiled"], compiling, flush=True)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     report = {
         "command": f"python -m benchmarks.compiled {' '.join(sys.argv[1:])}",
         "commit": commit,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "threads": torch.get_num_threads()},
+        "machine": {**this_machine(), "threads": torch.get_num_threads()},
         "capabilities": {name: value for name, value in torch.cpu.get_capabilities().items() if value is True},
         "rows": args.rows,
         "found": found,

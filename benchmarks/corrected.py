@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.provenance import current_commit
 from judgelm.benchmark.benchmark import read_benchmark
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.evaluation.corrected import POINTS, Corrected, Part, invert_confusion, invert_line, power
@@ -247,7 +247,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="those that are done anew")
     parser.add_argument("--output", required=True, type=Path, help="raw numbers, JSON; parts not done anew stay")
     args = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     sources = [args.pandalm / "testset-v1.json", *(path for path, _ in published(args.pandalm, args.judgelrm).values())]
     report: dict[str, Any] = json.loads(args.output.read_text()) if args.output.exists() else {}
     for part in args.parts:

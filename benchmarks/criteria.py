@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 
+from benchmarks.provenance import current_commit, this_machine
 from judgelm import Judge
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.files import write_text
@@ -50,12 +48,12 @@ def main() -> None:
     for name, criteria in ways.items():
         prompts = [judge.engine.fit(sample, "pair", 64, each) for sample in samples for each in criteria.aspects]
         tokens[name] = sum(len(prompt.input_ids) for prompt in prompts)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     report = {
         "command": f"python -m benchmarks.criteria {' '.join(sys.argv[1:])}",
         "commit": commit,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "machine": this_machine(),
         "engine": dict(judge.description),
         "rows": len(samples),
         "aspects": len(all_aspects.aspects),

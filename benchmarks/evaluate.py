@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import current_commit, this_machine
 from benchmarks.scale import WORDS
 from judgelm.files import write_text
 from judgelm.jsonl import Record, write_lines
@@ -81,12 +81,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, nargs="+", default=[50_000, 100_000], help="each judged in both orders")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     report: dict[str, Any] = {
         "command": f"python -m benchmarks.evaluate {' '.join(sys.argv[1:])}",
         "commit": commit,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "machine": this_machine(),
         "rounds": [],
     }
     for pairs in args.pairs:

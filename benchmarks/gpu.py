@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks.gpu_ways import MODES, WAYS
 from benchmarks.made_up import TWO_LAYERS, VICUNA_7B, Shape, write_folder
+from benchmarks.provenance import current_commit
 from judgelm.errors import InputError
 from judgelm.files import write_text
 from judgelm.judge.run import versions
@@ -141,7 +142,7 @@ def measure(args: argparse.Namespace, command: str) -> bool:
         raise InputError("PyTorch finds no GPU on this machine (--dry-run goes the whole way on a CPU)")
     shape, count = (TWO_LAYERS, 20) if args.dry_run else (VICUNA_7B, 5000)
     folder = args.work / ("dry-run" if args.dry_run else "vicuna-7b")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     left_out = {way: why for way in args.ways if (why := missing(way, args.vllm_python, args.dry_run))}
     for way, why in left_out.items():
         print(f"{way}: left out: {why}", flush=True)

@@ -12,14 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
 
 from benchmarks.judge import pick_samples
+from benchmarks.provenance import current_commit, this_machine
 from judgelm import Judge, Sample
 from judgelm.files import write_text
 from judgelm.judge.run import versions
@@ -68,8 +67,8 @@ def main() -> None:
             print(f"{turn + 1}/{args.rounds} {way}: {args.block / took:.3f} samples/s", flush=True)
     same = [outcomes["whole"][key] is outcomes["int8"][key] for key in outcomes["whole"]]
     rates = {way: [args.block / took for took in taken] for way, taken in seconds.items()}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    machine = {"platform": platform.platform(), "cpus": os.cpu_count()}
+    commit = current_commit()
+    machine = this_machine()
     report: dict[str, Any] = {
         "command": f"python -m benchmarks.int8 {' '.join(sys.argv[1:])}",
         "environment": {name: os.environ[name] for name in _ISA if name in os.environ},

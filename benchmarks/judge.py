@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.made_up import SMOLLM2
+from benchmarks.provenance import current_commit, this_machine
 from benchmarks.ways import MODES
 from judgelm.files import write_text
 from judgelm.jsonl import read_lines
@@ -190,7 +190,7 @@ def main() -> None:
             parser.error(f"{way} needs a model of its own: --openvino-model FOLDER, or for llama_cpp --gguf FILE")
         process = Process(name, models.get(way, args.model), args.mode, pythons.get(way) or sys.executable)
         processes.append(process)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     blocks: dict[str, list[Block]] = {process.name: [] for process in processes}
     peaks: list[float] = []
     for turn in range(args.rounds):
@@ -206,7 +206,7 @@ def main() -> None:
             "command": f"python -m benchmarks.judge {' '.join(sys.argv[1:])}",
             "commit": commit,
             "versions": versions(),
-            "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+            "machine": this_machine(),
             "samples_a_round": args.block,
             "rounds": len(peaks),
             "start_s": {process.name: round(process.start_s, 2) for process in processes},

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import current_commit
 from judgelm.benchmark.benchmark import read_benchmark
 from judgelm.evaluation.jury import drawn
 from judgelm.files import hash_file, write_text
@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     questions, judges, sources = prepare(args.pandalm, args.judgelrm, args.work)
     found = measure_juries(questions, judges, args.work) if args.first is None else replay(args.first, judges)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     report = {
         "command": f"python -m benchmarks.jury {' '.join(sys.argv[1:])}",
         "commit": commit,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import random
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import current_commit, this_machine
 from judgelm.files import write_text
 from judgelm.jsonl import Record, write_lines
 from judgelm.judge.run import versions
@@ -100,12 +100,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000])
     args = parser.parse_args()
     build_model(args.work / "model", args.tokenizer)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     report: dict[str, Any] = {
         "command": f"python -m benchmarks.scale {' '.join(sys.argv[1:])}",
         "commit": commit,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "machine": this_machine(),
         "rows": {},
     }
     for count in args.rows:

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import signal
 import socket
 import statistics
@@ -30,6 +29,7 @@ from typing import Any
 import httpx
 import psutil
 
+from benchmarks.provenance import current_commit, this_machine
 from judgelm.files import write_text
 from judgelm.judge.run import versions
 from judgelm.models.folder import find_model
@@ -234,12 +234,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     samples = read_samples(ROOT / "examples" / "pairs.jsonl")
     prompts = [render_prompt(sample) for sample in samples]
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    git = current_commit()
     result: dict[str, Any] = {
         "command": f"python -m benchmarks.serve {' '.join(sys.argv[1:])}",
         "commit": git,
         "versions": versions(),
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "machine": this_machine(),
     }
     # the model's own chat format: else it has nothing to say
     questions = [f"<|im_start|>user\n{s.question}<|im_end|>\n<|im_start|>assistant\n" for s in samples]

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provenance import current_commit
 from judgelm.evaluation import evaluation
 from judgelm.evaluation.published import Metrics
 from judgelm.evaluation.rates import Rated
@@ -154,7 +155,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
     excluded = {question_key(line.record["question_body"]) for path in args.training_rows for line in read_lines(path)}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     results: dict[str, dict[str, Any]] = {}
     report = {"command": "python -m benchmarks.tiny", "commit": commit, "versions": versions(), "sets": results}
     for path in [*args.teacher, *args.votes]:

@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import os
-import platform
 import random
 import resource
 import statistics
-import subprocess
 import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 from benchmarks.judge import matmul_peak
+from benchmarks.provenance import current_commit, this_machine
 from judgelm.files import write_text
 from judgelm.jsonl import read_lines
 from judgelm.judge.run import versions
@@ -155,7 +153,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=3)
     args = parser.parse_args()
     rows = pick(args.data, (args.steps + 1) * args.batch)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = current_commit()
     peaks: list[float] = []
     steps: dict[str, list[dict[str, float]]] = {}
     for lora in (False, True):
@@ -174,7 +172,7 @@ def main() -> None:
         "command": f"python -m benchmarks.train --steps {args.steps} --batch {args.batch}",
         "commit": commit,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "machine": this_machine(),
         "mean_tokens": sum(len(row.examples[0].input_ids) for row in rows) / len(rows),
         "matmul_peak_flops": peaks,
         "summary": summary,
