@@ -1,0 +1,86 @@
+"""Projections of a layer that read the same input, as several products and as one, interleaved in one run.
+
+    python -m benchmarks.projections --output benchmarks/projections.json
+
+Queries, keys and values, and the two halves of an MLP, in the shapes of SmolLM2-135M, for one token of a row up to whole
+prompts: the time that one thread computes. By it the engine leaves a model's projections as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from benchmarks.provenance import current_commit, this_machine
+from judgelm.files import write_text
+from judgelm.judge.run import versions
+from judgelm.models.devices import keep_freed_memory
+
+HIDDEN = 576
+PARTS = {"queries, keys, values": (576, 192, 192), "halves of the MLP": (1536, 1536)}
+"""outputs of the products"""
+TOKENS = (1, 8, 16, 32, 640, 4096)
+_LEAST_TOKENS = 4096
+"""read in each measurement, so that it lasts"""
+
+
+@torch.inference_mode()
+def measure(sizes: tuple[int, ...], tokens: int, dtype: torch.dtype, rounds: int) -> dict[str, float]:
+    """Median milliseconds of a core for one input, by several products and by one, whose outputs are parts of it."""
+    states = torch.randn(tokens, HIDDEN).to(dtype)
+    weights = [torch.randn(size, HIDDEN).to(dtype) for size in sizes]
+    together = torch.cat(weights)
+    ways: dict[str, Callable[[], list[Tensor]]] = {
+        "several": lambda: [linear(states, weight) for weight in weights],
+        "one": lambda: list(linear(states, together).split(sizes, dim=-1)),
+    }
+    times = -(-_LEAST_TOKENS // tokens)
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            start = time.process_time()
+            for _ in range(times):
+                way()
+            if turn:
+                seconds[name].append((time.process_time() - start) / times)
+    return {name: round(1000 * statistics.median(each), 4) for name, each in seconds.items()}
+
+
+def main() -> None:
+    """Measure, then write raw numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], metavar="DTYPE")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--output", required=True, help="raw numbers, JSON")
+    args = parser.parse_args()
+    keep_freed_memory()
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    found = []
+    for dtype in args.dtypes:
+        for name, sizes in PARTS.items():
+            for tokens in TOKENS:
+                milliseconds = measure(sizes, tokens, getattr(torch, dtype), args.rounds)
+                found.append({"dtype": dtype, "projections": name, "tokens": tokens, **milliseconds})
+                print(found[-1], flush=True)
+    report = {
+        "command": f"python -m benchmarks.projections {' '.join(sys.argv[1:])}",
+        "commit": current_commit(),
+        "versions": versions(),
+        "machine": {**this_machine(), "threads": torch.get_num_threads()},
+        "rounds": args.rounds,
+        "median_ms_of_one_core": found,
+    }
+    write_text(args.output, json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
