@@ -11,6 +11,7 @@ weights, greedy. See benchmarks/ways.py for what each way does.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -107,6 +108,29 @@ def pick_samples(path: str, count: int, tokenizer: Any, least: int = 0, most: in
     return [chosen[k % len(chosen)] for k in range(count)]
 
 
+def pick_all_pairs(path: str, count: int, tokenizer: Any, models: int) -> list[Sample]:
+    """`count` samples, all pairs of `models` answers to each question, questions drawn by a fixed seed; answers so long
+    that a prompt would have more than MAX_PROMPT_TOKENS are left out. Again from the start where there are fewer.
+    """
+    answers: dict[str, dict[str, None]] = {}
+    for line in read_lines(path):
+        sample = Sample.from_record({**line.record, "question_id": 0})
+        answers.setdefault(sample.question, {}).update(dict.fromkeys(sample.answers))
+    questions = sorted(answers)
+    random.Random(0).shuffle(questions)
+    chosen: list[Sample] = []
+    for question in questions:
+        fitting = [
+            each for each in answers[question] if len(tokenizer(question + each).input_ids) < MAX_PROMPT_TOKENS / 2 - 80
+        ]
+        if len(fitting) >= models:
+            for pair in itertools.combinations(random.Random(question).sample(fitting, models), 2):
+                chosen.append(Sample(len(chosen), question, pair))
+    if not chosen:
+        raise SystemExit(f"{path}: no question has {models} answers that are short enough")
+    return [chosen[k % len(chosen)] for k in range(count)]
+
+
 def with_long_reference(sample: Sample) -> Sample:
     """With a reference as long as both answers are without the question: what both orders share is half the prompt."""
     answers = " ".join(sample.answers)
@@ -169,6 +193,12 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--block", type=int, default=40, help="prompts of a round")
+    parser.add_argument(
+        "--all-pairs",
+        type=int,
+        metavar="N",
+        help="all pairs of N answers to each question, as a ranking of N models asks",
+    )
     parser.add_argument("--references", action="store_true", help="question and reference are half of every prompt")
     parser.add_argument("--prompt-tokens", type=int, nargs=2, metavar=("LEAST", "MOST"), default=[0, MAX_PROMPT_TOKENS])
     parser.add_argument("--vllm-python", help="interpreter of the environment with vLLM")
@@ -178,7 +208,10 @@ def main() -> None:
     parser.add_argument("--gguf", help="model file for llama.cpp")
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    samples = pick_samples(args.data, args.rounds * args.block, tokenizer, *args.prompt_tokens)
+    if args.all_pairs is None:
+        samples = pick_samples(args.data, args.rounds * args.block, tokenizer, *args.prompt_tokens)
+    else:
+        samples = pick_all_pairs(args.data, args.rounds * args.block, tokenizer, args.all_pairs)
     if args.references:
         samples = [with_long_reference(sample) for sample in samples]
     pythons = {"vllm": args.vllm_python, "openvino": args.openvino_python, "llama_cpp": args.llama_python}

@@ -2,7 +2,7 @@
 
     python -m benchmarks.projections --output benchmarks/projections.json
 
-Queries, keys and values, and the two halves of an MLP, in the shapes of SmolLM2-135M, for one token of a row up to whole
+Queries, keys and values, and the two halves of an MLP, in the shapes of SmolLM2-135M, for one token up to whole
 prompts: the time that one thread computes. By it the engine leaves a model's projections as they are.
 """
 
