@@ -171,7 +171,7 @@ def _describe(
     teacher: PathLike | None,
     digests: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from judgelm.judge.run import versions
+    from judgelm.judge.description import versions
 
     files = samples.files if isinstance(samples, Samples) else None
     return {

@@ -25,7 +25,7 @@ from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.files import PathLike, locked
 from judgelm.jsonl import Record, holds_lines, write_lines
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 
 _SHOWN = 60
 """characters of a setting that is another"""
