@@ -88,6 +88,11 @@ def _with_flag(error: InputError, argv: Sequence[str]) -> str:
     return f"{next((flag for flag in flags if flag in given), error.setting)} {error.problem}"
 
 
+def flags_of(kind: type, args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that are called as fields of a dataclass are, such as settings."""
+    return {name: value for name, value in vars(args).items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
 def none_or_text(value: str) -> str | None:
     """The published commands say None where there is no file."""
     return None if value == "None" else value
