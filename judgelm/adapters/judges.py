@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.engine.openai.requests import Retries
@@ -162,10 +162,9 @@ def find_judge(
     """
     if task not in _TASKS:
         raise InputError(f"task {task!r}: expected {' or '.join(_TASKS)}")
-    wanted = criteria if isinstance(criteria, Criteria | None) else read_criteria(criteria)
-    settings = JudgeSettings(task, criteria=wanted, scoring=scoring)
+    settings = JudgeSettings(task, criteria=find_criteria(criteria), scoring=scoring)
     scale = float(settings.readable.least), float(settings.readable.most)
-    if isinstance(judge, str) and judge.startswith(("http://", "https://")):
+    if is_url(judge):
         from judgelm.serve.asking import PATIENCE_S
         from judgelm.serve.client import Client
 
@@ -175,6 +174,16 @@ def find_judge(
         raise InputError(f"model {model!r} is one of a server's: the judge is {judge}, which is no URL")
     choice = prepare(ModelChoice(judge) if isinstance(judge, str | os.PathLike) else judge)
     return AskedJudge(choice.model_id, scale, _Local(choice, choice.settle(settings)))
+
+
+def is_url(judge: object) -> TypeGuard[str]:
+    """Whether a judge is named by the address of an API of `judgelm serve`."""
+    return isinstance(judge, str) and judge.startswith(("http://", "https://"))
+
+
+def find_criteria(given: Criteria | PathLike | None) -> Criteria | None:
+    """Criteria, or what the file says that is named."""
+    return given if isinstance(given, Criteria | None) else read_criteria(given)
 
 
 def find_key() -> str | None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from judgelm.adapters.judges import find_key
-from judgelm.criteria import Criteria, read_criteria
+from judgelm.adapters.judges import find_criteria, find_key, is_url
+from judgelm.criteria import Criteria
 from judgelm.dialogue import ASSISTANT, read_turns
 from judgelm.errors import InputError, SettingError
 from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
@@ -64,8 +64,7 @@ class _Judge:
     @property
     def url(self) -> str | None:
         """The address, if it is one."""
-        given = self.judge
-        return given if isinstance(given, str) and given.startswith(("http://", "https://")) else None
+        return self.judge if is_url(self.judge) else None
 
     @property
     def name(self) -> str:
@@ -143,7 +142,7 @@ class _Reward:
         if type(group) is not int or group < 2:
             raise SettingError("group", f"{group!r}: expected a whole number from 2 on, the trainer's num_generations")
         self._group, self._reward, self._reference = group, check_reward(reward), reference
-        self._judge = _Judge(judge, _read_criteria(criteria), scoring, model, key)
+        self._judge = _Judge(judge, find_criteria(criteria), scoring, model, key)
         # by which TRL names its metrics
         self.__name__ = self._judge.name
 
@@ -266,7 +265,7 @@ class PairwiseJudge:
         model: str | None = None,
         key: str | None = None,
     ) -> None:
-        self._judge = _Judge(judge, _read_criteria(criteria), scoring, model, key)
+        self._judge = _Judge(judge, find_criteria(criteria), scoring, model, key)
 
     def judge(
         self, prompts: Sequence[Said], completions: Sequence[Sequence[Said]], shuffle_order: bool = True
@@ -293,10 +292,6 @@ def _processes() -> PartialState:
     from accelerate.state import PartialState
 
     return PartialState()
-
-
-def _read_criteria(given: Criteria | str | os.PathLike[str] | None) -> Criteria | None:
-    return given if given is None or isinstance(given, Criteria) else read_criteria(given)
 
 
 def _group(rows: Sequence[_Row]) -> Group:
