@@ -292,12 +292,10 @@ def mmvet_record(
     entry = truth[name]
     if not isinstance(entry, dict):
         raise InputError(f"{files[0]}: {name} must be an object, found {type(entry).__name__}")
-    if name not in predictions:
-        raise InputError(f"{files[1]} has no text for {name} (needed by {files[0]})")
     texts = {
         field: _text(entry.get(field), f"{files[0]}: {name} has no text {field!r}") for field in ("question", "answer")
     }
-    answer = _text(predictions[name], f"{files[1]} has no text for {name} (needed by {files[0]})")
+    answer = _text(predictions.get(name), f"{files[1]} has no text for {name} (needed by {files[0]})")
     return {**entry, **texts, "answer1_body": answer, "question_id": number}
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from judgelm.dialogue import Dialogue, read_said, to_messages
+from judgelm.distribution import certain
 from judgelm.errors import InputError, SettingError
 from judgelm.judge.choice import JudgeChoice
 from judgelm.judge.settings import JudgeSettings, Order
@@ -90,8 +91,7 @@ class Compared:
         """None where an order was not read."""
         if outcome is None or scores is None:
             return None
-        hard = {each: float(each is outcome) for each in Outcome}
-        found = hard if probabilities is None else probabilities
+        found = certain(outcome) if probabilities is None else probabilities
         first, second = scores
         return cls(found[Outcome.WIN] + found[Outcome.TIE] / 2, (first, second))
 
