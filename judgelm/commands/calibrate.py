@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.calibration import METHODS
 from judgelm.flags import add_columns_argument
+from judgelm.label_flags import check_columns
 
 if TYPE_CHECKING:
     from judgelm.evaluation.calibration_map import CalibrationFile
@@ -45,11 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit, check, print and write."""
-    from judgelm.errors import InputError
     from judgelm.evaluation.calibrate import calibrate
 
-    if args.columns is not None and args.labels is None:
-        raise InputError("--columns are those of the file that --labels names")
+    check_columns(args, "labels")
     found = calibrate(args.folder, args.labels, args.method, args.columns, args.seed)
     print_map(found, args.method is not None)
     found.write(args.output)

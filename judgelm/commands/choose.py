@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from judgelm.console import flags_of
+from judgelm.console import flags_of, refuse_flags
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
@@ -52,9 +52,8 @@ def choose_judge(args: argparse.Namespace, then: str | None = None) -> ModelChoi
     """
     engines = {args.engine, then or args.engine}
     if engines == {"openai"} or "openai" not in engines:
-        for name in _OF_A_MODEL if args.engine == "openai" else _OF_A_SERVER:
-            if vars(args)[name] is not None:
-                raise InputError(f"--{name.replace('_', '-')} is not for --engine {args.engine}")
+        others = _OF_A_MODEL if args.engine == "openai" else _OF_A_SERVER
+        refuse_flags(args, others, f"is not for --engine {args.engine}")
     judge = choose_server(args) if args.engine == "openai" else choose_model(args, args.model)
     return with_cache(args, judge)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from judgelm.console import number
+from judgelm.console import number, refuse_flags
 from judgelm.errors import InputError
 from judgelm.flags import add_columns_argument
 
@@ -60,13 +60,10 @@ def run(args: argparse.Namespace) -> None:
 
     check_output(args.output, *filter(None, [args.labels]))
     if args.of_judge:
-        if args.sure is not None:
-            raise InputError("--sure is of answers, not with --of-judge: labels say what is right")
+        refuse_flags(args, ["sure"], "is of answers, not with --of-judge: labels say what is right")
         found = prefer_texts(args.folders, args.labels, args.columns)
     else:
-        for flag, given in (("--labels", args.labels), ("--columns", args.columns)):
-            if given is not None:
-                raise InputError(f"{flag} goes with --of-judge: of answers the judge says what is better")
+        refuse_flags(args, ("labels", "columns"), "goes with --of-judge: of answers the judge says what is better")
         if len(args.folders) > 1:
             raise InputError("several folders go with --of-judge: of answers one folder has the verdicts")
         found = prefer_answers(args.folders[0], args.sure)
