@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,11 +112,6 @@ def sample_key(key: str, sample: int) -> str:
 def hash_questions(questions: Sequence[Question]) -> str:
     """sha256 of what is asked, ids included."""
     digest = hashlib.sha256()
-    for part in _parts(questions):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _parts(questions: Sequence[Question]) -> Iterator[bytes]:
     for each in questions:
-        yield json.dumps([each.key, each.messages(None)]).encode()
+        digest.update(json.dumps([each.key, each.messages(None)]).encode())
+    return digest.hexdigest()
