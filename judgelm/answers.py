@@ -48,8 +48,7 @@ def index_answers(
     answer_files: Sequence[PathLike], columns: Columns | None = None, question_file: PathLike | None = None
 ) -> list[dict[str, Line]]:
     """Each file's answers by id; raises InputError where a file lacks a question, or has one more than the first."""
-    questions = None if question_file is None else index_questions(question_file)
-    indexes = [index_by_id(read_answers(path, columns, questions)) for path in answer_files]
+    indexes = read_indexes(answer_files, columns, question_file)
     first = indexes[0]
     for path, index in zip(answer_files[1:], indexes[1:], strict=True):
         for key in (key for key in first if key not in index):
@@ -57,6 +56,14 @@ def index_answers(
         for key in (key for key in index if key not in first):
             raise InputError(f"{answer_files[0]} has no answer for question_id {key} (needed by {index[key].where})")
     return indexes
+
+
+def read_indexes(
+    answer_files: Sequence[PathLike], columns: Columns | None = None, question_file: PathLike | None = None
+) -> list[dict[str, Line]]:
+    """Each file's answers by id, whichever questions they are to; raises InputError as `read_answers` does."""
+    questions = None if question_file is None else index_questions(question_file)
+    return [index_by_id(read_answers(path, columns, questions)) for path in answer_files]
 
 
 def model_names(answer_files: Sequence[PathLike], indexes: Sequence[Mapping[str, Line]]) -> list[str]:
