@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.dialogue import Dialogue, read_said
-from judgelm.errors import InputError
+from judgelm.errors import InputError, located
 from judgelm.files import PathLike
 from judgelm.forms import Columns, open_rows
 from judgelm.images import Gallery, Image, write_content
@@ -275,11 +275,9 @@ def _shared_dialogue(lines: Sequence[Line]) -> Any:
 
 def _dialogue(line: Line) -> tuple[Dialogue, tuple[Image, ...]] | None:
     gallery = Gallery()
-    try:
+    with located(line.where):
         said = read_said({name: line.record.get(name) for name in ("question_body", "messages")}, 2, gallery)
         images = gallery.close()
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     return None if said is None or said.dialogue is None else (said.dialogue, images)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from judgelm.bounded import Bounded
 from judgelm.criteria import PUBLISHED, Aspect, Criteria
 from judgelm.dialogue import Turn
-from judgelm.errors import InputError, encodable, one_line
+from judgelm.errors import InputError, encodable, located, one_line
 from judgelm.files import PathLike, read_small_text
 from judgelm.images import Shown, show
 from judgelm.prompt import TASKS
@@ -97,11 +97,9 @@ class PromptTemplate:
                 raise InputError(f"{self.name}:{line}: unknown name {one_line(name)[:60]!r}: {names}")
         if criteria and "criterion" not in used:
             raise InputError(f"{self.name}: aspects are asked for one by one, but the template does not name criterion")
-        try:
+        with located(self.name):
             for count in dict.fromkeys((TASKS[task].min_answers, TASKS[task].max_answers)):
                 self._check_shown(task, count, criteria)
-        except ValueError as error:
-            raise InputError(f"{self.name}: {error}") from None
 
     def _check_shown(self, task: str, count: int, criteria: Criteria | None) -> None:
         # with a reference, as a template may insist on one

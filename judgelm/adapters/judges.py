@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.engine.openai.requests import Retries
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, located, one_line
 from judgelm.evaluation.metrics.intervals import ratio
 from judgelm.files import PathLike
 from judgelm.jsonl import Line, dump_json
@@ -201,10 +201,8 @@ def make_sample(asked: Any, answers: Sequence[Any], reference: str | None = None
     names = ("answer_body",) if len(answers) == 1 else ("answer1_body", "answer2_body")
     how = "messages" if isinstance(asked, list) else "question_body"
     line = Line({"question_id": 0, how: asked, **dict(zip(names, answers, strict=True))}, Path("sample"), 1)
-    try:
+    with located(line.where):
         sample = Sample.from_graded_line(line, reference) if len(answers) == 1 else Sample.from_line(line, 2, reference)
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     refuse_images(sample)
     return sample
 

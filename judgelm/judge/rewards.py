@@ -12,7 +12,7 @@ from typing import Any
 
 from judgelm.dialogue import Dialogue, read_said, to_messages
 from judgelm.distribution import certain
-from judgelm.errors import InputError, SettingError
+from judgelm.errors import SettingError, located
 from judgelm.judge.choice import JudgeChoice
 from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.judgement import Outcome
@@ -52,10 +52,8 @@ class Group:
         shown = tuple(text[leading_thoughts(text) :] for text in completions)
         if isinstance(prompt, str):
             return cls(prompt, shown, reference)
-        try:
+        with located("prompt"):
             said = read_said({"messages": list(prompt)}, 2)
-        except ValueError as error:
-            raise InputError(f"prompt: {error}") from None
         assert said is not None
         return cls(said.question, shown, reference, said.dialogue)
 
