@@ -17,14 +17,13 @@ from judgelm.errors import InputError, located, one_line
 from judgelm.evaluation.metrics.intervals import ratio
 from judgelm.files import PathLike
 from judgelm.jsonl import Line, dump_json
-from judgelm.judge import JudgeChoice, Judged, JudgeSettings, ModelChoice, check_orders, prepare
+from judgelm.judge import AnyJudge, JudgeChoice, Judged, JudgeSettings, ModelChoice, check_orders, prepare
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome
 from judgelm.sample import Sample, refuse_images
 from judgelm.verdict import Verdict
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.server import Server
     from judgelm.serve.client import Client
     from judgelm.serve.judgement_requests import ResultOut
 
@@ -141,7 +140,7 @@ class AskedJudge:
 
 
 def find_judge(
-    judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice,
+    judge: PathLike | AnyJudge,
     task: str = "pair",
     *,
     model: str | None = None,

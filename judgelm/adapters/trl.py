@@ -21,7 +21,8 @@ from judgelm.adapters.judges import find_criteria, find_key, is_url
 from judgelm.criteria import Criteria
 from judgelm.dialogue import ASSISTANT, read_turns
 from judgelm.errors import InputError, SettingError
-from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.files import PathLike
+from judgelm.judge.choice import AnyJudge, JudgeChoice, ModelChoice, prepare
 from judgelm.judge.placement import Placement
 from judgelm.judge.rewards import Group, GroupJudge, check_reward, check_scoring, compare_by
 from judgelm.judge.settings import JudgeSettings
@@ -33,8 +34,6 @@ from judgelm.serve.served_pairs import ServedPairs
 if TYPE_CHECKING:
     from accelerate.state import PartialState
 
-    from judgelm.engine.openai.server import Server
-
 _log = logging.getLogger(__name__)
 Said = str | Sequence[Mapping[str, Any]]
 """a prompt or a completion: a text, or messages"""
@@ -45,7 +44,7 @@ Rewards = list[float | None]
 class _Judge:
     """What compares. Raises InputError for what cannot, before a training begins."""
 
-    judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice
+    judge: PathLike | AnyJudge
     """a model's name or folder, the address of an API of `judgelm serve`, or what `judgelm.judge.prepare` takes"""
     criteria: Criteria | None
     scoring: str
@@ -129,10 +128,10 @@ class _Reward:
 
     def __init__(
         self,
-        judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice,
+        judge: PathLike | AnyJudge,
         group: int,
         *,
-        criteria: Criteria | str | os.PathLike[str] | None = None,
+        criteria: Criteria | PathLike | None = None,
         reward: str = "win",
         reference: str | None = None,
         scoring: str = "expected",
@@ -258,9 +257,9 @@ class PairwiseJudge:
 
     def __init__(
         self,
-        judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice,
+        judge: PathLike | AnyJudge,
         *,
-        criteria: Criteria | str | os.PathLike[str] | None = None,
+        criteria: Criteria | PathLike | None = None,
         scoring: str = "expected",
         model: str | None = None,
         key: str | None = None,

@@ -12,7 +12,7 @@ from judgelm.console import flags_of, refuse_flags
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
-from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, cached, place, prepare
+from judgelm.judge import AnyJudge, JudgeSettings, ModelChoice, cached, place, prepare
 from judgelm.prompt_flags import choose_form
 from judgelm.samples import Samples, read_samples, say_thoughts
 
@@ -46,7 +46,7 @@ def choose_samples(args: argparse.Namespace) -> Samples:
     return samples
 
 
-def choose_judge(args: argparse.Namespace, then: str | None = None) -> ModelChoice | Server | JudgeChoice:
+def choose_judge(args: argparse.Namespace, then: str | None = None) -> AnyJudge:
     """The judge that a command was asked for. Raises InputError for flags of another engine, which may be that of a
     second judge (`then`).
     """
@@ -66,13 +66,13 @@ def check_scoring(args: argparse.Namespace, engine: str, scoring: str | None) ->
         raise InputError(NEEDS_COMPLETIONS)
 
 
-def choose_second(args: argparse.Namespace, name: str, engine: str) -> ModelChoice | Server | JudgeChoice:
+def choose_second(args: argparse.Namespace, name: str, engine: str) -> AnyJudge:
     """A second judge, which takes the flags of its engine."""
     judge = _choose_server(args, name) if engine == "openai" else replace(choose_model(args, name), engine=engine)
     return with_cache(args, judge)
 
 
-def with_cache(args: argparse.Namespace, judge: ModelChoice | Server) -> ModelChoice | Server | JudgeChoice:
+def with_cache(args: argparse.Namespace, judge: ModelChoice | Server) -> AnyJudge:
     """The judge behind the cache, where one is asked for."""
     return judge if args.cache is None else cached(prepare(judge), args.cache)
 

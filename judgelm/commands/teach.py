@@ -16,7 +16,7 @@ from judgelm.flags import (
     add_engine_argument,
     add_run_arguments,
 )
-from judgelm.judge import JudgeChoice, ModelChoice
+from judgelm.judge import AnyJudge, ModelChoice
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"written to {args.output_dir}")
 
 
-def _choose_references(args: argparse.Namespace) -> str | ModelChoice | Server | JudgeChoice:
+def _choose_references(args: argparse.Namespace) -> str | AnyJudge:
     """A file, where one is there or the name is that of one; else the model that writes them."""
     name = args.references
     if Path(name).expanduser().is_file():

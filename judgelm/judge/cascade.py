@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.files import locked, write_text
 from judgelm.jsonl import LineFile, id_key
-from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.choice import AnyJudge, JudgeChoice, prepare
 from judgelm.judge.folder import describe_files, judge_folder
 from judgelm.judge.settings import ORDERS, JudgeSettings, Order
 from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.server import Server
     from judgelm.evaluation.cascade import Cascade
     from judgelm.evaluation.results import JudgedSample, Truth
     from judgelm.judge.description import RunDescription
@@ -33,7 +32,7 @@ _FIRST, _SECOND = "first", "second"
 class Then:
     """The second judge, and when it is asked."""
 
-    judge: ModelChoice | Server | JudgeChoice
+    judge: AnyJudge
     settings: JudgeSettings
     sure: float | None = None
     """samples of which the first judge is less sure go to it; None: chosen by labels, for which it is asked about all
@@ -56,7 +55,7 @@ class CascadeRun:
 def judge_cascade(
     samples: Sequence[Sample],
     folder: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings,
     then: Then,
     *,
