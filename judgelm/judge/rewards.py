@@ -18,7 +18,7 @@ from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.judgement import Outcome
 from judgelm.sample import Sample
 from judgelm.score_lines import leading_thoughts
-from judgelm.verdict import BothOrders, Reading, Verdict
+from judgelm.verdict import BothOrders, Reading
 
 REWARDS = {
     "win": "the mean, over the other completions, of P(better) + P(equally good) / 2: the mean of a group is 0.5",
@@ -92,10 +92,6 @@ class Compared:
         found = certain(outcome) if probabilities is None else probabilities
         first, second = scores
         return cls(found[Outcome.WIN] + found[Outcome.TIE] / 2, (first, second))
-
-    @classmethod
-    def of_verdict(cls, verdict: BothOrders) -> Compared | None:
-        return cls.of(verdict.probabilities, verdict.outcome, verdict.scores)
 
     def seen_from(self, second: bool) -> Compared:
         """Of the answers the other way round, where `second`."""
@@ -206,7 +202,7 @@ def compare_by(judge: JudgeChoice, settings: JudgeSettings) -> Compare:
         with lock:
             for one in judge.load().run(samples, ("forward", "reversed"), judge.settle(settings)):
                 read[one.order, one.sample.key] = one.reading
-        orders = [(read.get(("forward", each.key)), read.get(("reversed", each.key)), each) for each in samples]
-        return [Compared.of_verdict(Verdict(*each)) for each in orders]
+        both = [BothOrders(read.get(("forward", each.key)), read.get(("reversed", each.key))) for each in samples]
+        return [Compared.of(each.probabilities, each.outcome, each.scores) for each in both]
 
     return compare
