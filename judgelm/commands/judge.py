@@ -25,6 +25,7 @@ from judgelm.judge import (
 )
 from judgelm.judge.cascade import Then, judge_cascade
 from judgelm.judge.settings import SCORINGS
+from judgelm.label_flags import add_labels_argument
 from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 from judgelm.samples import Samples, has_images
 
@@ -85,12 +86,7 @@ def _add_second_arguments(parser: argparse.ArgumentParser) -> None:
         " 0.5 to 1; auto: chosen on one half of the labelled questions, of which the second judges all, and reported on"
         " the other",
     )
-    group.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="--sure auto: the truth of some pairs, question_id and label (1, 2, 0 for a tie) or a teacher's text"
-        " (default: what the rows bring along)",
-    )
+    add_labels_argument(group, "--sure auto: ")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import argparse
 from judgelm.console import number, refuse_flags
 from judgelm.errors import InputError
 from judgelm.flags import add_columns_argument
+from judgelm.label_flags import add_labels_argument
 
 HELP = "write judgements as preference pairs for other trainers"
 DESCRIPTION = (
@@ -45,12 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pairs of what the judge wrote after one prompt: chosen is a text whose verdict is right and the same in"
         " the other order, rejected one whose verdict is wrong",
     )
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="with --of-judge, what is right: a teacher's judgements (question_id, text) or labels (question_id, label)"
-        " (default: what the judged rows bring along)",
-    )
+    add_labels_argument(parser, "with --of-judge, ")
     add_columns_argument(parser, "question_id=id,label=winner")
 
 
