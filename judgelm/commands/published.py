@@ -64,15 +64,15 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
     run_main(command, argv=argv)
 
 
-def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
+def evaluate_main() -> NoReturn:
     """The eval_model_judgement script."""
 
     def command() -> None:
-        args = evaluate_parser().parse_args(argv)
+        args = evaluate_parser().parse_args()
         files = args.sequential_pred_answer_file_path, args.reversed_pred_answer_file_path
         print_evaluation(evaluate_files(*files, args.gt_answer_file_path), args.gt_answer_file_path)
 
-    run_main(command, argv=argv)
+    run_main(command)
 
 
 def published_parser(task: str) -> Parser:
