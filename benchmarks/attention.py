@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.provenance import current_commit, this_machine
 from judgelm.engine.hf.attention import _causal_by_torch, _causal_in_blocks
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.models.devices import keep_freed_memory
 
 SHAPES = {"135M": (9, 3, 64), "7B": (32, 8, 128)}

@@ -26,7 +26,7 @@ from benchmarks.made_up import TWO_LAYERS, VICUNA_7B, Shape, make_pairs, write_f
 from benchmarks.provenance import current_commit, this_machine
 from judgelm.errors import InputError
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 
 WAYS: dict[str, str | None] = {"bfloat16": None, "int8": "int8"}
 _STORED = "float16"

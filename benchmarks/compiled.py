@@ -26,7 +26,7 @@ from judgelm.encoding import encode_prompt
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Request, Sampling
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.samples import read_samples
 
 

@@ -32,7 +32,7 @@ from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample
 from judgelm.files import hash_file, write_text
 from judgelm.jsonl import dump_line
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.judgement import Outcome
 from judgelm.ranking.corrected import power_ratings
 

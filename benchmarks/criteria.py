@@ -17,7 +17,7 @@ from benchmarks.provenance import current_commit, this_machine
 from judgelm import Judge
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.samples import read_samples
 
 

@@ -25,7 +25,7 @@ from benchmarks.provenance import current_commit, this_machine
 from benchmarks.scale import WORDS
 from judgelm.files import write_text
 from judgelm.jsonl import Record, write_lines
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 
 PAIRS_A_QUESTION = 5
 COMMON = 3

@@ -30,7 +30,7 @@ from benchmarks.made_up import TWO_LAYERS, VICUNA_7B, Shape, write_folder
 from benchmarks.provenance import current_commit
 from judgelm.errors import InputError
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 PEAKS = {

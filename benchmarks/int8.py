@@ -21,7 +21,7 @@ from benchmarks.judge import pick_samples
 from benchmarks.provenance import current_commit, this_machine
 from judgelm import Judge, Sample
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import Outcome
 

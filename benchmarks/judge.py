@@ -28,7 +28,7 @@ from benchmarks.provenance import current_commit, this_machine
 from benchmarks.ways import MODES
 from judgelm.files import write_text
 from judgelm.jsonl import read_lines
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.prompt import render_prompt
 from judgelm.sample import Sample
 

@@ -21,7 +21,7 @@ from judgelm.benchmark.benchmark import read_benchmark
 from judgelm.evaluation.jury import drawn
 from judgelm.files import hash_file, write_text
 from judgelm.jsonl import dump_line
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.jury import METHODS, replay_cascade, run_jury
 from judgelm.report.juries import cascade_tables, jury_tables
 

@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.provenance import current_commit, this_machine
 from judgelm.files import write_text
 from judgelm.jsonl import Record, write_lines
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 
 WORDS = [
     "apple",

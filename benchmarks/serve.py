@@ -31,7 +31,7 @@ import psutil
 
 from benchmarks.provenance import current_commit, this_machine
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.models.folder import find_model
 from judgelm.prompt import render_prompt
 from judgelm.samples import read_samples

@@ -27,7 +27,7 @@ from judgelm.evaluation.rates import Rated
 from judgelm.evaluation.results import JudgedSample, join_lines
 from judgelm.files import write_text
 from judgelm.jsonl import Line, Record, read_lines, write_lines
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.judgement import LABELS, Judgement, Outcome
 from judgelm.sample import question_key
 

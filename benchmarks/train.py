@@ -23,7 +23,7 @@ from benchmarks.judge import matmul_peak
 from benchmarks.provenance import current_commit, this_machine
 from judgelm.files import write_text
 from judgelm.jsonl import read_lines
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 
 WAYS = {
     f"{model}, {way}": (lora, packing, both)

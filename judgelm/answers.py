@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.dialogue import Dialogue, read_said
-from judgelm.errors import InputError
+from judgelm.errors import InputError, located
 from judgelm.files import PathLike
 from judgelm.forms import Columns, open_rows
 from judgelm.images import Gallery, Image, write_content
@@ -48,8 +48,7 @@ def index_answers(
     answer_files: Sequence[PathLike], columns: Columns | None = None, question_file: PathLike | None = None
 ) -> list[dict[str, Line]]:
     """Each file's answers by id; raises InputError where a file lacks a question, or has one more than the first."""
-    questions = None if question_file is None else index_questions(question_file)
-    indexes = [index_by_id(read_answers(path, columns, questions)) for path in answer_files]
+    indexes = read_indexes(answer_files, columns, question_file)
     first = indexes[0]
     for path, index in zip(answer_files[1:], indexes[1:], strict=True):
         for key in (key for key in first if key not in index):
@@ -57,6 +56,14 @@ def index_answers(
         for key in (key for key in index if key not in first):
             raise InputError(f"{answer_files[0]} has no answer for question_id {key} (needed by {index[key].where})")
     return indexes
+
+
+def read_indexes(
+    answer_files: Sequence[PathLike], columns: Columns | None = None, question_file: PathLike | None = None
+) -> list[dict[str, Line]]:
+    """Each file's answers by id, whichever questions they are to; raises InputError as `read_answers` does."""
+    questions = None if question_file is None else index_questions(question_file)
+    return [index_by_id(read_answers(path, columns, questions)) for path in answer_files]
 
 
 def model_names(answer_files: Sequence[PathLike], indexes: Sequence[Mapping[str, Line]]) -> list[str]:
@@ -268,11 +275,9 @@ def _shared_dialogue(lines: Sequence[Line]) -> Any:
 
 def _dialogue(line: Line) -> tuple[Dialogue, tuple[Image, ...]] | None:
     gallery = Gallery()
-    try:
+    with located(line.where):
         said = read_said({name: line.record.get(name) for name in ("question_body", "messages")}, 2, gallery)
         images = gallery.close()
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     return None if said is None or said.dialogue is None else (said.dialogue, images)
 
 
@@ -292,12 +297,10 @@ def mmvet_record(
     entry = truth[name]
     if not isinstance(entry, dict):
         raise InputError(f"{files[0]}: {name} must be an object, found {type(entry).__name__}")
-    if name not in predictions:
-        raise InputError(f"{files[1]} has no text for {name} (needed by {files[0]})")
     texts = {
         field: _text(entry.get(field), f"{files[0]}: {name} has no text {field!r}") for field in ("question", "answer")
     }
-    answer = _text(predictions[name], f"{files[1]} has no text for {name} (needed by {files[0]})")
+    answer = _text(predictions.get(name), f"{files[1]} has no text for {name} (needed by {files[0]})")
     return {**entry, **texts, "answer1_body": answer, "question_id": number}
 
 

@@ -13,6 +13,8 @@ from judgelm.errors import InputError
 _BLOCK = 1 << 16
 """bytes read at once where a file is searched from its end"""
 JUDGED = "what was judged"
+WAY_OUT = "; mend or remove this line, and the same command goes on"
+"""from a damaged line, at the end of an error"""
 
 
 class AppendedFile:

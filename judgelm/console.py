@@ -91,6 +91,18 @@ def _with_flag(error: InputError, argv: Sequence[str]) -> str:
     return f"{next((flag for flag in flags if flag in given), error.setting)} {error.problem}"
 
 
+def flags_of(kind: type, args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that are called as fields of a dataclass are, such as settings."""
+    return {name: value for name, value in vars(args).items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def refuse_flags(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raises InputError for one of these flags that is given; `why` follows its name."""
+    for name in names:
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} {why}")
+
+
 def none_or_text(value: str) -> str | None:
     """The published commands say None where there is no file."""
     return None if value == "None" else value

@@ -113,19 +113,20 @@ class LeftOut:
     @classmethod
     def most(cls, each: Sequence[LeftOut]) -> LeftOut:
         """Of several prompts of one sample."""
-        return cls(*(tuple(map(max, zip(*counts, strict=True))) for counts in _columns(each)))
+        return cls._by(max, each)
 
     @classmethod
     def total(cls, each: Sequence[LeftOut]) -> LeftOut:
         """Left out one after the other."""
-        return cls(*(tuple(map(sum, zip(*counts, strict=True))) for counts in _columns(each)))
+        return cls._by(sum, each)
+
+    @classmethod
+    def _by(cls, together: Callable[[tuple[int, ...]], int], each: Sequence[LeftOut]) -> LeftOut:
+        columns = zip(*((one.turns, one.tokens) for one in each), strict=True)
+        return cls(*(tuple(map(together, zip(*counts, strict=True))) for counts in columns))
 
     def to_record(self) -> dict[str, list[int]]:
         return {"turns": list(self.turns), "tokens": list(self.tokens)}
-
-
-def _columns(each: Sequence[LeftOut]) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    return [one.turns for one in each], [one.tokens for one in each]
 
 
 Shortened = tuple[int, ...] | LeftOut

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, SkipValidation, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
 
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
@@ -14,6 +14,9 @@ from judgelm.jsonl import Record, dump_json, read_json
 
 AnyText = Annotated[str, SkipValidation]
 """text from users' files, such as a name: half a surrogate pair, which pydantic refuses, may stand in it"""
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+"""a number of things, as large as JSON is sure to hold"""
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -45,14 +48,21 @@ class Document(Section):
     @classmethod
     def from_record(cls, record: Record, where: str) -> Self:
         """Raises InputError that names the place and the first field that is wrong."""
-        try:
-            return cls.model_validate(record)
-        except ValidationError as error:
-            raise InputError(f"{where}: not {cls.what} ({describe_fault(error)})") from None
+        return read_record(cls, record, where, cls.what)
 
     def write(self, path: str | os.PathLike[str], indent: int = 1) -> None:
         """Whole and then renamed. Raises InputError where it cannot be written."""
         write_text(path, dump_json(self.to_record(), indent=indent) + "\n")
+
+
+def read_record(kind: type[_Model], record: Record, where: str, what: str, way_out: str = "") -> _Model:
+    """A record by its type. Raises InputError that names the place and the first field that is wrong: it is not `what`
+    it should be.
+    """
+    try:
+        return kind.model_validate(record)
+    except ValidationError as error:
+        raise InputError(f"{where}: not {what} ({describe_fault(error)}){way_out}") from None
 
 
 _TYPE = re.compile(r"list\[[a-z-]+\]")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(Exception):
     """A mistake in what the user gave: the message is one line, the command exits with code 2."""
@@ -22,6 +25,15 @@ class SettingError(InputError):
 
     def __str__(self) -> str:
         return f"{self.setting} {self.problem}"
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """What is wrong with a value becomes an InputError that says where it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def one_line(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 
 from judgelm.errors import InputError, encodable
 from judgelm.files import PathLike, write_file
-from judgelm.jsonl import Record, dump_line
+from judgelm.jsonl import Record, dump_line, dump_value
 from judgelm.tables import JSON_COLUMN, holds_text, mark_cell
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
@@ -184,7 +184,7 @@ def _write_parquet(file: IO[bytes], rows: Iterable[Record], fields: Mapping[str,
 def _as_typed(value: Any, kind: str) -> Any:
     if value is None or kind not in ("json", "float"):
         return value
-    return float(value) if kind == "float" else dump_line({"": value})[5:-2]
+    return float(value) if kind == "float" else dump_value(value)
 
 
 def _check_cells(fields: Mapping[str, _Column], count: int, path: Path) -> None:
@@ -218,4 +218,4 @@ def _as_cell(value: Any, name: str) -> str:
         raise InputError(f"field {name!r} has images, whose parts in a cell would be a text; .jsonl and .parquet can")
     if holds_text(name) and not isinstance(value, list | dict):
         return str(value)
-    return dump_line({"": value})[5:-2]
+    return dump_value(value)

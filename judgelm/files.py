@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from judgelm.errors import InputError
+from judgelm.errors import InputError, one_line
 
 PathLike = str | os.PathLike[str]
 _UNFINISHED = ".unfinished"
@@ -80,6 +80,19 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def read_small_text(path: PathLike, most_bytes: int, too_large: str, kind: str) -> str:
+    """The text of a user's file. Raises InputError, in one line, where it is `too_large`, or not of its `kind`."""
+    place = Path(path).expanduser()
+    try:
+        if place.stat().st_size > most_bytes:
+            raise InputError(f"{place}: {too_large}")
+        return place.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{place}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: not {kind} ({one_line(str(error))})") from None
 
 
 def write_text(path: str | os.PathLike[str], text: str | Iterable[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from judgelm.console import above_zero, at_least, from_zero, json_object, none_or_text
+from judgelm.console import above_zero, at_least, flags_of, from_zero, json_object, none_or_text
+from judgelm.engine.interface import LoadOptions
 from judgelm.forms import KNOWN_FORMS, Columns
 from judgelm.judge.settings import ORDERS, SCORINGS
 from judgelm.models.devices import COMPILE, DTYPES
@@ -283,8 +284,7 @@ def add_loading_arguments(parser: argparse.ArgumentParser) -> None:
 
 def loading(args: argparse.Namespace) -> dict[str, Any]:
     """How `Judge.load` is to load it."""
-    names = ("engine", "num_gpus", "max_gpu_memory", "dtype", "quantization", "compile", "device", "batch_tokens")
-    return {name: getattr(args, name) for name in (*names, "prompt_format")}
+    return flags_of(LoadOptions, args) | {"engine": args.engine, "prompt_format": args.prompt_format}
 
 
 def add_generation_arguments(parser: argparse.ArgumentParser, published: bool = False) -> None:

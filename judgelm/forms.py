@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -107,14 +108,18 @@ def read_label(line: Line) -> int | None:
     return LABEL_OF[found]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KnownForm:
     """Rows as others publish them, known by their fields."""
 
     name: str
-    fields: frozenset[str]
     meaning: str
     make: Callable[[Line], Record]
+
+    @functools.cached_property
+    def fields(self) -> frozenset[str]:
+        """As the name lists them."""
+        return frozenset(self.name.split(", "))
 
 
 @contextlib.contextmanager
@@ -254,49 +259,41 @@ def _from_messages(line: Line) -> Record:
 KNOWN_FORMS = (
     KnownForm(
         "prompt, chosen, rejected",
-        frozenset(("prompt", "chosen", "rejected")),
         "chosen is answer 1, rejected answer 2, and the label says that the first is better",
         _from_preferences,
     ),
     KnownForm(
         "chosen, rejected",
-        frozenset(("chosen", "rejected")),
         "dialogues whose last replies are answers 1 and 2; the label says that the first is better",
         _from_preferences,
     ),
     KnownForm(
         "instruction, output_1, output_2",
-        frozenset(("instruction", "output_1", "output_2")),
         "as AlpacaEval writes them; the label is preference, where there is one",
         _from_annotations,
     ),
     KnownForm(
         "model_a, model_b, winner, conversation_a, conversation_b",
-        frozenset(("model_a", "model_b", "winner", "conversation_a", "conversation_b")),
         "votes as LMArena publishes them; the label is the winner, and both bad is a tie",
         _from_votes,
     ),
     KnownForm(
         "conversation_a, conversation_b",
-        frozenset(("conversation_a", "conversation_b")),
         "conversations as LMArena publishes them, without votes",
         _from_conversations,
     ),
     KnownForm(
         "conversation1, conversation2",
-        frozenset(("conversation1", "conversation2")),
         "whole conversations, whose last replies are the answers",
         _from_our_conversations,
     ),
     KnownForm(
         "messages",
-        frozenset(("messages",)),
         "a dialogue, to which the answers are the next reply; or the last of which is the answer, task grade",
         _from_messages,
     ),
     KnownForm(
         "time, vote, request, result, turns",
-        frozenset(("time", "vote", "request", "result", "turns")),
         "votes on judgements of the page of judgelm serve; the label is the outcome where the judgement was found good",
         _from_page_votes,
     ),

@@ -311,8 +311,13 @@ def read_reference(line: Line) -> str:
 
 def dump_line(record: Mapping[str, Any]) -> str:
     """One record as one line, newline included; half a surrogate pair, which UTF-8 cannot hold, stays escaped."""
-    line = dump_json(record)
-    return (line if encodable(line) else dump_json(record, ensure_ascii=True)) + "\n"
+    return dump_value(record) + "\n"
+
+
+def dump_value(value: Any) -> str:
+    """Any value on one line, half a surrogate pair escaped."""
+    text = dump_json(value)
+    return text if encodable(text) else dump_json(value, ensure_ascii=True)
 
 
 def dump_json(value: Any, **how: Any) -> str:

@@ -19,13 +19,13 @@ def add_human_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_labels_argument(parser: argparse.ArgumentParser) -> None:
-    """The truth of some samples or of all."""
+def add_labels_argument(parser: argparse._ActionsContainer, when: str = "") -> None:
+    """The truth of some samples or of all; `when` it is needed."""
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="the truth of some samples or of all: question_id and label (1, 2, 0 for a tie), or a teacher's text"
-        " (default: what the judged rows bring along)",
+        help=f"{when}the truth of some samples or of all: question_id and label (1, 2, 0 for a tie), or a teacher's"
+        " text (default: what the judged rows bring along)",
     )
 
 

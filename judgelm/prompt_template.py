@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from judgelm.bounded import Bounded
 from judgelm.criteria import PUBLISHED, Aspect, Criteria
 from judgelm.dialogue import Turn
-from judgelm.errors import InputError, encodable, one_line
-from judgelm.files import PathLike
+from judgelm.errors import InputError, encodable, located, one_line
+from judgelm.files import PathLike, read_small_text
 from judgelm.images import Shown, show
 from judgelm.prompt import TASKS
 from judgelm.sample import Sample
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 _MOST_TEMPLATE = 1 << 17
+_TOO_LONG = f"a template has at most {_MOST_TEMPLATE:,} characters"
 _MOST_RENDERED = 4
 """characters of a prompt for each one of its texts"""
 _DIALOGUE = ("dialogue", "conversations")
@@ -47,7 +48,7 @@ class PromptTemplate:
 
     def __post_init__(self) -> None:
         if len(self.text) > _MOST_TEMPLATE:
-            raise InputError(f"{self.name}: a template has at most {_MOST_TEMPLATE:,} characters")
+            raise InputError(f"{self.name}: {_TOO_LONG}")
         _parse(self)
 
     @property
@@ -96,11 +97,9 @@ class PromptTemplate:
                 raise InputError(f"{self.name}:{line}: unknown name {one_line(name)[:60]!r}: {names}")
         if criteria and "criterion" not in used:
             raise InputError(f"{self.name}: aspects are asked for one by one, but the template does not name criterion")
-        try:
+        with located(self.name):
             for count in dict.fromkeys((TASKS[task].min_answers, TASKS[task].max_answers)):
                 self._check_shown(task, count, criteria)
-        except ValueError as error:
-            raise InputError(f"{self.name}: {error}") from None
 
     def _check_shown(self, task: str, count: int, criteria: Criteria | None) -> None:
         # with a reference, as a template may insist on one
@@ -140,15 +139,8 @@ def _planted(task: str, count: int) -> Sample:
 
 def read_prompt_template(path: PathLike) -> PromptTemplate:
     """The template in a file. Raises InputError, in one line, for anything else."""
-    place = Path(path).expanduser()
-    try:
-        if place.stat().st_size > 4 * _MOST_TEMPLATE:
-            raise InputError(f"{place}: a template has at most {_MOST_TEMPLATE:,} characters")
-        return PromptTemplate(place.read_text(encoding="utf-8-sig"), str(place))
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not UTF-8 ({one_line(str(error))})") from None
+    text = read_small_text(path, 4 * _MOST_TEMPLATE, _TOO_LONG, "UTF-8")
+    return PromptTemplate(text, str(Path(path).expanduser()))
 
 
 @functools.cache

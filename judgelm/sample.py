@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from judgelm.dialogue import Dialogue, Said, read_said
-from judgelm.errors import InputError, encodable, one_line
+from judgelm.errors import InputError, encodable, located, one_line
 from judgelm.images import NEEDS_CHAT, Gallery, Image, images_in, name_images, write_content
 from judgelm.jsonl import Line, Record, id_key, read_id, read_text
 from judgelm.score_lines import leading_thoughts
@@ -224,10 +224,8 @@ def read_content(line: Line, field: str, gallery: Gallery) -> str:
     given = line.record.get(field)
     if not isinstance(given, list) or not given or not all(isinstance(part, Mapping) for part in given):
         return gallery.read(read_text(line, field))
-    try:
+    with located(f"{line.where}: field {field!r}"):
         return gallery.read(given)
-    except ValueError as error:
-        raise InputError(f"{line.where}: field {field!r}: {error}") from None
 
 
 def _exchange(values: tuple[_Value, ...]) -> tuple[_Value, ...]:

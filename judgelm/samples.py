@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
-from judgelm.errors import InputError
+from judgelm.errors import InputError, located
 from judgelm.files import PathLike as PathLike
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Form, Line, LineFile, check_ids, id_key, read_reference
@@ -231,7 +231,7 @@ def make_sample(
     keep_thinking: bool = False,
 ) -> Sample:
     """The sample of one row, with the `reference` of another file, if there is one; see `read_samples`."""
-    try:
+    with located(line.where):
         if task == "mmvet":
             sample = Sample.from_mmvet_line(line, seed, reference)
         elif task == "grade":
@@ -240,8 +240,6 @@ def make_sample(
             sample = Sample.from_line(line, _count_answers(line, num_answers) if task == "multi" else 2, reference)
         if sample.dialogue is not None and TASKS[task].prefill:
             raise ValueError(f"task {task} takes no dialogue")
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     return sample if keep_thinking else sample.without_thoughts()
 
 

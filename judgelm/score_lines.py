@@ -114,13 +114,11 @@ def find_score_line(text: str, num_answers: int, scale: Scale = READABLE) -> Sco
     begin = thoughts_end(text)
     if begin is None:
         return None
-    line = _find_line(text, begin, num_answers, _patterns(scale.most))
+    patterns = _patterns(scale.most)
+    line = _leading(text, begin, num_answers, patterns) or _closing(text, begin, num_answers, patterns)
+    if line is None and begin:
+        line = _leading(text, 0, num_answers, patterns)
     return None if line is None or min(line.values) < scale.least else line
-
-
-def _find_line(text: str, begin: int, num_answers: int, patterns: _Patterns) -> ScoreLine | None:
-    found = _leading(text, begin, num_answers, patterns) or _closing(text, begin, num_answers, patterns)
-    return found or (_leading(text, 0, num_answers, patterns) if begin else None)
 
 
 def thoughts_end(text: str) -> int | None:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from judgelm.errors import InputError, one_line
-from judgelm.files import PathLike
+from judgelm.files import PathLike, read_small_text
 
 _MOST_BYTES = 1 << 20
 
 
 def read_yaml_text(path: PathLike, what: str) -> str:
     """The text of a file of `what`. Raises InputError, in one line, where it cannot be read."""
-    place = Path(path).expanduser()
-    try:
-        if place.stat().st_size > _MOST_BYTES:
-            raise InputError(f"{place}: a file of {what} has at most {_MOST_BYTES} bytes")
-        return place.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{place}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not YAML ({one_line(str(error))})") from None
+    return read_small_text(path, _MOST_BYTES, f"a file of {what} has at most {_MOST_BYTES} bytes", "YAML")
 
 
 def parse_yaml(text: str, place: str, what: str) -> Any:

@@ -9,22 +9,21 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.engine.openai.requests import Retries
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, located, one_line
 from judgelm.evaluation.metrics.intervals import ratio
 from judgelm.files import PathLike
 from judgelm.jsonl import Line, dump_json
-from judgelm.judge import JudgeChoice, Judged, JudgeSettings, ModelChoice, check_orders, prepare
+from judgelm.judge import AnyJudge, JudgeChoice, Judged, JudgeSettings, ModelChoice, check_orders, prepare
 from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome
 from judgelm.sample import Sample, refuse_images
 from judgelm.verdict import Verdict
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.server import Server
     from judgelm.serve.client import Client
     from judgelm.serve.judgement_requests import ResultOut
 
@@ -141,7 +140,7 @@ class AskedJudge:
 
 
 def find_judge(
-    judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice,
+    judge: PathLike | AnyJudge,
     task: str = "pair",
     *,
     model: str | None = None,
@@ -162,10 +161,9 @@ def find_judge(
     """
     if task not in _TASKS:
         raise InputError(f"task {task!r}: expected {' or '.join(_TASKS)}")
-    wanted = criteria if isinstance(criteria, Criteria | None) else read_criteria(criteria)
-    settings = JudgeSettings(task, criteria=wanted, scoring=scoring)
+    settings = JudgeSettings(task, criteria=find_criteria(criteria), scoring=scoring)
     scale = float(settings.readable.least), float(settings.readable.most)
-    if isinstance(judge, str) and judge.startswith(("http://", "https://")):
+    if is_url(judge):
         from judgelm.serve.asking import PATIENCE_S
         from judgelm.serve.client import Client
 
@@ -175,6 +173,16 @@ def find_judge(
         raise InputError(f"model {model!r} is one of a server's: the judge is {judge}, which is no URL")
     choice = prepare(ModelChoice(judge) if isinstance(judge, str | os.PathLike) else judge)
     return AskedJudge(choice.model_id, scale, _Local(choice, choice.settle(settings)))
+
+
+def is_url(judge: object) -> TypeGuard[str]:
+    """Whether a judge is named by the address of an API of `judgelm serve`."""
+    return isinstance(judge, str) and judge.startswith(("http://", "https://"))
+
+
+def find_criteria(given: Criteria | PathLike | None) -> Criteria | None:
+    """Criteria, or what the file says that is named."""
+    return given if isinstance(given, Criteria | None) else read_criteria(given)
 
 
 def find_key() -> str | None:
@@ -192,10 +200,8 @@ def make_sample(asked: Any, answers: Sequence[Any], reference: str | None = None
     names = ("answer_body",) if len(answers) == 1 else ("answer1_body", "answer2_body")
     how = "messages" if isinstance(asked, list) else "question_body"
     line = Line({"question_id": 0, how: asked, **dict(zip(names, answers, strict=True))}, Path("sample"), 1)
-    try:
+    with located(line.where):
         sample = Sample.from_graded_line(line, reference) if len(answers) == 1 else Sample.from_line(line, 2, reference)
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     refuse_images(sample)
     return sample
 

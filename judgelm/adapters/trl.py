@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from judgelm.adapters.judges import find_key
-from judgelm.criteria import Criteria, read_criteria
+from judgelm.adapters.judges import find_criteria, find_key, is_url
+from judgelm.criteria import Criteria
 from judgelm.dialogue import ASSISTANT, read_turns
 from judgelm.errors import InputError, SettingError
-from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.files import PathLike
+from judgelm.judge.choice import AnyJudge, JudgeChoice, ModelChoice, prepare
 from judgelm.judge.placement import Placement
 from judgelm.judge.rewards import Group, GroupJudge, check_reward, check_scoring, compare_by
 from judgelm.judge.settings import JudgeSettings
@@ -33,8 +34,6 @@ from judgelm.serve.served_pairs import ServedPairs
 if TYPE_CHECKING:
     from accelerate.state import PartialState
 
-    from judgelm.engine.openai.server import Server
-
 _log = logging.getLogger(__name__)
 Said = str | Sequence[Mapping[str, Any]]
 """a prompt or a completion: a text, or messages"""
@@ -45,7 +44,7 @@ Rewards = list[float | None]
 class _Judge:
     """What compares. Raises InputError for what cannot, before a training begins."""
 
-    judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice
+    judge: PathLike | AnyJudge
     """a model's name or folder, the address of an API of `judgelm serve`, or what `judgelm.judge.prepare` takes"""
     criteria: Criteria | None
     scoring: str
@@ -64,8 +63,7 @@ class _Judge:
     @property
     def url(self) -> str | None:
         """The address, if it is one."""
-        given = self.judge
-        return given if isinstance(given, str) and given.startswith(("http://", "https://")) else None
+        return self.judge if is_url(self.judge) else None
 
     @property
     def name(self) -> str:
@@ -130,10 +128,10 @@ class _Reward:
 
     def __init__(
         self,
-        judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice,
+        judge: PathLike | AnyJudge,
         group: int,
         *,
-        criteria: Criteria | str | os.PathLike[str] | None = None,
+        criteria: Criteria | PathLike | None = None,
         reward: str = "win",
         reference: str | None = None,
         scoring: str = "expected",
@@ -143,7 +141,7 @@ class _Reward:
         if type(group) is not int or group < 2:
             raise SettingError("group", f"{group!r}: expected a whole number from 2 on, the trainer's num_generations")
         self._group, self._reward, self._reference = group, check_reward(reward), reference
-        self._judge = _Judge(judge, _read_criteria(criteria), scoring, model, key)
+        self._judge = _Judge(judge, find_criteria(criteria), scoring, model, key)
         # by which TRL names its metrics
         self.__name__ = self._judge.name
 
@@ -259,14 +257,14 @@ class PairwiseJudge:
 
     def __init__(
         self,
-        judge: str | os.PathLike[str] | ModelChoice | Server | JudgeChoice,
+        judge: PathLike | AnyJudge,
         *,
-        criteria: Criteria | str | os.PathLike[str] | None = None,
+        criteria: Criteria | PathLike | None = None,
         scoring: str = "expected",
         model: str | None = None,
         key: str | None = None,
     ) -> None:
-        self._judge = _Judge(judge, _read_criteria(criteria), scoring, model, key)
+        self._judge = _Judge(judge, find_criteria(criteria), scoring, model, key)
 
     def judge(
         self, prompts: Sequence[Said], completions: Sequence[Sequence[Said]], shuffle_order: bool = True
@@ -293,10 +291,6 @@ def _processes() -> PartialState:
     from accelerate.state import PartialState
 
     return PartialState()
-
-
-def _read_criteria(given: Criteria | str | os.PathLike[str] | None) -> Criteria | None:
-    return given if given is None or isinstance(given, Criteria) else read_criteria(given)
 
 
 def _group(rows: Sequence[_Row]) -> Group:

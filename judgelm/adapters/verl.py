@@ -11,8 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from judgelm.adapters.judges import find_key
-from judgelm.criteria import read_criteria
+from judgelm.adapters.judges import find_criteria, find_key
 from judgelm.errors import InputError
 from judgelm.judge.rewards import Group, GroupJudge
 from judgelm.serve.asking import PATIENCE_S
@@ -128,5 +127,4 @@ def _find_judge(url: str | None, model: str | None, criteria: str | None) -> Gro
 @cache
 def _make_judge(url: str, key: str | None, model: str | None, criteria: str | None) -> GroupJudge:
     """One for all calls of a process: what was compared is not asked about again."""
-    read = None if criteria is None else read_criteria(criteria)
-    return GroupJudge(ServedPairs(Client(url, key, PATIENCE_S), model, read))
+    return GroupJudge(ServedPairs(Client(url, key, PATIENCE_S), model, find_criteria(criteria)))

@@ -28,8 +28,7 @@ from judgelm.verdict_forms import SCORES
 
 if TYPE_CHECKING:
     from judgelm.audit.findings import Audit
-    from judgelm.engine.openai.server import Server
-    from judgelm.judge.choice import JudgeChoice, ModelChoice
+    from judgelm.judge.choice import AnyJudge, JudgeChoice
 
 JudgeRound = Callable[[Sequence[Sample], Round], Mapping[str, JudgedSample]]
 """samples and their round -> what was judged, by `question_id`"""
@@ -101,7 +100,7 @@ class AuditSettings:
 def run_audit(
     questions: PathLike | Sequence[Sample],
     output_dir: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: AuditSettings | None = None,
     *,
     reference_file: PathLike | None = None,
@@ -171,7 +170,7 @@ def _describe(
     teacher: PathLike | None,
     digests: Mapping[str, Any],
 ) -> dict[str, Any]:
-    from judgelm.judge.run import versions
+    from judgelm.judge.description import versions
 
     files = samples.files if isinstance(samples, Samples) else None
     return {

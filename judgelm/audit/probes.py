@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from judgelm.audit.perturbations import PERTURBATIONS, perturb, probe_id
-from judgelm.errors import InputError
+from judgelm.errors import located
 from judgelm.evaluation.results import Truth, find_line, model_name, read_truth
 from judgelm.jsonl import Line, LineFile, index_by_id, read_reference
 from judgelm.judge.settings import ORDERS, Order
@@ -80,10 +80,8 @@ def read_sources(samples: Sequence[Sample], teacher: PathLike | None, self_id: s
             given = find_line(teacher_lines, sample.key, teacher, line, "teacher judgement")
         truth = read_truth(given, needed=teacher is not None)
         if sample.reference is None and line.record.get("reference") is not None:
-            try:
+            with located(line.where):
                 sample = sample.with_reference(read_reference(line))
-            except ValueError as error:
-                raise InputError(f"{line.where}: {error}") from None
         sources.append(Source(sample, truth, _truth_with_reference(given) or truth, _own_place(sample, self_id)))
     return sources
 

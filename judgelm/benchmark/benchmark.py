@@ -16,12 +16,11 @@ from judgelm.benchmark.sets import Benchmark, find_benchmark
 from judgelm.errors import InputError
 from judgelm.files import hash_file
 from judgelm.jsonl import LineFile
-from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, Order, judge_folder, prepare
+from judgelm.judge import AnyJudge, JudgeChoice, JudgeSettings, Order, judge_folder, prepare
 from judgelm.samples import PathLike, Samples, read_samples
 
 if TYPE_CHECKING:
     from judgelm.benchmark.report import BenchmarkReport, Grades, Measured
-    from judgelm.engine.openai.server import Server
     from judgelm.evaluation.grade_summary import GradeSummary
     from judgelm.judge.log import OrderFile
 
@@ -124,7 +123,7 @@ def read_benchmark(
 def run_benchmark(
     name: str,
     output_dir: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings | None = None,
     *,
     data: PathLike | None = None,

@@ -15,7 +15,7 @@ from judgelm.benchmark.labelled import Files, Labelled, Records, Split, check_te
 from judgelm.benchmark.rows import Rows
 from judgelm.benchmark.rubrics import read_sections
 from judgelm.dialogue import ASSISTANT, Turn, join_conversations, read_turns
-from judgelm.errors import InputError, encodable, one_line
+from judgelm.errors import InputError, encodable, located, one_line
 from judgelm.evaluation.results import is_number
 from judgelm.jsonl import Line, Record, read_id, read_json, read_text, require
 
@@ -118,12 +118,10 @@ def read_subset(line: Line) -> str:
 
 def _as_dialogue(line: Line, record: Record) -> Record:
     """The texts of a prompt that is a list of messages."""
-    try:
+    with located(line.where):
         turns = read_turns(line.record["prompt"], "prompt")
         both = ((*turns, Turn(ASSISTANT, record[f"answer{side}_body"])) for side in (1, 2))
         return join_conversations(list(both)).to_fields()
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
 
 
 def _with_source(line: Line, record: Record) -> Record:

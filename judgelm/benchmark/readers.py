@@ -10,7 +10,7 @@ from judgelm.answers import mmvet_record
 from judgelm.benchmark.labelled import Files, Labelled, Records, Split, read_texts
 from judgelm.benchmark.rows import Rows
 from judgelm.dialogue import join_conversations, read_turns
-from judgelm.errors import InputError
+from judgelm.errors import InputError, located
 from judgelm.evaluation.results import find_line, read_truth
 from judgelm.jsonl import (
     Line,
@@ -184,13 +184,11 @@ def _first_turns(line: Line) -> Record:
 def _later_turns(line: Line, turn: int) -> Record:
     """Both conversations up to the reply of this turn."""
     names = [f"conversation_{side}" for side in "ab"]
-    try:
+    with located(line.where):
         both = [read_turns(line.record.get(name), name)[: 2 * turn] for name in names]
         if any(len(turns) < 2 * turn for turns in both):
             raise ValueError(f"a conversation has no {2 * turn} messages, and turn {turn} no answer")
         return join_conversations(both).to_fields()
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
 
 
 def read_pairs(files: Files) -> Labelled:

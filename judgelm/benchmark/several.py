@@ -11,12 +11,11 @@ from judgelm.benchmark.benchmark import BEST_OF_FOUR, MT_BENCH, BenchmarkRun, ru
 from judgelm.benchmark.readers import ANSWERS, GRADES
 from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.errors import InputError, one_line
-from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, prepare
+from judgelm.judge import AnyJudge, JudgeSettings, prepare
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
     from judgelm.benchmark.report import BenchmarkResult, BenchmarksReport
-    from judgelm.engine.openai.server import Server
 
 ALL = "all"
 BENCHMARKS_FILE = "benchmarks.json"
@@ -46,7 +45,7 @@ def find_data(data: PathLike) -> dict[str, Path]:
 def run_benchmarks(
     data: PathLike,
     output_dir: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings | None = None,
     *,
     turn: str | None = None,

@@ -9,7 +9,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.files import PathLike, locked
 from judgelm.jsonl import Record, holds_lines, write_lines
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 
 _SHOWN = 60
 """characters of a setting that is another"""
@@ -237,34 +237,27 @@ def _write(folder: Path, begun: Collection, asks: Mapping[str, list[Ask]], log: 
 def _write_model(folder: Path, begun: ModelAnswers, asks: list[Ask], log: ReplyLog) -> ModelAnswers:
     there = [ask for ask in asks if ask.name in log]
     spent, model = log.spent.get(begun.name, Spent()), asks[0].model
-    found = ModelAnswers(
-        name=begun.name,
-        settings=begun.settings,
-        price=begun.price,
-        file=_answer_file(model) if len(there) == len(asks) else None,
-        answers=len(there),
-        prompt_tokens=spent.prompt_tokens,
-        generated_tokens=spent.generated_tokens,
-        cost=spent.cost(model.price),
-    )
+    failed: list[NoAnswer] = []
+    empty: list[str] = []
     counts: Counter[str] = Counter()
 
     def rows() -> Iterator[Record]:
         for ask, reply in log.replies(there) if there else ():
             if not reply.is_answer:
-                failed = NoAnswer(question_id=ask.key, finish_reason=reply.finish_reason, reason=reply.reason)
-                found.failed.append(failed)
+                failed.append(NoAnswer(question_id=ask.key, finish_reason=reply.finish_reason, reason=reply.reason))
             elif not reply.text.strip():
-                found.empty.append(ask.key)
+                empty.append(ask.key)
             counts["cut_off"] += reply.finish_reason == "length"
             counts["thoughts"] += reply.thoughts is not None
             yield _row(ask, reply)
 
-    if found.file is None:
+    file = _answer_file(model) if len(there) == len(asks) else None
+    if file is None:
         deque(rows(), maxlen=0)
     else:
-        write_lines(folder / found.file, rows())
-    return found.model_copy(update=dict(counts))
+        write_lines(folder / file, rows())
+    said = {"file": file, "answers": len(there), "failed": failed, "empty": empty, "cost": spent.cost(model.price)}
+    return begun.model_copy(update=said | counts | asdict(spent))
 
 
 def _answer_file(model: AnswerModel) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from judgelm.documents import AnyText, Document, Section
-
-_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+from judgelm.documents import AnyText, Count, Document, Section
 
 
 class NoAnswer(Section):
@@ -34,19 +32,19 @@ class ModelAnswers(Section):
     """of a million prompt tokens and of a million completion tokens"""
     file: AnyText | None = None
     """of its answers, in this folder; null: some are not there yet"""
-    answers: _Count = 0
+    answers: Count = 0
     """rows of the file, or those that are there"""
     failed: list[NoAnswer] = Field(default_factory=list)
     """rows without an answer, whose text is empty"""
     empty: list[AnyText] = Field(default_factory=list)
     """ids of answers that are nothing but white space"""
-    cut_off: _Count = 0
+    cut_off: Count = 0
     """answers that ended for lack of room"""
-    thoughts: _Count = 0
+    thoughts: Count = 0
     """answers before which the model thought"""
-    prompt_tokens: _Count = 0
+    prompt_tokens: Count = 0
     """of all replies, those that were asked for again included"""
-    generated_tokens: _Count = 0
+    generated_tokens: Count = 0
     """likewise, thoughts included"""
     cost: float | None = None
     """in the currency of its price; null without a price"""
@@ -59,11 +57,11 @@ class Collection(Document):
 
     finished: bool = False
     """whether all that was asked for is there"""
-    questions: _Count = 0
+    questions: Count = 0
     """that were asked"""
     questions_sha256: str = ""
     """of all that the file has, with their ids"""
-    samples: _Count = 1
+    samples: Count = 1
     """answers of each model to each question"""
     seed: int = 0
     """of the sampling"""

@@ -15,7 +15,7 @@ from judgelm.encoding import encode_chat
 from judgelm.engine.context import ContextEngine
 from judgelm.engine.interface import Engine, Generation, LoadOptions, Request, Sampling
 from judgelm.engine.loading import find_loader, free_memory
-from judgelm.errors import InputError, SettingError, one_line
+from judgelm.errors import InputError, SettingError, located, one_line
 from judgelm.models.devices import choose_dtype
 from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.loading import load_tokenizer
@@ -43,10 +43,8 @@ def find_local(model: AnswerModel) -> LocalModel:
         raise InputError(f"model {model.name}: {error}") from None
     folder = find_model(model.model)
     greeting = Question(0, (Turn(USER, "Hello"),)).messages(model.system)
-    try:
+    with located(f"model {model.name}: cannot be asked in chat"):
         find_chat_template(load_tokenizer(folder)).render(greeting, enable_thinking=model.max_thinking_tokens > 0)
-    except ValueError as error:
-        raise InputError(f"model {model.name}: cannot be asked in chat: {error}") from None
     return LocalModel(model, folder, dtype)
 
 

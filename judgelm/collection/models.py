@@ -239,14 +239,13 @@ def read_models(path: PathLike) -> list[AnswerModel]:
         path_of = ("models", number)
         try:
             models.append(_read_model(each))
+            if (other := _same_name(models)) is not None:
+                same = f"{models[-1].name} is that of model {other + 1} already: each needs a name of its own"
+                raise ValueError(f"name: {same}")
         except ValueError as error:
             setting = str(error).partition(":")[0]
             line = lines.get((*path_of, setting), lines[path_of])
             raise InputError(f"{place}:{line}: {one_line(str(error))}") from None
-        if (other := _same_name(models)) is not None:
-            line = lines.get((*path_of, "name"), lines[path_of])
-            same = f"name: {models[-1].name} is that of model {other + 1} already: each needs a name of its own"
-            raise InputError(f"{place}:{line}: {one_line(same)}")
     return models
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from judgelm.answers import as_question
 from judgelm.dialogue import SYSTEM, USER, Turn, Turns, read_said, to_messages
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, located, one_line
 from judgelm.files import PathLike
 from judgelm.forms import Columns, open_rows
 from judgelm.images import Gallery, Image, write_content
@@ -73,15 +73,13 @@ def read_questions(path: PathLike, columns: Columns | None = None) -> list[Quest
 
 def _read(line: Line) -> Question:
     gallery = Gallery()
-    try:
+    with located(line.where):
         said = read_said(line.record, 2, gallery)
         if said is not None and said.dialogue is not None and said.dialogue.conversations:
             raise ValueError("its conversations differ before their last replies, so there is no one question to ask")
         before = said.dialogue.turns if said is not None and said.dialogue is not None else ()
         text = said.question if said is not None else read_content(line, "question_body", gallery)
         turns, images = (*before, Turn(USER, text)), gallery.close()
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     if not text.strip():
         raise InputError(f"{line.where}: the question is empty")
     return Question(read_id(line), turns, images, line.record.get("category"))
@@ -112,11 +110,6 @@ def sample_key(key: str, sample: int) -> str:
 def hash_questions(questions: Sequence[Question]) -> str:
     """sha256 of what is asked, ids included."""
     digest = hashlib.sha256()
-    for part in _parts(questions):
-        digest.update(part)
-    return digest.hexdigest()
-
-
-def _parts(questions: Sequence[Question]) -> Iterator[bytes]:
     for each in questions:
-        yield json.dumps([each.key, each.messages(None)]).encode()
+        digest.update(json.dumps([each.key, each.messages(None)]).encode())
+    return digest.hexdigest()

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from judgelm.appended import AppendedFile, ends_in_half
+from judgelm.appended import WAY_OUT, AppendedFile, ends_in_half
 from judgelm.collection.models import AnswerModel
 from judgelm.collection.questions import Question, sample_key
-from judgelm.documents import describe_fault
+from judgelm.documents import Count, read_record
 from judgelm.engine.interface import FinishReason
 from judgelm.engine.openai.requests import cost
 from judgelm.errors import InputError
@@ -21,7 +21,6 @@ from judgelm.jsonl import Line, LineFile, dump_line, holds_lines, id_key
 KEPT = "what was answered"
 NO_ANSWER = ("refused", "out_of_memory")
 """finish reasons of what is no answer"""
-_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 _Name = tuple[str, str]
 """of an answer: its model's, and its id"""
 
@@ -61,8 +60,8 @@ class Reply(BaseModel):
     """stop; length: no room for more tokens; refused: by the server; out_of_memory"""
     reason: str | None = None
     """why there is no answer"""
-    prompt_tokens: _Count = 0
-    generated_tokens: _Count = 0
+    prompt_tokens: Count = 0
+    generated_tokens: Count = 0
 
     @classmethod
     def to(
@@ -90,11 +89,7 @@ class Reply(BaseModel):
     @classmethod
     def from_line(cls, line: Line) -> Self:
         """Raises InputError that names the line and the field."""
-        try:
-            return cls.model_validate(line.record)
-        except ValidationError as error:
-            what = f"not an answer that was collected ({describe_fault(error)})"
-            raise InputError(f"{line.where}: {what}; mend or remove this line, and the same command goes on") from None
+        return read_record(cls, line.record, line.where, "an answer that was collected", WAY_OUT)
 
     @property
     def name(self) -> _Name:

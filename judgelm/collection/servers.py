@@ -14,7 +14,7 @@ from judgelm.collection.budget import Budget
 from judgelm.collection.models import AnswerModel
 from judgelm.collection.replies import KEPT, Ask, Reply
 from judgelm.engine.openai.asking import Asker
-from judgelm.engine.openai.requests import PATIENT, Retries, Words, exact_cost, in_background, seed_of
+from judgelm.engine.openai.requests import PATIENT, Words, exact_cost, in_background, seed_of
 from judgelm.engine.openai.responses import Answer, Refusal
 from judgelm.engine.openai.server import Server
 from judgelm.errors import InputError
@@ -47,9 +47,7 @@ class Failure:
 Found = Reply | Failure
 
 
-def ask_servers(
-    waiting: Sequence[Waiting], seed: int, budget: Budget, retries: Retries = PATIENT
-) -> Generator[Found, None, None]:
+def ask_servers(waiting: Sequence[Waiting], seed: int, budget: Budget) -> Generator[Found, None, None]:
     """The replies as they come; a server that cannot be used ends for itself alone. Closing the iterator cancels what
     is under way.
     """
@@ -62,7 +60,7 @@ def ask_servers(
         free = {url: asyncio.Semaphore(most) for url, most in places.items()}
         async with asyncio.TaskGroup() as group:
             for each in waiting:
-                model = _Model(each, seed, budget, free[each.server.base_url], retries)
+                model = _Model(each, seed, budget, free[each.server.base_url])
                 group.create_task(model.ask_all(emit))
 
     return in_background(produce)
@@ -71,12 +69,10 @@ def ask_servers(
 class _Model:
     """One model behind a server; `places` are those that all models of its server share."""
 
-    def __init__(
-        self, waiting: Waiting, seed: int, budget: Budget, places: asyncio.Semaphore, retries: Retries
-    ) -> None:
+    def __init__(self, waiting: Waiting, seed: int, budget: Budget, places: asyncio.Semaphore) -> None:
         self._waiting = waiting
         self._model, self._server = waiting.model, waiting.server
-        self._asker = Asker(waiting.server, retries, _WORDS)
+        self._asker = Asker(waiting.server, PATIENT, _WORDS)
         self._seed, self._budget, self._places = seed, budget, places
         self._uncounted = False
         """an answer does not say what it costs: no more are asked for, and those under way are kept"""

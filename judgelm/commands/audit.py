@@ -9,6 +9,7 @@ from typing import Any
 
 from judgelm.commands.choose import choose_criteria, choose_judge
 from judgelm.commands.judge import print_note
+from judgelm.console import flags_of
 from judgelm.flags import add_file_arguments, add_judging_arguments, add_model_arguments
 from judgelm.judge import prepare
 from judgelm.prompt_flags import choose_template
@@ -73,21 +74,9 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.audit import AuditSettings, run_audit
     from judgelm.report.terminal import findings_table
 
-    settings = AuditSettings(
-        args.only,
-        args.skip,
-        args.self_id,
-        args.scoring,
-        args.temperature,
-        args.max_new_token,
-        args.seed,
-        choose_criteria(args),
-        choose_template(args),
-        args.verdict_format,
-        args.reasoning,
-        args.max_reasoning_token,
-        args.task,
-    )
+    given = flags_of(AuditSettings, args)
+    given |= {"max_new_tokens": args.max_new_token, "max_reasoning_tokens": args.max_reasoning_token}
+    settings = AuditSettings(**given | {"criteria": choose_criteria(args), "prompt_template": choose_template(args)})
     # what does not go together is told, as by judgelm judge
     replace(settings.judging, constrained=bool(args.constrained))
     judge = prepare(choose_judge(args))

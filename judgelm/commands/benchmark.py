@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from judgelm.benchmark import (
     BENCHMARKS,
@@ -20,6 +20,7 @@ from judgelm.benchmark.readers import TURNS
 from judgelm.benchmark.several import ALL, BENCHMARKS_FILE
 from judgelm.commands.choose import choose_judge, choose_settings
 from judgelm.commands.judge import print_note
+from judgelm.console import refuse_flags
 from judgelm.errors import InputError, one_line
 from judgelm.flags import add_model_arguments, add_run_arguments
 from judgelm.jsonl import dump_line
@@ -122,12 +123,7 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
         data=args.data,
         answers=args.answers,
         grades=args.grades,
-        turn=args.turn,
-        by=args.by,
-        orders=args.orders,
-        limit=args.limit,
-        model_id=args.model_id,
-        keep_judged=args.keep_judged,
+        **_how(args),
     )
     for name, judged in found.judged.items():
         for order, each in judged.items():
@@ -137,6 +133,11 @@ def _judge(args: argparse.Namespace) -> BenchmarkReport:
         print(_cost(found, found.judge.prices))
     print_note(found.judge)
     return found.report
+
+
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    """What is said of one benchmark, and of all alike."""
+    return {name: getattr(args, name) for name in ("turn", "by", "orders", "limit", "model_id", "keep_judged")}
 
 
 def _cost(found: BenchmarkRun, prices: tuple[float, float]) -> str:
@@ -150,9 +151,7 @@ def _judge_all(args: argparse.Namespace) -> None:
     from judgelm.report.benchmark_tables import benchmarks_table
     from judgelm.report.benchmarks_page import write_benchmarks_page
 
-    for name in ("predictions", "vocabulary", "answers", "grades"):
-        if vars(args)[name] is not None:
-            raise InputError(f"--{name} is for one benchmark, not for {ALL}")
+    refuse_flags(args, ("predictions", "vocabulary", "answers", "grades"), f"is for one benchmark, not for {ALL}")
     if args.data is None or args.output_dir is None:
         raise InputError(f"{ALL} needs --data DIR, with a folder or a file for each benchmark, and --output-dir DIR")
     judge = prepare(choose_judge(args))
@@ -161,13 +160,8 @@ def _judge_all(args: argparse.Namespace) -> None:
         args.output_dir,
         judge,
         choose_settings(args, "pair", args.scores_only),
-        turn=args.turn,
-        by=args.by,
-        orders=args.orders,
-        limit=args.limit,
-        model_id=args.model_id,
-        keep_judged=args.keep_judged,
         on_end=_say_end,
+        **_how(args),
     )
     place = Path(args.output_dir).expanduser()
     written = write_benchmarks_page(report, place)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.calibration import METHODS
 from judgelm.flags import add_columns_argument
+from judgelm.label_flags import add_labels_argument, check_columns
 
 if TYPE_CHECKING:
     from judgelm.evaluation.calibration_map import CalibrationFile
@@ -23,13 +24,7 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `judgelm calibrate`."""
     parser.add_argument("folder", metavar="D", help="a folder that judgelm judge --scoring expected wrote, task pair")
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="the truth of any part of the judged rows, as evaluate --teacher reads it: people's labels (question_id,"
-        " label: 1, 2 or 0 for a tie) or a teacher's judgements (question_id, text) (default: what the judged rows"
-        " bring along)",
-    )
+    add_labels_argument(parser)
     add_columns_argument(parser, "question_id=id,label=winner")
     parser.add_argument("--output", required=True, metavar="MAP.json", help="gets the map")
     parser.add_argument(
@@ -45,11 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fit, check, print and write."""
-    from judgelm.errors import InputError
     from judgelm.evaluation.calibrate import calibrate
 
-    if args.columns is not None and args.labels is None:
-        raise InputError("--columns are those of the file that --labels names")
+    check_columns(args, "labels")
     found = calibrate(args.folder, args.labels, args.method, args.columns, args.seed)
     print_map(found, args.method is not None)
     found.write(args.output)

@@ -8,10 +8,11 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from judgelm.console import flags_of, refuse_flags
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.errors import InputError
 from judgelm.forms import AnyForm
-from judgelm.judge import JudgeChoice, JudgeSettings, ModelChoice, cached, place, prepare
+from judgelm.judge import AnyJudge, JudgeSettings, ModelChoice, cached, place, prepare
 from judgelm.prompt_flags import choose_form
 from judgelm.samples import Samples, read_samples, say_thoughts
 
@@ -45,17 +46,16 @@ def choose_samples(args: argparse.Namespace) -> Samples:
     return samples
 
 
-def choose_judge(args: argparse.Namespace, then: str | None = None) -> ModelChoice | Server | JudgeChoice:
+def choose_judge(args: argparse.Namespace, then: str | None = None) -> AnyJudge:
     """The judge that a command was asked for. Raises InputError for flags of another engine, which may be that of a
     second judge (`then`).
     """
     engines = {args.engine, then or args.engine}
     if engines == {"openai"} or "openai" not in engines:
-        for name in _OF_A_MODEL if args.engine == "openai" else _OF_A_SERVER:
-            if vars(args)[name] is not None:
-                raise InputError(f"--{name.replace('_', '-')} is not for --engine {args.engine}")
+        others = _OF_A_MODEL if args.engine == "openai" else _OF_A_SERVER
+        refuse_flags(args, others, f"is not for --engine {args.engine}")
     judge = choose_server(args) if args.engine == "openai" else choose_model(args, args.model)
-    return _with_cache(args, judge)
+    return with_cache(args, judge)
 
 
 def check_scoring(args: argparse.Namespace, engine: str, scoring: str | None) -> None:
@@ -66,31 +66,21 @@ def check_scoring(args: argparse.Namespace, engine: str, scoring: str | None) ->
         raise InputError(NEEDS_COMPLETIONS)
 
 
-def choose_second(args: argparse.Namespace, name: str, engine: str) -> ModelChoice | Server | JudgeChoice:
+def choose_second(args: argparse.Namespace, name: str, engine: str) -> AnyJudge:
     """A second judge, which takes the flags of its engine."""
     judge = _choose_server(args, name) if engine == "openai" else replace(choose_model(args, name), engine=engine)
-    return _with_cache(args, judge)
+    return with_cache(args, judge)
 
 
-def _with_cache(args: argparse.Namespace, judge: ModelChoice | Server) -> ModelChoice | Server | JudgeChoice:
+def with_cache(args: argparse.Namespace, judge: ModelChoice | Server) -> AnyJudge:
+    """The judge behind the cache, where one is asked for."""
     return judge if args.cache is None else cached(prepare(judge), args.cache)
 
 
 def choose_model(args: argparse.Namespace, name: str) -> ModelChoice:
     """A model in this process, or replicas of it in processes of their own."""
-    names = (
-        "engine",
-        "dtype",
-        "quantization",
-        "compile",
-        "device",
-        "batch_tokens",
-        "max_gpu_memory",
-        "constrained",
-        "prompt_format",
-    )
     replicas = place(args.device, args.num_gpus_per_model, args.num_gpus_total, args.num_replicas, args.ray_address)
-    return ModelChoice(name, **{each: getattr(args, each) for each in names}, placement=replicas)
+    return ModelChoice(**flags_of(ModelChoice, args) | {"model": name, "placement": replicas})
 
 
 def choose_server(args: argparse.Namespace) -> Server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from judgelm.console import refuse_flags
 from judgelm.conversion import convert
 from judgelm.errors import InputError
 from judgelm.exports import has_format
@@ -18,6 +19,7 @@ DESCRIPTION = (
     " counted. The file appears whole or not at all. A file of FastChat's judgements (model_judgment/*.jsonl) becomes a"
     " judged folder, and a judged folder such a file."
 )
+_OF_ROWS = "is about rows: FastChat's judgements have their own fields"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,15 +54,9 @@ def run(args: argparse.Namespace) -> None:
     print(f"written to {found.path}")
 
 
-def _check_alone(args: argparse.Namespace) -> None:
-    for name in ("columns", "question_file"):
-        if getattr(args, name) is not None:
-            raise InputError(f"--{name.replace('_', '-')} is about rows: FastChat's judgements have their own fields")
-
-
 def _import(args: argparse.Namespace) -> None:
     """FastChat's judgements into a folder."""
-    _check_alone(args)
+    refuse_flags(args, ("columns", "question_file"), _OF_ROWS)
     found = import_judgements(args.source, args.target)
     for order, counts in found.counts.items():
         print(f"{order}: {counts['total']} judgements of {found.judge}, {counts['failed']} of them without a verdict")
@@ -74,7 +70,7 @@ def _import(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     """A judged folder's judgements for FastChat."""
-    _check_alone(args)
+    refuse_flags(args, ("columns", "question_file"), _OF_ROWS)
     if Path(args.target).suffix != ".jsonl":
         raise InputError(f"{args.target}: FastChat's files of judgements are JSON Lines, and end in .jsonl")
     found = export_judgements(args.source, args.target)

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from judgelm.commands.tracked import add_tracking_argument, check_tracking, track_numbers
+from judgelm.console import refuse_flags
 from judgelm.errors import InputError
 from judgelm.evaluation import (
     Evaluation,
@@ -94,9 +95,7 @@ def _run_of_many(args: argparse.Namespace) -> None:
     from judgelm.evaluation.places import summarize_many
     from judgelm.report.many_tables import many_tables
 
-    for flag in ("teacher", "human", "against"):
-        if getattr(args, flag) is not None:
-            raise InputError(f"--{flag} compares two answers: {args.folder} is of task multi")
+    refuse_flags(args, ("teacher", "human", "against"), f"compares two answers: {args.folder} is of task multi")
     summary = summarize_many(read_many(args.folder))
     print(f"{many_tables(summary)}\n")
     if args.output is not None:
@@ -109,10 +108,9 @@ def _run_of_many(args: argparse.Namespace) -> None:
 
 
 def _run_of_grades(args: argparse.Namespace, place: PathLike) -> None:
-    if args.against is not None:
-        raise InputError(f"--against compares two judges of pairs, and {place} holds grades (task grade)")
-    if args.reversed is not None:
-        raise InputError(f"--reversed is of pairs, and {place} holds grades (task grade)")
+    holds = f"and {place} holds grades (task grade)"
+    refuse_flags(args, ["against"], f"compares two judges of pairs, {holds}")
+    refuse_flags(args, ["reversed"], f"is of pairs, {holds}")
     evaluation = evaluate_grades(place, args.teacher, args.columns, args.human)
     print_grades(evaluation, args.teacher)
     if args.output is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.commands.choose import check_scoring, choose_judge, choose_samples, choose_second, choose_settings
 from judgelm.commands.tracked import add_tracking_argument, check_tracking, track_judged
-from judgelm.console import sureness
+from judgelm.console import refuse_flags, sureness
 from judgelm.errors import InputError
 from judgelm.flags import MODEL_NAMES, add_input_arguments, add_model_arguments, add_run_arguments
 from judgelm.judge import (
@@ -25,6 +25,7 @@ from judgelm.judge import (
 )
 from judgelm.judge.cascade import Then, judge_cascade
 from judgelm.judge.settings import SCORINGS
+from judgelm.label_flags import add_labels_argument
 from judgelm.prompt_flags import add_calibration_argument, choose_calibration
 from judgelm.samples import Samples, has_images
 
@@ -85,12 +86,7 @@ def _add_second_arguments(parser: argparse.ArgumentParser) -> None:
         " 0.5 to 1; auto: chosen on one half of the labelled questions, of which the second judges all, and reported on"
         " the other",
     )
-    group.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="--sure auto: the truth of some pairs, question_id and label (1, 2, 0 for a tie) or a teacher's text"
-        " (default: what the rows bring along)",
-    )
+    add_labels_argument(group, "--sure auto: ")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -123,9 +119,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _check_second(args: argparse.Namespace) -> None:
     if args.then is None:
-        for name in ("then_engine", "then_scoring", "sure", "labels"):
-            if vars(args)[name] is not None:
-                raise InputError(f"--{name.replace('_', '-')} is about a second judge: --then MODEL names it")
+        of_second = ("then_engine", "then_scoring", "sure", "labels")
+        refuse_flags(args, of_second, "is about a second judge: --then MODEL names it")
         return
     if args.sure is None:
         raise InputError("--then needs --sure S, from 0.5 to 1, or --sure auto with --labels FILE")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from judgelm.console import flags_of
 from judgelm.flags import FILE_KINDS, add_allowed_hosts, add_columns_argument
 from judgelm.serve.settings import LABEL_PORT
 
@@ -57,12 +58,5 @@ def run(args: argparse.Namespace) -> None:
     from judgelm.labelling import LabelSettings
     from judgelm.serve.label.server import serve_labels
 
-    settings = LabelSettings(
-        pairs=args.pairs,
-        output=args.output,
-        reference_file=args.reference_file,
-        columns=args.columns,
-        pick=tuple(args.pick),
-        people=tuple(args.people),
-    )
-    serve_labels(settings, args.host, args.port, tuple(args.allowed_hosts))
+    given = flags_of(LabelSettings, args) | {"pick": tuple(args.pick), "people": tuple(args.people)}
+    serve_labels(LabelSettings(**given), args.host, args.port, tuple(args.allowed_hosts))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from judgelm.console import number
+from judgelm.console import number, refuse_flags
 from judgelm.errors import InputError
 from judgelm.flags import add_columns_argument
+from judgelm.label_flags import add_labels_argument
 
 HELP = "write judgements as preference pairs for other trainers"
 DESCRIPTION = (
@@ -45,12 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pairs of what the judge wrote after one prompt: chosen is a text whose verdict is right and the same in"
         " the other order, rejected one whose verdict is wrong",
     )
-    parser.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="with --of-judge, what is right: a teacher's judgements (question_id, text) or labels (question_id, label)"
-        " (default: what the judged rows bring along)",
-    )
+    add_labels_argument(parser, "with --of-judge, ")
     add_columns_argument(parser, "question_id=id,label=winner")
 
 
@@ -60,13 +56,10 @@ def run(args: argparse.Namespace) -> None:
 
     check_output(args.output, *filter(None, [args.labels]))
     if args.of_judge:
-        if args.sure is not None:
-            raise InputError("--sure is of answers, not with --of-judge: labels say what is right")
+        refuse_flags(args, ["sure"], "is of answers, not with --of-judge: labels say what is right")
         found = prefer_texts(args.folders, args.labels, args.columns)
     else:
-        for flag, given in (("--labels", args.labels), ("--columns", args.columns)):
-            if given is not None:
-                raise InputError(f"{flag} goes with --of-judge: of answers the judge says what is better")
+        refuse_flags(args, ("labels", "columns"), "goes with --of-judge: of answers the judge says what is better")
         if len(args.folders) > 1:
             raise InputError("several folders go with --of-judge: of answers one folder has the verdicts")
         found = prefer_answers(args.folders[0], args.sure)

@@ -7,17 +7,15 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from judgelm.answers import JUDGELM_OUTPUT, MMVET_OUTPUT
-from judgelm.commands.choose import choose_model, choose_settings
 from judgelm.commands.evaluate import print_evaluation
 from judgelm.commands.judge import print_note
 from judgelm.console import Parser, at_least, none_or_text, run_main
 from judgelm.evaluation import evaluate_files
 from judgelm.flags import add_generation_arguments, add_keep_judged_argument
-from judgelm.judge import Order, judge_answer_file, prepare
+from judgelm.judge import JudgeSettings, ModelChoice, Order, judge_answer_file, place, prepare
 from judgelm.prompt import TASKS
 from judgelm.report.terminal import counts_line, win_lines
 from judgelm.samples import read_samples
-from judgelm.verdict_forms import SCORES
 
 
 def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
@@ -33,11 +31,17 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
             num_answers=args.answer_num,
             begin=args.question_begin,
             end=args.question_end,
-            seed=args.seed,
             # as published
             keep_thinking=True,
         )
-        judge = prepare(choose_model(args, args.model_path))
+        placement = place(None, args.num_gpus_per_model, args.num_gpus_total, args.num_replicas, args.ray_address)
+        model = ModelChoice(
+            args.model_path, max_gpu_memory=args.max_gpu_memory, prompt_format="plain", placement=placement
+        )
+        judge = prepare(model)
+        settings = JudgeSettings(
+            task, bool(args.if_fast_eval), temperature=args.temperature, max_new_tokens=args.max_new_token
+        )
         if order == "reversed" and TASKS[task].prefill:
             print(
                 "judgelm: warning: exchanged, the known answer loses its place and its 10 to the other", file=sys.stderr
@@ -47,7 +51,7 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
             samples,
             args.answer_file,
             judge,
-            choose_settings(args, task, bool(args.if_fast_eval)),
+            settings,
             order,
             model_id=args.model_id,
             keep_judged=args.keep_judged,
@@ -60,21 +64,21 @@ def published_main(task: str, argv: Sequence[str] | None = None) -> NoReturn:
     run_main(command, argv=argv)
 
 
-def evaluate_main(argv: Sequence[str] | None = None) -> NoReturn:
+def evaluate_main() -> NoReturn:
     """The eval_model_judgement script."""
 
     def command() -> None:
-        args = evaluate_parser().parse_args(argv)
+        args = evaluate_parser().parse_args()
         files = args.sequential_pred_answer_file_path, args.reversed_pred_answer_file_path
         print_evaluation(evaluate_files(*files, args.gt_answer_file_path), args.gt_answer_file_path)
 
-    run_main(command, argv=argv)
+    run_main(command)
 
 
 def published_parser(task: str) -> Parser:
     """Flags of the paper's gen_model_judgement scripts, as they are published."""
     parser = Parser(description=f"Judge a JSONL file; task {task}: {TASKS[task].help}.")
-    parser.set_defaults(engine="hf", criteria=None, reference_file=None, if_reverse_answers=0, answer_num=None)
+    parser.set_defaults(reference_file=None, if_reverse_answers=0, answer_num=None)
     parser.add_argument("--model-path", required=True, help="hub id, local folder, PEFT adapter folder, or tiny")
     parser.add_argument("--model-id", required=True, help="name of the judge in the records")
     parser.add_argument("--question-file", required=True, help="judge samples, JSON Lines")
@@ -96,21 +100,6 @@ def published_parser(task: str) -> Parser:
         parser.add_argument("--answer-num", type=at_least(2), default=2, help="answers of each sample")
     add_generation_arguments(parser, published=True)
     add_keep_judged_argument(parser)
-    parser.set_defaults(
-        scoring="sample",
-        quantization=None,
-        compile="auto",
-        dtype="auto",
-        device=None,
-        batch_tokens=None,
-        seed=0,
-        constrained=None,
-        prompt_format="plain",
-        prompt_file=None,
-        verdict_format=SCORES,
-        reasoning=False,
-        max_reasoning_token=4096,
-    )
     return parser
 
 

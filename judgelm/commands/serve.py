@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from judgelm.console import flags_of
 from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_device_arguments, add_engine_argument
 from judgelm.prompt_flags import (
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
     if args.workers_only != (args.controller_address is not None):
         raise InputError("--workers-only and --controller-address URL belong together")
-    given = {name: value for name, value in vars(args).items() if name in ServeSettings.__dataclass_fields__}
+    given = flags_of(ServeSettings, args)
     given |= {"models": tuple(args.model), "allowed_hosts": tuple(args.allowed_hosts), "log_dir": Path(args.log_dir)}
     given |= {"max_reasoning_tokens": args.max_reasoning_token, "drain_s": args.drain_timeout}
     given |= {"served_model_names": tuple(args.served_model_name), "allow_origins": tuple(args.allow_origin)}

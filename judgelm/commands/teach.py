@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from judgelm.commands.choose import choose_judge, choose_model, choose_server, choose_settings
+from judgelm.commands.choose import choose_judge, choose_model, choose_server, choose_settings, with_cache
 from judgelm.errors import InputError, one_line
 from judgelm.flags import (
     MODEL_NAMES,
@@ -16,7 +16,7 @@ from judgelm.flags import (
     add_engine_argument,
     add_run_arguments,
 )
-from judgelm.judge import JudgeChoice, ModelChoice, cached, prepare
+from judgelm.judge import AnyJudge, ModelChoice
 
 if TYPE_CHECKING:
     from judgelm.engine.openai.server import Server
@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"written to {args.output_dir}")
 
 
-def _choose_references(args: argparse.Namespace) -> str | ModelChoice | Server | JudgeChoice:
+def _choose_references(args: argparse.Namespace) -> str | AnyJudge:
     """A file, where one is there or the name is that of one; else the model that writes them."""
     name = args.references
     if Path(name).expanduser().is_file():
@@ -129,7 +129,7 @@ def _choose_references(args: argparse.Namespace) -> str | ModelChoice | Server |
         )
     else:
         writer = replace(choose_model(args, name), constrained=False, prompt_format="chat")
-    return writer if args.cache is None else cached(prepare(writer), args.cache)
+    return with_cache(args, writer)
 
 
 def _lines(report: TeachReport) -> list[str]:

@@ -43,33 +43,32 @@ def check_tracking(args: argparse.Namespace) -> None:
 
 def track_judged(args: argparse.Namespace, folder: Path, found: Mapping[Order, OrderFile]) -> None:
     """How the judgements of each order came out."""
-    if args.report_to:
-        counts = ((order, name, count) for order, each in found.items() for name, count in each.counts.items())
-        numbers = {f"{order}/{name}": float(count) for order, name, count in counts}
-        _track(args, "judge", folder, numbers, [each.path for each in found.values()])
+    counts = ((order, name, count) for order, each in found.items() for name, count in each.counts.items())
+    numbers = {f"{order}/{name}": float(count) for order, name, count in counts}
+    _track(args, "judge", folder, numbers, [each.path for each in found.values()])
 
 
 def track_numbers(args: argparse.Namespace, place: PathLike, numbers: Numbers) -> None:
     """What `judgelm evaluate` found of a folder, or of a file."""
-    if args.report_to:
-        path = Path(place).expanduser()
-        folder = path if path.is_dir() else path.parent
-        files = [] if args.output is None else [Path(args.output).expanduser()]
-        _track(args, "evaluate", folder, numbers, files)
+    path = Path(place).expanduser()
+    folder = path if path.is_dir() else path.parent
+    files = [] if args.output is None else [Path(args.output).expanduser()]
+    _track(args, "evaluate", folder, numbers, files)
 
 
 def track_arena(args: argparse.Namespace, folder: Path, ranking: Ranking) -> None:
     """Every model's numbers."""
-    if args.report_to:
-        numbers: dict[str, Any] = {"judgements": float(ranking.judgements), "unread": float(ranking.unread)}
-        for model in ranking.models:
-            numbers |= {f"{name}/{model.name}": getattr(model, name) for name in ("win_rate", "bradley_terry", "elo")}
-        names = ("forward.jsonl", "reversed.jsonl", "ranking.json", "ranking.svg")
-        _track(args, "arena", folder, numbers, [folder / name for name in names])
+    numbers: dict[str, Any] = {"judgements": float(ranking.judgements), "unread": float(ranking.unread)}
+    for model in ranking.models:
+        numbers |= {f"{name}/{model.name}": getattr(model, name) for name in ("win_rate", "bradley_terry", "elo")}
+    names = ("forward.jsonl", "reversed.jsonl", "ranking.json", "ranking.svg")
+    _track(args, "arena", folder, numbers, [folder / name for name in names])
 
 
 def _track(args: argparse.Namespace, command: str, folder: Path, numbers: Numbers, files: list[Path]) -> None:
-    """With the settings of the folder's run.json, where there is one."""
+    """Where a tracker is named, with the settings of the folder's run.json, if there is one."""
+    if not args.report_to:
+        return
     from judgelm.judge.description import read_description
     from judgelm.tracking import TrackedRun, track
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from judgelm.errors import InputError
+from judgelm.errors import located
 from judgelm.evaluation.calibrated import read_calibrated
 from judgelm.evaluation.grades import read_grades
 from judgelm.evaluation.labels import read_grade_labels, read_labels
@@ -190,9 +190,7 @@ def _evaluate(
 
 def _measure(rated: Rated, place: PathLike, teacher: PathLike | None) -> Metrics:
     """`not_judged` counts the teacher's rows without a judgement."""
-    try:
+    with located(f"{teacher or place}"):
         by_aspects_alone = any(sample.aspect_truths for sample in rated.samples)
         metrics = measure(rated, True if teacher is not None and not by_aspects_alone else None)
-    except ValueError as error:
-        raise InputError(f"{teacher or place}: {error}") from None
     return metrics if teacher is None else {**metrics, "not_judged": len(LineFile(teacher)) - len(rated.samples)}

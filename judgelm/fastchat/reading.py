@@ -7,12 +7,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from judgelm.errors import InputError, one_line
 from judgelm.fastchat.layout import Texts, read_prompt
-from judgelm.files import PathLike, locked, write_text
-from judgelm.jsonl import Line, LineFile, Record, dump_line, id_key, id_order, read_id, read_text, require
+from judgelm.files import PathLike
+from judgelm.jsonl import Line, LineFile, Record, id_key, id_order, read_id, read_text, require
 from judgelm.judge.judged import LETTER_SCORES, told_record
 from judgelm.judgement import Outcome
 
@@ -64,6 +63,8 @@ def import_judgements(path: PathLike, folder: PathLike) -> Imported:
     before is replaced. Raises InputError for a file of another kind or of several judges, where no row is left, and
     where the folder holds judgements of another judge.
     """
+    from judgelm.judge.told import write_told
+
     lines = LineFile(path)
     first = next(iter(lines), None)
     task = None if first is None else _kind(first)
@@ -78,7 +79,11 @@ def import_judgements(path: PathLike, folder: PathLike) -> Imported:
     if not rows.orders:
         raise InputError(f"{path}: no row whose texts can be told from its prompt: {rows.unread[0]}")
     place = Path(folder).expanduser()
-    counts = _write(place, rows, Path(path).name)
+    source = Path(path).name
+    settings = {"model_id": rows.judge, "task": rows.task, SOURCE: source}
+    by_order = {order: [found[key] for key in sorted(found, key=id_order)] for order, found in rows.orders.items()}
+    others = f"other judgements: name another place for those of {source}"
+    counts = write_told(place, SOURCE, settings, by_order, others)
     return Imported(place, task, rows.judge, counts, rows.again, tuple(rows.unread))
 
 
@@ -160,30 +165,3 @@ def _sample(texts: Texts, names: tuple[str, ...]) -> Record:
                 for role, text in zip(("user", "assistant"), turn, strict=True)
             ]
     return record | ({"reference": {"text": "\n\n".join(texts.references)}} if texts.references else {})
-
-
-def _write(folder: Path, rows: _Rows, source: str) -> dict[str, dict[str, int]]:
-    from judgelm.judge.description import Machine, RunDescription, Session, read_description
-    from judgelm.judge.log import count_records
-
-    settings: dict[str, Any] = {"model_id": rows.judge, "task": rows.task, SOURCE: source}
-    run = RunDescription(
-        format=1, settings=settings, sessions=[Session(started=time.time())], machine=Machine.here(), finished=False
-    )
-    with locked(folder / "run.json"):
-        described = read_description(folder / "run.json")
-        if (described is None or SOURCE not in described.settings) and any(folder.glob("*.jsonl")):
-            raise InputError(f"{folder}: holds other judgements: name another place for those of {source}")
-        run.write(folder / "run.json", indent=2)
-        for order in ("forward", "reversed"):
-            records = rows.orders.get(order)
-            if records is None:
-                (folder / f"{order}.jsonl").unlink(missing_ok=True)
-                continue
-            listed = [records[name] for name in sorted(records, key=id_order)]
-            # set anew: what was never set is not written
-            run.counts = {**run.counts, order: count_records(listed)}
-            write_text(folder / f"{order}.jsonl", map(dump_line, listed))
-        run.finished = True
-        run.write(folder / "run.json", indent=2)
-    return {order: dict(counts) for order, counts in run.counts.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from judgelm.dialogue import ASSISTANT, USER, Turn, Turns
 from judgelm.distribution import likeliest
-from judgelm.errors import InputError
+from judgelm.errors import InputError, located
 from judgelm.evaluation.grades import read_grades
 from judgelm.evaluation.results import judged_task, read_folder
 from judgelm.fastchat.layout import Texts, write_prompt
@@ -122,7 +122,7 @@ def _texts(line: Line, num_answers: int) -> Texts:
     """All turns of what was judged, with its reference where there is one turn. Raises InputError for images, and for
     dialogues that are not turns of user and assistant with the same questions.
     """
-    try:
+    with located(line.where):
         sample = Sample.from_graded_line(line) if num_answers == 1 else Sample.from_line(line)
         refuse_images(sample)
         if sample.dialogue is None:
@@ -135,8 +135,6 @@ def _texts(line: Line, num_answers: int) -> Texts:
         read = [_split(turns, answer) for turns, answer in zip(talks, sample.answers, strict=True)]
         if len({questions for questions, _ in read}) != 1:
             raise ValueError("its conversations have different questions, FastChat's have the same")
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     return Texts(read[0][0], tuple(said for _, said in read))
 
 

@@ -1,7 +1,7 @@
 """Samples -> judgements, in memory or on disk."""
 
 from judgelm.judge.cache import cached
-from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.choice import AnyJudge, JudgeChoice, ModelChoice, prepare
 from judgelm.judge.folder import OUTPUT_FORMATS, judge_answer_file, judge_folder, write_beside
 from judgelm.judge.judge import Judge, JudgeLike
 from judgelm.judge.judged import Judged
@@ -10,6 +10,7 @@ from judgelm.judge.settings import JudgeSettings, Order, check_orders
 
 __all__ = [
     "OUTPUT_FORMATS",
+    "AnyJudge",
     "Judge",
     "JudgeChoice",
     "JudgeLike",

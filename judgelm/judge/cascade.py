@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from judgelm.errors import InputError, SettingError, one_line
 from judgelm.files import locked, write_text
 from judgelm.jsonl import LineFile, id_key
-from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.choice import AnyJudge, JudgeChoice, prepare
 from judgelm.judge.folder import describe_files, judge_folder
 from judgelm.judge.settings import ORDERS, JudgeSettings, Order
 from judgelm.sample import Sample
 from judgelm.samples import PathLike, Samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.server import Server
     from judgelm.evaluation.cascade import Cascade
     from judgelm.evaluation.results import JudgedSample, Truth
     from judgelm.judge.description import RunDescription
@@ -33,7 +32,7 @@ _FIRST, _SECOND = "first", "second"
 class Then:
     """The second judge, and when it is asked."""
 
-    judge: ModelChoice | Server | JudgeChoice
+    judge: AnyJudge
     settings: JudgeSettings
     sure: float | None = None
     """samples of which the first judge is less sure go to it; None: chosen by labels, for which it is asked about all
@@ -56,7 +55,7 @@ class CascadeRun:
 def judge_cascade(
     samples: Sequence[Sample],
     folder: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings,
     then: Then,
     *,
@@ -140,25 +139,17 @@ def _begin(place: Path, samples: Sequence[Sample], names: tuple[str, str], sure:
     """What run.json will say; of a new run it says before anything is judged that this is a cascade. Raises InputError
     where judgements of another run are.
     """
-    from judgelm.judge.description import Machine, RunDescription, Session, read_description
-    from judgelm.judge.run import versions
+    from judgelm.judge.description import RunDescription, Session, read_run_of, versions
 
-    earlier = read_description(place / "run.json")
-    there = any((place / f"{order}.jsonl").exists() for order in ORDERS["both"])
-    if (earlier is None and there) or (earlier is not None and "cascade" not in earlier.settings):
-        raise InputError(f"{place}: holds judgements of one judge alone: name another place for those of two")
-    run = RunDescription(
-        format=1,
-        settings={
-            "model_id": ", then ".join(names),
-            "task": "pair",
-            **describe_files(samples),
-            "cascade": {"first": names[0], "second": names[1], "sure": "auto" if sure is None else sure},
-        },
-        finished=False,
-        sessions=[*(earlier.sessions if earlier else ()), Session(started=time.time(), judged=0, versions=versions())],
-        machine=Machine.here(),
-    )
+    earlier = read_run_of(place, "cascade", "judgements of one judge alone: name another place for those of two")
+    settings = {
+        "model_id": ", then ".join(names),
+        "task": "pair",
+        **describe_files(samples),
+        "cascade": {"first": names[0], "second": names[1], "sure": "auto" if sure is None else sure},
+    }
+    session = Session(started=time.time(), judged=0, versions=versions())
+    run = RunDescription.begun(settings, [*(earlier.sessions if earlier else ()), session])
     if earlier is None:
         run.write(place / "run.json", indent=2)
     return run

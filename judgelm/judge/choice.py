@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
 from judgelm.errors import SettingError
 from judgelm.judge.judge import Judge, JudgeLike
@@ -114,7 +114,11 @@ class JudgeChoice:
         return Path(self.name).name
 
 
-def prepare(judge: ModelChoice | Server | JudgeChoice) -> JudgeChoice:
+AnyJudge = Union[ModelChoice, "Server", JudgeChoice]
+"""what a caller can name as the judge"""
+
+
+def prepare(judge: AnyJudge) -> JudgeChoice:
     """Find a model or describe a server; nothing is loaded yet.
 
     Raises InputError where the model cannot be found or its engine, device or data type does not exist here.

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
 from judgelm.documents import Section
+from judgelm.errors import InputError
+from judgelm.judge.settings import ORDERS
 from judgelm.run_settings import RunSettings
 
-_CONFIG = ConfigDict(frozen=False, use_attribute_docstrings=True)
+_CONFIG = ConfigDict(frozen=False)
 """a run changes it as it goes"""
 _Seconds = Annotated[float, Field(ge=0, lt=1e11)]
 """a moment or a duration"""
+_PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 
 
 class Session(Section):
@@ -72,6 +77,11 @@ class RunDescription(RunSettings):
     machine: Machine | None = None
     """where the last session ran"""
 
+    @classmethod
+    def begun(cls, settings: Mapping[str, Any], sessions: Sequence[Session]) -> RunDescription:
+        """Of a run that is under way on this machine, the last of the sessions being its own."""
+        return cls(format=1, settings=dict(settings), finished=False, sessions=list(sessions), machine=Machine.here())
+
     def to_record(self) -> dict[str, Any]:
         """What was never said is left out, and settings stay as they are, half a surrogate pair included."""
         return self.model_dump(exclude_unset=True)
@@ -80,3 +90,26 @@ class RunDescription(RunSettings):
 def read_description(path: Path) -> RunDescription | None:
     """What run.json holds; None where there is none. Raises InputError for a damaged one."""
     return RunDescription.read(path) if path.exists() else None
+
+
+def read_run_of(folder: Path, kind: str, others: str) -> RunDescription | None:
+    """The run.json of a folder whose settings name this `kind` of judgements; None where there are none yet.
+
+    Raises InputError, which says that there are `others`, where another kind is.
+    """
+    found = read_description(folder / "run.json")
+    there = found is not None or any((folder / f"{order}.jsonl").exists() for order in ORDERS["both"])
+    if there and (found is None or kind not in found.settings):
+        raise InputError(f"{folder}: holds {others}")
+    return found
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

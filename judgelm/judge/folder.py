@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 from judgelm.exports import write_rows
 from judgelm.files import hash_file
 from judgelm.jsonl import Record
-from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.choice import AnyJudge, prepare
 from judgelm.judge.settings import ORDERS, JudgeSettings, Order, check_orders
 from judgelm.sample import Sample, rotation
 from judgelm.samples import PathLike, Samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.server import Server
     from judgelm.judge.log import OrderFile
     from judgelm.judge.run import RunFiles
 
@@ -27,7 +26,7 @@ OUTPUT_FORMATS = ("jsonl", "csv", "parquet")
 def judge_folder(
     samples: Sequence[Sample],
     folder: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings | None = None,
     *,
     orders: str | None = None,
@@ -61,7 +60,7 @@ def judge_folder(
 def judge_answer_file(
     samples: Sequence[Sample],
     answer_file: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings,
     order: Order = "forward",
     *,
@@ -78,7 +77,7 @@ def judge_answer_file(
 def _judge(
     samples: Sequence[Sample],
     files: RunFiles,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings,
     more: Mapping[str, Any],
     model_id: str | None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +53,11 @@ def told_record(
         "pred_suspicious_markers": 0,
         "pred_verdict_format": verdict_format,
     }
+
+
+def stamp(model_id: str) -> Record:
+    """The last fields of a record: an id of its own, the judge's name and the time."""
+    return {"pred_id": uuid.uuid4().hex, "pred_model_id": model_id, "tstamp": time.time()}
 
 
 def carried(sample: Sample) -> Record:

@@ -10,13 +10,12 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-from judgelm.appended import writing
+from judgelm.appended import WAY_OUT, writing
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Line, Record, dump_line, holds_lines, id_key, read_lines, reading
 from judgelm.judge.judged import carried
 from judgelm.judge.log import (
-    WAY_OUT,
     Check,
     JudgementRecord,
     Log,
@@ -130,7 +129,7 @@ class Stored:
                 return
             problem = "was judged with other texts" if key in self.questions else "is not in the question file"
             flag = f"; {KEEP_FLAG} moves it aside" if has_flag else ""
-            raise InputError(f"{line.where}: question_id {one_line(key)} {problem}; {WAY_OUT}{flag}")
+            raise InputError(f"{line.where}: question_id {one_line(key)} {problem}{WAY_OUT}{flag}")
 
         return Log(self.outputs[order], self._check(order), check_sample)
 
@@ -140,7 +139,7 @@ class Stored:
             wanted = {"pred_order": order, "pred_task": self.settings.task, "pred_model_id": self.model_id}
             for name, value in wanted.items():
                 if (found := getattr(record, name)) not in (value, None):
-                    raise InputError(f"{line.where}: expected {name} {value!r}, found {found!r}; {WAY_OUT}")
+                    raise InputError(f"{line.where}: expected {name} {value!r}, found {found!r}{WAY_OUT}")
 
         return check
 

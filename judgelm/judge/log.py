@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from judgelm.appended import AppendedFile, ends_in_half, writing
-from judgelm.documents import describe_fault
+from judgelm.appended import WAY_OUT, AppendedFile, ends_in_half, writing
+from judgelm.documents import Count, read_record
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
 from judgelm.jsonl import Line, LineFile, Record, dump_line, holds_lines, id_key, id_order, reading
@@ -20,16 +20,16 @@ from judgelm.judge.judged import PROMPT_TOO_LONG
 from judgelm.judgement import Outcome, ParseState
 from judgelm.sample import MAX_ANSWERS, empty_answers
 
-WAY_OUT = "mend or remove this line, and the same command goes on"
-_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Check = Callable[[Line], None]
 """raises InputError for a line that is no judgement of this run"""
 
 
-class AspectRecord(BaseModel):
-    """What was judged by one aspect."""
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+class AspectRecord(_Strict):
+    """What was judged by one aspect."""
 
     name: str
     """of the aspect"""
@@ -49,10 +49,8 @@ class AspectRecord(BaseModel):
     """with scoring expected: the probability of a score line by this aspect"""
 
 
-class CalibratedRecord(BaseModel):
+class CalibratedRecord(_Strict):
     """What a map of judgelm calibrate made of the probabilities, in the order that was shown."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     probabilities: dict[Annotated[Outcome, Field(strict=False)], float]
     """of win, tie and lose, 1 in all"""
@@ -62,21 +60,17 @@ class CalibratedRecord(BaseModel):
     """its name"""
 
 
-class LeftOutRecord(BaseModel):
+class LeftOutRecord(_Strict):
     """What of a dialogue did not fit: a number for the dialogue, or one for each answer's conversation, as shown."""
 
-    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
-
-    turns: Annotated[list[_Count], Field(min_length=1, max_length=MAX_ANSWERS)]
+    turns: Annotated[list[Count], Field(min_length=1, max_length=MAX_ANSWERS)]
     """that were left out as a whole"""
-    tokens: Annotated[list[_Count], Field(min_length=1, max_length=MAX_ANSWERS)]
+    tokens: Annotated[list[Count], Field(min_length=1, max_length=MAX_ANSWERS)]
     """that were left out in all: those turns, and the beginning of the oldest that is shown"""
 
 
-class JuryVote(BaseModel):
+class JuryVote(_Strict):
     """What one judge of a jury said."""
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     judge: str
     """its name"""
@@ -84,12 +78,10 @@ class JuryVote(BaseModel):
     """of answer 1 as shown against answer 2; null: it abstains, because the swap changes its verdict or it has none"""
 
 
-class JudgementRecord(BaseModel):
+class JudgementRecord(_Strict):
     """What a judge's record adds to the row it is of, whose fields stand before; in the reversed order those of answers
     1 and 2 are exchanged.
     """
-
-    model_config = ConfigDict(strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     question_id: int | float | str
     """of the row"""
@@ -108,16 +100,16 @@ class JudgementRecord(BaseModel):
     """forward, reversed, or rotated1, rotated2 .. by so many answers"""
     pred_finish_reason: str
     """stop; length: no room for more tokens; out_of_memory; refused: by a server; prompt_too_long: never generated"""
-    pred_prompt_tokens: _Count | None
+    pred_prompt_tokens: Count | None
     """null where the prompt did not fit"""
-    pred_tokens: _Count
+    pred_tokens: Count
     """that were generated"""
-    pred_shortened: list[_Count] | LeftOutRecord | None
+    pred_shortened: list[Count] | LeftOutRecord | None
     """how many tokens each answer lost at its end, in the order that was shown; of a dialogue what was left out at its
     beginning: `{"turns": [..], "tokens": [..]}`; null: nothing"""
-    pred_suspicious_markers: _Count
+    pred_suspicious_markers: Count
     """lines of question, reference, answers and dialogue that imitate the prompt's own markers, or an image's label"""
-    pred_thoughts: dict[str, _Count] | None = None
+    pred_thoughts: dict[str, Count] | None = None
     """characters of thoughts at the beginning of answers that the judge was not shown, by field, where there are any"""
     pred_reasoning: str | None = None
     """with --reasoning: what the judge thought before `pred_text`, without tags; with criteria by each aspect, named"""
@@ -133,7 +125,7 @@ class JudgementRecord(BaseModel):
     those that were read"""
     pred_calibrated: CalibratedRecord | None = None
     """with --calibration: the same probabilities, calibrated"""
-    pred_scale: Annotated[list[_Count], Field(min_length=2, max_length=2)] | None = None
+    pred_scale: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = None
     """with criteria: the lowest and the highest score"""
     pred_aspects: list[AspectRecord] | None = None
     """with criteria: by each aspect"""
@@ -156,10 +148,7 @@ class JudgementRecord(BaseModel):
     @classmethod
     def from_line(cls, line: Line) -> JudgementRecord:
         """Raises InputError that names the line and the field."""
-        try:
-            return cls.model_validate(line.record)
-        except ValidationError as error:
-            raise InputError(f"{line.where}: not a judgement ({describe_fault(error)}); {WAY_OUT}") from None
+        return read_record(cls, line.record, line.where, "a judgement", WAY_OUT)
 
 
 def partial_of(path: Path) -> Path:
@@ -204,7 +193,7 @@ def read_output(path: Path, check: Check) -> Iterator[tuple[str, Place, Line]]:
             other, at, known_mark = known[key]
             if mark != known_mark and judgement_fields(other[at].record) != judgement_fields(line.record):
                 raise InputError(
-                    f"{line.where}: question_id {one_line(key)} has another judgement in {other[at].where}; {WAY_OUT}"
+                    f"{line.where}: question_id {one_line(key)} has another judgement in {other[at].where}{WAY_OUT}"
                 )
 
 

@@ -109,17 +109,15 @@ class _Block:
 
 
 class Replicas:
-    """A judge in several processes, with the results of one: a block goes to whichever is free.
-
-    Args:
-        load: loads a replica's judge, in its process.
-        block: samples that are given together; None chooses as the engines do. Results depend on it.
+    """A judge in several processes, with the results of one: a block goes to whichever is free. `load` loads a
+    replica's judge, in its process.
     """
 
-    def __init__(self, load: Callable[[], Judge], placement: Placement, block: int | None = None) -> None:
+    def __init__(self, load: Callable[[], Judge], placement: Placement) -> None:
         self.load = load
         self.placement = placement
-        self.block = block or block_size("cuda" if placement.gpus_each else "cpu")
+        # as the engines choose it: results depend on it
+        self.block = block_size("cuda" if placement.gpus_each else "cpu")
         self.description: dict[str, Any] = {"replicas": 0, "lost": 0, "nodes": [], "engines": []}
         """filled as replicas are loaded; engines and nodes that are alike stand there once"""
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from judgelm.dialogue import Dialogue, read_said, to_messages
-from judgelm.errors import InputError, SettingError
+from judgelm.distribution import certain
+from judgelm.errors import SettingError, located
 from judgelm.judge.choice import JudgeChoice
 from judgelm.judge.settings import JudgeSettings, Order
 from judgelm.judgement import Outcome
 from judgelm.sample import Sample
 from judgelm.score_lines import leading_thoughts
-from judgelm.verdict import BothOrders, Reading, Verdict
+from judgelm.verdict import BothOrders, Reading
 
 REWARDS = {
     "win": "the mean, over the other completions, of P(better) + P(equally good) / 2: the mean of a group is 0.5",
@@ -51,10 +52,8 @@ class Group:
         shown = tuple(text[leading_thoughts(text) :] for text in completions)
         if isinstance(prompt, str):
             return cls(prompt, shown, reference)
-        try:
+        with located("prompt"):
             said = read_said({"messages": list(prompt)}, 2)
-        except ValueError as error:
-            raise InputError(f"prompt: {error}") from None
         assert said is not None
         return cls(said.question, shown, reference, said.dialogue)
 
@@ -90,14 +89,9 @@ class Compared:
         """None where an order was not read."""
         if outcome is None or scores is None:
             return None
-        hard = {each: float(each is outcome) for each in Outcome}
-        found = hard if probabilities is None else probabilities
+        found = certain(outcome) if probabilities is None else probabilities
         first, second = scores
         return cls(found[Outcome.WIN] + found[Outcome.TIE] / 2, (first, second))
-
-    @classmethod
-    def of_verdict(cls, verdict: BothOrders) -> Compared | None:
-        return cls.of(verdict.probabilities, verdict.outcome, verdict.scores)
 
     def seen_from(self, second: bool) -> Compared:
         """Of the answers the other way round, where `second`."""
@@ -208,7 +202,7 @@ def compare_by(judge: JudgeChoice, settings: JudgeSettings) -> Compare:
         with lock:
             for one in judge.load().run(samples, ("forward", "reversed"), judge.settle(settings)):
                 read[one.order, one.sample.key] = one.reading
-        orders = [(read.get(("forward", each.key)), read.get(("reversed", each.key)), each) for each in samples]
-        return [Compared.of_verdict(Verdict(*each)) for each in orders]
+        both = [BothOrders(read.get(("forward", each.key)), read.get(("reversed", each.key))) for each in samples]
+        return [Compared.of(each.probabilities, each.outcome, each.scores) for each in both]
 
     return compare

@@ -7,11 +7,9 @@ import json
 import reprlib
 import sys
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ from judgelm.calibration import belonging
 from judgelm.errors import InputError
 from judgelm.files import locked, remove_unfinished
 from judgelm.jsonl import Record
-from judgelm.judge.description import Machine, RunDescription, Session, read_description
+from judgelm.judge.description import RunDescription, Session, read_description, versions
 from judgelm.judge.judge import JudgeLike
-from judgelm.judge.judged import Judged
+from judgelm.judge.judged import Judged, stamp
 from judgelm.judge.kept import KEEP_FLAG, Stored, left_out_of
 from judgelm.judge.log import Log, OrderFile, partial_of
 from judgelm.judge.settings import ROTATIONS, JudgeSettings, Order
@@ -32,7 +30,6 @@ from judgelm.prompt import TASKS, prompt_fingerprint
 from judgelm.sample import Sample, rotation
 from judgelm.samples import has_dialogues, has_images, has_references, sample_keys
 
-_PACKAGES = ("judgelm", "torch", "transformers", "accelerate", "peft", "tokenizers")
 _INPUTS = ("question_file_sha256", "reference_file_sha256")
 """settings that say which samples there are"""
 _DEFAULTS = {**JudgeSettings().to_record(), "engine": "hf", "thoughts_left_out": False}
@@ -68,14 +65,8 @@ class _RunFile:
         self._path = path
         self._began = time.perf_counter()
         self.session = Session(started=time.time(), judged=0, versions=versions())
-        self.described = RunDescription(
-            format=1,
-            settings=dict(settings),
-            finished=False,
-            counts=earlier.counts,
-            sessions=[*earlier.sessions, self.session],
-            machine=Machine.here(),
-        )
+        self.described = RunDescription.begun(settings, [*earlier.sessions, self.session])
+        self.described.counts = earlier.counts
         self.judge: JudgeLike | None = None
         """once it is loaded"""
 
@@ -200,8 +191,7 @@ def _count_judgements(samples: Sequence[Sample], orders: Iterable[Order]) -> int
 
 def stamped(judged: Judged, model_id: str) -> Record:
     """A record of an order's file: with an id of its own, the judge's name and the time."""
-    stamp = {"pred_id": uuid.uuid4().hex, "pred_model_id": model_id, "tstamp": time.time()}
-    return {**judged.to_record(), **stamp}
+    return {**judged.to_record(), **stamp(model_id)}
 
 
 def _check_settings(
@@ -245,14 +235,3 @@ def _check_settings(
         way_out = f"judgelm evaluate --calibration and rank --calibration need no judging; or {way_out}"
     said = "; ".join(f"{n} was {_REPR.repr(before.get(n))}, now {_REPR.repr(now[n])}" for n in changed)
     raise InputError(f"{run} is of a run with other settings: {said} ({way_out})")
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

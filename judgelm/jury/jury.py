@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
 from judgelm.evaluation.labels import outcomes_of
-from judgelm.files import locked, write_text
-from judgelm.jsonl import Record, dump_line, id_key, id_order
-from judgelm.judge.judged import LETTER_SCORES, told_record
+from judgelm.jsonl import Record, id_key, id_order
+from judgelm.judge.judged import LETTER_SCORES, stamp, told_record
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Outcome
 from judgelm.jury.members import TASK, Members, exchanged, read_members
@@ -72,53 +69,27 @@ def run_jury(
 
 
 def _write(folder: Path, members: Members, panel: Panel, jury: Jury) -> None:
-    """Whatever a jury wrote there before is replaced: it costs nothing to be made again."""
+    """Whatever a jury wrote there before is replaced."""
     from judgelm.evaluation.jury import decide
-    from judgelm.judge.description import Machine, RunDescription, Session
-    from judgelm.judge.log import count_records
+    from judgelm.judge.told import write_told
 
     orders = ORDERS["both" if all(judge.has_both for judge in members.judges) else "forward"]
     name = f"{jury.method} of {len(members.judges)} judges"
-    run = RunDescription(
-        format=1,
-        settings={
-            "model_id": name,
-            "task": TASK,
-            "jury": jury.method,
-            "judges": [{"name": judge.name, "place": judge.place} for judge in members.judges],
-        },
-        finished=False,
-        sessions=[Session(started=time.time())],
-        machine=Machine.here(),
-    )
-    with locked(folder / "run.json"):
-        _check_folder(folder)
-        # first, so that what a killed process leaves is known as a jury's, and as half of it
-        run.write(folder / "run.json", indent=2)
-        counts: dict[str, dict[str, Any]] = {}
-        for place, order in enumerate(orders):
-            # probabilities are those of the order, verdicts are those of both
-            shares = decide(panel.in_order(place) if len(orders) > 1 else panel, jury.method)
-            records = list(_records(members, panel, shares, order, name))
-            counts[order] = count_records(records)
-            write_text(folder / f"{order}.jsonl", map(dump_line, records))
-        if len(orders) == 1:
-            (folder / "reversed.jsonl").unlink(missing_ok=True)
-        jury.write(folder / JURY_FILE, indent=2)
-        # only what was given is written
-        run.counts, run.finished = counts, True
-        run.write(folder / "run.json", indent=2)
+    settings = {
+        "model_id": name,
+        "task": TASK,
+        "jury": jury.method,
+        "judges": [{"name": judge.name, "place": judge.place} for judge in members.judges],
+    }
 
+    def records(place: int, order: Order) -> Iterator[Record]:
+        # probabilities are those of the order, verdicts are those of both
+        shares = decide(panel.in_order(place) if len(orders) > 1 else panel, jury.method)
+        return _records(members, panel, shares, order, name)
 
-def _check_folder(folder: Path) -> None:
-    """Raises InputError where it is not the jury's."""
-    from judgelm.judge.description import read_description
-
-    described = read_description(folder / "run.json")
-    if described is None and not any((folder / f"{order}.jsonl").exists() for order in ORDERS["both"]):
-        return
-    if described is None or "jury" not in described.settings:
-        raise InputError(f"{folder}: holds judgements of a judge: name another place for those of a jury")
+    others = "judgements of a judge: name another place for those of a jury"
+    by_order = {order: records(place, order) for place, order in enumerate(orders)}
+    write_told(folder, "jury", settings, by_order, others, {JURY_FILE: jury})
 
 
 def _records(members: Members, panel: Panel, shares: Floats, order: Order, name: str) -> Iterator[Record]:
@@ -141,7 +112,7 @@ def _records(members: Members, panel: Panel, shares: Floats, order: Order, name:
             first = by_outcome[Outcome.WIN] + by_outcome[Outcome.TIE] / 2
             record["pred_expected_scores"] = [first, 1 - first]
             record["pred_probabilities"] = {each.value: by_outcome[each] for each in Outcome}
-        yield {**record, "pred_id": uuid.uuid4().hex, "pred_model_id": name, "tstamp": time.time()}
+        yield {**record, **stamp(name)}
 
 
 def _shown(order: Order) -> Callable[[Outcome], Outcome]:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, located, one_line
 from judgelm.files import PathLike
 from judgelm.forms import Columns
 from judgelm.jsonl import dump_json
@@ -51,10 +51,8 @@ def read_rows(path: PathLike, reference_file: PathLike | None = None, columns: C
         order = sample.record.get("pred_order", "forward")
         if order != "forward":
             raise InputError(f"{where}: expected answers in their own order, found a {one_line(str(order))} judgement")
-        try:
+        with located(where):
             rows.append(Row.of(_with_own_reference(sample)))
-        except ValueError as error:
-            raise InputError(f"{where}: {error}") from None
     return rows
 
 

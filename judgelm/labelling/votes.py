@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from judgelm.appended import AppendedFile
-from judgelm.documents import Section, describe_fault
+from judgelm.documents import Section, read_record
 from judgelm.errors import InputError, one_line
 from judgelm.jsonl import Line, LineFile, dump_line, holds_lines, id_key
 from judgelm.labelling.people import same_name
@@ -56,7 +56,7 @@ class Votes:
             self._file = opened.enter_context(contextlib.closing(AppendedFile(path, LABELLED)))
             by_key = {row.sample.key: row for row in rows}
             for line in LineFile(path, ours=True) if holds_lines(path) else ():
-                vote = _read_vote(line)
+                vote = read_record(VoteRecord, line.record, line.where, "a vote of judgelm label")
                 self._take(_row_of(vote, by_key, line), vote)
             opened.pop_all()
 
@@ -96,13 +96,6 @@ class Votes:
         votes.pop(row.token, None)
         if vote.label is not None:
             votes[row.token] = vote
-
-
-def _read_vote(line: Line) -> VoteRecord:
-    try:
-        return VoteRecord.model_validate(line.record)
-    except ValidationError as error:
-        raise InputError(f"{line.where}: not a vote of judgelm label ({describe_fault(error)})") from None
 
 
 def _row_of(vote: VoteRecord, rows: Mapping[str, Row], line: Line) -> Row:

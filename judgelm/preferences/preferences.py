@@ -6,19 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
-
-from pydantic import Field
+from typing import ClassVar
 
 from judgelm.dialogue import ASSISTANT, Turn, Turns, to_messages
-from judgelm.documents import AnyText, Document
+from judgelm.documents import AnyText, Count, Document
 from judgelm.errors import InputError
 from judgelm.exports import find_format, write_rows
 from judgelm.files import PathLike
 from judgelm.jsonl import Record
 
 FORMATS = ("jsonl", "parquet")
-_Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class PreferenceCounts(Document):
@@ -32,11 +29,11 @@ class PreferenceCounts(Document):
     """that were read"""
     sure: float | None = None
     """how probable it had to be that the chosen answer is better; null: both orders had to say so"""
-    total: _Count
+    total: Count
     """pairs of answers that were judged; of texts prompts: questions in one order"""
-    pairs: _Count
+    pairs: Count
     """that were written; of texts there may be several of a prompt"""
-    left_out: dict[str, _Count]
+    left_out: dict[str, Count]
     """how many of the total gave no pair, by reason"""
 
 

@@ -20,8 +20,7 @@ from judgelm.ranking.rank import RankSettings, rank
 from judgelm.samples import PathLike, read_samples
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.server import Server
-    from judgelm.judge.choice import JudgeChoice, ModelChoice
+    from judgelm.judge.choice import AnyJudge, JudgeChoice
     from judgelm.judge.log import OrderFile
     from judgelm.ranking.ranking import Ranking
 
@@ -46,7 +45,7 @@ class Arena:
 def run_arena(
     answer_files: Sequence[PathLike],
     output_dir: PathLike,
-    judge: ModelChoice | Server | JudgeChoice,
+    judge: AnyJudge,
     settings: JudgeSettings | None = None,
     ranking: RankSettings | None = None,
     *,

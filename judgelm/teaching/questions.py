@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from math import comb
 from typing import Any
 
-from judgelm.answers import combine_lines, index_questions, model_names, read_answers
+from judgelm.answers import combine_lines, model_names, read_indexes
 from judgelm.dialogue import shown_question
 from judgelm.errors import InputError, encodable
 from judgelm.files import PathLike
 from judgelm.forms import Columns
-from judgelm.jsonl import Line, Record, index_by_id, read_text
+from judgelm.jsonl import Line, Record, read_text
 from judgelm.score_lines import leading_thoughts
 from judgelm.teaching.pairs import Models, Pair
 
@@ -103,13 +103,12 @@ def read_answered(
     """
     if len(answer_files) < at_least:
         raise InputError(f"teaching compares models: expected two or more answer files, found {len(answer_files)}")
-    asked = None if question_file is None else index_questions(question_file)
-    indexes = [index_by_id(read_answers(path, columns, asked)) for path in answer_files]
+    indexes = read_indexes(answer_files, columns, question_file)
     for path, index in zip(answer_files, indexes, strict=True):
         if not index:
             raise InputError(f"{path}: there is no answer in it")
     models = tuple(model_names(answer_files, indexes))
-    found = [_question(key, indexes, keep_thinking) for key in dict.fromkeys(_keys(indexes))]
+    found = [_question(key, indexes, keep_thinking) for key in dict.fromkeys(chain.from_iterable(indexes))]
     kept = tuple(question for question in found if len(question.answers) >= at_least)
     if not kept:
         files = ", ".join(map(str, answer_files))
@@ -117,11 +116,6 @@ def read_answered(
         raise InputError(f"no question has {few} ({files}): are they of the same questions?")
     num_given, num_shown = sum(map(len, indexes)), sum(len(question.answers) for question in found)
     return Answered(models, kept, len(found) - len(kept), num_given - num_shown)
-
-
-def _keys(indexes: Sequence[Mapping[str, Line]]) -> Iterator[str]:
-    for index in indexes:
-        yield from index
 
 
 def _read(line: Line, field: str) -> str:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
-
 from judgelm.documents import AnyText, Document, Section
 from judgelm.evaluation.summary import Rate
 
 
-class _Described(Section):
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
-
-class TaughtModel(_Described):
+class TaughtModel(Section):
     """A model whose answers were compared."""
 
     name: AnyText
@@ -25,7 +19,7 @@ class TaughtModel(_Described):
     """pairs in which it is the second"""
 
 
-class WrittenReferences(_Described):
+class WrittenReferences(Section):
     """Where references came from."""
 
     source: str
@@ -42,7 +36,7 @@ class WrittenReferences(_Described):
     """likewise"""
 
 
-class TeacherNumbers(_Described):
+class TeacherNumbers(Section):
     """The teacher's judgements with the reference, or without it."""
 
     judged: int
@@ -62,7 +56,7 @@ class TeacherNumbers(_Described):
     """likewise, thoughts included"""
 
 
-class Half(_Described):
+class Half(Section):
     """The rows of training, or of validation."""
 
     questions: int
@@ -75,7 +69,6 @@ class Half(_Described):
 class TeachReport(Document):
     """What `judgelm teach` made: the numbers of its rows."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
     what = "the report of a teaching"
 
     teacher: AnyText

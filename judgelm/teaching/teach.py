@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from judgelm.engine.loading import free_memory
 from judgelm.errors import InputError
 from judgelm.files import PathLike, locked
-from judgelm.judge.choice import JudgeChoice, ModelChoice, prepare
+from judgelm.judge.choice import AnyJudge, prepare
 from judgelm.judge.settings import JudgeSettings
 from judgelm.teaching.judging import Teacher, judge_rows, lay_out, read_judged
 from judgelm.teaching.lesson import FILES, REPORT, Lesson
@@ -22,22 +22,19 @@ from judgelm.teaching.rows import Plan, make_rows
 from judgelm.teaching.settings import TeachSettings, check_judging
 
 if TYPE_CHECKING:
-    from judgelm.engine.openai.server import Server
     from judgelm.forms import Columns
 
-Writer = Union[ModelChoice, "Server", JudgeChoice]
-"""who writes references"""
 WITHOUT, WITH = "judged/without_reference", "judged/with_reference"
 
 
 def teach(
     answer_files: Sequence[PathLike],
     output_dir: PathLike,
-    teacher: ModelChoice | Server | JudgeChoice,
+    teacher: AnyJudge,
     settings: TeachSettings | None = None,
     judging: JudgeSettings | None = None,
     *,
-    references: PathLike | ModelChoice | Server | JudgeChoice | None = None,
+    references: PathLike | AnyJudge | None = None,
     model_id: str | None = None,
     limit: int | None = None,
     keep_judged: bool = False,
@@ -72,7 +69,7 @@ def teach(
     folder = _find_folder(output_dir, [*answer_files, references, question_file])
     chosen = prepare(teacher)
     asked = Teacher(chosen, judging, model_id or chosen.model_id, settings.inconsistent, keep_judged)
-    given: References | Writer | None = None
+    given: References | AnyJudge | None = None
     if isinstance(references, str | os.PathLike):
         given = read_references(references, answered.questions)
     elif references is not None:
@@ -95,7 +92,7 @@ def _find_folder(output_dir: PathLike, read: Iterable[object]) -> Path:
     return folder
 
 
-def _judge(plan: Plan, asked: Teacher, given: References | Writer | None, folder: Path) -> TeachReport:
+def _judge(plan: Plan, asked: Teacher, given: References | AnyJudge | None, folder: Path) -> TeachReport:
     """What a folder holds already is looked at before anything is judged there."""
     lay_out(folder / WITHOUT, plan.rows, None, asked.keep_judged)
     found = given if given is None or isinstance(given, References) else _write_references(given, plan, asked, folder)
@@ -113,7 +110,7 @@ def _judge(plan: Plan, asked: Teacher, given: References | Writer | None, folder
     return Lesson(plan, split, asked, found, without, with_).write(folder)
 
 
-def _write_references(writer: Writer, plan: Plan, asked: Teacher, folder: Path) -> References:
+def _write_references(writer: AnyJudge, plan: Plan, asked: Teacher, folder: Path) -> References:
     """By a model; one in this process is let go before the teacher is loaded."""
     if asked.judge.described.get("engine") == "openai":
         # whether a server takes the teacher's name and key shows at its first row, before references are paid for

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import transformers
 from transformers.hf_argparser import HfArg
 
-from judgelm.errors import InputError
+from judgelm.errors import located
 from judgelm.forms import Columns
 
 
@@ -152,10 +152,8 @@ class Settings:
     @property
     def columns(self) -> Columns | None:
         """Raises InputError for names that are none of ours."""
-        try:
+        with located("--columns"):
             return None if self.data.columns is None else Columns.parse(self.data.columns)
-        except ValueError as error:
-            raise InputError(f"--columns: {error}") from None
 
     @property
     def data_seed(self) -> int:

@@ -75,17 +75,13 @@ class ExampleEncoder:
         sample, _, aspect = variant
         prompt = render_prompt(sample, variant.task, aspect)
         prompt_ids = encode(prompt, self.tokenizer)
-        target_ids, num_score_line = self._continue(prompt, prompt_ids, variant)
+        target_ids, ends = self.follow(prompt, prompt_ids, variant.text)
+        first_line = score_line_end(variant)
+        num_score_line = sum(end <= first_line for end in ends) if first_line else 0
         room = self.max_tokens - len(target_ids) - 1
         if len(prompt_ids) > room:
             prompt_ids = encode_prompt(sample, variant.task, self.tokenizer, room, aspect).input_ids
         return EncodedExample([*prompt_ids, *target_ids, self.eos], len(prompt_ids), num_score_line)
-
-    def _continue(self, prompt: str, prompt_ids: list[int], variant: Variant) -> tuple[list[int], int]:
-        """The judgement's tokens as they follow the prompt's, and how many of them make the score line."""
-        ids, ends = self.follow(prompt, prompt_ids, variant.text)
-        first_line = score_line_end(variant)
-        return ids, sum(end <= first_line for end in ends) if first_line else 0
 
     def follow(self, prompt: str, prompt_ids: list[int], text: str) -> tuple[list[int], list[int]]:
         """A text's tokens as they follow the prompt's, and the character of the text at which each of them ends."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from judgelm.errors import InputError
+from judgelm.errors import InputError, located
 from judgelm.files import cache_folder, hash_file, write_text
 from judgelm.forms import Columns, open_rows
 from judgelm.hub import find_file
@@ -171,10 +171,8 @@ def _read_row(line: Line) -> ScannedRow:
 
 def _parse(line: Line) -> TrainingSample:
     """A row as it is trained on: a judgement with the reference counts only where it has scores."""
-    try:
+    with located(line.where):
         sample = TrainingSample.from_line(line)
-    except ValueError as error:
-        raise InputError(f"{line.where}: {error}") from None
     if sample.judgement_with_reference is not None and sample.judgement_with_reference.scores is None:
         return replace(sample, judgement_with_reference=None)
     return sample
