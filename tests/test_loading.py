@@ -133,6 +133,13 @@ def test_a_damaged_model_is_one_line(damage: str, copied: Path) -> None:
     assert str(copied) in str(error.value)
 
 
+def test_weights_that_are_quantized_already_are_not_quantized_again(copied: Path) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed here")
+    config(quantization_config={"quant_method": "gptq", "bits": 4})(copied)
+    with pytest.raises(InputError, match=r"quantization int8: the weights of model .* are quantized already"):
+        load_model(find_model(str(copied)), device="cpu", quantization="int8")
+
+
 def test_a_tokenizer_of_another_model_is_one_line(copied: Path) -> None:
     train_byte_tokenizer().save_pretrained(copied)
     from transformers import AutoModelForCausalLM

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _NUMBERS_OF_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 10_000
+_SETTINGS_OF_FILES = ("quantization_config", "transformers_weights")
+"""of a config, by which files are read in another way, or others are"""
 _LAYOUT_OF_MERGED = "1"
 """raise it when merging changes, so that an older cache is left aside"""
 
@@ -112,11 +114,15 @@ def load_model(
         raise SettingError("device", f"{device} cannot be chosen for a model that is spread over {num_gpus} GPUs")
     device, base = device or default_device(), folder.base or folder
     wanted = getattr(torch, choose_dtype(dtype, device))
+    # cpu:0 is the same
+    device = "cpu" if device.startswith("cpu") else device
     eight_bits = None if quantization is None else quantizer(quantization)
     placed = _placement(device, num_gpus, max_gpu_memory)
     can_flash = wanted != torch.float32 and why_no_flash_attention(device) is None
     flash = {"attn_implementation": FLASH} if can_flash else {}
     config = load_config(base)
+    if eight_bits is not None and getattr(config, "quantization_config", None) is not None:
+        raise SettingError("quantization", f"{quantization}: the weights of model {base.name} are quantized already")
     tokenizer = load_tokenizer(folder)
     with in_one_line(f"model {folder.name}: cannot be loaded"):
         model = None
@@ -152,11 +158,12 @@ def _load_mapped(
     folder: ModelFolder, config: PretrainedConfig, wanted: torch.dtype, quantize: bool, flash: dict[str, str]
 ) -> PreTrainedModel | None:
     """The model as it lies in its files, which are mapped and not read; None where that is no help."""
-    stored = None if hasattr(config, "quantization_config") else stored_dtype(folder.path)
+    apart = any(getattr(config, name, None) is not None for name in _SETTINGS_OF_FILES)
+    stored = None if apart else stored_dtype(folder.path)
     if stored is None or (stored == wanted and not quantize):
         return None
     model = _load_placed(folder.path, folder.name, flash, dtype=stored)
-    return model if can_take_over(model) else None
+    return model if can_take_over(model, wanted) else None
 
 
 def _load_placed(path: Path, name: str, flash: dict[str, str], **settings: Any) -> PreTrainedModel:
