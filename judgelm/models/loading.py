@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import pickle
 import shutil
 import sys
 import warnings
@@ -35,6 +38,8 @@ _NUMBERS_OF_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 10_000
 _SETTINGS_OF_FILES = ("quantization_config", "transformers_weights")
 """of a config, by which files are read in another way, or others are"""
+_LONGEST_REASON = 300
+"""characters; some name all weights there are"""
 _LAYOUT_OF_MERGED = "1"
 """raise it when merging changes, so that an older cache is left aside"""
 
@@ -177,17 +182,48 @@ def _load_placed(path: Path, name: str, flash: dict[str, str], **settings: Any) 
 
 
 def load_weights(path: Path, name: str, **settings: Any) -> PreTrainedModel:
-    """The model in a folder. Raises InputError, which says the name, where weights are missing."""
+    """The model in a folder; weights that have no place in it are told in a line.
+
+    Raises InputError, which says the name, where weights are missing or of another shape.
+    """
     from transformers import AutoModelForCausalLM
 
-    with quiet_progress():
+    with quiet_progress(), _without_report():
         # code that comes with a model is never run
         model, info = AutoModelForCausalLM.from_pretrained(
-            path, output_loading_info=True, trust_remote_code=False, **settings
+            path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **settings
+        )
+    if info["mismatched_keys"]:
+        weight, stored, expected = sorted(info["mismatched_keys"])[0]
+        raise InputError(
+            f"model {name}: {one_line(weight)} is {list(stored)} in the weights, by config.json {list(expected)}"
         )
     if info["missing_keys"]:
         raise InputError(f"model {name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
+    if unknown := sorted(info["unexpected_keys"]):
+        _tell_once(
+            f"judgelm: model {name}: weights that by config.json it does not have are left aside: {len(unknown)}, such"
+            f" as {one_line(unknown[0])}"
+        )
     return model
+
+
+@contextlib.contextmanager
+def _without_report() -> Iterator[None]:
+    """Without transformers' table of what did not fit."""
+    log = logging.getLogger("transformers.modeling_utils")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@functools.cache
+def _tell_once(line: str) -> None:
+    # a model may be loaded a second time, in another way
+    print(line, file=sys.stderr)
 
 
 def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = False) -> PeftModel:
@@ -197,6 +233,8 @@ def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = F
     with in_one_line(f"model {folder.name}: the adapter cannot be used"), warnings.catch_warnings():
         # peft asks transformers by an old name
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # else the base, or half of the adapter, would judge in its name
+        warnings.filterwarnings("error", ".*Found missing adapter keys", UserWarning)
         return PeftModel.from_pretrained(model, folder.path, is_trainable=trainable)
 
 
@@ -235,11 +273,15 @@ def merged_folder(folder: ModelFolder, dtype: str) -> ModelFolder:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own words say how to run what is in it
+        return "a .bin file holds more than weights, or is damaged: it was not opened"
     name, lines = type(error).__name__, str(error).strip().splitlines()
     if not lines:
         return name
     # "'weight_map'" alone says little
-    return one_line(lines[0] if isinstance(error, OSError | ValueError | RuntimeError) else f"{name}: {lines[0]}")
+    said = one_line(lines[0] if isinstance(error, OSError | ValueError | RuntimeError) else f"{name}: {lines[0]}")
+    return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}.."
 
 
 def _has_tokenizer(path: Path) -> bool:
