@@ -153,11 +153,14 @@ def test_the_type_is_that_of_the_files_that_are_read(tmp_path: Path) -> None:
 
 
 def test_the_first_cpu_is_the_cpu(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
+    read: list[dict[str, Any]] = []
     real = loading.load_weights
-    monkeypatch.setattr(
-        loading, "load_weights", lambda *given, **settings: (read.append(settings), real(*given, **settings))[1]
-    )
+
+    def counted(path: Path, name: str, **settings: Any) -> Any:
+        read.append(settings)
+        return real(path, name, **settings)
+
+    monkeypatch.setattr(loading, "load_weights", counted)
     model = load_model(find_model(str(released)), dtype="float32", device="cpu:0")[0]
     assert read == [{"dtype": torch.float16}]
     assert model.dtype is torch.float32

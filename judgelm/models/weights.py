@@ -134,8 +134,9 @@ def _is_of_a_file(address: int) -> bool:
     """Memory that is none of a file would be written to the swap first."""
     with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
         for line in maps:
-            bounds, _, _, _, inode, *_ = line.split(maxsplit=5)
-            begin, end = (int(each, 16) for each in bounds.split("-"))
+            fields = line.split(maxsplit=5)
+            begin, end = (int(each, 16) for each in fields[0].split("-"))
             if begin <= address < end:
-                return inode != "0"
+                # the inode
+                return fields[4] != "0"
     return False
