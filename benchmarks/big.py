@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import shutil
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -104,7 +105,6 @@ def run(shape: Shape, work: Path, output: Path, command: str) -> None:
     check_room(work, shape)
     commit = current_commit()
     begin = time.perf_counter()
-    folder = work / "judge"
     report: dict[str, Any] = {
         "command": command,
         "commit": commit,
@@ -115,7 +115,8 @@ def run(shape: Shape, work: Path, output: Path, command: str) -> None:
         "stored": _STORED,
         "ways": {},
     }
-    try:
+    with tempfile.TemporaryDirectory(dir=work, prefix="judge-") as made:
+        folder = Path(made)
         write_folder(folder, shape, _STORED, released=True)
         report["write_s"] = time.perf_counter() - begin
         report["folder_mib"] = sum(file.stat().st_size for file in folder.iterdir()) >> 20
@@ -128,8 +129,6 @@ def run(shape: Shape, work: Path, output: Path, command: str) -> None:
                 report["ways"][way] = alone.submit(measure, str(folder), shape, quantization).result()
             write_text(output, json.dumps(report, indent=1) + "\n")
             print(f"{way}: {json.dumps(report['ways'][way])}", flush=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:

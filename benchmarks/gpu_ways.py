@@ -88,6 +88,8 @@ def main() -> None:
     way, folder, count, end, *flags = sys.argv[1:]
     begin, dry_run = time.time(), "--dry-run" in flags
     out = os.fdopen(os.dup(1), "w")
+    # what processes and libraries of an engine print goes there too
+    os.dup2(2, 1)
     with redirect_stdout(sys.stderr):
         judge = WAYS[way](folder, "cpu" if dry_run else "cuda")
         shape = TWO_LAYERS if dry_run else VICUNA_7B

@@ -30,11 +30,14 @@ _ISA = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 def judge_block(judge: Judge, samples: list[Sample]) -> tuple[float, dict[str, Outcome | None]]:
-    """Seconds, and the outcome of each sample by its key."""
+    """Seconds, and the outcome of each sample by its key. Raises SystemExit where one is there twice."""
     settings = JudgeSettings(scores_only=True, scoring="greedy", temperature=0.0).settled(judge.constrained, "plain")
     begin = time.perf_counter()
     found = {each.sample.key: each.judgement.outcome for each in judge.run(samples, ("forward",), settings)}
-    return time.perf_counter() - begin, found
+    seconds = time.perf_counter() - begin
+    if len(found) < len(samples):
+        raise SystemExit(f"{len(samples)} samples are needed for a round, and there are {len(found)} that fit")
+    return seconds, found
 
 
 def main() -> None:

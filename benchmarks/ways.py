@@ -98,7 +98,10 @@ def ours(model: str, dtype: str, mode: str) -> Way:
     """The hf engine."""
     from judgelm import Judge
 
-    return _engine(Judge.load(model, dtype=dtype, device="cpu", constrained=False).engine, mode)
+    judge = Judge.load(model, dtype=dtype, device="cpu", constrained=False)
+    # what it prepares for a long run it is to have here
+    judge.expect(10**18)
+    return _engine(judge.engine, mode)
 
 
 def vllm(model: str, dtype: str, mode: str) -> Way:
@@ -220,6 +223,8 @@ def main() -> None:
     """Load, say so, then judge what comes."""
     name, model, dtype, mode = sys.argv[1:]
     out = os.fdopen(os.dup(1), "w")
+    # what processes and libraries of an engine print goes there too
+    os.dup2(2, 1)
     with redirect_stdout(sys.stderr):
         judge = WAYS[name](model, dtype, mode)
         judge(["### Response:"])

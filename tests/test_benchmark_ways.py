@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import pytest
 import torch
 from conftest import build_model, train_byte_tokenizer
 from gguf import GGUFReader
+from judging import Scripted
 from transformers import AutoModelForCausalLM
 
 from benchmarks import judge
 from benchmarks.gguf_q8 import write_gguf
+from benchmarks.int8 import judge_block
+from judgelm import Judge, Sample
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -41,6 +46,27 @@ def test_a_gguf_file_tells_its_tokens_apart_from_its_signs(tmp_path: Path) -> No
     assert [text for text, kind in zip(texts, kinds, strict=True) if kind == 3] == ["<s>", "</s>", "<pad>"]
     assert fields["tokenizer.ggml.add_bos_token"].contents() is True
     assert fields["tokenizer.ggml.eos_token_id"].contents() == 1
+
+
+def test_what_a_way_prints_is_not_taken_for_its_numbers() -> None:
+    noisy = "lambda model, dtype, mode: lambda prompts: (os.system('echo noise'), print('noise'), (len(prompts), 0))[2]"
+    code = f"import os; from benchmarks import ways; ways.WAYS['ours'] = {noisy}; ways.main()"
+    result = subprocess.run(
+        [sys.executable, "-c", code, "ours", "model", "float32", "scores"],
+        input='{"prompts": ["a", "b"]}\n',
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    ready, numbers = result.stdout.splitlines()
+    assert (ready, json.loads(numbers)["prompt_tokens"]) == ("ready", 2)
+    assert result.stderr.count("noise") == 4
+
+
+def test_a_sample_is_not_counted_twice() -> None:
+    twice = [Sample(1, "2 + 2?", ("4", "5"))] * 2
+    with pytest.raises(SystemExit, match="2 samples are needed for a round, and there are 1 that fit"):
+        judge_block(Judge(Scripted({"1": "8 7\n"})), twice)
 
 
 @pytest.mark.parametrize("way", ["openvino@4", "llama_cpp"])

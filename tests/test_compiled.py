@@ -17,8 +17,10 @@ from test_bases import KINDS, build
 from test_engine import by_key, load_engine, requests
 from torch._dynamo.utils import counters
 
+from benchmarks import ways
 from judgelm import Judge, Sample
 from judgelm.distribution import line_text, score_lines
+from judgelm.engine.hf import compiled
 from judgelm.engine.hf.compiled import CompiledParts, seconds_per_token
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import LoadOptions, Sampling
@@ -132,6 +134,44 @@ def test_without_a_compiler_a_run_goes_on_with_one_line(
     (session,) = json.loads((tmp_path / "out" / "run.json").read_text())["sessions"]
     assert session["judged"] == 4
     assert session["engine"]["compiled"] == "nothing"
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """torch's compiler gives back what it gets."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiled, "_compiled", lambda function: function)
+    monkeypatch.setattr(compiled, "_with_rotary", compiled._with_rotary.__wrapped__)
+
+
+def test_a_model_that_is_compiled_already_is_described_so(model_folder: Path, uncompiled: None) -> None:
+    engine = load_engine(model_folder)
+    for each in (engine, engine, HFEngine(engine.model, engine.tokenizer)):
+        each.parts.compile()
+        assert each.description["compiled"] == LLAMA
+
+
+def test_a_cache_that_cannot_be_written_is_told_before_anything_is_compiled(
+    model_folder: Path, uncompiled: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "file"))
+    engine = load_engine(model_folder)
+    engine.parts.compile()
+    said = "judgelm: the model is not compiled, and goes on as it is: it cannot be ("
+    assert capsys.readouterr().err.startswith(said)
+    assert engine.description["compiled"] == "nothing"
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("JUDGELM_CACHE", str(tmp_path / "cache"))
+    engine.parts.compile()
+    assert engine.description["compiled"] == LLAMA
+    assert (tmp_path / "cache" / "compiled").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_benchmark_has_what_a_long_run_has(model_folder: Path, tried: list[int], avx2: None) -> None:
+    ways.ours(str(model_folder), "float32", "scores")
+    assert tried == [1]
 
 
 def test_a_model_without_known_parts_goes_on_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,65 @@ def test_a_damaged_model_is_one_line(damage: str, copied: Path) -> None:
     assert str(copied) in str(error.value)
 
 
+def weights(**changed: torch.Tensor) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        from safetensors.torch import load_file, save_file
+
+        named = {name.replace("__", "."): tensor for name, tensor in changed.items()}
+        save_file({**load_file(folder / "model.safetensors"), **named}, folder / "model.safetensors", {"format": "pt"})
+
+    return damage
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_weight_of_another_shape_is_named(dtype: str, copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights(model__norm__weight=torch.ones(3))(copied)
+    with pytest.raises(InputError) as error:
+        load_model(find_model(str(copied)), device="cpu", dtype=dtype)
+    width = json.loads((copied / "config.json").read_text())["hidden_size"]
+    assert str(error.value) == f"model {copied}: model.norm.weight is [3] in the weights, by config.json [{width}]"
+    assert capfd.readouterr().err == ""
+
+
+def test_weights_that_the_model_does_not_have_are_told_once(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    weights(model__layers__7__mlp__up_proj__weight=torch.ones(3, 3), extra=torch.ones(1))(copied)
+    for _ in range(2):
+        load(copied)
+    assert capfd.readouterr().err == (
+        f"judgelm: model {copied}: weights that by config.json it does not have are left aside: 2, such as extra\n"
+    )
+
+
+def test_a_file_that_would_run_code_is_not_recommended(copied: Path) -> None:
+    DAMAGES["bin that would run code"](copied)
+    with pytest.raises(InputError, match=r"a \.bin file holds more than weights, or is damaged: it was not opened"):
+        load(copied)
+
+
+def test_weights_that_are_quantized_already_are_not_quantized_again(copied: Path) -> None:
+    pytest.importorskip("torchao", reason="torchao is not installed here")
+    config(quantization_config={"quant_method": "gptq", "bits": 4})(copied)
+    with pytest.raises(InputError, match=r"quantization int8: the weights of model .* are quantized already"):
+        load_model(find_model(str(copied)), device="cpu", quantization="int8")
+
+
+def test_an_adapter_without_some_of_its_weights_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    adapter = write_adapter(model_folder, tmp_path / "adapter", seed=0).path
+    stored = load_file(file := adapter / "adapter_model.safetensors")
+    renamed = {name.replace("base_model", "another"): weight for name, weight in stored.items()}
+    for left in (dict(list(stored.items())[1:]), renamed):
+        save_file(left, file, {"format": "pt"})
+        with pytest.raises(InputError, match=r"the adapter cannot be used .*Found missing adapter keys") as error:
+            load(adapter)
+        assert len(str(error.value)) < 400 + len(str(adapter))
+    file.unlink()
+    (adapter / "adapter_model.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(InputError, match=r"a \.bin file holds more than weights"):
+        load(adapter)
+
+
 def test_a_tokenizer_of_another_model_is_one_line(copied: Path) -> None:
     train_byte_tokenizer().save_pretrained(copied)
     from transformers import AutoModelForCausalLM

@@ -20,7 +20,7 @@ from judgelm.errors import InputError
 from judgelm.models import loading
 from judgelm.models.folder import find_model
 from judgelm.models.loading import load_model
-from judgelm.models.weights import _page_out, stored_dtype
+from judgelm.models.weights import _is_of_a_file, _page_out, stored_dtype
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +106,64 @@ def test_a_model_whose_tables_depend_on_the_type_is_not_taken_over(
     assert model.dtype is torch.bfloat16
 
 
-def test_what_a_model_keeps_in_float32_stays_so(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("rule", "part", "dtype"),
+    [
+        ("_keep_in_fp32_modules_strict", "norm", torch.float32),
+        ("_keep_in_fp32_modules_strict", "norm.weight", torch.float32),
+        # for float16 alone, which is what is stored
+        ("_keep_in_fp32_modules", "norm", torch.bfloat16),
+    ],
+)
+def test_what_a_model_keeps_in_float32_stays_so(
+    rule: str, part: str, dtype: torch.dtype, released: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import LlamaForCausalLM
 
-    monkeypatch.setattr(LlamaForCausalLM, "_keep_in_fp32_modules_strict", {"norm"})
+    monkeypatch.setattr(LlamaForCausalLM, rule, {part})
     model = load(released, "bfloat16")
     kinds = {name: weight.dtype for name, weight in model.named_parameters()}
-    assert kinds["model.norm.weight"] is torch.float32
+    assert kinds["model.norm.weight"] is dtype
     assert kinds["model.layers.0.mlp.up_proj.weight"] is torch.bfloat16
+
+
+def test_the_type_is_that_of_the_files_that_are_read(tmp_path: Path) -> None:
+    write_folder(tmp_path / "judge", TWO_LAYERS, "float32")
+    (shard,) = (tmp_path / "judge").glob("*.safetensors")
+    index = tmp_path / "judge" / "model.safetensors.index.json"
+    weights = load_file(shard)
+    halves = {name: weight.half() for name, weight in weights.items()}
+    # one of other names, and beside it what nobody reads
+    shard.rename(tmp_path / "judge" / "part.safetensors")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(weights, "part.safetensors")}))
+    torch.save(halves, tmp_path / "judge" / "pytorch_model.bin")
+    assert stored_dtype(tmp_path / "judge") is torch.float32
+    old = tmp_path / "old"
+    shutil.copytree(tmp_path / "judge", old)
+    torch.save(weights, old / "pytorch_model.bin")
+    (old / index.name).unlink()
+    (old / "part.safetensors").unlink()
+    save_file(halves, old / "model_before.safetensors", {"format": "pt"})
+    assert stored_dtype(old) is torch.float32
+    for folder in (tmp_path / "judge", old):
+        assert torch.equal(load(folder, "float32").lm_head.weight, weights["lm_head.weight"])
+    # experts have no name that ends in weight
+    save_file({**halves, "model.layers.0.mlp.experts.down_proj": torch.ones(2, 2)}, old / "model.safetensors")
+    assert stored_dtype(old) is None
+
+
+def test_the_first_cpu_is_the_cpu(released: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[dict[str, Any]] = []
+    real = loading.load_weights
+
+    def counted(path: Path, name: str, **settings: Any) -> Any:
+        read.append(settings)
+        return real(path, name, **settings)
+
+    monkeypatch.setattr(loading, "load_weights", counted)
+    model = load_model(find_model(str(released)), dtype="float32", device="cpu:0")[0]
+    assert read == [{"dtype": torch.float16}]
+    assert model.dtype is torch.float32
 
 
 def test_memory_that_is_given_back_loses_nothing(tmp_path: Path) -> None:
@@ -125,6 +175,9 @@ def test_memory_that_is_given_back_loses_nothing(tmp_path: Path) -> None:
     _page_out(mapped)
     own = values.clone()
     _page_out(own)
+    if sys.platform == "linux":
+        # what lies in no file would be written to the swap before it is freed
+        assert (_is_of_a_file(mapped.data_ptr()), _is_of_a_file(own.data_ptr())) == (True, False)
     values[5000] = -1.0
     assert torch.equal(mapped, values)
     assert own[5000] == 5000
@@ -152,6 +205,16 @@ def test_the_benchmark_of_big_judges_runs_at_small_size(tmp_path: Path, monkeypa
     assert (found["new_tokens"], 400 < found["prompt_tokens"] < 1000) == (4, True)
     assert found["load_s"] > 0
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_the_benchmark_of_big_judges_removes_what_it_made_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "mine").touch()
+    monkeypatch.setattr(big, "WAYS", {})
+    big.run(TWO_LAYERS, tmp_path, tmp_path / "big.json", "")
+    assert [path.name for path in tmp_path.rglob("*")] == ["judge", "mine"]
 
 
 def test_too_little_room_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import pickle
 import shutil
 import sys
 import warnings
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 
 _NUMBERS_OF_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _MOST_LAYERS = 10_000
+_SETTINGS_OF_FILES = ("quantization_config", "transformers_weights")
+"""of a config, by which files are read in another way, or others are"""
+_LONGEST_REASON = 300
+"""characters; some name all weights there are"""
 _LAYOUT_OF_MERGED = "1"
 """raise it when merging changes, so that an older cache is left aside"""
 
@@ -112,11 +119,15 @@ def load_model(
         raise SettingError("device", f"{device} cannot be chosen for a model that is spread over {num_gpus} GPUs")
     device, base = device or default_device(), folder.base or folder
     wanted = getattr(torch, choose_dtype(dtype, device))
+    # cpu:0 is the same
+    device = "cpu" if device.startswith("cpu") else device
     eight_bits = None if quantization is None else quantizer(quantization)
     placed = _placement(device, num_gpus, max_gpu_memory)
     can_flash = wanted != torch.float32 and why_no_flash_attention(device) is None
     flash = {"attn_implementation": FLASH} if can_flash else {}
     config = load_config(base)
+    if eight_bits is not None and getattr(config, "quantization_config", None) is not None:
+        raise SettingError("quantization", f"{quantization}: the weights of model {base.name} are quantized already")
     tokenizer = load_tokenizer(folder)
     with in_one_line(f"model {folder.name}: cannot be loaded"):
         model = None
@@ -152,11 +163,12 @@ def _load_mapped(
     folder: ModelFolder, config: PretrainedConfig, wanted: torch.dtype, quantize: bool, flash: dict[str, str]
 ) -> PreTrainedModel | None:
     """The model as it lies in its files, which are mapped and not read; None where that is no help."""
-    stored = None if hasattr(config, "quantization_config") else stored_dtype(folder.path)
+    apart = any(getattr(config, name, None) is not None for name in _SETTINGS_OF_FILES)
+    stored = None if apart else stored_dtype(folder.path)
     if stored is None or (stored == wanted and not quantize):
         return None
     model = _load_placed(folder.path, folder.name, flash, dtype=stored)
-    return model if can_take_over(model) else None
+    return model if can_take_over(model, wanted) else None
 
 
 def _load_placed(path: Path, name: str, flash: dict[str, str], **settings: Any) -> PreTrainedModel:
@@ -170,17 +182,48 @@ def _load_placed(path: Path, name: str, flash: dict[str, str], **settings: Any) 
 
 
 def load_weights(path: Path, name: str, **settings: Any) -> PreTrainedModel:
-    """The model in a folder. Raises InputError, which says the name, where weights are missing."""
+    """The model in a folder; weights that have no place in it are told in a line.
+
+    Raises InputError, which says the name, where weights are missing or of another shape.
+    """
     from transformers import AutoModelForCausalLM
 
-    with quiet_progress():
+    with quiet_progress(), _without_report():
         # code that comes with a model is never run
         model, info = AutoModelForCausalLM.from_pretrained(
-            path, output_loading_info=True, trust_remote_code=False, **settings
+            path, output_loading_info=True, ignore_mismatched_sizes=True, trust_remote_code=False, **settings
+        )
+    if info["mismatched_keys"]:
+        weight, stored, expected = sorted(info["mismatched_keys"])[0]
+        raise InputError(
+            f"model {name}: {one_line(weight)} is {list(stored)} in the weights, by config.json {list(expected)}"
         )
     if info["missing_keys"]:
         raise InputError(f"model {name}: the weights lack {sorted(info['missing_keys'])[0]} and maybe more")
+    if unknown := sorted(info["unexpected_keys"]):
+        _tell_once(
+            f"judgelm: model {name}: weights that by config.json it does not have are left aside: {len(unknown)}, such"
+            f" as {one_line(unknown[0])}"
+        )
     return model
+
+
+@contextlib.contextmanager
+def _without_report() -> Iterator[None]:
+    """Without transformers' table of what did not fit."""
+    log = logging.getLogger("transformers.modeling_utils")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@functools.cache
+def _tell_once(line: str) -> None:
+    # a model may be loaded a second time, in another way
+    print(line, file=sys.stderr)
 
 
 def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = False) -> PeftModel:
@@ -190,6 +233,8 @@ def add_adapter(model: PreTrainedModel, folder: ModelFolder, trainable: bool = F
     with in_one_line(f"model {folder.name}: the adapter cannot be used"), warnings.catch_warnings():
         # peft asks transformers by an old name
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        # else the base, or half of the adapter, would judge in its name
+        warnings.filterwarnings("error", ".*Found missing adapter keys", UserWarning)
         return PeftModel.from_pretrained(model, folder.path, is_trainable=trainable)
 
 
@@ -228,11 +273,15 @@ def merged_folder(folder: ModelFolder, dtype: str) -> ModelFolder:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own words say how to run what is in it
+        return "a .bin file holds more than weights, or is damaged: it was not opened"
     name, lines = type(error).__name__, str(error).strip().splitlines()
     if not lines:
         return name
     # "'weight_map'" alone says little
-    return one_line(lines[0] if isinstance(error, OSError | ValueError | RuntimeError) else f"{name}: {lines[0]}")
+    said = one_line(lines[0] if isinstance(error, OSError | ValueError | RuntimeError) else f"{name}: {lines[0]}")
+    return said if len(said) <= _LONGEST_REASON else f"{said[:_LONGEST_REASON]}.."
 
 
 def _has_tokenizer(path: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import SettingError
+from judgelm.jsonl import read_json
 from judgelm.models.devices import give_back_memory
 
 if TYPE_CHECKING:
@@ -23,10 +24,13 @@ if TYPE_CHECKING:
 QUANTIZATIONS = ("int8",)
 _PAGE_OUT = 21
 """of madvise(2): nothing is lost, pages of a file are read again where they are wanted after all"""
-_WEIGHTS = ("weight", "bias")
-"""how the names of weights end: what else lies in old files is left aside by transformers"""
+_TABLES = ("inv_freq", "position_ids")
+"""how the names of what lies in old files beside the weights end: transformers leaves it aside"""
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """safetensors' names of what is not quantized"""
+_FORMS = ("model.safetensors", "pytorch_model.bin")
+"""names of a file with all weights, beside or instead of which an index of several may lie, in the order in which
+transformers looks for them"""
 
 
 def stored_dtype(folder: Path) -> torch.dtype | None:
@@ -37,29 +41,41 @@ def stored_dtype(folder: Path) -> torch.dtype | None:
     import torch
     from safetensors import safe_open
 
-    names: set[str] = set()
-    for file in sorted(folder.glob("model*.safetensors")):
-        with safe_open(file, framework="pt") as opened:
-            here = list(opened.keys())
-            kinds = {opened.get_slice(name).get_dtype() for name in here if name.endswith(_WEIGHTS)}
-        names |= {_DTYPES.get(kind, kind) for kind in kinds}
-    # which of both is there is read
-    for file in [] if names else sorted(folder.glob("pytorch_model*.bin")):
-        if not zipfile.is_zipfile(file):
+    found: set[str] = set()
+    for file in _files(folder):
+        kinds: dict[str, str] = {}
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as opened:
+                kinds = {name: opened.get_slice(name).get_dtype() for name in list(opened.keys())}
+        elif zipfile.is_zipfile(file):
+            tensors = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+            kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in tensors.items()}
+        else:
             return None
-        tensors = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-        kinds = {str(tensor.dtype) for name, tensor in tensors.items() if name.endswith(_WEIGHTS)}
-        names |= {kind.removeprefix("torch.") for kind in kinds}
-    if len(names) != 1 or not names.issubset(_DTYPES.values()):
+        found |= {_DTYPES.get(kind, kind) for name, kind in kinds.items() if not name.endswith(_TABLES)}
+    if len(found) != 1 or not found.issubset(_DTYPES.values()):
         return None
-    dtype: torch.dtype = getattr(torch, names.pop())
+    dtype: torch.dtype = getattr(torch, found.pop())
     return dtype
 
 
-def can_take_over(model: PreTrainedModel) -> bool:
-    """Whether nothing but its weights depends on the data type in which a model was loaded."""
+def _files(folder: Path) -> list[Path]:
+    """Those that transformers reads: others may lie beside them."""
+    for form in _FORMS:
+        whole, index = folder / form, folder / f"{form}.index.json"
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            return sorted({folder / name for name in read_json(index)["weight_map"].values()})
+    return []
+
+
+def can_take_over(model: PreTrainedModel, dtype: torch.dtype) -> bool:
+    """Whether all that a model would be in another data type is its weights, each in that type."""
     buffers = [name for name, buffer in model.named_buffers() if buffer.is_floating_point()]
-    return all(name.endswith("inv_freq") for name in buffers)
+    kept = any(model._get_dtype_plan(each) for each in (model.dtype, dtype))
+    alike = all(weight.dtype == model.dtype for weight in model.parameters())
+    return alike and not kept and all(name.endswith("inv_freq") for name in buffers)
 
 
 def quantizer(name: str) -> Any:
@@ -74,21 +90,19 @@ def quantizer(name: str) -> Any:
 
 
 def take_over(model: PreTrainedModel, dtype: torch.dtype, device: str, quantization: Any = None) -> None:
-    """Weight by weight in place: the data type, the device, and where that is wanted the quantization.
-
-    What a model keeps in float32 stays so.
-    """
-    kept = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
-    for name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
+    """Weight by weight in place: the data type, the device, and where that is wanted the quantization."""
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        for parameter in own:
             old = parameter.data
-            parameter.data = old.to(device, old.dtype if kept.intersection(name.split(".")) else dtype)
+            parameter.data = old.to(device, dtype)
             if parameter.data_ptr() != old.data_ptr():
                 _page_out(old)
         if quantization is not None:
             quantize(module, quantization, model.get_output_embeddings())
-        # what a matrix took on its way leaves holes into which the next one need not fit
-        give_back_memory()
+        if own:
+            # what a matrix took on its way leaves holes into which the next one need not fit
+            give_back_memory()
     # tables and the like
     model.to(device)
     model.config.dtype = dtype
@@ -112,5 +126,17 @@ def _page_out(tensor: torch.Tensor) -> None:
     page = mmap.PAGESIZE
     begin = -(-tensor.data_ptr() // page) * page
     length = (tensor.data_ptr() + tensor.nbytes) // page * page - begin
-    if sys.platform == "linux" and tensor.device.type == "cpu" and length > 0:
+    if sys.platform == "linux" and tensor.device.type == "cpu" and length > 0 and _is_of_a_file(begin):
         ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(length), _PAGE_OUT)
+
+
+def _is_of_a_file(address: int) -> bool:
+    """Memory that is none of a file would be written to the swap first."""
+    with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
+        for line in maps:
+            fields = line.split(maxsplit=5)
+            begin, end = (int(each, 16) for each in fields[0].split("-"))
+            if begin <= address < end:
+                # the inode
+                return fields[4] != "0"
+    return False

@@ -34,6 +34,8 @@ _PER_CORE = 50e9
 _SHAPES = ((1, 31), (1, 1), (11, 31), (11, 1))
 """rows and tokens of what each part is compiled for: torch makes one of anything a case of its own. Primes, so that
 they are the size of nothing else, which it would take for the same"""
+_MOST_KINDS = 64
+"""of data types, widths and shapes that a part is compiled for: torch's own limit of 8 is reached by two models"""
 
 
 class CompiledParts:
@@ -80,11 +82,12 @@ class CompiledParts:
         """Compile with a copy that shares the weights, so that meanwhile the model can be used, and then put it in."""
         try:
             with in_one_line("it cannot be"):
-                _compile_for(_twin(self.model), self._shapes)
+                parts = _compile_for(self.model, self._shapes)
         except InputError as error:
             print(f"judgelm: the model is not compiled, and goes on as it is: {error}", file=sys.stderr)
             return
-        self.description["compiled"] = ", ".join(_put_in(self.model))
+        _put_in(self.model)
+        self.description["compiled"] = ", ".join(parts)
 
 
 def seconds_per_token(model: PreTrainedModel) -> float:
@@ -112,23 +115,39 @@ def _twin(model: PreTrainedModel) -> PreTrainedModel:
 
 
 @torch.inference_mode()
-def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) -> None:
-    """Raises InputError where nothing of the model can be compiled, and whatever torch and its compiler raise."""
+def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) -> list[str]:
+    """The names of the parts. Raises InputError where nothing can be compiled, and whatever torch and its compiler
+    raise; the model stays as it is.
+    """
     if model.device.type != "cpu":
         raise InputError(f"it is on {model.device}, not on a CPU")
-    # torch would take a folder of /tmp, as soon as it is asked to compile
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
-    if not _put_in(model):
+    twin = _twin(model)
+    parts = _put_in(twin)
+    if not parts:
         raise InputError(f"no part of a {type(model).__name__} is known")
+    _choose_cache()
+    import torch._dynamo.config as tracing
     import torch._inductor.config as config
 
-    takes = inspect.signature(model.forward).parameters
+    takes = inspect.signature(twin.forward).parameters
     # without a pool of processes, which would stay, and 150 MB of headers in /tmp
-    with config.patch(compile_threads=1, cpp_cache_precompile_headers=False):
+    quietly = config.patch(compile_threads=1, cpp_cache_precompile_headers=False)
+    with quietly, tracing.patch(recompile_limit=_MOST_KINDS):
         for shape in shapes:
             tokens = torch.zeros(shape, dtype=torch.long)
             extra = {"position_ids": tokens, "logits_to_keep": 1, "use_cache": False}
-            model(input_ids=tokens, **{name: value for name, value in extra.items() if name in takes})
+            twin(input_ids=tokens, **{name: value for name, value in extra.items() if name in takes})
+    return parts
+
+
+def _choose_cache() -> None:
+    """A folder of the user's own: torch would take one of /tmp, as soon as it is asked to compile, and what lies there
+    is run. Raises OSError where it cannot be, before time is spent.
+    """
+    if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+        folder = cache_folder() / "compiled"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
 def _put_in(model: PreTrainedModel) -> list[str]:
