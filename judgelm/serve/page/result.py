@@ -14,45 +14,6 @@ from judgelm.serve.judgement_requests import Result
 from judgelm.verdict import BothOrders
 from judgelm.verdict_forms import SCORES
 
-STYLE = """
-.verdict { padding: .25rem 0; color: var(--body-text-color); }
-.verdict .statement { font-size: 1.15rem; font-weight: 600; margin: 0 0 .75rem; }
-.verdict .statement.unsure { border-left: 4px solid #d97706; padding-left: .6rem; }
-.verdict .statement.sure { border-left: 4px solid #059669; padding-left: .6rem; }
-.verdict .answer { display: grid; grid-template-columns: 7.5rem 1fr 3rem; gap: .15rem .6rem; align-items: center;
-  margin-bottom: .6rem; }
-.verdict .name { grid-row: span 2; font-weight: 500; }
-.verdict .answer.one .name { grid-row: span 1; }
-.verdict .track { height: .85rem; border-radius: .45rem; background: var(--border-color-primary); overflow: hidden; }
-.verdict .bar { height: 100%; border-radius: .45rem; }
-.verdict .forward { background: #4f46e5; }
-.verdict .reversed { background: #0d9488; }
-.verdict .outcomes { display: flex; height: 1.5rem; border-radius: .45rem; overflow: hidden; margin: 0 0 .4rem; }
-.verdict .outcomes > * { height: 100%; }
-.verdict .win { background: #4f46e5; }
-.verdict .tie { background: #9ca3af; }
-.verdict .lose { background: #d97706; }
-.verdict .aspects { overflow-x: auto; }
-.verdict .aspects table { width: 100%; border-collapse: collapse; }
-.verdict .aspects table, .verdict .aspects tr, .verdict .aspects tr > * { border: 0; }
-.verdict .aspects th { text-align: left; font-weight: 500; padding: .3rem .8rem .3rem 0; overflow-wrap: anywhere; }
-.verdict .aspects tbody th { min-width: 6rem; width: 30%; }
-.verdict .aspects td { min-width: 7rem; padding: .3rem .8rem .3rem 0; }
-.verdict .aspects tr.mean > * { border-top: 1px solid var(--border-color-primary); font-weight: 600; }
-.verdict .aspects .weight { font-size: .85rem; font-weight: 400; color: var(--body-text-color-subdued); }
-.verdict .cell { display: grid; grid-template-columns: 1fr 2.6rem; gap: .6rem; align-items: center; }
-.verdict .score { font-variant-numeric: tabular-nums; text-align: right; }
-.verdict .legend, .verdict .note { font-size: .85rem; color: var(--body-text-color-subdued); margin: .25rem 0; }
-.verdict .key { display: inline-block; width: .7rem; height: .7rem; border-radius: .2rem; margin: 0 .35rem 0 0; }
-.verdict .key + span { margin-right: 1rem; }
-.talk { display: flex; flex-direction: column; gap: .5rem; max-height: 24rem; overflow-y: auto; }
-.talk p { margin: 0; padding: .5rem .75rem; border-radius: .75rem; white-space: pre-wrap; overflow-wrap: anywhere;
-  max-width: 85%; color: var(--body-text-color); }
-.talk .user { align-self: flex-end; background: var(--color-accent-soft); }
-.talk .judge { align-self: flex-start; background: var(--background-fill-secondary); }
-#batch-metrics textarea { font-family: var(--font-mono); white-space: pre; overflow-x: auto; }
-@media (max-width: 640px) { .verdict .answer { grid-template-columns: 5.5rem 1fr 2.5rem; } }
-"""
 GRADED = ("Reference answer", "Answer")
 """names of the answers where the first one is the measure of the second"""
 _FORMS = {
