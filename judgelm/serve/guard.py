@@ -8,6 +8,9 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
 
+from starlette.datastructures import Headers
+from starlette.responses import Response
+
 from judgelm.serve.draining import Drain
 from judgelm.serve.hosts import Hosts
 
@@ -37,7 +40,7 @@ _CODES = {
     429: "overloaded",
     503: "stopping",
 }
-_RETRY_S = {429: b"2", 503: b"10"}
+_RETRY_S = {429: "2", 503: "10"}
 _WHILE_CLOSING = "/metrics"
 """a path that is answered to the end"""
 
@@ -121,7 +124,7 @@ class Guard:
         except _Refusal as refusal:
             # what was read of it must not wait with the client for its end
             body.drop()
-            await self._refuse(refusal, headers, body.whole, receive, send)
+            await self._refuse(refusal, body.whole, scope, receive, send)
         finally:
             body.drop()
 
@@ -148,22 +151,17 @@ class Guard:
         return origin in self.origins or "*" in self.origins
 
     async def _refuse(
-        self, refusal: _Refusal, headers: Mapping[str, str], whole: bool, receive: Receive, send: Send
+        self, refusal: _Refusal, whole: bool, scope: MutableMapping[str, Any], receive: Receive, send: Send
     ) -> None:
-        if not whole and refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
+        expects = Headers(scope=scope).get("expect", "").lower()
+        if not whole and refusal.status != 408 and "100-continue" not in expects:
             await self._drop_body(receive)
         kind = "server_error" if refusal.status in _RETRY_S else "invalid_request_error"
         body = error_bytes(str(refusal), _CODES[refusal.status], kind)
-        extra = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
-        extra += [(b"retry-after", _RETRY_S[refusal.status])] if refusal.status in _RETRY_S else []
-        sent = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            *extra,
-        ]
-        await send({"type": "http.response.start", "status": refusal.status, "headers": sent})
-        await send({"type": "http.response.body", "body": body})
+        sent = {"Connection": "close"}
+        sent |= {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+        sent |= {"Retry-After": _RETRY_S[refusal.status]} if refusal.status in _RETRY_S else {}
+        await Response(body, refusal.status, sent, "application/json")(scope, receive, send)
 
     async def _drop_body(self, receive: Receive) -> None:
         """A client reads its answer only when it has sent its body: some of it is waited for, and none is kept."""
