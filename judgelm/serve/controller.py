@@ -18,7 +18,7 @@ from fastapi import FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from judgelm.console import Parser, run_main
 from judgelm.errors import InputError, one_line
@@ -94,8 +94,7 @@ def create_app(controller: Controller, token: str | None = None, hosts: Hosts | 
 
 async def _invalid(_: HTTPRequest, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    places = (".".join(str(part) for part in entry["loc"][1:]) + ": " + entry["msg"] for entry in error.errors()[:3])
-    return JSONResponse(error_body(one_line("; ".join(places)), ErrorCode.VALIDATION_TYPE_ERROR), 422)
+    return JSONResponse(error_body(describe(error), ErrorCode.VALIDATION_TYPE_ERROR), 422)
 
 
 def _add_routes_of_workers(app: FastAPI, controller: Controller, with_token: bool) -> None:
@@ -157,12 +156,8 @@ def _add_routes_of_clients(app: FastAPI, controller: Controller) -> None:
         return {"address": controller.get_worker_address(body.model)}
 
     @app.post("/worker_generate_stream")
-    async def generate_stream(http: HTTPRequest) -> Any:
-        try:
-            params = ModelQuestion.model_validate_json(await http.body())
-        except ValidationError as error:
-            return JSONResponse(error_body(describe(error), ErrorCode.VALIDATION_TYPE_ERROR), 422)
-        return StreamingResponse(controller.worker_api_generate_stream(params.model_dump()))
+    async def generate_stream(body: ModelQuestion) -> Any:
+        return StreamingResponse(controller.worker_api_generate_stream(body.model_dump()))
 
     @app.get("/test_connection")
     async def test_connection() -> str:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import h11
 import httpx
 import uvicorn
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -35,9 +36,9 @@ from judgelm.serve.hosts import ip_of
 log = logging.getLogger(__name__)
 
 
-def describe(error: ValidationError) -> str:
+def describe(error: ValidationError | RequestValidationError) -> str:
     """What is wrong with a body, in one line that repeats nothing of it."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    found = error.errors()[:3]
     return one_line("; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {said_of(one)}" for one in found))
 
 
