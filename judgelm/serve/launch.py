@@ -29,6 +29,11 @@ SPINS = "1500"
 follow at once, too short to keep a core from the other parts (benchmarks/README.md)"""
 _START_S = 600
 """loading a large model takes minutes"""
+_OF_WORKERS = (
+    *("engine", "device", "dtype", "quantization", "compile", "batch_tokens", "chat_format"),
+    *("prompt_format", "prompt_file", "verdict_format", "reasoning", "calibration"),
+)
+"""settings that a worker has as flags of the same names"""
 _FRONTS, _AFTER_FRONTS, _LAST = 2, 1, 0
 """in which order parts are stopped: page and API while workers still answer what they ask, the controller last"""
 
@@ -119,9 +124,7 @@ def _start_controller(processes: Processes, settings: ServeSettings) -> str:
 def _start_workers(processes: Processes, settings: ServeSettings, controller: str) -> None:
     gpus = _gpus() if settings.device in (None, "cuda") else []
     take = settings.num_gpus_per_worker
-    names = ("engine", "device", "dtype", "quantization", "compile", "batch_tokens", "chat_format")
-    names += ("prompt_format", "prompt_file", "verdict_format", "reasoning", "calibration")
-    shared = {name.replace("_", "-"): getattr(settings, name) for name in names}
+    shared = {name.replace("_", "-"): getattr(settings, name) for name in _OF_WORKERS}
     shared |= {"max-reasoning-token": settings.max_reasoning_tokens, "drain-timeout": settings.drain_s}
     shared |= {"num-gpus": take, "host": settings.worker_host, "controller-address": controller, **_hosts(settings)}
     models = zip(settings.models, settings.names, strict=True)
