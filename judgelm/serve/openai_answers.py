@@ -42,7 +42,7 @@ class Form(Protocol):
 
 
 class _Choices:
-    """What chats and completions share; an event is a JSON object of one of the texts."""
+    """What chats and completions share, see `Form`; an event is a JSON object of one of the texts."""
 
     route: str
     kind: str
@@ -90,11 +90,9 @@ class TextForm(_Choices):
         return iter(())
 
     def step(self, index: int, text: str, chunk: Chunk) -> str:
-        """See `Form.step`."""
         return self.event(_choice(index, {"text": text}, logprobs=_text_logprobs(chunk.logprobs)))
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
-        """See `Form.end`."""
         yield self.event(_choice(index, {"text": ""}, end_reason(ended)))
 
 
@@ -119,21 +117,18 @@ class ChatForm(_Choices):
         return _choice(index, {"message": self._message(said)}, self._end_reason(said), logprobs)
 
     def begin(self, index: int, first: Chunk) -> Iterator[str]:
-        """See `Form.begin`."""
         message = self._message(first.model_copy(update={"text": ""}))
         # one of several by its place, as it comes in parts
         calls = [{"index": 0, **call} for call in message.pop("tool_calls", ())]
         yield self.event(_choice(index, {"delta": message | ({"tool_calls": calls} if calls else {})}))
 
     def step(self, index: int, text: str, chunk: Chunk) -> str:
-        """See `Form.step`."""
         delta: JSON = {"refusal" if chunk.refused else "content": text}
         if self.function is not None and not chunk.refused:
             delta = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
         return self.event(_choice(index, {"delta": delta}, logprobs=_chat_logprobs(chunk, self.num_top)))
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
-        """See `Form.end`."""
         yield self.event(_choice(index, {"delta": {}}, self._end_reason(ended)))
 
     def _end_reason(self, ended: Chunk) -> str:
