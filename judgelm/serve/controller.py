@@ -18,10 +18,10 @@ from fastapi import FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from judgelm.console import Parser, run_main
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts
 from judgelm.serve.guard import Guard
 from judgelm.serve.hosts import Hosts, read_hosts
@@ -35,18 +35,17 @@ log = logging.getLogger(__name__)
 _WITH_TOKEN = ("/register_worker", "/receive_heart_beat", "/deregister_worker")
 
 
+def _check_address(name: str) -> str:
+    try:
+        return check_url(name, "worker_name")
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 class WorkerName(BaseModel):
     """The body of /deregister_worker."""
 
-    worker_name: Annotated[str, Field(max_length=500)]
-
-    @property
-    def checked(self) -> str:
-        """Raises HTTPException for what is no address."""
-        try:
-            return check_url(self.worker_name, "worker_name")
-        except InputError as error:
-            raise HTTPException(422, one_line(str(error))) from None
+    worker_name: Annotated[str, Field(max_length=500), AfterValidator(_check_address)]
 
 
 class Registration(WorkerName):
@@ -104,7 +103,7 @@ def _add_routes_of_workers(app: FastAPI, controller: Controller, with_token: boo
 
     @app.post("/register_worker")
     def register_worker(body: Registration, http: HTTPRequest) -> None:
-        name = body.checked
+        name = body.worker_name
         # without a token a worker may speak for its own machine only, so that nobody is sent to another's
         place = Place(name, frozenset()) if with_token else find_place(name, _speaker(http))
         if place is None:
@@ -116,12 +115,12 @@ def _add_routes_of_workers(app: FastAPI, controller: Controller, with_token: boo
 
     @app.post("/receive_heart_beat")
     async def receive_heart_beat(body: HeartBeat, http: HTTPRequest) -> Any:
-        name = body.checked
+        name = body.worker_name
         return {"exist": may_speak_for(name, http) and controller.receive_heart_beat(name, body.queue_length)}
 
     @app.post("/deregister_worker")
     async def deregister_worker(body: WorkerName, http: HTTPRequest) -> Any:
-        name = body.checked
+        name = body.worker_name
         return {"exist": may_speak_for(name, http) and controller.deregister_worker(name)}
 
 
