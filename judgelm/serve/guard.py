@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -56,54 +57,38 @@ class _Refusal(Exception):
         self.status = status
 
 
+@dataclass(eq=False)
 class Guard:
     """ASGI middleware that asks, in this order, for a host of this server, a page of its own, a key, JSON, and a body
     that is neither too long nor too slow; what a client asked for is cancelled when it goes away.
-
-    Args:
-        limit: most bytes of a body.
-        total: most bytes of all bodies whose requests are not answered yet, the first 64 KiB of each left out.
-        hosts: None lets every host pass.
-        admit: looks at the key, before anything of the body is read.
-        json_only: a body that is said to be of another type is answered with 415.
-        uploads: paths whose bodies are of any type, and how many bytes such a body may have.
-        origins: whose pages, of other sites, may post too; "*" is every site's.
-        drain: once it is closing all is refused.
-        unwaited: how paths begin whose requests have no end of their own, which a drain does not wait for.
-        body_s: seconds in which a body must be there.
-        linger_s: seconds for which the body of a refused request is waited for.
     """
 
-    def __init__(
-        self,
-        app: App,
-        limit: int = MOST_BODY_BYTES,
-        *,
-        total: int = MOST_TOTAL_BYTES,
-        hosts: Hosts | None = None,
-        admit: Admit | None = None,
-        json_only: bool = True,
-        uploads: Mapping[str, int] | None = None,
-        origins: Collection[str] = (),
-        drain: Drain | None = None,
-        unwaited: str | None = None,
-        body_s: float = _BODY_S,
-        linger_s: float = _LINGER_S,
-    ) -> None:
-        self.app = app
-        self.limit = limit
-        self.total = total
-        self.hosts = hosts
-        self.admit = admit
-        self.json_only = json_only
-        self.uploads = uploads or {}
-        self.origins = origins
-        self.drain = drain or Drain()
-        self.unwaited = unwaited
-        self.body_s = body_s
-        self.linger_s = linger_s
-        self.held = 0
-        """bytes of bodies whose requests are not answered yet"""
+    app: App
+    limit: int = MOST_BODY_BYTES
+    """most bytes of a body"""
+    _: KW_ONLY
+    total: int = MOST_TOTAL_BYTES
+    """most bytes of all bodies whose requests are not answered yet, the first 64 KiB of each left out"""
+    hosts: Hosts | None = None
+    """None lets every host pass"""
+    admit: Admit | None = None
+    """looks at the key, before anything of the body is read"""
+    json_only: bool = True
+    """a body that is said to be of another type is answered with 415"""
+    uploads: Mapping[str, int] = field(default_factory=dict)
+    """paths whose bodies are of any type, and how many bytes such a body may have"""
+    origins: Collection[str] = ()
+    """whose pages, of other sites, may post too; "*" is every site's"""
+    drain: Drain | None = None
+    """once it is closing all is refused"""
+    unwaited: str | None = None
+    """how paths begin whose requests have no end of their own, which a drain does not wait for"""
+    body_s: float = _BODY_S
+    """in which a body must be there"""
+    linger_s: float = _LINGER_S
+    """for which the body of a refused request is waited for"""
+    held: int = field(default=0, init=False)
+    """bytes of bodies whose requests are not answered yet"""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -117,7 +102,7 @@ class Guard:
             self._look(scope, path, headers)
             body.check_declared(headers.get("content-length", "0"))
             waited = self.unwaited is None or not path.startswith(self.unwaited)
-            with self.drain.work() if waited else contextlib.nullcontext():
+            with self.drain.work() if self.drain and waited else contextlib.nullcontext():
                 await body.read(receive)
                 if body.whole:
                     await self._answer(scope, body.messages, receive, send)
@@ -130,7 +115,7 @@ class Guard:
 
     def _look(self, scope: Mapping[str, Any], path: str, headers: Mapping[str, str]) -> None:
         """Raises _Refusal for what can be seen without the body."""
-        if self.drain.closing and path != _WHILE_CLOSING:
+        if self.drain and self.drain.closing and path != _WHILE_CLOSING:
             raise _Refusal(503, "the server is stopping; try again later, or another one")
         host = headers.get("host")
         if self.hosts is not None and host is not None and not self.hosts.allows(host):
