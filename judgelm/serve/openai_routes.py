@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from judgelm.serve.openai_requests import ChatRequest, CompletionRequest, Unsupp
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.responses_answers import RESPONSES, ResponseForm
 from judgelm.serve.responses_requests import ResponseRequest
-from judgelm.serve.servers import describe
+from judgelm.serve.servers import describe, resume
 from judgelm.serve.worker_answers import Chunk, Usage
 from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams
@@ -135,11 +135,9 @@ class _Source:
         """Whole or as server-sent events."""
         if request.stream:
             events = self._events(chunks, form, request.n or 1)
-            # the first event is waited for: until then a refusal still has its own status
-            first = await anext(events)
-            return StreamingResponse(
-                _resume(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-            )
+            events = resume(await anext(events), events)
+            headers = {"Cache-Control": "no-cache"}
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         found: dict[int, Chunk] = {}
         room = _MOST_LOGPROBS
         with self.metrics.timed(form.route):
@@ -201,10 +199,3 @@ def _at_once(streams: Sequence[AsyncGenerator[Chunk, None]]) -> Chunks:
         await queue.put((index, None))
 
     return together([partial(one, index, stream) for index, stream in enumerate(streams)])
-
-
-async def _resume(first: str, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    async with contextlib.aclosing(events):
-        yield first
-        async for event in events:
-            yield event

@@ -16,9 +16,9 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import h11
@@ -34,6 +34,7 @@ from judgelm.serve.guard import error_bytes
 from judgelm.serve.hosts import ip_of
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 def describe(error: ValidationError | RequestValidationError) -> str:
@@ -277,6 +278,14 @@ def run_server(
         # uvicorn sends itself the signal again once it has ended
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _Server(config, goodbye, drain).run(sockets=[listening])
+
+
+async def resume(first: _T, rest: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
+    """All of what the first was taken of: until then a refusal still has a status of its own."""
+    async with contextlib.aclosing(rest):
+        yield first
+        async for one in rest:
+            yield one
 
 
 class _Lines(logging.Formatter):
