@@ -46,8 +46,6 @@ _ASKS_FOR_NOTHING: Mapping[str, Sequence[Any]] = {
     "tool_choice": ("none", "auto"),
 }
 """fields that are not supported -> values, beside null, that say no more than leaving them out"""
-
-
 _SYSTEM = ("system", "developer")
 Turns = list[tuple[str, str]]
 """a chat's roles and texts"""
@@ -334,9 +332,7 @@ class CompletionRequest(_Completion):
         super().check_rest(place)
         if self.max_tokens == 0 and not self.echo:
             raise UnsupportedField("max_tokens", "of 0 without echo")
-        if self.logprobs is None:
-            return
-        if self.max_tokens is None or self.max_tokens > _MOST_WITH_LOGPROBS:
+        if self.logprobs is not None and (self.max_tokens is None or self.max_tokens > _MOST_WITH_LOGPROBS):
             raise UnsupportedField("max_tokens", f"above {_MOST_WITH_LOGPROBS} with logprobs")
 
     @property
