@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from judgelm.dialogue import LeftOut
 from judgelm.distribution import likeliest
 from judgelm.judgement import Outcome, ParseState
@@ -58,6 +56,8 @@ def show_talk(turns: Sequence[tuple[str, str]]) -> str:
 @functools.cache
 def _shapes() -> Any:
     """The macros of result.html, which escape what users and models wrote."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
