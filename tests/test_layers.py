@@ -59,7 +59,7 @@ ANYWHERE: dict[str, tuple[str, ...]] = {
     "krippendorff": ("evaluation/metrics/agreement.py",),
     "crowdkit": ("evaluation/jury.py",),
     "pandas": ("evaluation/jury.py",),
-    "jinja2": ("prompt_template.py", "report/"),
+    "jinja2": ("prompt_template.py", "report/", "serve/page/result.py"),
     "huggingface_hub": ("models/folder.py", "hub.py"),
     "datasets": ("hub.py", "train/dpo.py", "train/examples.py"),
     "trl": ("train/dpo.py",),

@@ -313,7 +313,7 @@ def test_replies_to_a_dialogue_are_judged_of_lines_and_of_messages(page: Page) -
         ("", "Write a dialogue first."),
         ("Why?", "or in lines that begin with User:, Assistant: or System:."),
         ("Well.\nUser: Why?", "or in lines that begin with User:, Assistant: or System:."),
-        ("User: Why?\nAssistant: So.", "A dialogue ends in the user&#x27;s question"),
+        ("User: Why?\nAssistant: So.", "A dialogue ends in the user&#39;s question"),
         ("[" * 100_000, "this is not JSON."),
         ("[1]", "message 1: expected {"),
         ('[{"role": "tool", "content": "<b>"}]', "dialogues with calls of tools cannot be judged"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _QUESTION = {1: "[Question]\n", 2: "[User Question]\n"}
-_CONVERSATION = "Assistant {}'s Conversation with User"
+_ANSWERS = {1: ["Assistant's Answer"], 2: ["Assistant A's Answer", "Assistant B's Answer"]}
 _USER = "### User:\n"
+_Frame = list[tuple[str, str]]
+"""the marks before and behind each text"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +31,14 @@ class Texts:
 
 def write_prompt(texts: Texts) -> str:
     """The texts as FastChat's own prompts lay them out, without an instruction."""
+    count, with_reference = len(texts.answers), bool(texts.references)
+    said = [*([texts.references] if with_reference else []), *texts.answers]
     if len(texts.questions) > 1:
-        said = [("Reference Answer", "Reference answer", texts.references)] if texts.references else []
-        said += [
-            (_CONVERSATION.format(name), f"Assistant {name}", each)
-            for name, each in zip("AB", texts.answers, strict=False)
-        ]
-        return "\n\n\n".join(_write_talk(title, name, texts.questions, each) for title, name, each in said)
-    parts = [f"{_QUESTION[len(texts.answers)]}{texts.questions[0]}"]
-    parts += [_block("Reference Answer", text) for text in texts.references]
-    parts += [
-        _block(name, each[0]) for name, each in zip(_answer_names(len(texts.answers)), texts.answers, strict=True)
-    ]
-    return "\n\n".join(parts)
-
-
-def _answer_names(count: int) -> Sequence[str]:
-    return ("Assistant's Answer",) if count == 1 else ("Assistant A's Answer", "Assistant B's Answer")
-
-
-def _block(name: str, text: str) -> str:
-    return f"[The Start of {name}]\n{text}\n[The End of {name}]"
-
-
-def _write_talk(title: str, name: str, questions: Sequence[str], answers: Sequence[str]) -> str:
-    turns = [f"{_USER}{asked}\n\n### {name}:\n{said}" for asked, said in zip(questions, answers, strict=True)]
-    return "\n\n".join([f"<|The Start of {title}|>", *turns, f"<|The End of {title}|>"])
+        talks = _talks(count, with_reference)
+        blocks = [_write_talk(name, texts.questions, each) for name, each in zip(talks.values(), said, strict=True)]
+        return _fill(_frame_of_talks(talks), blocks).removeprefix("\n\n\n")
+    blocks = [each[0] for each in said]
+    return f"{_QUESTION[count]}{texts.questions[0]}{_fill(_frame_of_answers(count, with_reference), blocks)}"
 
 
 def read_prompt(prompt: str, num_answers: int) -> Texts:
@@ -64,32 +49,48 @@ def read_prompt(prompt: str, num_answers: int) -> Texts:
     if "<|The Start of " in prompt:
         return _read_talks(prompt, num_answers)
     start = _QUESTION[num_answers]
-    begin = 0 if prompt.startswith(start) else prompt.find(f"\n\n{start}") + 2
-    if begin < 2 and not prompt.startswith(start):
+    _, there, shown = f"\n\n{prompt}".partition(f"\n\n{start}")
+    if not there:
         raise ValueError(f"no {start.strip()} in it")
-    names = list(_answer_names(num_answers))
-    if f"\n\n{_open('Reference Answer')}" in prompt:
-        names.insert(0, "Reference Answer")
-    marks = [start]
-    for name in names:
-        marks += [f"\n\n{_open(name)}", f"\n{_close(name)}"]
-    question, *texts = _between(prompt[begin:], marks)
-    said = texts[::2]
-    if any(texts[1::2]):
-        raise ValueError("something stands between its parts")
-    references = tuple(said[:-num_answers])
-    return Texts((question,), tuple((each,) for each in said[-num_answers:]), references)
+    frame = _frame_of_answers(num_answers, "\n\n[The Start of Reference Answer]\n" in prompt)
+    question, *texts = _between(f"{start}{shown}", [start, *itertools.chain(*frame)])
+    said = _without_gaps(texts)
+    answers = tuple((each,) for each in said[-num_answers:])
+    return Texts((question,), answers, tuple(said[:-num_answers]))
 
 
-def _open(name: str) -> str:
-    return f"[The Start of {name}]\n"
+def _read_talks(prompt: str, num_answers: int) -> Texts:
+    names = _talks(num_answers, "<|The Start of Reference Answer|>" in prompt)
+    shown = prompt[prompt.find("<|The Start of ") :]
+    blocks = _without_gaps(_between(f"\n\n\n{shown}", itertools.chain(*_frame_of_talks(names))))
+    talks = [_read_talk(block, name) for block, name in zip(blocks, names.values(), strict=True)]
+    if len({questions for questions, _ in talks}) != 1:
+        raise ValueError("its conversations have different questions")
+    answers = tuple(said for _, said in talks)
+    return Texts(talks[0][0], answers[-num_answers:], () if len(answers) == num_answers else answers[0])
 
 
-def _close(name: str) -> str:
-    return f"[The End of {name}]"
+def _frame_of_answers(num_answers: int, with_reference: bool) -> _Frame:
+    """Of one turn, behind the question."""
+    names = [*(["Reference Answer"] if with_reference else []), *_ANSWERS[num_answers]]
+    return [(f"\n\n[The Start of {name}]\n", f"\n[The End of {name}]") for name in names]
 
 
-def _between(text: str, marks: Sequence[str]) -> list[str]:
+def _talks(num_answers: int, with_reference: bool) -> dict[str, str]:
+    """The titles of the conversations of several turns -> who replies in each."""
+    names = {"Reference Answer": "Reference answer"} if with_reference else {}
+    return names | {f"Assistant {name}'s Conversation with User": f"Assistant {name}" for name in "AB"[:num_answers]}
+
+
+def _frame_of_talks(titles: Iterable[str]) -> _Frame:
+    return [(f"\n\n\n<|The Start of {title}|>\n\n", f"\n\n<|The End of {title}|>") for title in titles]
+
+
+def _fill(frame: _Frame, texts: Sequence[str]) -> str:
+    return "".join(f"{before}{text}{behind}" for (before, behind), text in zip(frame, texts, strict=True))
+
+
+def _between(text: str, marks: Iterable[str]) -> list[str]:
     """What stands behind each of the marks but the last, which ends the text. Raises ValueError unless each of them is
     there once, in this order.
     """
@@ -107,21 +108,16 @@ def _between(text: str, marks: Sequence[str]) -> list[str]:
     return found[1:]
 
 
-def _read_talks(prompt: str, num_answers: int) -> Texts:
-    titles = [(_CONVERSATION.format(name), f"Assistant {name}") for name in "AB"[:num_answers]]
-    if "<|The Start of Reference Answer|>" in prompt:
-        titles.insert(0, ("Reference Answer", "Reference answer"))
-    marks = []
-    for place, (title, _) in enumerate(titles):
-        marks += [("\n\n\n" if place else "") + f"<|The Start of {title}|>\n\n", f"\n\n<|The End of {title}|>"]
-    blocks = _between(prompt[prompt.find("<|The Start of ") :], marks)
-    if any(blocks[1::2]):
-        raise ValueError("something stands between its conversations")
-    talks = [_read_talk(block, name) for block, (_, name) in zip(blocks[::2], titles, strict=True)]
-    if len({questions for questions, _ in talks}) != 1:
-        raise ValueError("its conversations have different questions")
-    answers = tuple(said for _, said in talks)
-    return Texts(talks[0][0], answers[-num_answers:], () if len(answers) == num_answers else answers[0])
+def _without_gaps(texts: Sequence[str]) -> Sequence[str]:
+    """Those in a frame, without what stands between two of its parts, where nothing may."""
+    if any(texts[1::2]):
+        raise ValueError("something stands between its parts")
+    return texts[::2]
+
+
+def _write_talk(name: str, questions: Sequence[str], answers: Sequence[str]) -> str:
+    pairs = zip(questions, answers, strict=True)
+    return "\n\n".join(f"{_USER}{asked}\n\n### {name}:\n{said}" for asked, said in pairs)
 
 
 def _read_talk(block: str, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

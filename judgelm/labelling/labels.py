@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from judgelm.benchmark.readers import majority
@@ -10,7 +10,7 @@ from judgelm.documents import AnyText, Section
 from judgelm.errors import InputError
 from judgelm.jsonl import holds_lines, read_lines, write_lines
 from judgelm.labelling.rows import Row
-from judgelm.labelling.votes import VoteRecord, Votes
+from judgelm.labelling.votes import Votes
 
 
 class LabelRecord(Section):
@@ -31,9 +31,9 @@ class LabelRecord(Section):
     """who passed the row over"""
 
     @classmethod
-    def of(cls, row: Row, votes: Sequence[VoteRecord], votes_by: Votes) -> LabelRecord:
+    def of(cls, row: Row, votes: Votes) -> LabelRecord:
         """Annotators by name, so that the same votes make the same file."""
-        named = ((votes_by.name_of(vote.annotator), vote, vote.label) for vote in votes)
+        named = ((votes.name_of(vote.annotator), vote, vote.label) for vote in votes.on(row))
         given = sorted(named, key=lambda each: each[0])
         labels = [label for _, _, label in given if isinstance(label, int)]
         return cls(
@@ -46,14 +46,11 @@ class LabelRecord(Section):
         )
 
 
-def make_labels(rows: Sequence[Row], votes: Votes) -> Iterator[LabelRecord]:
-    """Of all rows, labelled or not: a judged folder finds each of its rows."""
-    return (LabelRecord.of(row, votes.on(row), votes) for row in rows)
-
-
 def write_labels(path: Path, rows: Sequence[Row], votes: Votes) -> None:
-    """The whole file anew. Raises InputError where it cannot be written."""
-    write_lines(path, (label.to_record() for label in make_labels(rows, votes)))
+    """The whole file anew, with all rows, labelled or not: a judged folder finds each of its rows. Raises InputError
+    where it cannot be written.
+    """
+    write_lines(path, (LabelRecord.of(row, votes).to_record() for row in rows))
 
 
 def check_output(path: Path, votes: Path) -> None:

@@ -157,10 +157,12 @@ class Batcher:
                 self._tell(self._schedule.advance(joining))
             except Exception:
                 log.exception("a batch of %d requests failed", len(running))
+                self._schedule.clear()
                 self._fail(running)
             tally = self.tally
             self.engine.expect(tally.prompt_tokens - tally.reused_tokens + tally.new_tokens, waits=False)
         with self._changed:
+            self._schedule.clear()
             self._fail(list(self._tickets))
 
     def _drop_cancelled(self) -> None:
@@ -211,9 +213,7 @@ class Batcher:
                 ticket.deliver(update)
         except Exception:
             log.exception("the score lines of %d requests could not be read", len(asked))
-            for ticket in asked.values():
-                self._tickets.pop(ticket.row)
-                ticket.deliver(Update("", len(ticket.row.request.input_ids), 0, failed=True))
+            self._fail(ticket.row for ticket in asked.values())
 
     def _read(self, ticket: Ticket) -> None:
         """Read a prompt, and give the text its first token, if it may have one; the others come with the batch."""
@@ -222,8 +222,7 @@ class Batcher:
             likelihoods = self.engine.read_row(row)
         except Exception:
             log.exception("a prompt of %d tokens could not be read", len(row.request.input_ids))
-            self._tickets.pop(row)
-            ticket.deliver(Update("", len(row.request.input_ids), 0, failed=True))
+            self._fail([row])
             return
         ticket.prompt = () if row.sampling.logprobs is None else likelihoods
         if row.generation is not None:
@@ -247,7 +246,6 @@ class Batcher:
             ticket.deliver(Update(row.show(), num_prompt, num, reason, likelihoods=tokens, reasoning=thoughts))
 
     def _fail(self, rows: Iterable[Row]) -> None:
-        self._schedule.clear()
         for row in rows:
             # some may have had their last word already
             if ticket := self._tickets.pop(row, None):

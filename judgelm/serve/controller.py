@@ -18,10 +18,10 @@ from fastapi import FastAPI, HTTPException
 from fastapi import Request as HTTPRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field
 
 from judgelm.console import Parser, run_main
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError
 from judgelm.flags import add_allowed_hosts
 from judgelm.serve.guard import Guard
 from judgelm.serve.hosts import Hosts, read_hosts
@@ -35,18 +35,17 @@ log = logging.getLogger(__name__)
 _WITH_TOKEN = ("/register_worker", "/receive_heart_beat", "/deregister_worker")
 
 
+def _check_address(name: str) -> str:
+    try:
+        return check_url(name, "worker_name")
+    except InputError as error:
+        raise ValueError(str(error)) from None
+
+
 class WorkerName(BaseModel):
     """The body of /deregister_worker."""
 
-    worker_name: Annotated[str, Field(max_length=500)]
-
-    @property
-    def checked(self) -> str:
-        """Raises HTTPException for what is no address."""
-        try:
-            return check_url(self.worker_name, "worker_name")
-        except InputError as error:
-            raise HTTPException(422, one_line(str(error))) from None
+    worker_name: Annotated[str, Field(max_length=500), AfterValidator(_check_address)]
 
 
 class Registration(WorkerName):
@@ -94,8 +93,7 @@ def create_app(controller: Controller, token: str | None = None, hosts: Hosts | 
 
 async def _invalid(_: HTTPRequest, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    places = (".".join(str(part) for part in entry["loc"][1:]) + ": " + entry["msg"] for entry in error.errors()[:3])
-    return JSONResponse(error_body(one_line("; ".join(places)), ErrorCode.VALIDATION_TYPE_ERROR), 422)
+    return JSONResponse(error_body(describe(error), ErrorCode.VALIDATION_TYPE_ERROR), 422)
 
 
 def _add_routes_of_workers(app: FastAPI, controller: Controller, with_token: bool) -> None:
@@ -105,7 +103,7 @@ def _add_routes_of_workers(app: FastAPI, controller: Controller, with_token: boo
 
     @app.post("/register_worker")
     def register_worker(body: Registration, http: HTTPRequest) -> None:
-        name = body.checked
+        name = body.worker_name
         # without a token a worker may speak for its own machine only, so that nobody is sent to another's
         place = Place(name, frozenset()) if with_token else find_place(name, _speaker(http))
         if place is None:
@@ -117,12 +115,12 @@ def _add_routes_of_workers(app: FastAPI, controller: Controller, with_token: boo
 
     @app.post("/receive_heart_beat")
     async def receive_heart_beat(body: HeartBeat, http: HTTPRequest) -> Any:
-        name = body.checked
+        name = body.worker_name
         return {"exist": may_speak_for(name, http) and controller.receive_heart_beat(name, body.queue_length)}
 
     @app.post("/deregister_worker")
     async def deregister_worker(body: WorkerName, http: HTTPRequest) -> Any:
-        name = body.checked
+        name = body.worker_name
         return {"exist": may_speak_for(name, http) and controller.deregister_worker(name)}
 
 
@@ -157,12 +155,8 @@ def _add_routes_of_clients(app: FastAPI, controller: Controller) -> None:
         return {"address": controller.get_worker_address(body.model)}
 
     @app.post("/worker_generate_stream")
-    async def generate_stream(http: HTTPRequest) -> Any:
-        try:
-            params = ModelQuestion.model_validate_json(await http.body())
-        except ValidationError as error:
-            return JSONResponse(error_body(describe(error), ErrorCode.VALIDATION_TYPE_ERROR), 422)
-        return StreamingResponse(controller.worker_api_generate_stream(params.model_dump()))
+    async def generate_stream(body: ModelQuestion) -> Any:
+        return StreamingResponse(controller.worker_api_generate_stream(body.model_dump()))
 
     @app.get("/test_connection")
     async def test_connection() -> str:

@@ -13,7 +13,8 @@ from judgelm.images import NEEDS_CHAT
 from judgelm.sample import MAX_ANSWERS
 from judgelm.serve.guard import MOST_BODY_BYTES
 
-_Text = Annotated[str, StringConstraints(max_length=MOST_BODY_BYTES)]
+BodyText = Annotated[str, StringConstraints(max_length=MOST_BODY_BYTES)]
+"""a text as long as a body may be"""
 
 
 def _refuse_images(kind: Any) -> Any:
@@ -27,14 +28,14 @@ class TextPart(BaseModel):
     """A part of a message; images and the like cannot be judged here."""
 
     type: Annotated[Literal["text"], BeforeValidator(_refuse_images)]
-    text: _Text
+    text: BodyText
 
 
 class DialogueMessage(BaseModel):
     """A turn of a dialogue."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: _Text | Annotated[list[TextPart], Field(max_length=200)]
+    content: BodyText | Annotated[list[TextPart], Field(max_length=200)]
 
     @property
     def size(self) -> int:

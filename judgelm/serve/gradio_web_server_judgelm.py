@@ -160,7 +160,7 @@ def create_app(
         path="/",
         auth=logins,
         theme=gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-        css=CSS,
+        css_paths=CSS,
         ssr_mode=False,
         footer_links=[],
         max_file_size=_MOST_UPLOAD,

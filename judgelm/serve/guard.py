@@ -6,7 +6,11 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
 
 from judgelm.serve.draining import Drain
 from judgelm.serve.hosts import Hosts
@@ -37,7 +41,7 @@ _CODES = {
     429: "overloaded",
     503: "stopping",
 }
-_RETRY_S = {429: b"2", 503: b"10"}
+_RETRY_S = {429: "2", 503: "10"}
 _WHILE_CLOSING = "/metrics"
 """a path that is answered to the end"""
 
@@ -53,54 +57,38 @@ class _Refusal(Exception):
         self.status = status
 
 
+@dataclass(eq=False)
 class Guard:
     """ASGI middleware that asks, in this order, for a host of this server, a page of its own, a key, JSON, and a body
     that is neither too long nor too slow; what a client asked for is cancelled when it goes away.
-
-    Args:
-        limit: most bytes of a body.
-        total: most bytes of all bodies whose requests are not answered yet, the first 64 KiB of each left out.
-        hosts: None lets every host pass.
-        admit: looks at the key, before anything of the body is read.
-        json_only: a body that is said to be of another type is answered with 415.
-        uploads: paths whose bodies are of any type, and how many bytes such a body may have.
-        origins: whose pages, of other sites, may post too; "*" is every site's.
-        drain: once it is closing all is refused.
-        unwaited: how paths begin whose requests have no end of their own, which a drain does not wait for.
-        body_s: seconds in which a body must be there.
-        linger_s: seconds for which the body of a refused request is waited for.
     """
 
-    def __init__(
-        self,
-        app: App,
-        limit: int = MOST_BODY_BYTES,
-        *,
-        total: int = MOST_TOTAL_BYTES,
-        hosts: Hosts | None = None,
-        admit: Admit | None = None,
-        json_only: bool = True,
-        uploads: Mapping[str, int] | None = None,
-        origins: Collection[str] = (),
-        drain: Drain | None = None,
-        unwaited: str | None = None,
-        body_s: float = _BODY_S,
-        linger_s: float = _LINGER_S,
-    ) -> None:
-        self.app = app
-        self.limit = limit
-        self.total = total
-        self.hosts = hosts
-        self.admit = admit
-        self.json_only = json_only
-        self.uploads = uploads or {}
-        self.origins = origins
-        self.drain = drain or Drain()
-        self.unwaited = unwaited
-        self.body_s = body_s
-        self.linger_s = linger_s
-        self.held = 0
-        """bytes of bodies whose requests are not answered yet"""
+    app: App
+    limit: int = MOST_BODY_BYTES
+    """most bytes of a body"""
+    _: KW_ONLY
+    total: int = MOST_TOTAL_BYTES
+    """most bytes of all bodies whose requests are not answered yet, the first 64 KiB of each left out"""
+    hosts: Hosts | None = None
+    """None lets every host pass"""
+    admit: Admit | None = None
+    """looks at the key, before anything of the body is read"""
+    json_only: bool = True
+    """a body that is said to be of another type is answered with 415"""
+    uploads: Mapping[str, int] = field(default_factory=dict)
+    """paths whose bodies are of any type, and how many bytes such a body may have"""
+    origins: Collection[str] = ()
+    """whose pages, of other sites, may post too; "*" is every site's"""
+    drain: Drain | None = None
+    """once it is closing all is refused"""
+    unwaited: str | None = None
+    """how paths begin whose requests have no end of their own, which a drain does not wait for"""
+    body_s: float = _BODY_S
+    """in which a body must be there"""
+    linger_s: float = _LINGER_S
+    """for which the body of a refused request is waited for"""
+    held: int = field(default=0, init=False)
+    """bytes of bodies whose requests are not answered yet"""
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -114,20 +102,20 @@ class Guard:
             self._look(scope, path, headers)
             body.check_declared(headers.get("content-length", "0"))
             waited = self.unwaited is None or not path.startswith(self.unwaited)
-            with self.drain.work() if waited else contextlib.nullcontext():
+            with self.drain.work() if self.drain and waited else contextlib.nullcontext():
                 await body.read(receive)
                 if body.whole:
                     await self._answer(scope, body.messages, receive, send)
         except _Refusal as refusal:
             # what was read of it must not wait with the client for its end
             body.drop()
-            await self._refuse(refusal, headers, body.whole, receive, send)
+            await self._refuse(refusal, body.whole, scope, receive, send)
         finally:
             body.drop()
 
     def _look(self, scope: Mapping[str, Any], path: str, headers: Mapping[str, str]) -> None:
         """Raises _Refusal for what can be seen without the body."""
-        if self.drain.closing and path != _WHILE_CLOSING:
+        if self.drain and self.drain.closing and path != _WHILE_CLOSING:
             raise _Refusal(503, "the server is stopping; try again later, or another one")
         host = headers.get("host")
         if self.hosts is not None and host is not None and not self.hosts.allows(host):
@@ -148,22 +136,17 @@ class Guard:
         return origin in self.origins or "*" in self.origins
 
     async def _refuse(
-        self, refusal: _Refusal, headers: Mapping[str, str], whole: bool, receive: Receive, send: Send
+        self, refusal: _Refusal, whole: bool, scope: MutableMapping[str, Any], receive: Receive, send: Send
     ) -> None:
-        if not whole and refusal.status != 408 and "100-continue" not in headers.get("expect", "").lower():
+        expects = Headers(scope=scope).get("expect", "").lower()
+        if not whole and refusal.status != 408 and "100-continue" not in expects:
             await self._drop_body(receive)
         kind = "server_error" if refusal.status in _RETRY_S else "invalid_request_error"
         body = error_bytes(str(refusal), _CODES[refusal.status], kind)
-        extra = [(b"www-authenticate", b"Bearer")] if refusal.status == 401 else []
-        extra += [(b"retry-after", _RETRY_S[refusal.status])] if refusal.status in _RETRY_S else []
-        sent = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-            *extra,
-        ]
-        await send({"type": "http.response.start", "status": refusal.status, "headers": sent})
-        await send({"type": "http.response.body", "body": body})
+        sent = {"Connection": "close"}
+        sent |= {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else {}
+        sent |= {"Retry-After": _RETRY_S[refusal.status]} if refusal.status in _RETRY_S else {}
+        await Response(body, refusal.status, sent, "application/json")(scope, receive, send)
 
     async def _drop_body(self, receive: Receive) -> None:
         """A client reads its answer only when it has sent its body: some of it is waited for, and none is kept."""

@@ -169,31 +169,23 @@ class JudgementRequest(BaseModel, extra="forbid"):
         check_orders(self.orders or "forward", self.task)
 
 
-def _left_out(value: Any) -> bool:
-    return value is None
+def _added(description: str) -> Any:
+    """A field that is left out where there is nothing to say."""
+    return Field(None, description=description, exclude_if=lambda value: value is None)
 
 
 class _SaidOut(BaseModel):
     """What scoring expected adds, and a judge that thinks first."""
 
-    reasoning: str | None = Field(
-        None, description="what the judge thought before its text, where it does", exclude_if=_left_out
+    reasoning: str | None = _added("what the judge thought before its text, where it does")
+    expected_scores: list[float] | None = _added(
+        "scoring expected: the mean of each answer's score over all score lines"
     )
-
-    expected_scores: list[float] | None = Field(
-        None, description="scoring expected: the mean of each answer's score over all score lines", exclude_if=_left_out
+    probabilities: Probabilities | None = _added("scoring expected, two answers: of the outcomes")
+    score_line_mass: float | None = _added(
+        "scoring expected: the probability that the judge writes a score line at all"
     )
-    probabilities: Probabilities | None = Field(
-        None, description="scoring expected, two answers: of the outcomes", exclude_if=_left_out
-    )
-    score_line_mass: float | None = Field(
-        None,
-        description="scoring expected: the probability that the judge writes a score line at all",
-        exclude_if=_left_out,
-    )
-    calibrated: CalibratedOut | None = Field(
-        None, description="from a judge with a calibration map: of the outcomes", exclude_if=_left_out
-    )
+    calibrated: CalibratedOut | None = _added("from a judge with a calibration map: of the outcomes")
 
 
 class AspectOut(_SaidOut):
@@ -222,11 +214,9 @@ class JudgementOut(_SaidOut):
         description="tokens cut from each answer, in the order the judge saw them; of a dialogue what was left out at"
         " its beginning"
     )
-    verdict_format: Literal["grade", "letter", "json"] | None = Field(
-        None,
-        description="how the text says its verdict, where the judge has a prompt of its own that asks for no line of"
-        " scores: " + "; ".join(f"{name}: {what}" for name, what in VERDICT_FORMATS.items() if name != SCORES),
-        exclude_if=_left_out,
+    verdict_format: Literal["grade", "letter", "json"] | None = _added(
+        "how the text says its verdict, where the judge has a prompt of its own that asks for no line of"
+        " scores: " + "; ".join(f"{name}: {what}" for name, what in VERDICT_FORMATS.items() if name != SCORES)
     )
     usage: Usage
 
@@ -316,20 +306,14 @@ class ResultOut(BaseModel):
     consistent: bool | None = Field(description="whether all orders find the same answers best")
     judgements: list[CriteriaJudgementOut | JudgementOut]
     suspicious_markers: int = Field(description="lines of the texts that imitate the prompt's own markers")
-    place_scores: list[float] | None = Field(
-        None,
-        description="orders all: the mean score of the answers where they were shown first, second ..",
-        exclude_if=_left_out,
+    place_scores: list[float] | None = _added(
+        "orders all: the mean score of the answers where they were shown first, second .."
     )
-    probabilities: Probabilities | None = Field(
-        None,
-        description="scoring expected, two answers: of answer 1's outcomes, the mean of both orders",
-        exclude_if=_left_out,
+    probabilities: Probabilities | None = _added(
+        "scoring expected, two answers: of answer 1's outcomes, the mean of both orders"
     )
-    calibrated: CalibratedOut | None = Field(
-        None,
-        description="from a judge with a calibration map: the mean of both orders; the outcome goes by it",
-        exclude_if=_left_out,
+    calibrated: CalibratedOut | None = _added(
+        "from a judge with a calibration map: the mean of both orders; the outcome goes by it"
     )
     error: ErrorOut | None = None
 

@@ -18,12 +18,12 @@ from judgelm.serve.counters import Metrics
 from judgelm.serve.judgement_requests import JudgementRequest, Result, ResultOut
 from judgelm.serve.judgements import Written, judge_through
 from judgelm.serve.protocol import ErrorCode, WorkerError
+from judgelm.serve.servers import resume
 from judgelm.serve.worker_answers import Usage
 from judgelm.serve.worker_client import Workers
 
 ROUTE = "/v1/judgements"
-_Event = Written | tuple[int, ResultOut]
-Events = AsyncGenerator[_Event, None]
+Events = AsyncGenerator[Written | tuple[int, ResultOut], None]
 """texts as they grow, and each sample's place with its result"""
 
 
@@ -51,9 +51,8 @@ def judgement_router(workers: Workers, metrics: Metrics) -> APIRouter:
         head["model"] = await choose_model(workers, request.model)
         events = count_results(workers, request.model_copy(update={"model": head["model"]}), metrics)
         if request.stream:
-            # the first event is waited for: until then a refusal still has its own status
-            first = await anext(events)
-            return StreamingResponse(_ndjson(first, events, head), media_type="application/x-ndjson")
+            events = resume(await anext(events), events)
+            return StreamingResponse(_ndjson(events, head), media_type="application/x-ndjson")
         async with contextlib.aclosing(events):
             results = dict([event async for event in events if not isinstance(event, Written)])
         data = [results[index] for index in sorted(results)]
@@ -89,21 +88,17 @@ async def count_results(workers: Workers, request: JudgementRequest, metrics: Me
                 yield event.index, result
 
 
-async def _ndjson(first: _Event, events: Events, head: dict[str, Any]) -> AsyncIterator[str]:
+async def _ndjson(events: Events, head: dict[str, Any]) -> AsyncIterator[str]:
     results: list[ResultOut] = []
-
-    def line(event: _Event) -> str:
-        if isinstance(event, Written):
-            return dump_line({"event": "text", **event.to_record()})
-        index, result = event
-        results.append(result)
-        return dump_line({"event": "result", "index": index, "result": result.model_dump()})
-
     try:
         async with contextlib.aclosing(events):
-            yield line(first)
             async for event in events:
-                yield line(event)
+                if isinstance(event, Written):
+                    yield dump_line({"event": "text", **event.to_record()})
+                    continue
+                index, result = event
+                results.append(result)
+                yield dump_line({"event": "result", "index": index, "result": result.model_dump()})
     except WorkerError as error:
         yield dump_line({"event": "error", "error": worker_error(error).model_dump()})
         return

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -28,6 +29,11 @@ SPINS = "1500"
 follow at once, too short to keep a core from the other parts (benchmarks/README.md)"""
 _START_S = 600
 """loading a large model takes minutes"""
+_OF_WORKERS = (
+    *("engine", "device", "dtype", "quantization", "compile", "batch_tokens", "chat_format"),
+    *("prompt_format", "prompt_file", "verdict_format", "reasoning", "calibration"),
+)
+"""settings that a worker has as flags of the same names"""
 _FRONTS, _AFTER_FRONTS, _LAST = 2, 1, 0
 """in which order parts are stopped: page and API while workers still answer what they ask, the controller last"""
 
@@ -110,37 +116,27 @@ def _start_controller(processes: Processes, settings: ServeSettings) -> str:
         port = listening.getsockname()[1]
         if not is_private(listening) and not read_secret(TOKEN_VARIABLE):
             print(OPEN_CONTROLLER, file=sys.stderr)
-    flags = ["--host", settings.controller_host, "--port", str(port), "--warned", *_hosts(settings)]
-    processes.start("controller", "controller", *flags, stage=_LAST)
+    flags = {"host": settings.controller_host, "port": port, "warned": True, **_hosts(settings)}
+    processes.start("controller", "controller", *_words(flags), stage=_LAST)
     return url_of(settings.controller_host, port)
 
 
 def _start_workers(processes: Processes, settings: ServeSettings, controller: str) -> None:
     gpus = _gpus() if settings.device in (None, "cuda") else []
     take = settings.num_gpus_per_worker
-    wanted = (
-        ("--engine", settings.engine),
-        *(("--device", settings.device), ("--dtype", settings.dtype), ("--quantization", settings.quantization)),
-        ("--compile", settings.compile),
-        *(("--batch-tokens", settings.batch_tokens), ("--chat-format", settings.chat_format), ("--num-gpus", take)),
-        *(("--prompt-format", settings.prompt_format), ("--prompt-file", settings.prompt_file)),
-        *(("--verdict-format", settings.verdict_format), ("--max-reasoning-token", settings.max_reasoning_tokens)),
-        *(("--calibration", settings.calibration), ("--drain-timeout", settings.drain_s)),
-    )
-    shared = [word for flag, value in wanted if value is not None for word in (flag, str(value))]
-    shared += ["--reasoning"] if settings.reasoning else []
+    shared = {name.replace("_", "-"): getattr(settings, name) for name in _OF_WORKERS}
+    shared |= {"max-reasoning-token": settings.max_reasoning_tokens, "drain-timeout": settings.drain_s}
+    shared |= {"num-gpus": take, "host": settings.worker_host, "controller-address": controller, **_hosts(settings)}
     models = zip(settings.models, settings.names, strict=True)
     places = [served for served in models for _ in range(settings.num_workers)]
     for number, (model, served) in enumerate(places):
-        port = str(_port(settings.worker_host, 0))
-        flags = ["--model-path", model, "--host", settings.worker_host, "--port", port, *shared, *_hosts(settings)]
-        flags += ["--model-names", served] if settings.served_model_names else []
+        flags = {"model-path": model, "port": _port(settings.worker_host, 0), **shared}
+        flags |= {"model-names": served} if settings.served_model_names else {}
         env = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", SPINS)}
         if gpus:
             mine = [gpus[(number * take + k) % len(gpus)] for k in range(take)]
             env["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(mine))
-        flags += ["--controller-address", controller]
-        processes.start(_log_name(number, served), "model_worker", *flags, stage=_AFTER_FRONTS, env=env)
+        processes.start(_log_name(number, served), "model_worker", *_words(flags), stage=_AFTER_FRONTS, env=env)
 
 
 def _log_name(number: int, model: str) -> str:
@@ -151,17 +147,13 @@ def _log_name(number: int, model: str) -> str:
 def _start_fronts(processes: Processes, settings: ServeSettings, controller: str) -> dict[str, str]:
     """API and page, and their addresses."""
     host, api_port, port = settings.host, _port(settings.host, settings.api_port), _port(settings.host, settings.port)
-    shared = [*_hosts(settings), "--drain-timeout", str(settings.drain_s)]
-    shared += ["--root-path", settings.root_path] if settings.root_path else []
-    flags = ["--host", host, "--port", str(api_port), "--controller-address", controller, *shared]
-    flags += [word for origin in settings.allow_origins for word in ("--allow-origin", origin)]
-    flags += ["--batch-dir", settings.batch_dir] if settings.batch_dir else []
-    processes.start("api", "api", *flags, stage=_FRONTS)
-    flags = ["--host", host, "--port", str(port), "--controller-url", controller, *shared]
-    flags += ["--log-dir", str(settings.log_dir)]
-    flags += ["--share"] if settings.share else []
-    flags += ["--gradio-auth-path", settings.gradio_auth_path] if settings.gradio_auth_path else []
-    processes.start("page", "gradio_web_server_judgelm", *flags, stage=_FRONTS)
+    shared = {"host": host, "drain-timeout": settings.drain_s, "root-path": settings.root_path, **_hosts(settings)}
+    flags = {"port": api_port, "controller-address": controller, "batch-dir": settings.batch_dir, **shared}
+    origins = [word for origin in settings.allow_origins for word in ("--allow-origin", origin)]
+    processes.start("api", "api", *_words(flags), *origins, stage=_FRONTS)
+    flags = {"port": port, "controller-url": controller, "log-dir": settings.log_dir, "share": settings.share, **shared}
+    flags |= {"gradio-auth-path": settings.gradio_auth_path}
+    processes.start("page", "gradio_web_server_judgelm", *_words(flags), stage=_FRONTS)
     return {"page": url_of(host, port), "API": url_of(host, api_port)}
 
 
@@ -194,8 +186,19 @@ def _ready(controller: str, wanted: set[str], fronts: dict[str, str]) -> bool:
         return False
 
 
-def _hosts(settings: ServeSettings) -> list[str]:
-    return ["--allowed-hosts", ",".join(settings.allowed_hosts)] if settings.allowed_hosts else []
+def _hosts(settings: ServeSettings) -> dict[str, str]:
+    return {"allowed-hosts": ",".join(settings.allowed_hosts)}
+
+
+def _words(flags: Mapping[str, Any]) -> list[str]:
+    """Of a command line; flags that are None, False or empty are left out."""
+    words = []
+    for name, value in flags.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value not in (None, "") and value is not False:
+            words += [f"--{name}", str(value)]
+    return words
 
 
 def _port(host: str, port: int) -> int:

@@ -42,19 +42,29 @@ class Form(Protocol):
 
 
 class _Choices:
-    """What chats and completions share; an event is a JSON object of one of the texts."""
+    """What chats and completions share, see `Form`; an event is a JSON object of one of the texts."""
 
-    def __init__(self, route: str, kind: str, prefix: str, model: str, wants_usage: bool) -> None:
-        self.route = route
-        self.kind = kind
-        self.head = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
+    route: str
+    kind: str
+    """of the whole answer"""
+    kind_of_event: str
+    prefix: str
+    """of the answer's id"""
+
+    def __init__(self, model: str, wants_usage: bool) -> None:
+        self.head = {"id": f"{self.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model}
         self.wants_usage = wants_usage
 
-    def whole(self, choices: Sequence[JSON], usage: Usage) -> JSON:
+    def choice(self, index: int, said: Chunk) -> JSON:
+        """A text of the whole answer."""
+        raise NotImplementedError
+
+    def answer(self, chunks: Sequence[Chunk], usage: Usage) -> JSON:
+        choices = [self.choice(k, one) for k, one in enumerate(chunks)]
         return {**self.head, "object": self.kind, "choices": choices, "usage": usage.model_dump()}
 
     def event(self, *choices: JSON, **more: Any) -> str:
-        return write_event({**self.head, "object": self.kind, "choices": choices, **more})
+        return write_event({**self.head, "object": self.kind_of_event, "choices": choices, **more})
 
     def finish(self, usage: Usage) -> Iterator[str]:
         if self.wants_usage:
@@ -69,27 +79,20 @@ class _Choices:
 class TextForm(_Choices):
     """Completions."""
 
-    def __init__(self, model: str, wants_usage: bool) -> None:
-        super().__init__(TEXT, "text_completion", "cmpl", model, wants_usage)
+    route, prefix = TEXT, "cmpl"
+    kind = kind_of_event = "text_completion"
 
-    def answer(self, chunks: Sequence[Chunk], usage: Usage) -> JSON:
-        """See `Form.answer`."""
-        choices = [
-            _choice(k, {"text": one.text}, end_reason(one), _text_logprobs(one.logprobs))
-            for k, one in enumerate(chunks)
-        ]
-        return self.whole(choices, usage)
+    def choice(self, index: int, said: Chunk) -> JSON:
+        return _choice(index, {"text": said.text}, end_reason(said), _text_logprobs(said.logprobs))
 
     def begin(self, index: int, first: Chunk) -> Iterator[str]:
         """See `Form.begin`: there are none."""
         return iter(())
 
     def step(self, index: int, text: str, chunk: Chunk) -> str:
-        """See `Form.step`."""
         return self.event(_choice(index, {"text": text}, logprobs=_text_logprobs(chunk.logprobs)))
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
-        """See `Form.end`."""
         yield self.event(_choice(index, {"text": ""}, end_reason(ended)))
 
 
@@ -100,39 +103,32 @@ class ChatForm(_Choices):
         num_top: likeliest tokens that are shown at each place, where probabilities are.
     """
 
+    route, prefix = CHAT, "chatcmpl"
+    kind, kind_of_event = "chat.completion", "chat.completion.chunk"
+
     def __init__(self, model: str, wants_usage: bool, wanted: Wanted | None = None, num_top: int = 0) -> None:
-        super().__init__(CHAT, "chat.completion", "chatcmpl", model, wants_usage)
+        super().__init__(model, wants_usage)
         self.function = None if wanted is None else wanted.function
         self.end_of_call = "stop" if wanted is None or wanted.chosen else "tool_calls"
         self.num_top = num_top
 
-    def event(self, *choices: JSON, **more: Any) -> str:
-        return write_event({**self.head, "object": f"{self.kind}.chunk", "choices": choices, **more})
-
-    def answer(self, chunks: Sequence[Chunk], usage: Usage) -> JSON:
-        """See `Form.answer`."""
-        choices = [
-            _choice(k, {"message": self._message(one)}, self._end_reason(one), _chat_logprobs(one, self.num_top))
-            for k, one in enumerate(chunks)
-        ]
-        return self.whole(choices, usage)
+    def choice(self, index: int, said: Chunk) -> JSON:
+        logprobs = _chat_logprobs(said, self.num_top)
+        return _choice(index, {"message": self._message(said)}, self._end_reason(said), logprobs)
 
     def begin(self, index: int, first: Chunk) -> Iterator[str]:
-        """See `Form.begin`."""
         message = self._message(first.model_copy(update={"text": ""}))
         # one of several by its place, as it comes in parts
         calls = [{"index": 0, **call} for call in message.pop("tool_calls", ())]
         yield self.event(_choice(index, {"delta": message | ({"tool_calls": calls} if calls else {})}))
 
     def step(self, index: int, text: str, chunk: Chunk) -> str:
-        """See `Form.step`."""
         delta: JSON = {"refusal" if chunk.refused else "content": text}
         if self.function is not None and not chunk.refused:
             delta = {"tool_calls": [{"index": 0, "function": {"arguments": text}}]}
         return self.event(_choice(index, {"delta": delta}, logprobs=_chat_logprobs(chunk, self.num_top)))
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
-        """See `Form.end`."""
         yield self.event(_choice(index, {"delta": {}}, self._end_reason(ended)))
 
     def _end_reason(self, ended: Chunk) -> str:

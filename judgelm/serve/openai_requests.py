@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from judgelm.serve.judgement_requests import Name, Text
 from judgelm.serve.schema_field import SchemaField
-from judgelm.serve.worker_requests import MOST_LOGPROBS
+from judgelm.serve.worker_requests import MOST_LOGPROBS, MOST_STOPS, Stop
 
 _MOST_WITH_LOGPROBS = 2048
 """tokens of a text of which each has likely ones beside it"""
@@ -46,8 +46,6 @@ _ASKS_FOR_NOTHING: Mapping[str, Sequence[Any]] = {
     "tool_choice": ("none", "auto"),
 }
 """fields that are not supported -> values, beside null, that say no more than leaving them out"""
-
-
 _SYSTEM = ("system", "developer")
 Turns = list[tuple[str, str]]
 """a chat's roles and texts"""
@@ -237,17 +235,19 @@ class Wanted:
     """the request says that it is called, and which: such a text ends as any other does"""
 
 
-_Stop = Annotated[str, StringConstraints(max_length=200)]
+class TextRequest(Body):
+    """What all routes are asked that write a text."""
 
-
-class _Completion(Body):
     model: Name
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = 1.0
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = 1.0
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=16)] | None = None
+    stream: bool | None = False
+
+
+class _Completion(TextRequest):
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
     n: Annotated[int, Field(ge=1, le=8)] | None = 1
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stream: bool | None = False
     stream_options: StreamOptions | None = None
 
 
@@ -332,10 +332,12 @@ class CompletionRequest(_Completion):
         super().check_rest(place)
         if self.max_tokens == 0 and not self.echo:
             raise UnsupportedField("max_tokens", "of 0 without echo")
-        if self.logprobs is None:
-            return
-        if self.max_tokens is None or self.max_tokens > _MOST_WITH_LOGPROBS:
+        if self.logprobs is not None and (self.max_tokens is None or self.max_tokens > _MOST_WITH_LOGPROBS):
             raise UnsupportedField("max_tokens", f"above {_MOST_WITH_LOGPROBS} with logprobs")
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_tokens
 
     @property
     def prompts(self) -> list[dict[str, Any]]:

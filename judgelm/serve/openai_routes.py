@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,11 +18,11 @@ from judgelm.serve.api_errors import worker_error
 from judgelm.serve.counters import Metrics
 from judgelm.serve.judgement_chat import AskedJudgement, judge_chat
 from judgelm.serve.openai_answers import CHAT, JSON, TEXT, ChatForm, Form, TextForm
-from judgelm.serve.openai_requests import ChatRequest, CompletionRequest, Turns, UnsupportedField, Wanted
+from judgelm.serve.openai_requests import ChatRequest, CompletionRequest, UnsupportedField
 from judgelm.serve.protocol import ErrorCode, WorkerError
 from judgelm.serve.responses_answers import RESPONSES, ResponseForm
 from judgelm.serve.responses_requests import ResponseRequest
-from judgelm.serve.servers import describe
+from judgelm.serve.servers import describe, resume
 from judgelm.serve.worker_answers import Chunk, Usage
 from judgelm.serve.worker_client import Workers, together
 from judgelm.serve.worker_requests import GenerateParams
@@ -45,9 +45,8 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
         a schema.
         """
         request.check_rest()
-        wanted, top = request.wanted, request.num_logprobs
-        form = ChatForm(request.model, _wants_usage(request), wanted, top or 0)
-        return await source.answer_chat(form, request, request.most_tokens, request.turns, wanted, top)
+        form = ChatForm(request.model, _wants_usage(request), request.wanted, request.num_logprobs or 0)
+        return await source.answer_chat(form, request)
 
     @router.post(TEXT)
     async def complete(request: CompletionRequest) -> Any:
@@ -56,25 +55,19 @@ def openai_router(workers: Workers, metrics: Metrics) -> APIRouter:
         shared = {"echo": bool(request.echo), "logprobs": request.logprobs}
         asked = [prompt | shared for prompt in request.prompts]
         form = TextForm(request.model, _wants_usage(request))
-        return await source.answer(form, request, source.texts(request, request.max_tokens, asked))
+        return await source.answer(form, request, source.texts(request, asked))
 
     @router.post(RESPONSES)
     async def respond(request: ResponseRequest) -> Any:
         """OpenAI's response, as a chat completion is made."""
         request.check_rest()
-        form, most = ResponseForm(request), request.max_output_tokens
-        return await source.answer_chat(form, request, most, request.turns, request.wanted)
+        return await source.answer_chat(ResponseForm(request), request)
 
     return router
 
 
 def _wants_usage(request: ChatRequest | CompletionRequest) -> bool:
     return bool(request.stream_options and request.stream_options.include_usage)
-
-
-def _copies(request: _Request) -> int:
-    """Texts of each prompt."""
-    return getattr(request, "n", None) or 1
 
 
 def _total(ended: Mapping[int, Chunk], copies: int) -> Usage:
@@ -90,36 +83,29 @@ class _Source:
     workers: Workers
     metrics: Metrics
 
-    async def answer_chat(
-        self,
-        form: Form,
-        request: ChatRequest | ResponseRequest,
-        max_tokens: int | None,
-        turns: Turns,
-        wanted: Wanted | None,
-        logprobs: int | None = None,
-    ) -> Any:
+    async def answer_chat(self, form: Form, request: ChatRequest | ResponseRequest) -> Any:
         """Continue a chat, or judge what its messages hold."""
+        turns, wanted = request.turns, request.wanted
         judged = None if wanted is None else AskedJudgement.find(turns, wanted)
         if judged is not None:
-            return await self.answer(form, request, self.judgement(request, max_tokens, judged, logprobs))
+            return await self.answer(form, request, self.judgement(request, judged))
         messages = [{"role": speaker, "content": text} for speaker, text in turns]
         schema = None if wanted is None else json.dumps(wanted.schema or {"type": "object"})
-        prompt = {"messages": messages, "logprobs": logprobs, "json_schema": schema}
-        return await self.answer(form, request, self.texts(request, max_tokens, [prompt]))
+        prompt = {"messages": messages, "logprobs": request.num_logprobs, "json_schema": schema}
+        return await self.answer(form, request, self.texts(request, [prompt]))
 
-    def texts(self, request: _Request, max_tokens: int | None, prompts: Sequence[JSON]) -> Chunks:
+    def texts(self, request: _Request, prompts: Sequence[JSON]) -> Chunks:
         """Every prompt `n` times."""
         shared = {
             "temperature": 1.0 if request.temperature is None else request.temperature,
             "top_p": 1.0 if request.top_p is None else request.top_p,
-            "max_new_tokens": 1_000_000 if max_tokens is None else max_tokens,
-            "stop": getattr(request, "stop", None) or [],
+            "max_new_tokens": 1_000_000 if request.most_tokens is None else request.most_tokens,
+            "stop": request.stop or [],
             "stop_token_ids": [],
             "echo": False,
             "logprobs_in_parts": bool(request.stream),
         }
-        seed, copies = getattr(request, "seed", None), _copies(request)
+        seed, copies = request.seed, request.n or 1
         # with a seed each copy has random numbers of its own, and the same ones next time
         seeds = [None if seed is None else (seed + copy + 2**63) % 2**64 - 2**63 for copy in range(copies)]
         try:
@@ -133,33 +119,25 @@ class _Source:
             raise WorkerError(describe(error), ErrorCode.VALIDATION_TYPE_ERROR) from None
         return _at_once([self.workers.stream(request.model, params) for params in asked])
 
-    def judgement(
-        self,
-        request: ChatRequest | ResponseRequest,
-        max_tokens: int | None,
-        judged: AskedJudgement,
-        logprobs: int | None,
-    ) -> Chunks:
+    def judgement(self, request: ChatRequest | ResponseRequest, judged: AskedJudgement) -> Chunks:
         """One text. Raises UnsupportedField for what a judgement does not have."""
-        asked = {"n": _copies(request) > 1, "stop": bool(getattr(request, "stop", None))}
-        for name, is_asked in (asked | {"logprobs": logprobs is not None}).items():
+        given = {"n": request.n not in (None, 1), "stop": request.stop, "logprobs": request.num_logprobs is not None}
+        for name, is_asked in given.items():
             if is_asked:
                 raise UnsupportedField(name, "of a judgement")
-        given = {name: getattr(request, name, None) for name in ("temperature", "top_p", "seed")}
         # a client that says nothing gets what it gets from /v1/judgements
-        said = {name: value for name, value in given.items() if name in request.model_fields_set and value is not None}
-        settings = said | ({} if max_tokens is None else {"max_new_tokens": max_tokens})
+        names = {"temperature", "top_p", "seed"}
+        settings = request.model_dump(include=names, exclude_unset=True, exclude_none=True)
+        settings |= {} if request.most_tokens is None else {"max_new_tokens": request.most_tokens}
         return _at_once([judge_chat(self.workers, judged, request.model, settings, self.metrics)])
 
     async def answer(self, form: Form, request: _Request, chunks: Chunks) -> Any:
         """Whole or as server-sent events."""
         if request.stream:
-            events = self._events(chunks, form, _copies(request))
-            # the first event is waited for: until then a refusal still has its own status
-            first = await anext(events)
-            return StreamingResponse(
-                _resume(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"}
-            )
+            events = self._events(chunks, form, request.n or 1)
+            events = resume(await anext(events), events)
+            headers = {"Cache-Control": "no-cache"}
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         found: dict[int, Chunk] = {}
         room = _MOST_LOGPROBS
         with self.metrics.timed(form.route):
@@ -173,7 +151,7 @@ class _Source:
                     if room < 0:
                         problem = f"logprobs: more than {_MOST_LOGPROBS:,} for one request; ask for fewer at once"
                         raise WorkerError(problem, ErrorCode.VALIDATION_TYPE_ERROR)
-        return form.answer([found[index] for index in sorted(found)], _total(found, _copies(request)))
+        return form.answer([found[index] for index in sorted(found)], _total(found, request.n or 1))
 
     async def _events(self, chunks: Chunks, form: Form, copies: int) -> AsyncGenerator[str, None]:
         """Server-sent events. Raises WorkerError where nothing was sent yet; later on that is an event too."""
@@ -221,10 +199,3 @@ def _at_once(streams: Sequence[AsyncGenerator[Chunk, None]]) -> Chunks:
         await queue.put((index, None))
 
     return together([partial(one, index, stream) for index, stream in enumerate(streams)])
-
-
-async def _resume(first: str, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-    async with contextlib.aclosing(events):
-        yield first
-        async for event in events:
-            yield event

@@ -29,7 +29,6 @@ class ResponseForm:
         self._ended: Chunk | None = None
 
     def answer(self, chunks: Sequence[Chunk], usage: Usage) -> JSON:
-        """See `Form.answer`."""
         (ended,) = chunks
         cut = end_reason(ended) == "length"
         more = {"incomplete_details": {"reason": "max_output_tokens"}} if cut else {}
@@ -43,7 +42,6 @@ class ResponseForm:
         return self._response(_status(ended), output=[self._message(ended)], usage=counts, **more)
 
     def begin(self, index: int, first: Chunk) -> Iterator[str]:
-        """See `Form.begin`."""
         yield self._event("response.created", response=self._response("in_progress"))
         yield self._event("response.in_progress", response=self._response("in_progress"))
         item = {**self._message(None), "content": []}
@@ -52,13 +50,11 @@ class ResponseForm:
         yield self._event("response.content_part.added", **self._place, part=part)
 
     def step(self, index: int, text: str, chunk: Chunk) -> str:
-        """See `Form.step`."""
         if chunk.refused:
             return self._event("response.refusal.delta", **self._place, delta=text)
         return self._event("response.output_text.delta", **self._place, delta=text, logprobs=[])
 
     def end(self, index: int, ended: Chunk) -> Iterator[str]:
-        """See `Form.end`."""
         self._ended = ended
         if ended.refused:
             yield self._event("response.refusal.done", **self._place, refusal=ended.text)
@@ -68,13 +64,11 @@ class ResponseForm:
         yield self._event("response.output_item.done", output_index=0, item=self._message(ended))
 
     def finish(self, usage: Usage) -> Iterator[str]:
-        """See `Form.finish`."""
         assert self._ended is not None
         whole = self.answer([self._ended], usage)
         yield self._event(f"response.{whole['status']}", response=whole)
 
     def error(self, error: ErrorOut) -> Iterator[str]:
-        """See `Form.error`."""
         problem = {"code": "server_error", "message": error.message}
         yield self._event("response.failed", response=self._response("failed", error=problem))
 

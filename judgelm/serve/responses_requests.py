@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from judgelm.serve.judgement_requests import Name, Text
-from judgelm.serve.openai_requests import Body, RefusalPart, Turns, UnsupportedField, Wanted, join_system
+from judgelm.serve.openai_requests import Body, RefusalPart, TextRequest, Turns, UnsupportedField, Wanted, join_system
 from judgelm.serve.schema_field import SchemaField
 
 
@@ -75,19 +75,25 @@ _Key = Annotated[str, StringConstraints(max_length=64)]
 _Value = Annotated[str, StringConstraints(max_length=512)]
 
 
-class ResponseRequest(Body):
+class ResponseRequest(TextRequest):
     """OpenAI's response."""
 
-    model: Name
+    # which other routes may be asked for
+    n: ClassVar[int] = 1
+    stop: ClassVar[None] = None
+    seed: ClassVar[None] = None
+    num_logprobs: ClassVar[None] = None
+
     input: Text | Annotated[list[InputMessage], Field(min_length=1, max_length=200)]
     instructions: Text | None = Field(None, description="a message of the system before all others")
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = 1.0
-    stream: bool | None = False
     stream_options: ResponseStreamOptions | None = None
     text: TextSettings | None = None
     metadata: Annotated[dict[_Key, _Value], Field(max_length=16)] | None = Field(None, description="said again")
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_output_tokens
 
     @property
     def turns(self) -> Turns:

@@ -16,14 +16,15 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import h11
 import httpx
 import uvicorn
+from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -33,11 +34,12 @@ from judgelm.serve.guard import error_bytes
 from judgelm.serve.hosts import ip_of
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
-def describe(error: ValidationError) -> str:
+def describe(error: ValidationError | RequestValidationError) -> str:
     """What is wrong with a body, in one line that repeats nothing of it."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)[:3]
+    found = error.errors()[:3]
     return one_line("; ".join(f"{'.'.join(map(str, one['loc'])) or 'body'}: {said_of(one)}" for one in found))
 
 
@@ -276,6 +278,14 @@ def run_server(
         # uvicorn sends itself the signal again once it has ended
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     _Server(config, goodbye, drain).run(sockets=[listening])
+
+
+async def resume(first: _T, rest: AsyncGenerator[_T, None]) -> AsyncGenerator[_T, None]:
+    """All of what the first was taken of: until then a refusal still has a status of its own."""
+    async with contextlib.aclosing(rest):
+        yield first
+        async for one in rest:
+            yield one
 
 
 class _Lines(logging.Formatter):

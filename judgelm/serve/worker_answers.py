@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -227,6 +226,6 @@ def read_answer(kind: type[_Answer], answer: Any) -> _Answer:
 def read_chunk(data: bytes) -> Chunk:
     """One of a stream. Raises WorkerError."""
     try:
-        return Chunk.model_validate(json.loads(data))
-    except (ValueError, ValidationError, RecursionError):
+        return Chunk.model_validate_json(data)
+    except ValidationError:
         raise WorkerError("the worker's answer cannot be read", ErrorCode.INTERNAL_ERROR) from None

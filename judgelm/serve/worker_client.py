@@ -221,9 +221,7 @@ class Workers:
                         said = one_line(last.text)[:_MOST_MESSAGE]
                         raise WorkerError(said, last.error_code, last.verdict_format)
                     yield last
-            _check_open(response)
-            if response.status_code == 413:
-                raise WorkerError("the request is larger than the worker takes", TOO_LARGE)
+            _check_taken(response)
             if response.status_code != 200 or last is None:
                 raise WorkerError("the worker failed", ErrorCode.INTERNAL_ERROR)
         if last.finish_reason is None:
@@ -286,9 +284,7 @@ class Workers:
                 content += part
                 if len(content) > MOST_CHUNK_BYTES:
                     raise WorkerError("an answer of our own servers is too long", ErrorCode.INTERNAL_ERROR)
-        _check_open(response)
-        if response.status_code == 413:
-            raise WorkerError("the request is larger than the worker takes", TOO_LARGE)
+        _check_taken(response)
         try:
             response.raise_for_status()
             answer = json.loads(content)
@@ -297,10 +293,14 @@ class Workers:
         return answer if isinstance(answer, dict) else {}
 
 
-def _check_open(response: httpx.Response) -> None:
-    """Raises httpx.HTTPError, as where nobody listens any more, for a server that is stopping."""
+def _check_taken(response: httpx.Response) -> None:
+    """Raises httpx.HTTPError, as where nobody listens any more, for a server that is stopping, and WorkerError for a
+    request that is too large.
+    """
     if response.status_code == 503:
         raise httpx.RemoteProtocolError("the server is stopping", request=response.request)
+    if response.status_code == 413:
+        raise WorkerError("the request is larger than the worker takes", TOO_LARGE)
 
 
 def unknown_model(name: str, models: Sequence[str]) -> WorkerError:

@@ -11,38 +11,37 @@ from judgelm.engine.interface import Sampling
 from judgelm.prompt import render_followup, render_prompt
 from judgelm.sample import MAX_ANSWERS, Sample
 from judgelm.serve.criteria_field import CriteriaField
-from judgelm.serve.dialogue_field import DialogueField
+from judgelm.serve.dialogue_field import BodyText, DialogueField
 from judgelm.serve.guard import MOST_BODY_BYTES
 
 MOST_LOGPROBS = 20
 MOST_SCHEMA = 200_000
 """characters of a JSON schema"""
-_STOPS = 16
+MOST_STOPS = 16
 
-_Text = Annotated[str, StringConstraints(max_length=MOST_BODY_BYTES)]
-_Stop = Annotated[str, StringConstraints(max_length=200)]
+Stop = Annotated[str, StringConstraints(max_length=200)]
 
 
 class Turn(BaseModel):
     """A question to the judge about its judgement, and the reply."""
 
-    question: _Text
-    reply: _Text
+    question: BodyText
+    reply: BodyText
 
 
 class Message(BaseModel):
     """A turn of a chat."""
 
     role: Literal["system", "user", "assistant"]
-    content: _Text
+    content: BodyText
 
 
 class JudgeSample(BaseModel):
     """What our own workers take instead of `prompt`: then the worker itself shortens answers that are too long."""
 
-    question: _Text
-    answers: Annotated[list[_Text], Field(min_length=1, max_length=MAX_ANSWERS)]
-    reference: _Text | None = None
+    question: BodyText
+    answers: Annotated[list[BodyText], Field(min_length=1, max_length=MAX_ANSWERS)]
+    reference: BodyText | None = None
     task: Annotated[str, StringConstraints(max_length=50)] = "pair"
     seed_key: Annotated[str, StringConstraints(max_length=5000)] = "0"
     """the question_id, from which the random numbers come too"""
@@ -50,10 +49,10 @@ class JudgeSample(BaseModel):
     """one aspect, by which alone it is judged"""
     dialogue: DialogueField | None = None
     """what was said before the answers"""
-    judgement: _Text | None = None
+    judgement: BodyText | None = None
     """what the judge wrote after the prompt, for a follow-up"""
     turns: Annotated[list[Turn], Field(max_length=1000)] = []
-    followup: _Text | None = None
+    followup: BodyText | None = None
 
     @classmethod
     def of(cls, sample: Sample, task: str, aspect: Aspect | None = None) -> JudgeSample:
@@ -106,15 +105,15 @@ class JudgeSample(BaseModel):
 class GenerateParams(BaseModel):
     """The body of /worker_generate and /worker_generate_stream. Other fields are passed over."""
 
-    prompt: _Text = ""
+    prompt: BodyText = ""
     prompt_ids: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(max_length=MOST_BODY_BYTES)] | None = None
     """the prompt's tokens, in its place"""
     temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = 1.0
     top_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
     max_new_tokens: Annotated[int, Field(ge=0, le=2**48)] | None = 256
     """0: the prompt is read alone"""
-    stop: _Stop | Annotated[list[_Stop], Field(max_length=_STOPS)] | None = None
-    stop_token_ids: Annotated[list[Annotated[int, Field(ge=-1, le=2**31)]], Field(max_length=_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] | None = None
+    stop_token_ids: Annotated[list[Annotated[int, Field(ge=-1, le=2**31)]], Field(max_length=MOST_STOPS)] | None = None
     most_thoughts: Annotated[int, Field(ge=0, le=2**48)] = 0
     """more tokens for thoughts with which the text begins, which no stop string ends"""
     echo: bool | None = False

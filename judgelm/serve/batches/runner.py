@@ -44,16 +44,13 @@ class Runner:
     Args:
         routes: an app with the API's routes, without its guard, which ask for `TEXTS_AT_ONCE` at most.
         drain: once it is closing no line is begun.
-        loading_s: after the start, for which a model that is not served is waited for.
     """
 
-    def __init__(
-        self, store: Store, routes: Any, metrics: Metrics, drain: Drain, loading_s: float = _LOADING_S
-    ) -> None:
+    def __init__(self, store: Store, routes: Any, metrics: Metrics, drain: Drain) -> None:
         self.store = store
         self.metrics = metrics
         self.drain = drain
-        self._loaded = time.monotonic() + loading_s
+        self._loaded = time.monotonic() + _LOADING_S
         transport = httpx.ASGITransport(app=routes, raise_app_exceptions=False)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=None)
         self._changed = asyncio.Event()

@@ -113,10 +113,6 @@ def _add_rows(app: FastAPI, labelling: Labelling, people: People, writer: _Write
         if place is None:
             raise HTTPException(404, "no such row: the page is of another file, load it again")
         try:
-            said.reason.encode()
-        except UnicodeEncodeError:
-            raise HTTPException(422, "reason: expected text, found half a surrogate pair") from None
-        try:
             labelling.save(person, place, said.choice, said.reason)
         except InputError as error:
             log.error("%s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from pydantic import BaseModel
 
@@ -91,10 +92,8 @@ class Answer(BaseModel):
 
     @classmethod
     def of(cls, person: str, progress: Progress, place: Place | None) -> Answer:
-        out = ProgressOut(
-            name=person, total=progress.total, done=progress.done, skipped=progress.skipped, last=progress.last
-        )
-        return cls(progress=out, row=None if place is None else RowOut.of(place))
+        shown = ProgressOut(name=person, **asdict(progress))
+        return cls(progress=shown, row=None if place is None else RowOut.of(place))
 
 
 def _turn(turn: Turn, images: Sequence[Image]) -> TurnOut:

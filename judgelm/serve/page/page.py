@@ -10,19 +10,10 @@ import gradio as gr
 from judgelm.prompt import TASKS
 from judgelm.serve.page.batch import MOST_ROWS_OF_A_FILE, Batch
 from judgelm.serve.page.by_hand import TABS
-from judgelm.serve.page.result import STYLE
 from judgelm.serve.page.shared import DETAILS, Page
 from judgelm.serve.page.tab import add_tab
 
-CSS = (
-    STYLE
-    + """
-.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
-.title h1 { margin-bottom: .1rem; }
-footer { display: none !important; }
-label:has(> .icon-button-wrapper) > span { max-width: calc(100% - 2rem); }
-"""
-)
+CSS = Path(__file__).parent / "page.css"
 SETS = Path(__file__).parent / "criteria"
 """those of examples/criteria: scripts/docs brings them here, as a wheel has no other files than the package's"""
 _TEMPLATE = """name: factual

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from judgelm.dialogue import LeftOut
 from judgelm.distribution import likeliest
@@ -14,45 +16,6 @@ from judgelm.serve.judgement_requests import Result
 from judgelm.verdict import BothOrders
 from judgelm.verdict_forms import SCORES
 
-STYLE = """
-.verdict { padding: .25rem 0; color: var(--body-text-color); }
-.verdict .statement { font-size: 1.15rem; font-weight: 600; margin: 0 0 .75rem; }
-.verdict .statement.unsure { border-left: 4px solid #d97706; padding-left: .6rem; }
-.verdict .statement.sure { border-left: 4px solid #059669; padding-left: .6rem; }
-.verdict .answer { display: grid; grid-template-columns: 7.5rem 1fr 3rem; gap: .15rem .6rem; align-items: center;
-  margin-bottom: .6rem; }
-.verdict .name { grid-row: span 2; font-weight: 500; }
-.verdict .answer.one .name { grid-row: span 1; }
-.verdict .track { height: .85rem; border-radius: .45rem; background: var(--border-color-primary); overflow: hidden; }
-.verdict .bar { height: 100%; border-radius: .45rem; }
-.verdict .forward { background: #4f46e5; }
-.verdict .reversed { background: #0d9488; }
-.verdict .outcomes { display: flex; height: 1.5rem; border-radius: .45rem; overflow: hidden; margin: 0 0 .4rem; }
-.verdict .outcomes > * { height: 100%; }
-.verdict .win { background: #4f46e5; }
-.verdict .tie { background: #9ca3af; }
-.verdict .lose { background: #d97706; }
-.verdict .aspects { overflow-x: auto; }
-.verdict .aspects table { width: 100%; border-collapse: collapse; }
-.verdict .aspects table, .verdict .aspects tr, .verdict .aspects tr > * { border: 0; }
-.verdict .aspects th { text-align: left; font-weight: 500; padding: .3rem .8rem .3rem 0; overflow-wrap: anywhere; }
-.verdict .aspects tbody th { min-width: 6rem; width: 30%; }
-.verdict .aspects td { min-width: 7rem; padding: .3rem .8rem .3rem 0; }
-.verdict .aspects tr.mean > * { border-top: 1px solid var(--border-color-primary); font-weight: 600; }
-.verdict .aspects .weight { font-size: .85rem; font-weight: 400; color: var(--body-text-color-subdued); }
-.verdict .cell { display: grid; grid-template-columns: 1fr 2.6rem; gap: .6rem; align-items: center; }
-.verdict .score { font-variant-numeric: tabular-nums; text-align: right; }
-.verdict .legend, .verdict .note { font-size: .85rem; color: var(--body-text-color-subdued); margin: .25rem 0; }
-.verdict .key { display: inline-block; width: .7rem; height: .7rem; border-radius: .2rem; margin: 0 .35rem 0 0; }
-.verdict .key + span { margin-right: 1rem; }
-.talk { display: flex; flex-direction: column; gap: .5rem; max-height: 24rem; overflow-y: auto; }
-.talk p { margin: 0; padding: .5rem .75rem; border-radius: .75rem; white-space: pre-wrap; overflow-wrap: anywhere;
-  max-width: 85%; color: var(--body-text-color); }
-.talk .user { align-self: flex-end; background: var(--color-accent-soft); }
-.talk .judge { align-self: flex-start; background: var(--background-fill-secondary); }
-#batch-metrics textarea { font-family: var(--font-mono); white-space: pre; overflow-x: auto; }
-@media (max-width: 640px) { .verdict .answer { grid-template-columns: 5.5rem 1fr 2.5rem; } }
-"""
 GRADED = ("Reference answer", "Answer")
 """names of the answers where the first one is the measure of the second"""
 _FORMS = {
@@ -71,30 +34,39 @@ def meaning(order: str) -> str:
 
 def show_result(result: Result, names: Sequence[str]) -> str:
     """The HTML of a result; `names` are our own words for the answers."""
-    sure = "unsure" if result.verdict.consistent is False or result.verdict.scores is None else "sure"
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in notes_on(result))
-    return (
-        f'<div class="verdict"><p class="statement {sure}" role="status">{escape(statement(result, names))}</p>'
-        f"{_bars(result, names)}{notes}</div>"
-    )
+    sure = result.verdict.consistent is not False and result.verdict.scores is not None
+    return str(_shapes().result(statement(result, names), sure, _bars(result, names), notes_on(result)))
 
 
 def show_waiting() -> str:
     """The same place, before there is anything to show."""
-    return '<div class="verdict"><p class="note" role="status">The judge is reading …</p></div>'
+    return str(_shapes().message("note", "status", "The judge is reading …"))
 
 
 def show_message(text: str) -> str:
     """The same place, for a message or an error."""
-    return f'<div class="verdict"><p class="statement unsure" role="alert">{escape(text)}</p></div>'
+    return str(_shapes().message("statement unsure", "alert", text))
 
 
 def show_talk(turns: Sequence[tuple[str, str]]) -> str:
     """Questions to the judge and its replies."""
-    said = "".join(
-        f'<p class="user">{escape(question)}</p><p class="judge">{escape(reply)}</p>' for question, reply in turns
+    return str(_shapes().talk(turns))
+
+
+@functools.cache
+def _shapes() -> Any:
+    """The macros of result.html, which escape what users and models wrote."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return f'<div class="talk" role="log">{said}</div>'
+    environment.filters["rounded"] = _rounded
+    return environment.get_template("result.html").module
 
 
 def statement(result: Result, names: Sequence[str]) -> str:
@@ -191,30 +163,29 @@ def _most(result: Result) -> int:
     return result.judged[0].judgement.scale.most
 
 
-def _bars(result: Result, names: Sequence[str]) -> str:
-    shown = _aspect_rows(result, names) if _by_aspects(result) else _answer_rows(result, names)
-    if not shown:
-        return ""
-    read = [one.order for one in result.judged if _by_aspects(result) or one.judgement.scores]
-    said: dict[str, str] = {order: meaning(order) for order in read}
-    if result.verdict.rotations:
-        said = {"forward": "mean of all orders"}
-    keys = "".join(f'<span class="key {order}"></span><span>{escape(text)}</span>' for order, text in said.items())
-    return f'{_outcomes(result, names)}{shown}<p class="legend">{keys}</p>'
-
-
-def _outcomes(result: Result, names: Sequence[str]) -> str:
-    """How likely each outcome is, as parts of one bar."""
-    likely = result.verdict.probabilities
-    if likely is None:
-        return ""
-    words = {Outcome.WIN: f"{names[0]} is better", Outcome.TIE: "equal", Outcome.LOSE: f"{names[1]} is better"}
-    parts = "".join(f'<div class="{name}" style="width:{100 * likely[name]:.1f}%"></div>' for name in words)
-    keys = "".join(
-        f'<span class="key {name}"></span><span>{escape(text)}: {likely[name]:.0%}</span>'
-        for name, text in words.items()
-    )
-    return f'<div class="outcomes">{parts}</div><p class="legend">{keys}</p>'
+def _bars(result: Result, names: Sequence[str]) -> Mapping[str, Any] | None:
+    """What the picture shows: a row for each answer, or one for each aspect and the weighted means below; None where
+    there is nothing to show.
+    """
+    verdict, by_aspects = result.verdict, _by_aspects(result)
+    rows = [] if by_aspects else [(order, scores) for order, scores in _shown_scores(verdict) if scores]
+    if not rows and (not by_aspects or result.error is not None):
+        return None
+    aspects = verdict.readings[0].aspects if by_aspects else ()
+    orders: dict[str, str] = {
+        one.order: meaning(one.order) for one in result.judged if by_aspects or one.judgement.scores
+    }
+    likely = verdict.probabilities or {}
+    words = {Outcome.WIN: f"{names[0]} is better", Outcome.TIE: "equal", Outcome.LOSE: f"{names[-1]} is better"}
+    return {
+        "names": names,
+        "most": _most(result),
+        "rows": rows,
+        "aspects": [(each.name, each.weight, _shown_scores(verdict.aspects[each.name])) for each in aspects],
+        "mean": _shown_scores(verdict),
+        "orders": {"forward": "mean of all orders"} if verdict.rotations else orders,
+        "outcomes": [(outcome.value, words[outcome], likely[outcome]) for outcome in words if likely],
+    }
 
 
 def _shown_scores(both: BothOrders) -> list[tuple[str, tuple[float, ...] | None]]:
@@ -223,64 +194,6 @@ def _shown_scores(both: BothOrders) -> list[tuple[str, tuple[float, ...] | None]
         return [("forward", both.scores)]
     given = (("forward", both.forward), ("reversed", both.reversed))
     return [(order, reading.points) for order, reading in given if reading is not None]
-
-
-def _answer_rows(result: Result, names: Sequence[str]) -> str:
-    """A row for each answer."""
-    readable = [(order, scores) for order, scores in _shown_scores(result.verdict) if scores]
-    if not readable:
-        return ""
-    rows = []
-    for k, name in enumerate(names):
-        cells = "".join(_bar(order, scores[k], _most(result)) for order, scores in readable)
-        rows.append(
-            f'<div class="answer {"one" if len(readable) == 1 else "two"}">'
-            f'<span class="name">{escape(name)}</span>{cells}</div>'
-        )
-    return "".join(rows)
-
-
-def _aspect_rows(result: Result, names: Sequence[str]) -> str:
-    """A row for each aspect and a column for each answer, the weighted means below."""
-    if result.error is not None:
-        return ""
-    rows = [_aspect_row("", "", [f'<th scope="col">{escape(name)}</th>' for name in names])]
-    by_name = result.verdict.aspects
-    for aspect in result.verdict.readings[0].aspects:
-        head = f'{escape(aspect.name)} <span class="weight">weight {aspect.weight:g}</span>'
-        rows.append(_aspect_row("", head, _cells(result, by_name[aspect.name], len(names))))
-    rows.append(_aspect_row("mean", "Weighted mean", _cells(result, result.verdict, len(names))))
-    head, *body = rows
-    return f'<div class="aspects"><table><thead>{head}</thead><tbody>{"".join(body)}</tbody></table></div>'
-
-
-def _aspect_row(kind: str, head: str, cells: Sequence[str]) -> str:
-    first = f'<th scope="row">{head}</th>' if head else "<td></td>"
-    return f'<tr class="{kind}">{first}{"".join(cells)}</tr>'
-
-
-def _cells(result: Result, both: BothOrders, count: int) -> list[str]:
-    """One for each answer, with a bar for each order."""
-    most = _most(result)
-    return [
-        "<td>"
-        + "".join(
-            f'<div class="cell">{_bar(order, None if found is None else found[k], most)}</div>'
-            for order, found in _shown_scores(both)
-        )
-        + "</td>"
-        for k in range(count)
-    ]
-
-
-def _bar(order: str, score: float | None, most: int) -> str:
-    """A score as a part of the highest one; without a score no bar."""
-    if score is None:
-        return '<div></div><span class="score">–</span>'
-    return (
-        f'<div class="track"><div class="bar {order}" style="width:{100 * score / most:.1f}%"></div></div>'
-        f'<span class="score">{_rounded(score)}</span>'
-    )
 
 
 def _rounded(score: float) -> str:
