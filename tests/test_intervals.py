@@ -15,7 +15,7 @@ from judgelm.evaluation.metrics.intervals import (
     ratio,
     share_interval,
 )
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 5), (70, 100), (5, 5), (1, 1), (0, 1)])

@@ -13,8 +13,9 @@ from conftest import write_jsonl
 
 from judgelm.cli import main
 from judgelm.errors import InputError
+from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample, Truth
-from judgelm.evaluation.summary import Rate, Summary
+from judgelm.evaluation.summary import Summary
 from judgelm.judgement import Outcome, ParseState
 from judgelm.report import pictures, write_report
 from judgelm.report.beside import Beside

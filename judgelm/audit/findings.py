@@ -10,7 +10,7 @@ from judgelm.audit.checks import Check, CheckVerdict, Evidence
 from judgelm.audit.many import ALL_CHECKS
 from judgelm.documents import Document, Section
 from judgelm.evaluation.metrics.intervals import Estimate, ratio
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 
 MIN_QUESTIONS = 10
 """with fewer different questions an interval says too little for a verdict"""

@@ -13,9 +13,10 @@ from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.grade_summary import GradeSummary
 from judgelm.evaluation.metrics.intervals import ratio
+from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.readings import judgement_text
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Rate, Summary, summarize
+from judgelm.evaluation.summary import Summary, summarize
 from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
 from judgelm.sample import question_key

@@ -18,11 +18,12 @@ from judgelm.evaluation.corrections import (
     compare,
     correct,
     describe,
+    judge_alone,
     say,
 )
 from judgelm.evaluation.grades import GradedSample
-from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, estimates, quotient
-from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic
+from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.shift import Trait
 
 _MOST_PAIRS = 100
@@ -45,7 +46,7 @@ def correct_grades(samples: Sequence[GradedSample], labels: Mapping[str, float |
     sides = [(f"mean grade of {name}", models == place) for place, name in enumerate(names)]
     sides = sides or [("mean grade", np.ones(len(samples), dtype=np.bool_))]
     clusters = [sample.cluster for sample in samples]
-    alone = _judge_alone(judged, [there for _, there in sides], clusters)
+    alone = judge_alone([judged] * len(sides), [there for _, there in sides], clusters)
     made = [correct(name, judged, there, part, rate) for (name, there), rate in zip(sides, alone, strict=True)]
     by_name = {name: (there, each) for name, (_, there), each in zip(names, sides, made, strict=False)}
     met = islice(combinations(names, 2), _MOST_PAIRS)
@@ -67,18 +68,6 @@ def _judged(samples: Sequence[GradedSample], labels: Mapping[str, float | None])
         span=span,
         unit=max(1.0, scale.most / READABLE.most),
     )
-
-
-def _judge_alone(judged: Judged, sides: Sequence[Mask], clusters: Sequence[str]) -> list[Rate | None]:
-    """Over the grades that can be read."""
-    read = [there & ~np.isnan(judged.judge) for there in sides]
-    statistics = {
-        str(place): quotient(np.where(those, judged.judge, 0.0), those, judged.span)
-        for place, those in enumerate(read)
-        if those.any()
-    }
-    found = estimates(statistics, clusters)
-    return [Rate.of(found[str(place)]) if str(place) in found else None for place in range(len(sides))]
 
 
 def _pair(
@@ -122,7 +111,7 @@ def _apart(judged: Judged, ours: Mask, theirs: Mask, clusters: Sequence[str]) ->
     statistic = Statistic(
         np.stack(columns, axis=1).astype(np.float64), formula, int(sum(map(np.sum, sides))), (-reach, reach)
     )
-    return Rate.of(estimates({"apart": statistic}, clusters)["apart"])
+    return rates_of({"apart": statistic}, clusters)["apart"]
 
 
 def _traits(samples: Sequence[GradedSample], part: Part) -> list[Trait]:

@@ -11,8 +11,9 @@ from judgelm.documents import AnyText, Document, Section
 from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grade_rates import RatedGrades
 from judgelm.evaluation.grades import GradedSample, split_graded
-from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates
-from judgelm.evaluation.summary import JudgedAspect, Kind, Rate
+from judgelm.evaluation.metrics.intervals import RESAMPLES
+from judgelm.evaluation.rate import Rate, rates_of
+from judgelm.evaluation.summary import JudgedAspect, Kind
 from judgelm.jsonl import Record
 
 GRADE_RATES = {
@@ -84,11 +85,10 @@ def summarize_grades(samples: Sequence[GradedSample], resamples: int = RESAMPLES
 
 
 def _rates(rated: RatedGrades, resamples: int, seed: int, ranked: bool = True) -> dict[str, Rate]:
-    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
-    found = estimates(computable, rated.clusters, resamples, seed)
+    found = rates_of(rated.statistics, rated.clusters, resamples, seed)
     if ranked:
         found |= rated.correlations(resamples, seed)
-    return {name: Rate.of(found[name]) for name in GRADE_RATES if name in found}
+    return {name: found[name] for name in GRADE_RATES if name in found}
 
 
 def _by_model(samples: Sequence[GradedSample], resamples: int, seed: int) -> list[GradedModel]:

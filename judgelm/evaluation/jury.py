@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ import numpy as np
 from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, Codes, alpha, encode
-from judgelm.evaluation.metrics.intervals import ROUNDING, Floats, Mask, Statistic, estimates, quotient
+from judgelm.evaluation.metrics.intervals import ROUNDING, Floats, Mask, Statistic, quotient
+from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Rate
 from judgelm.judgement import Outcome
 
 _FOLDS = 10
@@ -167,7 +168,7 @@ def weigh(panel: Panel, samples: Mask | None = None) -> Floats:
 
 def _folds(panel: Panel) -> Codes:
     """A number for each question with labels, -1 for the others [n]."""
-    known = {cluster for cluster, there in zip(panel.clusters, panel.labelled.tolist(), strict=True) if there}
+    known = set(compress(panel.clusters, panel.labelled))
     if len(known) < 2:
         raise InputError(f"method weighted needs labels of two questions or more, found {len(known)}")
     numbers = {cluster: place % _FOLDS for place, cluster in enumerate(sorted(known, key=drawn))}
@@ -241,12 +242,14 @@ def measure_jury(panel: Panel, method: str, names: Sequence[str], places: Sequen
     """
     said = verdicts(decide(panel, method))
     counts = (panel.votes[:, :, None] == np.arange(len(OUTCOMES))).sum(axis=1).astype(np.float64)
-    statistics = {"alpha": alpha(counts), "with_people": _agreement(said, panel.truth, panel.labelled)}
+    statistics: dict[Any, Statistic] = {
+        "alpha": alpha(counts),
+        "with_people": _agreement(said, panel.truth, panel.labelled),
+    }
     for judge in range(panel.votes.shape[1]):
         others = verdicts(decide(panel.without(judge), method))
-        statistics |= {f"{judge} {name}": each for name, each in _of_judge(panel, judge, said, others).items()}
-    known = estimates({name: each for name, each in statistics.items() if each.count}, panel.clusters)
-    rates = {name: Rate.of(each) for name, each in known.items()}
+        statistics |= {(judge, name): each for name, each in _of_judge(panel, judge, said, others).items()}
+    rates = rates_of(statistics, panel.clusters)
     weights = weigh(panel).tolist() if method == "weighted" else [None] * len(names)
     return Jury(
         method=method,
@@ -257,7 +260,7 @@ def measure_jury(panel: Panel, method: str, names: Sequence[str], places: Sequen
         alpha=rates.get("alpha"),
         with_people=rates.get("with_people"),
         judges=[
-            _described(panel, judge, {name: rates.get(f"{judge} {name}") for name in _RATES}, name, place, weight)
+            _described(panel, judge, {name: rates.get((judge, name)) for name in _RATES}, name, place, weight)
             for judge, (name, place, weight) in enumerate(zip(names, places, weights, strict=True))
         ],
     )

@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from judgelm.evaluation.corrected import POINTS, Part
-from judgelm.evaluation.corrections import Corrections, Judged, compare, correct, describe
+from judgelm.evaluation.corrections import Corrections, Judged, compare, correct, describe, judge_alone
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
-from judgelm.evaluation.metrics.intervals import Floats, Mask, estimates, quotient
-from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.metrics.intervals import Floats, Mask
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.shift import Trait
 from judgelm.judgement import Outcome
@@ -176,9 +175,10 @@ def correct_pairs(given: LabelledPairs) -> Corrections:
     wins, pairs = given.wins, given.pairs
     sides = [_Side(AGREEMENT, everywhere, ~everywhere), *given.models, *(side for *_, side in pairs)]
     judged = [given.agreements, *(exchange(wins, side.exchanged) for side in sides[1:])]
+    said = judge_alone(judged, [side.there for side in sides], [sample.cluster for sample in given.samples])
     found = [
         correct(side.name, each, side.there, given.part, rate)
-        for side, each, rate in zip(sides, judged, _judge_alone(given, sides, judged), strict=True)
+        for side, each, rate in zip(sides, judged, said, strict=True)
     ]
     alone = len(sides) - len(pairs)
     compared = [
@@ -186,15 +186,3 @@ def correct_pairs(given: LabelledPairs) -> Corrections:
         for (first, second, _), each in zip(pairs, found[alone:], strict=True)
     ]
     return describe(given.part, wins, [rate for rate, _ in found[:alone]], compared, given.traits)
-
-
-def _judge_alone(given: LabelledPairs, sides: Sequence[_Side], judged: Sequence[Judged]) -> list[Rate | None]:
-    """Over the samples whose verdicts can be read; None where none can."""
-    read = [side.there & ~np.isnan(each.judge) for side, each in zip(sides, judged, strict=True)]
-    statistics = {
-        str(place): quotient(np.where(those, each.judge, 0.0), those)
-        for place, (those, each) in enumerate(zip(read, judged, strict=True))
-        if those.any()
-    }
-    found = estimates(statistics, [sample.cluster for sample in given.samples])
-    return [Rate.of(found[str(place)]) if str(place) in found else None for place in range(len(sides))]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from judgelm.documents import Section
-from judgelm.evaluation.metrics.intervals import Estimate
+from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Key, Statistic, estimates
 
 
 class Rate(Section):
@@ -23,3 +25,11 @@ class Rate(Section):
     def of(cls, estimate: Estimate) -> Rate:
         value = None if np.isnan(estimate.value) else estimate.value
         return cls(value=value, low=estimate.low, high=estimate.high, count=estimate.count)
+
+
+def rates_of(
+    statistics: Mapping[Key, Statistic], clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[Key, Rate]:
+    """Those of the statistics that a sample is of, all from the same draws of clusters."""
+    known = {key: statistic for key, statistic in statistics.items() if statistic.count}
+    return {key: Rate.of(each) for key, each in estimates(known, clusters, resamples, seed).items()}

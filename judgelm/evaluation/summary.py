@@ -17,8 +17,8 @@ from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
 from judgelm.evaluation.metrics.calibration import reliability
-from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
-from judgelm.evaluation.rate import Rate as Rate
+from judgelm.evaluation.metrics.intervals import RESAMPLES, Floats, around
+from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample, split_aspects
 from judgelm.jsonl import Record
@@ -252,14 +252,13 @@ def _calibration(samples: Sequence[JudgedSample]) -> str | None:
 
 def _rates(rated: Rated, resamples: int, seed: int) -> dict[str, Rate]:
     """All that a sample is of, and agreement by other rules for unread judgements."""
-    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
-    found = estimates(computable, rated.clusters, resamples, seed)
-    if "alpha" in found and not np.isnan(found["alpha"].value):
+    found = rates_of(rated.statistics, rated.clusters, resamples, seed)
+    alpha = found.get("alpha")
+    if alpha is not None and alpha.value is not None:
         value = library_alpha(rated.votes)
-        low, high = around(value, (found["alpha"].low, found["alpha"].high))
-        found["alpha"] = Estimate(value, low, high, found["alpha"].count)
-    found |= rated.correlations(resamples, seed)
-    return {name: Rate.of(estimate) for name, estimate in found.items()}
+        low, high = around(value, (alpha.low, alpha.high))
+        found["alpha"] = Rate(value=value, low=low, high=high, count=alpha.count)
+    return found | rated.correlations(resamples, seed)
 
 
 def _in_order(rates: Mapping[str, Rate], scored: bool = True) -> dict[str, Rate]:

@@ -19,7 +19,7 @@ from judgelm.ranking.matches import Match, make_matches, match_grades, match_man
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import Rate
     from judgelm.ranking.ranking import Ranking
 
 
@@ -161,7 +161,7 @@ def _rank_graded(samples: Sequence[GradedSample], settings: RankSettings) -> Ran
 def _grade(samples: Sequence[GradedSample], name: str, settings: RankSettings) -> Rate:
     """The mean of a model's grades, all of its questions drawn."""
     from judgelm.evaluation.metrics.intervals import ratio
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import Rate
 
     read = [(one.grade, one.cluster) for one in samples if one.model == name and one.grade is not None]
     grades, clusters = zip(*read, strict=True)

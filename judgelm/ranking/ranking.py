@@ -6,7 +6,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from judgelm.documents import Document, Section
 from judgelm.evaluation.corrections import Corrections
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 from judgelm.jsonl import Record
 
 

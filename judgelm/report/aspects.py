@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgelm.criteria import READABLE, Scale
-from judgelm.evaluation.summary import Kind, Rate
+from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.summary import Kind
 from judgelm.report import pictures
 from judgelm.report.words import MOST_NAME, NUMBER, SHARE, cut, row
 

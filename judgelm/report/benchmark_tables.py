@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from judgelm.benchmark.report import BenchmarkReport, BenchmarkResult, BenchmarksReport, Measured, Scores
 from judgelm.evaluation.grade_summary import GRADE_RATES, GradeSummary
-from judgelm.evaluation.summary import RATES, Kind, Rate
+from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.summary import RATES, Kind
 from judgelm.report.grade_tables import grade_tables
 from judgelm.report.terminal import estimate_cells, grades_table, published_table, render_table, summary_tables
 from judgelm.report.words import EXACT_NUMBER, EXACT_SHARE, Form

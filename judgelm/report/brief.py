@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from judgelm.evaluation.corrections import CorrectedPair, Corrections
 from judgelm.evaluation.metrics.intervals import Estimate, ratio
+from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Rate, Summary
+from judgelm.evaluation.summary import Summary
 from judgelm.judgement import Outcome
 from judgelm.report.words import SHARE, shorten
 

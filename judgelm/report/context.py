@@ -10,8 +10,9 @@ from typing import Any
 
 from judgelm.errors import one_line
 from judgelm.evaluation.corrections import Corrections
+from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import RATES, Rate, Summary
+from judgelm.evaluation.summary import RATES, Summary
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
 from judgelm.report.alternative import describe_alternative

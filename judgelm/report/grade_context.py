@@ -10,7 +10,7 @@ from typing import Any
 from judgelm.errors import one_line
 from judgelm.evaluation.grade_summary import GRADE_RATES, GradedModel, GradeSummary
 from judgelm.evaluation.grades import GradedSample
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import Beside

@@ -15,7 +15,7 @@ from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, MOST_NAME, SHARE, WIN
 if TYPE_CHECKING:
     from judgelm.evaluation.cascade import Cascade, CascadePoint
     from judgelm.evaluation.jury import Jury, JuryJudge
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import Rate
 
 _LONGEST_NAME = 32
 _SHARE_IN_BRACKETS, _DIFFERENCE_IN_BRACKETS = WIN_RATE, Form("+.1f", unit="", nothing="-")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from judgelm.errors import one_line
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 from judgelm.report.words import SHARE, Form, shorten
 
 WIDTH = 440

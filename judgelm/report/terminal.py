@@ -10,7 +10,8 @@ from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
 from judgelm.errors import one_line
 from judgelm.evaluation.images import labelled
 from judgelm.evaluation.published import Metrics
-from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Kind, Rate, Summary
+from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Kind, Summary
 from judgelm.jsonl import Record, id_key
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome, ParseState

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from judgelm.errors import one_line
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import Rate
 
 OUTCOMES = {"win": "answer 1", "tie": "tie", "lose": "answer 2", "unparsed": "unread"}
 MOST_SAMPLES = 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict
 
 from judgelm.documents import AnyText, Document, Section
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 
 
 class _Described(Section):

@@ -5,6 +5,8 @@ are ties.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 
@@ -84,6 +86,23 @@ def _pairs(counts: Floats) -> float:
     return float((counts * (counts - 1)).sum() / 2)
 
 
+def rank_correlations(
+    first: Floats, second: Floats, known: Mask, clusters: Sequence[str], resamples: int, seed: int
+) -> dict[str, Estimate]:
+    """Spearman's and Kendall's, by name, of the scores [k] or [k, m] of the samples [n] that are `known`, each sample
+    being one of the count; nothing without any. Of many samples fewer resamples are drawn.
+    """
+    if not known.any():
+        return {}
+    draws = min(resamples, RESAMPLES_OF_MANY) if len(first) > MANY else resamples
+    of_scores = np.repeat(list(compress(clusters, known)), first[0].size).tolist()
+    found = {
+        name: correlate(formula, first.ravel(), second.ravel(), of_scores, draws, seed)
+        for name, formula in (("spearman", spearman), ("kendall", kendall))
+    }
+    return {name: replace(each, count=len(first)) for name, each in found.items()}
+
+
 def correlate(
     formula: Correlation, first: Floats, second: Floats, clusters: Sequence[str], resamples: int, seed: int
 ) -> Estimate:
@@ -100,11 +119,3 @@ def correlate(
         return formula(table.reshape(shape).astype(np.float64))
 
     return bootstrap(statistic, clusters, resamples, seed)
-
-
-def rank_correlation(
-    formula: Correlation, first: Floats, second: Floats, clusters: Sequence[str], resamples: int, seed: int
-) -> Estimate:
-    """The same, with fewer resamples of many samples."""
-    draws = min(resamples, RESAMPLES_OF_MANY) if len(clusters) > MANY else resamples
-    return correlate(formula, first, second, clusters, draws, seed)

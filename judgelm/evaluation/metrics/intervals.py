@@ -6,9 +6,9 @@ interval (1927) says how large the share of questions can be that would have sai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Span = tuple[float, float]
+Key = TypeVar("Key", bound=Hashable)
 SHARE: Span = (0.0, 1.0)
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -134,8 +135,8 @@ def quotient(numerators: ArrayLike, denominators: ArrayLike, span: Span = SHARE)
 
 
 def estimates(
-    statistics: Mapping[str, Statistic], clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Estimate]:
+    statistics: Mapping[Key, Statistic], clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[Key, Estimate]:
     """All of them from the same draws of clusters, so that many cost little more than one: each draw is one product of
     matrices. Those that are not defined have a value of NaN and no interval.
     """
