@@ -177,7 +177,7 @@ def _report(data: BenchmarkData, place: Path, judge: str) -> BenchmarkReport:
 
     metrics = {part: _measure(_task(data, split), split, place / split.name) for part, split in data.splits.items()}
     scores = score_folders(data.name, data.labelled.splits, place)
-    report = BenchmarkReport(**_describe(data), **_given(scores=scores), judge=judge, metrics=metrics)
+    report = BenchmarkReport(**_describe(data), scores=scores, judge=judge, metrics=metrics)
     return _written(report, place)
 
 
@@ -259,7 +259,7 @@ def score_predictions(
         odd_rows=OddRows.of(given.odd),
         not_predicted=left,
     )
-    report = BenchmarkReport(**_describe(found), **_given(scores=scores), predictions=described, metrics=metrics)
+    report = BenchmarkReport(**_describe(found), scores=scores, predictions=described, metrics=metrics)
     return _written(report, output_dir)
 
 
@@ -311,11 +311,6 @@ def _written(report: BenchmarkReport, output_dir: PathLike | None) -> BenchmarkR
     return report
 
 
-def _given(**fields: Any) -> dict[str, Any]:
-    """Those that are there."""
-    return {name: value for name, value in fields.items() if value is not None}
-
-
 def _describe(data: BenchmarkData) -> dict[str, Any]:
     from judgelm.benchmark.report import DataFile, OddRows
 
@@ -324,7 +319,8 @@ def _describe(data: BenchmarkData) -> dict[str, Any]:
         "files": {name: DataFile(path=str(path), sha256=hash_file(path)) for name, path in data.files.items()},
         "homes": dict(data.benchmark.homes) if data.fetched else None,
         "licence": data.benchmark.licence,
-        **_given(turn=data.turn, by=data.by),
+        "turn": data.turn,
+        "by": data.by,
         "rows": {name: len(split.records) for name, split in data.splits.items()},
         "dropped": dict(data.labelled.dropped),
         "odd_rows": OddRows.of(data.labelled.odd),

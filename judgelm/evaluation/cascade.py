@@ -14,6 +14,7 @@ from judgelm.evaluation.jury import drawn
 from judgelm.evaluation.metrics.agreement import MISSING, Codes, encode
 from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, quotient
 from judgelm.evaluation.rate import Rate, rates_of
+from judgelm.evaluation.readings import is_number
 from judgelm.evaluation.results import JudgedSample
 from judgelm.judgement import Outcome
 
@@ -129,7 +130,7 @@ def sureness(sample: JudgedSample) -> float:
 
 def check_sure(sure: float) -> float:
     """Raises InputError for what is no threshold."""
-    if isinstance(sure, bool) or not isinstance(sure, int | float) or not 0.5 <= sure <= 1:
+    if not is_number(sure) or not 0.5 <= sure <= 1:
         raise InputError(f"sure {sure!r}: expected a number from 0.5 to 1, or auto")
     return float(sure)
 

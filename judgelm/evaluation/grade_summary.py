@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
-
-from judgelm.documents import AnyText, Document, Section
+from judgelm.documents import AnyText, Document, Section, Sparse
 from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grade_rates import RatedGrades
 from judgelm.evaluation.grades import GradedSample, split_graded
 from judgelm.evaluation.metrics.intervals import RESAMPLES
 from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.summary import JudgedAspect, Kind
-from judgelm.jsonl import Record
 
 GRADE_RATES = {
     "pearson": Kind("Pearson's r with the truth", share=False),
@@ -41,10 +38,11 @@ class GradedModel(Section):
     """as those of the whole, without rank correlations"""
 
 
-class GradeSummary(Document):
+class GradeSummary(Sparse, Document):
     """All numbers of grades; a rate that no sample is of is left out."""
 
     what = "a summary of grades"
+    left_out = ("corrected",)
 
     task: Literal["grade"] = "grade"
     """tells it from a summary of pairs"""
@@ -63,11 +61,6 @@ class GradeSummary(Document):
     """with criteria: each by itself"""
     corrected: Corrections | None = None
     """with --human: [corrected means](trust.md#corrected-rates)"""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if name != "corrected" or value is not None}
 
 
 def summarize_grades(samples: Sequence[GradedSample], resamples: int = RESAMPLES, seed: int = 0) -> GradeSummary:

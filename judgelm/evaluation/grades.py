@@ -9,10 +9,10 @@ from typing import Any
 
 from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_question
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short, one_line
 from judgelm.evaluation.images import labelled
-from judgelm.evaluation.readings import read_reading, read_scale
-from judgelm.evaluation.results import find_line, forward_file, index_teacher, is_number, model_name, read_aspects
+from judgelm.evaluation.readings import is_number, read_reading, read_scale
+from judgelm.evaluation.results import find_line, forward_file, index_teacher, model_name, read_aspects
 from judgelm.forms import Columns
 from judgelm.jsonl import Line, index_by_id, read_lines, require
 from judgelm.judgement import Judgement
@@ -80,8 +80,8 @@ def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Colum
 def _join(key: str, line: Line, source: Line) -> GradedSample:
     record = labelled(line.record)
     if record.get("pred_task") != "grade":
-        found = one_line(repr(record.get("pred_task", "none")))[:60]
-        raise InputError(f"{line.where}: expected a grade of one answer (task grade), found task {found}")
+        task = in_short(record.get("pred_task", "none"))
+        raise InputError(f"{line.where}: expected a grade of one answer (task grade), found task {task}")
     reading, scale = read_reading(line, 1), read_scale(line)
     given = None if scale is None else read_aspects(source, {each.name for each in reading.aspects})
     category = record.get("category", record.get("subset"))
@@ -135,8 +135,8 @@ def _number(line: Line, field: str, given: Any) -> float | None:
     if one is None:
         return None
     if not is_number(one):
-        found = one_line(repr(given))[:60]
-        raise InputError(f"{line.where}: field {one_line(field)!r} must be a number, or a list of one, found {found}")
+        what = f"field {one_line(field)!r} must be a number, or a list of one"
+        raise InputError(f"{line.where}: {what}, found {in_short(given)}")
     return float(one)
 
 

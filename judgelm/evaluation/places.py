@@ -86,7 +86,11 @@ def summarize_many(samples: Sequence[ManyAnswers], resamples: int = RESAMPLES, s
         unparsed=said["unparsed", ""],
         consistency=said.get(("consistency", "")),
         answers=sorted(answers, key=lambda each: -(each.score.value or 0)),
-        places=[Place(place=place + 1, score=said["place", place].value, bias=said["bias", place]) for place in places]
+        places=[
+            Place(place=place + 1, score=score, bias=said["bias", place])
+            for place in places
+            if (score := said["place", place].value) is not None
+        ]
         or None,
     )
 

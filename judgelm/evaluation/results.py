@@ -10,9 +10,9 @@ from typing import Any
 
 from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_conversation, shown_question
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short, one_line
 from judgelm.evaluation.images import labelled
-from judgelm.evaluation.readings import read_reading, read_scale
+from judgelm.evaluation.readings import is_number, read_reading, read_scale
 from judgelm.evaluation.votes import labelled_outcome, read_votes
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
@@ -24,7 +24,6 @@ from judgelm.verdict import BothOrders, Reading
 
 _GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
 """tasks in which answer 1 has its score already"""
-_LARGEST = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,14 +317,9 @@ def _aspect_truth(line: Line, name: str, said: object, scale: Scale) -> Truth | 
     if len(said) != 2 or not all(is_number(score) and scale.least <= score <= scale.most for score in said):
         raise InputError(
             f"{line.where}: field 'aspects': {one_line(name)}: expected label 1, 2 or 0 (tie), or two scores from"
-            f" {scale}, found {one_line(repr(said))[:60]}"
+            f" {scale}, found {in_short(said)}"
         )
     return Truth(Outcome.from_scores(*said), tuple(map(float, said)))
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number, and not true or false."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _published_truth(line: Line) -> int | None:

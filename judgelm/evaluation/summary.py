@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from judgelm.documents import AnyText, Document, Section
+from judgelm.documents import AnyText, Document, Section, Sparse
 from judgelm.evaluation.alternative import AltTest, alternative_test
 from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grades import GradedSample
@@ -21,7 +20,6 @@ from judgelm.evaluation.metrics.intervals import RESAMPLES, Floats, around
 from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample, split_aspects
-from judgelm.jsonl import Record
 
 
 class Kind(NamedTuple):
@@ -130,14 +128,13 @@ class JudgedAspect(Section):
         return cls(name=name, weight=weight, samples=count, labelled=labelled, own_truths=own, rates=rates)
 
 
-class Summary(Section):
+class Summary(Sparse):
     """All numbers of `docs/evaluation.md`, Metrics; shares are from 0 to 1.
 
     A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
     """
 
-    left_out: ClassVar[tuple[str, ...]] = ("alternative", "aspects", "calibration")
-    """fields that are not written where they are None"""
+    left_out = ("alternative", "aspects", "calibration")
 
     samples: int
     labelled: int
@@ -168,11 +165,6 @@ class Summary(Section):
     """with criteria: each by itself"""
     calibration: str | None = None
     """name of the map by which all probabilities were calibrated, where they were"""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if name not in self.left_out or value is not None}
 
 
 class Comparison(Section):

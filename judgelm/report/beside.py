@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from judgelm.errors import InputError
+from judgelm.evaluation.readings import is_number
 from judgelm.jsonl import Record, read_json
 from judgelm.judge.description import read_description
 from judgelm.ranking.ranking import Ranking, Strength
@@ -25,7 +26,6 @@ _FILES: dict[str, dict[str, tuple[str, ...]]] = {
 _ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo", "grade")
 """fields of those objects that are a number with its interval, or null"""
 _NUMBERS = ("wins", "ties", "losses")
-_LARGEST = 1e15
 _MOST_MODELS = 12
 """models in the picture of the ranking"""
 
@@ -70,7 +70,7 @@ def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
             if not _is_estimate(each.get(field)):
                 raise InputError(f"{path}: {field!r} in one of {name!r} is no estimate with value, low and high")
         for each, field in itertools.product(record[name], _NUMBERS):
-            if field in each and not _is_number(each[field]):
+            if field in each and not is_number(each[field]):
                 raise InputError(f"{path}: {field!r} in one of {name!r} is no number")
     return record
 
@@ -79,12 +79,7 @@ def _is_estimate(found: object) -> bool:
     if not isinstance(found, dict):
         return found is None
     ends = (found.get(end) for end in ("value", "low", "high"))
-    return "value" in found and all(end is None or _is_number(end) for end in ends)
-
-
-def _is_number(found: object) -> bool:
-    """Whether it is one that a page can show: neither NaN nor of hundreds of digits."""
-    return isinstance(found, int | float) and -_LARGEST < found < _LARGEST
+    return "value" in found and all(end is None or is_number(end) for end in ends)
 
 
 def _estimate(record: Record, field: str) -> Strength | None:
