@@ -39,7 +39,7 @@ def context_of(
     title: str = "A judge",
     **settings: Any,
 ) -> dict[str, Any]:
-    return build_context(samples, Summary.model_validate(summary), Beside(audit, ranking, run), title, **settings)
+    return build_context(samples, Summary.model_validate(summary), Beside(audit, ranking, run, title), **settings)
 
 
 def page_of(*args: Any, **settings: Any) -> str:

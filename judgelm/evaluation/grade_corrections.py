@@ -21,10 +21,14 @@ from judgelm.evaluation.corrections import (
     judge_alone,
     say,
 )
+from judgelm.evaluation.grade_summary import GradeSummary, summarize_grades
 from judgelm.evaluation.grades import GradedSample
+from judgelm.evaluation.labels import read_grade_labels
 from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic
 from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.shift import Trait
+from judgelm.forms import Columns
+from judgelm.samples import PathLike
 
 _MOST_PAIRS = 100
 """of models that are compared"""
@@ -52,6 +56,19 @@ def correct_grades(samples: Sequence[GradedSample], labels: Mapping[str, float |
     met = islice(combinations(names, 2), _MOST_PAIRS)
     pairs = [_pair(one, other, by_name, judged, part, clusters) for one, other in met]
     return describe(part, judged, [rate for rate, _ in made], pairs, _traits(samples, part))
+
+
+def summarize_corrected(
+    samples: Sequence[GradedSample], human: PathLike | None, columns: Columns | None = None
+) -> GradeSummary:
+    """All rates, and where there is a file of people's grades what it makes of them. Raises InputError as
+    `read_grade_labels`.
+    """
+    summary = summarize_grades(samples)
+    if human is None:
+        return summary
+    labels = read_grade_labels(human, {sample.key for sample in samples}, samples[0].scale, columns)
+    return summary.model_copy(update={"corrected": correct_grades(samples, labels)})
 
 
 def _judged(samples: Sequence[GradedSample], labels: Mapping[str, float | None]) -> Judged:

@@ -12,11 +12,14 @@ import numpy as np
 
 from judgelm.evaluation.corrected import POINTS, Part
 from judgelm.evaluation.corrections import Corrections, Judged, compare, correct, describe, judge_alone
+from judgelm.evaluation.labels import read_labels
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
 from judgelm.evaluation.metrics.intervals import Floats, Mask
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.shift import Trait
+from judgelm.forms import Columns
 from judgelm.judgement import Outcome
+from judgelm.samples import PathLike
 
 _TIE, _LAST = OUTCOMES.index(Outcome.TIE), len(OUTCOMES) - 1
 _UNNAMED = ("answer 1", "answer 2")
@@ -186,3 +189,9 @@ def correct_pairs(given: LabelledPairs) -> Corrections:
         for (first, second, _), each in zip(pairs, found[alone:], strict=True)
     ]
     return describe(given.part, wins, [rate for rate, _ in found[:alone]], compared, given.traits)
+
+
+def correct_by_labels(samples: Sequence[JudgedSample], human: PathLike, columns: Columns | None = None) -> Corrections:
+    """The same by a file of people's labels. Raises InputError as `read_labels`."""
+    labels = read_labels(human, {sample.key for sample in samples}, columns)
+    return correct_pairs(LabelledPairs.of(samples, labels))

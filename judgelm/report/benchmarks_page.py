@@ -28,7 +28,7 @@ def _context(report: BenchmarksReport) -> dict[str, Any]:
     return {
         "judge": report.judge,
         "results": [(label_of(one.measure), _row(one)) for one in report.results],
-        "picture": pictures.shares(shares, "Benchmarks with their 95 % intervals") if shares else None,
+        "picture": pictures.shares(shares, "Benchmarks with their 95 % intervals"),
         "parts": [_part(one) for one in report.results if one.beside],
         "failed": list(report.failed.items()),
         "not_there": report.not_there,

@@ -36,10 +36,12 @@ class Beside(NamedTuple):
     audit: Record | None = None
     ranking: Record | None = None
     run: Record | None = None
+    title: str = "A judge"
 
     def described(self) -> dict[str, Any]:
         """As the templates show it."""
         return {
+            "title": self.title,
             "audit": describe_audit(self.audit) if self.audit else None,
             "ranking": describe_ranking(self.ranking) if self.ranking else None,
             "run": None if self.run is None else describe_run(self.run),
@@ -52,7 +54,14 @@ def read_beside(folder: Path) -> Beside:
     if ranking is not None and ranking.get("corrected") is not None:
         Ranking.from_record(ranking, str(folder / "ranking.json"))
     described = read_description(folder / "run.json")
-    return Beside(audit, ranking, described.to_record() if described else None)
+    run = described.to_record() if described else None
+    return Beside(audit, ranking, run, _title(folder, run or {}))
+
+
+def _title(folder: Path, run: Record) -> str:
+    model = (run.get("settings") or {}).get("model_id")
+    name = folder.resolve().name
+    return f"{model} on {name}" if model else f"The judge of {name}"
 
 
 def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
@@ -139,7 +148,7 @@ def describe_ranking(ranking: Record) -> dict[str, Any]:
         "pairs": [_pair(pair) for pair in pairs],
         "pictured": len(shown),
         "told_apart": sum(pair.get("told_apart") is True for pair in pairs),
-        "win_rates": pictures.shares(rates, "Win rates with their 95 % intervals") if rates else None,
+        "win_rates": pictures.shares(rates, "Win rates with their 95 % intervals"),
         "matrix": _matrix(names, pairs) if len(names) > 1 else None,
     }
 

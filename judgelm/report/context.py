@@ -20,7 +20,7 @@ from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import Beside
 from judgelm.report.brief import in_brief
 from judgelm.report.corrections import describe_corrections
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, OUTCOMES, SHARE, cut, rate_row, row, score_pair
 from judgelm.verdict import Reading
 
 KINDS = {
@@ -57,21 +57,21 @@ def build_context(
     samples: Sequence[JudgedSample],
     summary: Summary,
     beside: Beside,
-    title: str = "A judge",
     most: int = MOST_SAMPLES,
     corrected: Corrections | None = None,
 ) -> dict[str, Any]:
     """What the templates show; `most` samples are shown to be read."""
     known = {name: rate for name, rate in summary.rates.items() if rate.value is not None}
+    shares = [(RATES[name].label, rate) for name, rate in known.items() if RATES[name].share]
     context = {
-        "title": title,
+        **beside.described(),
         "samples": summary.samples,
         "labelled": summary.labelled,
         "questions": summary.questions,
         "brief": in_brief(samples, summary, corrected),
-        "cards": [_rate(name, known[name]) for name in _CARDS if name in known],
-        "rates": [_rate(name, rate) for name, rate in summary.rates.items()],
-        "rates_picture": _shares_picture(known),
+        "cards": [rate_row(RATES[name], known[name]) for name in _CARDS if name in known],
+        "rates": [rate_row(RATES[name], rate) for name, rate in summary.rates.items()],
+        "rates_picture": pictures.shares(shares, "Rates with their 95 % intervals"),
         "unparsed": _unparsed(summary),
         "confusion": _confusion(summary),
         "alternative": describe_alternative(summary.alternative),
@@ -81,7 +81,6 @@ def build_context(
         "many": None,
         "reliability": _reliability(summary),
         "corrected": describe_corrections(corrected),
-        **beside.described(),
         "groups": _groups(summary),
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in largest(samples, most)],
@@ -91,15 +90,6 @@ def build_context(
         "explained": _EXPLAINED.format("the truth's" if summary.labelled else "that of the other order"),
     }
     return context | {"missing": [said for name, said in _MISSING.items() if not context[name]]}
-
-
-def _rate(name: str, rate: Rate) -> Row:
-    return row(RATES[name].label, rate, SHARE if RATES[name].share else NUMBER)
-
-
-def _shares_picture(rates: Mapping[str, Rate]) -> str | None:
-    shares = [(RATES[name].label, rate) for name, rate in rates.items() if RATES[name].share]
-    return pictures.shares(shares, "Rates with their 95 % intervals") if shares else None
 
 
 def _unparsed(summary: Summary) -> dict[str, Any] | None:
@@ -162,7 +152,7 @@ def _scores_picture(samples: Sequence[JudgedSample]) -> str | None:
     ]
     title = "Scores of all answers, by the teacher and by the judge"
     labels = ("teacher's score", "judge's score")
-    return pictures.bubbles(Counter(pairs), (0, most), labels, title, unit) if pairs else None
+    return pictures.bubbles(Counter(pairs), (0, most), labels, title, unit)
 
 
 def _position(samples: Sequence[JudgedSample], rates: Mapping[str, Rate]) -> dict[str, Any] | None:
@@ -179,9 +169,9 @@ def _position(samples: Sequence[JudgedSample], rates: Mapping[str, Rate]) -> dic
     most = 9 if scale is None else 3 * unit * math.ceil((scale.most - scale.least) / unit / 3)
     shares = [(RATES[name].label, rates[name]) for name in names]
     return {
-        "rows": [_rate(name, rates[name]) for name in names],
-        "bars": pictures.shares(shares, "Under swap", bars=True) if names else None,
-        "picture": pictures.bubbles(Counter(leads), (-most, most), labels, title, unit) if leads else None,
+        "rows": [rate_row(RATES[name], rates[name]) for name in names],
+        "bars": pictures.shares(shares, "Under swap", bars=True),
+        "picture": pictures.bubbles(Counter(leads), (-most, most), labels, title, unit),
     }
 
 

@@ -104,7 +104,7 @@ def _apart(pair: CorrectedPair) -> str:
 
 
 def _line(rate: CorrectedRate, form: Form) -> Line:
-    numbers = (_said(each, form) for each in (rate.judge, rate.people, rate.corrected, rate.inverted))
+    numbers = map(form.both, (rate.judge, rate.people, rate.corrected, rate.inverted))
     worth = _NOTHING if rate.worth is None else _count(rate.worth)
     apart = ""
     if isinstance(rate, CorrectedPair):
@@ -117,16 +117,12 @@ def _count(labels: int) -> str:
     return f"{labels} label{'' if labels == 1 else 's'}"
 
 
-def _said(rate: Rate | None, form: Form) -> str:
-    return _NOTHING if rate is None else form.both(rate)
-
-
 def _ratings(ranking: Ranking) -> list[tuple[str, tuple[str, ...]]]:
     judged = {model.name: model.bradley_terry for model in ranking.models}
     return [
         (
             one.name,
-            (*(_said(each, RATING) for each in (judged.get(one.name), one.people, one.corrected)), str(one.labels)),
+            (*map(RATING.both, (judged.get(one.name), one.people, one.corrected)), str(one.labels)),
         )
         for one in (ranking.corrected.ratings if ranking.corrected else [])
     ]
@@ -145,4 +141,4 @@ def _picture(found: Corrections) -> str | None:
     for rate in [*found.rates, *found.pairs][:_MOST_BARS]:
         ways = (("judge only", rate.judge), ("people only", rate.people), ("corrected", rate.corrected))
         bars += [(f"{rate.name}: {way}", each) for way, each in ways if each is not None]
-    return pictures.shares(bars, "Rates by judge, by people and corrected") if bars else None
+    return pictures.shares(bars, "Rates by judge, by people and corrected")

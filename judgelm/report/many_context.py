@@ -41,7 +41,6 @@ def build_many_context(
     samples: Sequence[ManyAnswers],
     summary: ManySummary,
     beside: Beside,
-    title: str = "A judge",
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
     """What the templates show, in the names of `build_context`."""
@@ -50,7 +49,7 @@ def build_many_context(
     many = _many(samples, summary)
     context: dict[str, Any] = {
         **dict.fromkeys(_NOTHING),
-        "title": title,
+        **beside.described(),
         "samples": summary.samples,
         "questions": summary.questions,
         "brief": (),
@@ -58,7 +57,6 @@ def build_many_context(
         "rates": rows,
         "rates_picture": pictures.shares(rates, "Rates with their 95 % intervals"),
         "many": many,
-        **beside.described(),
         "groups": [],
         "shown": [_shown(sample) for sample in _first(samples, most)],
         "columns": ("best", "its score", "same best", "read"),
@@ -77,7 +75,7 @@ def _many(samples: Sequence[ManyAnswers], summary: ManySummary) -> dict[str, Any
     bars, more = answers[:_MOST_BARS], len(answers) > _MOST_BARS
     return {
         "orders": list(summary.orders.items()),
-        "picture": pictures.shares(bars, "Mean scores", form=POINTS, most=highest) if bars else None,
+        "picture": pictures.shares(bars, "Mean scores", form=POINTS, most=highest),
         "of": f" The first {_MOST_BARS} of {len(answers)}." if more else "",
         "answers": [row(name, score, POINTS) for name, score in answers],
         "places": [

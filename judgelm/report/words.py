@@ -11,6 +11,7 @@ from judgelm.errors import one_line
 
 if TYPE_CHECKING:
     from judgelm.evaluation.rate import Rate
+    from judgelm.evaluation.summary import Kind
 
 OUTCOMES = {"win": "answer 1", "tie": "tie", "lose": "answer 2", "unparsed": "unread"}
 MOST_SAMPLES = 200
@@ -41,8 +42,10 @@ class Form:
         bounds = f"{self._digits(estimate.low)}{self.between}{self._digits(estimate.high)}"
         return bounds + self.unit * self.unit_behind
 
-    def both(self, estimate: Rate) -> str:
+    def both(self, estimate: Rate | None) -> str:
         """The number, and its interval in brackets."""
+        if estimate is None:
+            return self.nothing
         interval = self.interval(estimate)
         return f"{self.number(estimate.value)} ({interval})" if interval else self.number(estimate.value)
 
@@ -75,6 +78,11 @@ def row(label: str, estimate: Rate | None, form: Form = SHARE) -> Row:
     if estimate is None:
         return Row(label)
     return Row(label, form.number(estimate.value), form.interval(estimate), estimate.count)
+
+
+def rate_row(kind: Kind, estimate: Rate | None) -> Row:
+    """In the words and the form of its kind."""
+    return row(kind.label, estimate, SHARE if kind.share else NUMBER)
 
 
 def in_unit(unit: str) -> Form:
