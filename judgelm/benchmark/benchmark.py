@@ -289,20 +289,9 @@ def _score_results(name: str, path: Path, output_dir: PathLike | None) -> Benchm
         odd_rows=OddRows.of(odd),
         not_predicted={},
     )
-    benchmark = find_benchmark(name)
-    report = BenchmarkReport(
-        benchmark=name,
-        files={},
-        homes=None,
-        licence=benchmark.licence,
-        rows={name: count},
-        dropped={},
-        odd_rows=OddRows.of(()),
-        predictions=described,
-        scores=scores,
-        metrics={},
-    )
-    return _written(report, output_dir)
+    nothing = BenchmarkData(name, find_benchmark(name), {}, False, Labelled((), {}, count, ()))
+    known = _describe(nothing) | {"rows": {name: count}}
+    return _written(BenchmarkReport(**known, predictions=described, scores=scores, metrics={}), output_dir)
 
 
 def _written(report: BenchmarkReport, output_dir: PathLike | None) -> BenchmarkReport:

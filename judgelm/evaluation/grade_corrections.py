@@ -26,7 +26,7 @@ from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.labels import read_grade_labels
 from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic
 from judgelm.evaluation.rate import Rate, rates_of
-from judgelm.evaluation.shift import Trait
+from judgelm.evaluation.shift import Trait, describe_samples
 from judgelm.forms import Columns
 from judgelm.samples import PathLike
 
@@ -132,15 +132,10 @@ def _apart(judged: Judged, ours: Mask, theirs: Mask, clusters: Sequence[str]) ->
 
 
 def _traits(samples: Sequence[GradedSample], part: Part) -> list[Trait]:
-    share = float(part.asked.mean())
     groups = {
         "category": [() if sample.category is None else (sample.category,) for sample in samples],
         "model": [() if sample.model is None else (sample.model,) for sample in samples],
     }
-    given = [Trait.groups(what, members, share) for what, members in groups.items()]
-    lengths = [len(sample.answer) for sample in samples]
+    given = describe_samples(part, [len(sample.answer) for sample in samples], groups)
     graded = Trait.grades([sample.grade for sample in samples])
-    return [
-        *([Trait.length(lengths)] if any(lengths) else []),
-        *(each for each in (*given, graded) if each is not None),
-    ]
+    return given if graded is None else [*given, graded]

@@ -16,7 +16,7 @@ from judgelm.evaluation.labels import read_labels
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
 from judgelm.evaluation.metrics.intervals import Floats, Mask
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.shift import Trait
+from judgelm.evaluation.shift import Trait, describe_samples
 from judgelm.forms import Columns
 from judgelm.judgement import Outcome
 from judgelm.samples import PathLike
@@ -146,16 +146,14 @@ class LabelledPairs:
     @property
     def traits(self) -> list[Trait]:
         """What the labelled part is tested by."""
-        share = float(self.part.asked.mean())
         outcomes = [("unread" if code == UNREAD else OUTCOMES[code].value,) for code in self.said]
-        groups: dict[str, Sequence[Sequence[str]]] = {
+        groups = {
             "category": [() if sample.category is None else (sample.category,) for sample in self.samples],
             "model": [tuple(name for name in sample.models if name) for sample in self.samples],
             "verdict of the judge": outcomes,
         }
         lengths = [sum(map(len, sample.answers)) for sample in self.samples]
-        given = [Trait.groups(what, members, share) for what, members in groups.items()]
-        return [*([Trait.length(lengths)] if any(lengths) else []), *(each for each in given if each is not None)]
+        return describe_samples(self.part, lengths, groups)
 
 
 def exchange(judged: Judged, where: Mask) -> Judged:

@@ -101,6 +101,19 @@ def read_scale(line: Line) -> Scale | None:
         ) from None
 
 
+def check_one_scale(line: Line, scale: Scale | None, first: Scale | None) -> None:
+    """Raises InputError for a row that was judged on another scale than the `first` one of its file."""
+    if scale != first:
+        said = (f"{one}" if one else "no criteria" for one in (first, scale))
+        raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
+
+
+def read_category(record: Mapping[str, Any]) -> str | None:
+    """That of a row, or its subset; None without any."""
+    category = record.get("category", record.get("subset"))
+    return None if category is None else str(category)
+
+
 def judgement_text(line: Line) -> str:
     """Prefill and generation, without white space around, as the original wrote its files; those have no task."""
     name = require(line, "pred_task", str) if "pred_task" in line.record else "pair"

@@ -12,7 +12,7 @@ from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_conversation, shown_question
 from judgelm.errors import InputError, in_short, one_line
 from judgelm.evaluation.images import labelled
-from judgelm.evaluation.readings import is_number, read_reading, read_scale
+from judgelm.evaluation.readings import check_one_scale, is_number, read_category, read_reading, read_scale
 from judgelm.evaluation.votes import labelled_outcome, read_votes
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
@@ -166,9 +166,7 @@ def read_files(
         own = line if with_truth else line._replace(record={})
         source = own if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
         samples.append(join_lines(key, both, source, teacher is not None))
-        if samples[-1].scale != samples[0].scale:
-            said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))
-            raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
+        check_one_scale(line, samples[-1].scale, samples[0].scale)
     return _on_one_scale(samples)
 
 
@@ -203,7 +201,6 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
     by_criteria = any(reading.aspects for reading in readings.values())
     aspects = _read_aspect_truths(source, scale, readings.values()) if scale and by_criteria else None
     question, answers, models = _contents(line, order)
-    category = line.record.get("category", line.record.get("subset"))
     votes = read_votes(source)
     return JudgedSample(
         readings.get("forward"),
@@ -212,7 +209,7 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
         question=question,
         answers=answers,
         models=models,
-        category=None if category is None else str(category),
+        category=read_category(line.record),
         truth=read_truth(source, needed and aspects is None, scale),
         published_truth=_published_truth(source),
         votes=votes.outcomes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -50,42 +50,37 @@ def read_judged(
     """
     task = "pair" if calibration else judged_task(place)
     if task == "grade":
-        return _read_graded(place)
+        graded = read_grades(place)
+        for one in graded:
+            _check_named(place, one.key, {"answer_model_id, answer1_model_id or model": one.model})
+        return graded
     if task == "multi":
-        return _read_named(place)
+        many = read_many(place)
+        for each in many:
+            _check_named(place, each.key, _model_ids(each.models))
+        return many
     is_folder = calibration is not None or Path(place).expanduser().is_dir()
     samples = read_calibrated(place, calibration) if is_folder else read_files(place)
     for sample in samples:
         where = f"{place}: question_id {sample.key}"
         if sample.known_answer and sample.models[0] is None:
             raise InputError(f"{where} grades one answer beside the right one: nobody is ranked")
-        for side, model in enumerate(sample.models, start=1):
-            if model is None:
-                raise InputError(f"{where} has no answer{side}_model_id, without which nobody can be ranked")
+        _check_named(place, sample.key, _model_ids(sample.models))
         if sample.models[0] == sample.models[1]:
             raise InputError(f"{where} compares {sample.models[0]} with itself")
     return samples
 
 
-def _read_graded(place: PathLike) -> list[GradedSample]:
-    samples = read_grades(place)
-    for sample in samples:
-        if sample.model is None:
-            raise InputError(
-                f"{place}: question_id {sample.key} has no answer_model_id, answer1_model_id or model, without which"
-                " nobody can be ranked"
-            )
-    return samples
+def _model_ids(models: Sequence[str | None]) -> dict[str, str | None]:
+    """By the fields that name them."""
+    return {f"answer{number}_model_id": model for number, model in enumerate(models, start=1)}
 
 
-def _read_named(place: PathLike) -> list[ManyAnswers]:
-    samples = read_many(place)
-    for sample in samples:
-        for number, model in enumerate(sample.models, start=1):
-            if model is None:
-                where = f"{place}: question_id {sample.key}"
-                raise InputError(f"{where} has no answer{number}_model_id, without which nobody can be ranked")
-    return samples
+def _check_named(place: PathLike, key: str, models: Mapping[str, str | None]) -> None:
+    """Raises InputError where a field names no model."""
+    for field, model in models.items():
+        if model is None:
+            raise InputError(f"{place}: question_id {key} has no {field}, without which nobody can be ranked")
 
 
 def match_many(samples: Sequence[ManyAnswers]) -> list[Match]:

@@ -26,6 +26,11 @@ _FILES: dict[str, dict[str, tuple[str, ...]]] = {
 _ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo", "grade")
 """fields of those objects that are a number with its interval, or null"""
 _NUMBERS = ("wins", "ties", "losses")
+MISSING = {
+    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
+    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+}
+"""a section of every page and which command gives what it needs"""
 _MOST_MODELS = 12
 """models in the picture of the ranking"""
 

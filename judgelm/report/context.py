@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from judgelm.errors import one_line
 from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample
@@ -17,10 +16,10 @@ from judgelm.judgement import Outcome
 from judgelm.report import pictures
 from judgelm.report.alternative import describe_alternative
 from judgelm.report.aspects import describe_aspects, near, unit_of
-from judgelm.report.beside import Beside
+from judgelm.report.beside import MISSING, Beside
 from judgelm.report.brief import in_brief
 from judgelm.report.corrections import describe_corrections
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, OUTCOMES, SHARE, cut, rate_row, row, score_pair
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, OUTCOMES, SHARE, cut, rate_row, row, sample_words, score_pair
 from judgelm.verdict import Reading
 
 KINDS = {
@@ -47,8 +46,7 @@ _MISSING = {
     "position": ("Position", "judgelm judge .. --orders both"),
     "reliability": ("Calibration", "judgelm judge .. --scoring expected, with a truth"),
     "audit": ("Bias card", "judgelm audit .. --output-dir D"),
-    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
-    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+    **MISSING,
 }
 """a section and which command gives what it needs"""
 
@@ -227,10 +225,7 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
     truth = sample.truth
     readings = {"forward": _judgement(sample.forward), "reversed": _judgement(sample.reversed)}
     return {
-        "id": cut(sample.key, MOST_NAME),
-        "question": cut(sample.question),
-        "short": cut(one_line(sample.question), 120),
-        "category": sample.category and cut(sample.category, MOST_NAME),
+        **sample_words(sample.key, sample.question, sample.category, distance(sample)),
         "answers": [
             (name, model and cut(model, MOST_NAME), cut(text))
             for name, model, text in zip(_names(sample), sample.models, sample.answers, strict=True)
@@ -243,7 +238,6 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
             *((name, one["scores"] if one else "–") for name, one in readings.items()),
         ],
         "judgements": [(*_NOTES[order], one) for order, one in readings.items() if one],
-        "distance": f"{distance(sample):.1f}",
         "kinds": kinds(sample),
     }
 

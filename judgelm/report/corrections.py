@@ -8,7 +8,7 @@ from judgelm.evaluation.corrections import CorrectedPair, CorrectedRate, Correct
 from judgelm.evaluation.rate import Rate
 from judgelm.ranking.ranking import Ranking
 from judgelm.report import pictures
-from judgelm.report.terminal import MAX_ROWS, render_table
+from judgelm.report.terminal import cut_table, render_table
 from judgelm.report.words import MOST_NAME, POINTS, RATING, WIN_RATE, Form, cut
 
 HEADER = ("judge only", "people only", "corrected", "Rogan-Gladen", "labels", "judge is worth")
@@ -34,10 +34,9 @@ def corrected_tables(found: Corrections) -> str:
     """For a terminal."""
     form = _form(found)
     lines = [_line(rate, form) for rate in (*found.rates, *found.pairs)]
-    rows = [(line.name, *line.cells, line.apart) for line in lines[:MAX_ROWS]]
-    more = f"\n({len(lines) - MAX_ROWS} more)" if len(lines) > MAX_ROWS else ""
+    rows = [(line.name, *line.cells, line.apart) for line in lines]
     said = [counted(found), *sentences(found), *(f"note: {note}" for note in found.notes)]
-    return f"{render_table(_header(found), rows)}{more}\n" + "\n".join(said)
+    return "\n".join([cut_table(_header(found), rows), *said])
 
 
 def rating_table(ranking: Ranking) -> str:

@@ -7,24 +7,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from judgelm.errors import one_line
 from judgelm.evaluation.grade_summary import GRADE_RATES, GradedModel, GradeSummary
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.rate import Rate
 from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
-from judgelm.report.beside import Beside
+from judgelm.report.beside import MISSING, Beside
 from judgelm.report.corrections import describe_corrections
 from judgelm.report.grade_tables import MODEL_RATES
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, Row, cut, rate_row
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, Row, cut, rate_row, sample_words
 
 KINDS = {"far": "more than one point from the truth", "unread": "a grade that could not be read"}
 """what can be odd about a graded sample"""
 _CARDS = ("pearson", "mae", "within_one", "bias", "mean", "spread")
 _MISSING = {
     "truth": ("How near the truth the grades are", "judgelm report D --teacher FILE"),
-    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
-    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+    **MISSING,
 }
 """a section and which command gives what it needs"""
 _NOTHING = ("many", "unparsed", "confusion", "alternative", "position", "reliability", "missing")
@@ -135,17 +133,14 @@ def _shown(sample: GradedSample) -> dict[str, Any]:
     """A sample to be read."""
     grade = "unread" if sample.grade is None else f"{sample.grade:.4g}"
     truth = "" if sample.truth is None else f"{sample.truth:.4g}"
-    model, apart = cut(sample.model or "", MOST_NAME), distance(sample)
+    model = cut(sample.model or "", MOST_NAME)
     aspects = [
         (cut(each.name, MOST_NAME), "unread" if each.reading.points is None else f"{each.reading.points[0]:.4g}")
         for each in sample.reading.aspects
     ]
     judgement = {"scores": grade, "outcome": "", "probabilities": "", "text": cut(sample.reading.text)}
     return {
-        "id": cut(sample.key, MOST_NAME),
-        "question": cut(sample.question),
-        "short": cut(one_line(sample.question), 120),
-        "category": sample.category and cut(sample.category, MOST_NAME),
+        **sample_words(sample.key, sample.question, sample.category, distance(sample)),
         "answers": [("Answer", model, cut(sample.answer))],
         "truth": truth,
         "truth_scores": "",
@@ -154,6 +149,5 @@ def _shown(sample: GradedSample) -> dict[str, Any]:
             *(("read", sample.reading.state.value), ("model", model or "–")),
         ],
         "judgements": [("Judge", "", {**judgement, "aspects": aspects})],
-        "distance": "–" if apart is None else f"{apart:.1f}",
         "kinds": _kinds(sample),
     }

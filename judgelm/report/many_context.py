@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from judgelm.criteria import READABLE
-from judgelm.errors import one_line
 from judgelm.evaluation.many import ManyAnswers, Scores
 from judgelm.evaluation.places import ManySummary
 from judgelm.report import pictures
-from judgelm.report.beside import Beside
+from judgelm.report.beside import MISSING, Beside
 from judgelm.report.many_tables import many_rates
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, POINTS, cut, row
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, POINTS, cut, row, sample_words
 from judgelm.sample import unshow
 
 KINDS = {"inconsistent": "orders find different answers best", "unread": "a judgement that could not be read"}
@@ -26,8 +25,7 @@ _EXPLAINED = (
 _MISSING = {
     "places": ("What a place is worth", "judgelm judge --task multi --orders all"),
     "audit": ("Bias card", "judgelm audit --task multi .. --output-dir D"),
-    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
-    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+    **MISSING,
 }
 """a section and which command gives what it needs"""
 _NOTHING = (
@@ -119,14 +117,11 @@ def _said(scores: Scores | None) -> str:
 
 def _shown(sample: ManyAnswers) -> dict[str, Any]:
     """A sample to be read."""
-    apart, kinds, means = distance(sample), _kinds(sample), sample.means
+    kinds, means = _kinds(sample), sample.means
     best, read = _best(means), len(sample.scores)
     said = [f", mean score {mean:.4g}" for mean in means] if means else [""] * len(sample.models)
     return {
-        "id": cut(sample.key, MOST_NAME),
-        "question": cut(sample.question),
-        "short": cut(one_line(sample.question), 120),
-        "category": None,
+        **sample_words(sample.key, sample.question, None, distance(sample)),
         "answers": [
             (f"Answer {k}{mean}", model and cut(model, MOST_NAME), cut(text))
             for k, (mean, model, text) in enumerate(zip(said, sample.models, sample.answers, strict=True), start=1)
@@ -140,7 +135,6 @@ def _shown(sample: ManyAnswers) -> dict[str, Any]:
             ("read", f"{read} of {len(sample.shown)}"),
         ],
         "judgements": [_judgement(sample, order) for order in sample.shown],
-        "distance": "–" if apart is None else f"{apart:.1f}",
         "kinds": kinds,
     }
 

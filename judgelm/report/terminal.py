@@ -81,6 +81,19 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def cut_table(header: Sequence[str], rows: Sequence[Sequence[str]], most: int = MAX_ROWS, what: str = "more") -> str:
+    """The first rows, and how many more there are."""
+    more = f"\n({len(rows) - most} {what})" if len(rows) > most else ""
+    return render_table(header, rows[:most]) + more
+
+
+def rates_table(kinds: Mapping[str, Kind], rates: Mapping[str, Rate]) -> str:
+    """With their intervals, in the order of the kinds."""
+    known = [(kind, rates[name]) for name, kind in kinds.items() if name in rates]
+    rows = [(kind.label, *estimate_cells(rate, EXACT_SHARE if kind.share else EXACT_NUMBER)) for kind, rate in known]
+    return render_table(("metric", *_ESTIMATE), rows)
+
+
 def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
@@ -95,15 +108,10 @@ def metrics_table(metrics: Metrics) -> str:
 def summary_tables(summary: Summary) -> str:
     """Rates with intervals, then agreement by rule for unread judgements, by class, gap, length and category."""
     rates, unparsed = summary.rates, summary.unparsed
-    rows = [
-        (kind.label, *estimate_cells(rates[name], EXACT_SHARE if kind.share else EXACT_NUMBER))
-        for name, kind in RATES.items()
-        if name in rates
-    ]
     parts = [
         f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth"
         + _empty_line(summary.empty_answers),
-        render_table(("metric", *_ESTIMATE), rows),
+        rates_table(RATES, rates),
     ]
     if unparsed and unparsed.count:
         rules = {"as ties": unparsed.as_tie, "as errors": unparsed.as_error, "left out": unparsed.excluded}
@@ -198,9 +206,8 @@ def _class_table(confusion: Mapping[str, Mapping[str, int]], classes: Mapping[st
 
 
 def _group_table(label: str, groups: Sequence[Group]) -> str:
-    rows = [(group.label, *estimate_cells(group.agreement)) for group in groups[:MAX_ROWS]]
-    more = f"\n({len(groups) - MAX_ROWS} more)" if len(groups) > MAX_ROWS else ""
-    return render_table((f"agreement by {label}", *_ESTIMATE), rows) + more
+    rows = [(group.label, *estimate_cells(group.agreement)) for group in groups]
+    return cut_table((f"agreement by {label}", *_ESTIMATE), rows)
 
 
 def grades_table(measured: Mapping[str, Any]) -> str:

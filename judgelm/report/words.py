@@ -105,6 +105,17 @@ def cut(text: str, most: int = _MOST_TEXT) -> str:
     return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
 
 
+def sample_words(key: str, question: str, category: str | None, apart: float | None) -> dict[str, Any]:
+    """What a page says of any sample; `apart` are the points by which it is ordered."""
+    return {
+        "id": cut(key, MOST_NAME),
+        "question": cut(question),
+        "short": cut(one_line(question), 120),
+        "category": category and cut(category, MOST_NAME),
+        "distance": "–" if apart is None else f"{apart:.1f}",
+    }
+
+
 def shorten(text: str, limit: int) -> str:
     """One line of a name or a question, the last letter being an ellipsis where it is longer."""
     text = one_line(text)
