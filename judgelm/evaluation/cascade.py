@@ -135,12 +135,12 @@ def check_sure(sure: float) -> float:
     return float(sure)
 
 
-def choose_sure(pairs: Pairs, within: float = WITHIN) -> float:
+def choose_sure(pairs: Pairs) -> float:
     """The lowest of `THRESHOLDS`, the cheapest, with which the cascade agrees with people as often as the second judge
-    alone, up to `within`; 1 where none does.
+    alone, up to `WITHIN`; 1 where none does.
     """
     least = float(((pairs.second == pairs.truth) & pairs.labelled).sum())
-    slack = within * float(pairs.labelled.sum()) + 1e-9
+    slack = WITHIN * float(pairs.labelled.sum()) + 1e-9
     return next((sure for sure in THRESHOLDS if pairs.right(sure).sum() >= least - slack), THRESHOLDS[-1])
 
 

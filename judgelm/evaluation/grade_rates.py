@@ -74,10 +74,11 @@ class RatedGrades:
             "unparsed": quotient(~read, np.ones(len(read))),
         }
 
-    def correlations(self, resamples: int, seed: int) -> dict[str, Rate]:
+    @property
+    def correlations(self) -> dict[str, Rate]:
         """Rank correlations of grades and truths, to the hundredth."""
         known = self.known
-        found = rank_correlations(self.grades[known], self.truths[known], known, self.clusters, resamples, seed)
+        found = rank_correlations(self.grades[known], self.truths[known], known, self.clusters)
         return {name: Rate.of(each) for name, each in found.items()}
 
 

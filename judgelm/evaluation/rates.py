@@ -16,7 +16,7 @@ from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Code
 from judgelm.evaluation.metrics.alternative import LEAST_ANNOTATORS, LEAST_QUESTIONS
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.evaluation.metrics.correlation import rank_correlations
-from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient, ratio
+from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Statistic, quotient, ratio
 from judgelm.evaluation.published import Metrics
 from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample, Truth
@@ -120,12 +120,12 @@ class Rated:
             "calibration_error": calibration_error(self.confidences),
         }
 
-    def correlations(self, resamples: int, seed: int) -> dict[str, Rate]:
+    def correlations(self, resamples: int) -> dict[str, Rate]:
         """Rank correlations of all scores of both answers."""
-        found = rank_correlations(*_score_pairs(self), self.clusters, resamples, seed)
+        found = rank_correlations(*_score_pairs(self), self.clusters, resamples)
         return {name: Rate.of(each) for name, each in found.items()}
 
-    def agreement_by(self, groups: Groups, resamples: int, seed: int) -> list[tuple[str, Estimate]]:
+    def agreement_by(self, groups: Groups, resamples: int) -> list[tuple[str, Rate]]:
         """Names of groups and agreement in each, its own questions drawn; the largest first where groups have no order.
         Empty where there are no groups, or no truth.
         """
@@ -137,8 +137,8 @@ class Rated:
         found = []
         for group in sorted(members, key=lambda group: (group[0], -len(members[group]), group[1])):
             places = members[group]
-            agreed = ratio(right[places], [self.clusters[place] for place in places], resamples=resamples, seed=seed)
-            found.append((group[1], agreed))
+            agreed = ratio(right[places], [self.clusters[place] for place in places], resamples=resamples)
+            found.append((group[1], Rate.of(agreed)))
         return found
 
 

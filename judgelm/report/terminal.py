@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
 from judgelm.errors import one_line
@@ -15,7 +15,7 @@ from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Ki
 from judgelm.jsonl import Record, id_key
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome, ParseState
-from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, GRADE, WIN_RATE, Form, shorten
+from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, WIN_RATE, Form, shorten
 from judgelm.verdict import BothOrders, Reading
 from judgelm.verdict_forms import SCORES
 
@@ -58,14 +58,6 @@ _LABELS = {
     "not_judged": "teacher rows not judged",
     "total_num": "rows (published rule)",
     "total": "rows",
-}
-_GRADE_LABELS = {
-    "rows": "rows",
-    "unparsed": "unparsed",
-    "grade": "mean grade",
-    "grade_given": "mean grade that was given",
-    "difference": "mean absolute difference",
-    "correlation": "correlation (Pearson)",
 }
 
 
@@ -128,22 +120,16 @@ def summary_tables(summary: Summary) -> str:
 
 def calibration_table(found: CalibrationFile) -> str:
     """What a map did on questions that it was not fitted on."""
-    forms = {
-        "brier": EXACT_NUMBER,
-        "calibration_error": EXACT_SHARE,
-        "agreement_likeliest": EXACT_SHARE,
-        "agreement": EXACT_SHARE,
-    }
-    labels = {
-        "brier": RATES["brier"].label,
-        "calibration_error": RATES["calibration_error"].label,
-        "agreement_likeliest": "agreement of the likeliest outcome",
-        "agreement": "agreement with the threshold for ties",
+    kinds = {
+        "brier": (RATES["brier"].label, EXACT_NUMBER),
+        "calibration_error": (RATES["calibration_error"].label, EXACT_SHARE),
+        "agreement_likeliest": ("agreement of the likeliest outcome", EXACT_SHARE),
+        "agreement": ("agreement with the threshold for ties", EXACT_SHARE),
     }
     rows = [
-        (labels[name], *(forms[name].both(rate) for rate in (each.before, each.after, each.difference)))
+        (kinds[name][0], *map(kinds[name][1].both, (each.before, each.after, each.difference)))
         for name, each in found.checked.items()
-        if name in labels
+        if name in kinds
     ]
     return render_table(("on other questions", "before", "after", "difference"), rows)
 
@@ -208,24 +194,6 @@ def _class_table(confusion: Mapping[str, Mapping[str, int]], classes: Mapping[st
 def _group_table(label: str, groups: Sequence[Group]) -> str:
     rows = [(group.label, *estimate_cells(group.agreement)) for group in groups]
     return cut_table((f"agreement by {label}", *_ESTIMATE), rows)
-
-
-def grades_table(measured: Mapping[str, Any]) -> str:
-    """One number a line, grades in per cent; then the capabilities."""
-    rows = [(label, _grade(name, measured[name])) for name, label in _GRADE_LABELS.items() if name in measured]
-    for name, group in measured.get("by_category", {}).items():
-        rows.append((f"  {name}", f"{GRADE.number(group['value'])}  of {group['rows']}"))
-    return render_table(("metric", "value"), rows)
-
-
-def _grade(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        grade = Rate(**value)
-        interval = GRADE.interval(grade)
-        return GRADE.number(grade.value) + (f"  [{interval}]" if interval else "")
-    if isinstance(value, float):
-        return f"{value:.3f}" if name == "correlation" else GRADE.number(value)
-    return "-" if value is None else str(value)
 
 
 def published_table(measured: Mapping[str, Metrics], judge: str) -> str:
