@@ -12,8 +12,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from judgelm.documents import AnyText, Document, Section, Sparse
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.grade_summary import GradeSummary
-from judgelm.evaluation.metrics.intervals import ratio
-from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.rate import Rate, mean_rate
 from judgelm.evaluation.readings import judgement_text
 from judgelm.evaluation.results import JudgedSample
 from judgelm.evaluation.summary import Summary, summarize
@@ -190,7 +189,7 @@ def measure_grades(lines: Sequence[Line]) -> Grades:
     if not read:
         return Grades(rows=len(rows), unparsed=unparsed, grade=Rate(value=None))
     clusters = [question_key(record["question"]) for record, _ in read]
-    grade = Rate.of(ratio([grade for _, grade in read], clusters))
+    grade = mean_rate([grade for _, grade in read], clusters)
     beside: dict[str, Any] = _beside_given(read)
     return Grades(rows=len(rows), unparsed=unparsed, grade=grade, **beside, by_category=_by_capability(read))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from judgelm.documents import Section
-from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Key, Statistic, estimates
+from judgelm.evaluation.metrics.intervals import RESAMPLES, SHARE, Estimate, Key, Span, Statistic, estimates, quotient
 
 
 class Rate(Section):
@@ -33,3 +34,13 @@ def rates_of(
     """Those of the statistics that a sample is of, all from the same draws of clusters."""
     known = {key: statistic for key, statistic in statistics.items() if statistic.count}
     return {key: Rate.of(each) for key, each in estimates(known, clusters, resamples, seed).items()}
+
+
+def mean_rate(
+    values: ArrayLike, clusters: Sequence[str], span: Span = SHARE, resamples: int = RESAMPLES, seed: int = 0
+) -> Rate:
+    """The mean of values [n], which lie within `span`. Raises ValueError for no value."""
+    if not len(clusters):
+        raise ValueError("a mean of nothing")
+    mean = quotient(values, np.ones(len(clusters)), span)
+    return rates_of({"mean": mean}, clusters, resamples, seed)["mean"]

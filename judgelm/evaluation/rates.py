@@ -16,9 +16,9 @@ from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Code
 from judgelm.evaluation.metrics.alternative import LEAST_ANNOTATORS, LEAST_QUESTIONS
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
 from judgelm.evaluation.metrics.correlation import rank_correlations
-from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Statistic, quotient, ratio
+from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Statistic, quotient
 from judgelm.evaluation.published import Metrics
-from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.rate import Rate, mean_rate
 from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.judgement import Outcome, ParseState
 from judgelm.verdict import Reading
@@ -137,8 +137,8 @@ class Rated:
         found = []
         for group in sorted(members, key=lambda group: (group[0], -len(members[group]), group[1])):
             places = members[group]
-            agreed = ratio(right[places], [self.clusters[place] for place in places], resamples=resamples)
-            found.append((group[1], Rate.of(agreed)))
+            agreed = mean_rate(right[places], [self.clusters[place] for place in places], resamples=resamples)
+            found.append((group[1], agreed))
         return found
 
 

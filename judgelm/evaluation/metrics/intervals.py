@@ -83,24 +83,6 @@ def draw_counts(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArra
         yield np.stack([np.bincount(each, minlength=num_clusters) for each in drawn])
 
 
-def ratio(
-    numerators: ArrayLike,
-    clusters: Sequence[str],
-    denominators: ArrayLike | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    span: Span = SHARE,
-) -> Estimate:
-    """Sum of numerators [n] over sum of denominators [n], bootstrapped by cluster; without `denominators` a mean.
-
-    Raises ValueError where the denominators sum to zero.
-    """
-    statistic = quotient(numerators, np.ones(len(clusters)) if denominators is None else denominators, span)
-    if not statistic.count:
-        raise ValueError("a share of nothing")
-    return estimates({"ratio": statistic}, clusters, resamples, seed)["ratio"]
-
-
 @dataclass(frozen=True, slots=True)
 class Statistic:
     """A number that follows from sums over samples alone, such as a share, a kappa or an F1."""
@@ -197,7 +179,7 @@ def bootstrap(
     """A statistic of weighted samples: `statistic(weights [n])`, NaN where it is not defined; percentiles by cluster,
     none where all draws are the same.
 
-    For shares and means `ratio` is much faster.
+    For what follows from sums `estimates` is much faster.
     """
     index, num = cluster_indices(clusters)
     value = float(statistic(np.ones(len(index))))
