@@ -31,6 +31,11 @@ MISSING = {
     "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
 }
 """a section of every page and which command gives what it needs"""
+_SECTIONS = (
+    *("brief", "grades", "many", "unparsed", "confusion", "alternative", "position", "aspects", "reliability"),
+    *("corrected", "scores_picture", "labelled", "missing"),
+)
+"""what a page has of pairs, of grades or of many answers alone"""
 _MOST_MODELS = 12
 """models in the picture of the ranking"""
 
@@ -44,8 +49,10 @@ class Beside(NamedTuple):
     title: str = "A judge"
 
     def described(self) -> dict[str, Any]:
-        """As the templates show it."""
+        """As the templates show it, and of all other sections nothing."""
         return {
+            **dict.fromkeys(_SECTIONS),
+            "groups": [],
             "title": self.title,
             "audit": describe_audit(self.audit) if self.audit else None,
             "ranking": describe_ranking(self.ranking) if self.ranking else None,

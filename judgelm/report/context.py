@@ -75,8 +75,6 @@ def build_context(
         "alternative": describe_alternative(summary.alternative),
         "position": _position(samples, known),
         "aspects": describe_aspects(RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]),
-        "grades": None,
-        "many": None,
         "reliability": _reliability(summary),
         "corrected": describe_corrections(corrected),
         "groups": _groups(summary),

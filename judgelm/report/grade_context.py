@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from judgelm.evaluation.grade_summary import GRADE_RATES, GradedModel, GradeSummary
+from judgelm.evaluation.grade_summary import GRADE_RATES, GradeSummary
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.rate import Rate
 from judgelm.report import pictures
@@ -15,18 +15,16 @@ from judgelm.report.aspects import describe_aspects, near, unit_of
 from judgelm.report.beside import MISSING, Beside
 from judgelm.report.corrections import describe_corrections
 from judgelm.report.grade_tables import MODEL_RATES
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, Row, cut, rate_row, sample_words
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, cut, rate_row, sample_words
 
 KINDS = {"far": "more than one point from the truth", "unread": "a grade that could not be read"}
 """what can be odd about a graded sample"""
 _CARDS = ("pearson", "mae", "within_one", "bias", "mean", "spread")
 _MISSING = {
-    "truth": ("How near the truth the grades are", "judgelm report D --teacher FILE"),
+    "labelled": ("How near the truth the grades are", "judgelm report D --teacher FILE"),
     **MISSING,
 }
 """a section and which command gives what it needs"""
-_NOTHING = ("many", "unparsed", "confusion", "alternative", "position", "reliability", "missing")
-"""sections of many answers and of pairs, and what is found last"""
 
 
 def build_grade_context(
@@ -42,12 +40,10 @@ def build_grade_context(
     shares = [(GRADE_RATES[name].label, known[name]) for name in pictured if name in known]
     order = ("with the largest disagreement", "the largest disagreement first")
     context: dict[str, Any] = {
-        **dict.fromkeys(_NOTHING),
         **beside.described(),
         "samples": summary.samples,
         "labelled": summary.labelled,
         "questions": summary.questions,
-        "brief": (),
         "cards": [rate_row(GRADE_RATES[name], known[name]) for name in _CARDS if name in known],
         "rates": [rate_row(GRADE_RATES[name], rate) for name, rate in summary.rates.items()],
         "rates_picture": pictures.shares(shares, "Rates with their 95 % intervals"),
@@ -56,7 +52,6 @@ def build_grade_context(
         ),
         "grades": _grades(samples, summary),
         "corrected": describe_corrections(summary.corrected),
-        "groups": [],
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in _first(samples, most, labelled)],
         "columns": ("truth", "grade", "read", "model"),
@@ -64,8 +59,7 @@ def build_grade_context(
         "order": order if labelled else ("with the lowest grades", "the lowest grades first"),
         "explained": "Points lie between grade and truth. " * labelled + "Unread grades come before all others.",
     }
-    there = {"truth": labelled, "ranking": context["ranking"], "run": context["run"]}
-    return context | {"missing": [said for name, said in _MISSING.items() if not there[name]]}
+    return context | {"missing": [said for name, said in _MISSING.items() if not context[name]]}
 
 
 def _grades(samples: Sequence[GradedSample], summary: GradeSummary) -> dict[str, Any]:
@@ -76,12 +70,15 @@ def _grades(samples: Sequence[GradedSample], summary: GradeSummary) -> dict[str,
         "scale": f"{summary.scale[0]} to {summary.scale[1]}",
         "picture": _histogram(samples),
         "columns": [MODEL_RATES[name] for name in names],
-        "models": [(cut(each.name, MOST_NAME), each.samples, _said(each, names)) for each in models],
+        "models": [
+            (
+                cut(each.name, MOST_NAME),
+                each.samples,
+                [rate_row(GRADE_RATES[name], each.rates.get(name)) for name in names],
+            )
+            for each in models
+        ],
     }
-
-
-def _said(model: GradedModel, names: Sequence[str]) -> list[Row]:
-    return [rate_row(GRADE_RATES[name], model.rates.get(name)) for name in names]
 
 
 def _histogram(samples: Sequence[GradedSample]) -> str | None:

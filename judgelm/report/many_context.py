@@ -28,11 +28,6 @@ _MISSING = {
     **MISSING,
 }
 """a section and which command gives what it needs"""
-_NOTHING = (
-    *("labelled", "grades", "aspects", "unparsed", "confusion", "alternative", "position", "reliability", "corrected"),
-    "scores_picture",
-)
-"""what pairs and grades alone have"""
 
 
 def build_many_context(
@@ -46,16 +41,13 @@ def build_many_context(
     rows = [row(*rate) for rate in rates]
     many = _many(samples, summary)
     context: dict[str, Any] = {
-        **dict.fromkeys(_NOTHING),
         **beside.described(),
         "samples": summary.samples,
         "questions": summary.questions,
-        "brief": (),
         "cards": rows,
         "rates": rows,
         "rates_picture": pictures.shares(rates, "Rates with their 95 % intervals"),
         "many": many,
-        "groups": [],
         "shown": [_shown(sample) for sample in _first(samples, most)],
         "columns": ("best", "its score", "same best", "read"),
         "kinds": KINDS,

@@ -64,7 +64,7 @@ def write_report(
     if not place.is_dir():
         raise InputError(f"{place}: no such folder")
     context = _context(place, teacher, most_samples, human)
-    written = Written(page, page.with_suffix(".md"), context.get("brief", ()))
+    written = Written(page, page.with_suffix(".md"), context["brief"] or ())
     write_text(written.page, render_page(context))
     write_text(written.markdown, render_markdown(context))
     return written
