@@ -199,17 +199,17 @@ def _measure(task: str, split: Split, folder: Path) -> Measured | GradeSummary |
     from judgelm.evaluation.evaluation import measure_files
     from judgelm.evaluation.grade_summary import summarize_grades
     from judgelm.evaluation.grades import read_grades
-    from judgelm.evaluation.results import read_folder
+    from judgelm.evaluation.results import order_files, read_folder
 
-    forward, back = folder / "forward.jsonl", folder / "reversed.jsonl"
     if task == "mmvet":
-        return measure_grades(LineFile(forward))
+        return measure_grades(LineFile(folder / "forward.jsonl"))
     if task == "grade":
         return summarize_grades(read_grades(folder))
     samples = read_folder(folder)
-    if split.teacher is None or not forward.exists():
+    files = order_files(folder)
+    if split.teacher is None or "forward" not in files:
         return measure(samples)
-    return measure(samples, published=measure_files(forward, back if back.exists() else None, split.teacher))
+    return measure(samples, published=measure_files(files["forward"], files.get("reversed"), split.teacher))
 
 
 def score_predictions(

@@ -72,11 +72,16 @@ def judged_task(place: PathLike) -> str | None:
     None where there is none. Raises InputError for a file that cannot be read.
     """
     path = Path(place).expanduser()
-    files = [path / f"{order}.jsonl" for order in ("forward", "reversed")] if path.is_dir() else [path]
-    for file in files:
+    for file in order_files(path).values() if path.is_dir() else [path]:
         if file.exists() and (line := next(read_lines(file, finite=False), None)) is not None:
             return str(_task(line))
     return None
+
+
+def order_files(folder: Path) -> dict[str, Path]:
+    """By order the judgement files of pairs that are there, forward first."""
+    files = {order: folder / f"{order}.jsonl" for order in ("forward", "reversed")}
+    return {order: file for order, file in files.items() if file.exists()}
 
 
 def forward_file(place: PathLike) -> Path:
@@ -120,13 +125,12 @@ def read_folder(
     `with_truth`, the rows' own labels are not read, which may be of any kind then.
     """
     place = Path(folder).expanduser()
-    paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
-    forward, back = (path if path.exists() else None for path in paths)
     if place.is_file():
         raise InputError(f"{place} is a file, expected a folder that judgelm judge wrote")
-    if forward is None and back is None:
+    files = order_files(place)
+    if not files:
         raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
-    return read_files(forward, back, teacher, only, columns, with_truth)
+    return read_files(files.get("forward"), files.get("reversed"), teacher, only, columns, with_truth)
 
 
 def read_files(

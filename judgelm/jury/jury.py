@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
 from judgelm.evaluation.labels import outcomes_of
+from judgelm.evaluation.results import order_files
 from judgelm.files import locked, write_text
 from judgelm.jsonl import Record, dump_line, id_key, id_order
 from judgelm.judge.judged import LETTER_SCORES, told_record
@@ -115,7 +116,7 @@ def _check_folder(folder: Path) -> None:
     from judgelm.judge.description import read_description
 
     described = read_description(folder / "run.json")
-    if described is None and not any((folder / f"{order}.jsonl").exists() for order in ORDERS["both"]):
+    if described is None and not order_files(folder):
         return
     if described is None or "jury" not in described.settings:
         raise InputError(f"{folder}: holds judgements of a judge: name another place for those of a jury")

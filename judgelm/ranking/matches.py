@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -89,15 +89,8 @@ def match_many(samples: Sequence[ManyAnswers]) -> list[Match]:
 
     Means are compared to the fourth decimal. Raises InputError where there is none.
     """
-    found = [
-        match
-        for sample in samples
-        if sample.means is not None
-        for match in _compare(sample.cluster, list(zip(sample.models, sample.means, sample.answers, strict=True)))
-    ]
-    if not found:
-        raise InputError("no question has scores of two models that can be read: there is nothing to rank from")
-    return found
+    scored = [(one.cluster, list(zip(one.models, one.means, one.answers, strict=True))) for one in samples if one.means]
+    return _compare(scored, "scores")
 
 
 def match_grades(samples: Sequence[GradedSample]) -> list[Match]:
@@ -109,19 +102,20 @@ def match_grades(samples: Sequence[GradedSample]) -> list[Match]:
     for sample in samples:
         if sample.grade is not None:
             by_question.setdefault(sample.cluster, []).append((sample.model, sample.grade, sample.answer))
-    found = [match for question, graded in by_question.items() for match in _compare(question, graded)]
-    if not found:
-        raise InputError("no question has grades of two models that can be read: there is nothing to rank from")
-    return found
+    return _compare(by_question.items(), "grades")
 
 
-def _compare(question: str, scored: Sequence[_Scored]) -> list[Match]:
-    """Each two answers by different models."""
-    return [
+def _compare(questions: Iterable[tuple[str, Sequence[_Scored]]], what: str) -> list[Match]:
+    """Each two answers to a question by different models. Raises InputError where there are none."""
+    found = [
         Match(first, second, _chances(Outcome.from_scores(round(one, 4), round(other, 4))), question, (len(a), len(b)))
+        for question, scored in questions
         for (first, one, a), (second, other, b) in combinations(scored, 2)
         if first is not None and second is not None and first != second
     ]
+    if not found:
+        raise InputError(f"no question has {what} of two models that can be read: there is nothing to rank from")
+    return found
 
 
 def _chances(outcome: Outcome) -> tuple[float, float, float]:
