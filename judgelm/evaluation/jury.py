@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Any
 
 import numpy as np
 
@@ -240,14 +240,16 @@ def measure_jury(panel: Panel, method: str, names: Sequence[str], places: Sequen
     """
     said = verdicts(decide(panel, method))
     counts = (panel.votes[:, :, None] == np.arange(len(OUTCOMES))).sum(axis=1).astype(np.float64)
-    statistics: dict[Any, Statistic] = {
-        "alpha": alpha(counts),
-        "with_people": _agreement(said, panel.truth, panel.labelled),
+    statistics: dict[tuple[int | None, str], Statistic] = {
+        (None, "alpha"): alpha(counts),
+        (None, "with_people"): _agreement(said, panel.truth, panel.labelled),
     }
     for judge in range(panel.votes.shape[1]):
         others = verdicts(decide(panel.without(judge), method))
         statistics |= {(judge, name): each for name, each in _of_judge(panel, judge, said, others).items()}
-    rates = rates_of(statistics, panel.clusters)
+    rates: dict[int | None, dict[str, Rate]] = defaultdict(dict)
+    for (judged, name), rate in rates_of(statistics, panel.clusters).items():
+        rates[judged][name] = rate
     weights = weigh(panel).tolist() if method == "weighted" else [None] * len(names)
     return Jury(
         method=method,
@@ -255,16 +257,13 @@ def measure_jury(panel: Panel, method: str, names: Sequence[str], places: Sequen
         questions=len(set(panel.clusters)),
         labelled=int(panel.labelled.sum()),
         undecided=int((said == MISSING).sum()),
-        alpha=rates.get("alpha"),
-        with_people=rates.get("with_people"),
+        alpha=rates[None].get("alpha"),
+        with_people=rates[None].get("with_people"),
         judges=[
-            _described(panel, judge, {name: rates.get((judge, name)) for name in _RATES}, name, place, weight)
+            _described(panel, judge, rates[judge], name, place, weight)
             for judge, (name, place, weight) in enumerate(zip(names, places, weights, strict=True))
         ],
     )
-
-
-_RATES = ("with_jury", "with_people", "jury_gain", "changes", "added")
 
 
 def _of_judge(panel: Panel, judge: int, said: Codes, others: Codes) -> dict[str, Statistic]:
@@ -286,9 +285,9 @@ def _agreement(one: Codes, other: Codes, asked: Mask) -> Statistic:
 
 
 def _described(
-    panel: Panel, judge: int, rates: dict[str, Any], name: str, place: str, weight: float | None
+    panel: Panel, judge: int, rates: Mapping[str, Rate], name: str, place: str, weight: float | None
 ) -> JuryJudge:
-    voted, flipped, added = panel.votes[:, judge] != MISSING, panel.flipped[:, judge], rates["added"]
+    voted, flipped, added = panel.votes[:, judge] != MISSING, panel.flipped[:, judge], rates.get("added")
     return JuryJudge(
         name=name,
         place=place,
