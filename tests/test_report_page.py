@@ -303,7 +303,10 @@ def test_pictures_are_well_formed_and_have_titles() -> None:
 
 
 def test_a_value_stands_where_it_belongs() -> None:
-    drawn = ElementTree.fromstring(pictures.shares([("a", Rate(value=0.25, low=0.0, high=0.5))], "t"))
+    picture = pictures.shares([("a", Rate(value=0.25, low=0.0, high=0.5))], "t")
+    assert picture is not None
+    assert pictures.shares([], "t") is None
+    drawn = ElementTree.fromstring(picture)
     dot = next(part for part in drawn if part.tag == "circle")
     track, interval = (part.attrib for part in drawn if part.tag == "line")
     start, width = float(track["x1"]), float(track["x2"]) - float(track["x1"])

@@ -147,7 +147,7 @@ class LabelledPairs:
     def traits(self) -> list[Trait]:
         """What the labelled part is tested by."""
         outcomes = [("unread" if code == UNREAD else OUTCOMES[code].value,) for code in self.said]
-        groups = {
+        groups: dict[str, Sequence[Sequence[str]]] = {
             "category": [() if sample.category is None else (sample.category,) for sample in self.samples],
             "model": [tuple(name for name in sample.models if name) for sample in self.samples],
             "verdict of the judge": outcomes,

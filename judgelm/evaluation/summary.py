@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -123,7 +123,7 @@ class Summary(Sparse):
     A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
     """
 
-    left_out = ("alternative", "aspects", "calibration")
+    left_out: ClassVar[tuple[str, ...]] = ("alternative", "aspects", "calibration")
 
     samples: int
     labelled: int
