@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from judgelm.errors import InputError
-from judgelm.evaluation.labels import outcomes_of
+from judgelm.evaluation.labels import need_labels, outcomes_of
 from judgelm.evaluation.results import order_files
 from judgelm.files import locked, write_text
 from judgelm.jsonl import Record, dump_line, id_key, id_order
@@ -62,7 +62,7 @@ def run_jury(
         raise InputError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}")
     members = read_members(places, labels, question_file, vocabulary)
     if method == "weighted":
-        members.need_labels("method weighted")
+        need_labels("method weighted", members.truths)
     for judge in members.judges if method == "mean" else ():
         judge.check_probabilities()
     panel = Panel.of([judge.samples for judge in members.judges], outcomes_of(members.truths))

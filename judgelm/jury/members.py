@@ -8,7 +8,7 @@ from pathlib import Path
 
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.labels import need_labels, read_truths
+from judgelm.evaluation.labels import read_truths
 from judgelm.evaluation.results import JudgedSample, Truth, judged_task, order_files, read_folder
 from judgelm.jsonl import Record, index_by_id, read_lines
 from judgelm.sample import swap_fields
@@ -48,10 +48,6 @@ class Members:
     rows: Sequence[Record]
     """each sample's fields, as a judge in forward order is shown them"""
     truths: Sequence[Truth | None]
-
-    def need_labels(self, what: str) -> None:
-        """Raises InputError where no sample has a truth."""
-        need_labels(what, self.truths)
 
 
 def read_members(
