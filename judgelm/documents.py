@@ -6,7 +6,15 @@ import os
 import re
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    SkipValidation,
+    ValidationError,
+    model_serializer,
+)
 
 from judgelm.errors import InputError, one_line
 from judgelm.files import write_text
@@ -27,6 +35,18 @@ class Section(BaseModel):
     def to_record(self) -> dict[str, Any]:
         """As JSON has it."""
         return self.model_dump(mode="json")
+
+
+class Sparse(Section):
+    """Leaves fields out of its file where they are null."""
+
+    left_out: ClassVar[tuple[str, ...]] = ()
+    """names of these fields"""
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if name not in self.left_out or value is not None}
 
 
 class Document(Section):

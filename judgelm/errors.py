@@ -41,6 +41,11 @@ def one_line(text: str) -> str:
     return " ".join("".join(c for c in text if c.isprintable() or c.isspace()).split())
 
 
+def in_short(value: object) -> str:
+    """Anything as it was found, short enough for an error."""
+    return one_line(repr(value))[:60]
+
+
 def encodable(text: str) -> bool:
     """Whether UTF-8 can hold it: half a surrogate pair is no text."""
     try:

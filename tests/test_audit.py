@@ -18,7 +18,7 @@ from judgelm.audit.many import ALL_CHECKS
 from judgelm.audit.perturbations import PERTURBATIONS, changed_place, perturb
 from judgelm.engine.interface import Generation, LineScores
 from judgelm.errors import InputError
-from judgelm.evaluation.metrics.intervals import Estimate
+from judgelm.evaluation.rate import Rate
 from judgelm.judge.choice import JudgeChoice
 from judgelm.prompt import count_markers
 
@@ -315,7 +315,7 @@ def test_a_verdict_needs_the_whole_interval_on_one_side(
     low: float | None, high: float | None, two_sided: bool, verdict: str
 ) -> None:
     check = Check("", "", 0.1, lambda evidence, source: None, two_sided=two_sided)
-    assert judge_effect(Estimate(0.0, low, high, 40), check) == verdict
+    assert judge_effect(Rate(value=0.0, low=low, high=high, count=40), check) == verdict
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)

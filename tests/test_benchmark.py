@@ -20,7 +20,7 @@ from judgelm.benchmark.sets import BENCHMARKS
 from judgelm.errors import InputError
 from judgelm.jsonl import Line
 from judgelm.prompt import render_prompt
-from judgelm.report.terminal import grades_table
+from judgelm.report.benchmark_tables import grades_table
 from judgelm.sample import Sample
 
 
@@ -408,12 +408,13 @@ def test_mm_vet_grades_a_vision_models_answers_beside_given_grades(
 
 def test_a_grade_that_cannot_be_read_is_counted_and_left_out() -> None:
     rows = [{"question": "Q", "pred_task": "mmvet", "pred_text": text, "grade": 1.0} for text in (" 5", " 8", "?")]
-    measured = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)]).to_record()
+    found = measure_grades([Line(row, Path("forward.jsonl"), k) for k, row in enumerate(rows, start=1)])
+    measured = found.to_record()
     assert (measured["rows"], measured["unparsed"]) == (3, 1)
     assert measured["grade"]["value"] == pytest.approx(0.65)
     assert measured["difference"] == pytest.approx(0.35)
     assert measured["correlation"] is None, "those that were given are all the same"
-    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)]).to_record()
-    assert nothing["grade"] == {"value": None, "low": None, "high": None, "count": 0}
-    for shown in (grades_table(measured), grades_table(nothing)):
+    nothing = measure_grades([Line(rows[2], Path("forward.jsonl"), 1)])
+    assert nothing.to_record()["grade"] == {"value": None, "low": None, "high": None, "count": 0}
+    for shown in (grades_table(found), grades_table(nothing)):
         assert any(line.split()[-1] == "-" for line in shown.splitlines())

@@ -20,7 +20,7 @@ from serving import local_stack
 
 from judgelm.adapters.judges import find_judge, interval, make_sample
 from judgelm.errors import InputError
-from judgelm.evaluation.metrics.intervals import ratio
+from judgelm.evaluation.rate import mean_rate
 from judgelm.judge import Judge, JudgeChoice
 from judgelm.judgement import Outcome
 from judgelm.sample import Sample
@@ -123,7 +123,7 @@ def test_inspect_compares_and_grades_with_intervals(tmp_path: Path) -> None:
         found = json.loads(run_tool(script, judge.url, tmp_path / "more", folder=tmp_path).splitlines()[-1])
     # 10 and 6 characters win, 4 and 3 lose: halves, and of three topics
     clusters, won = ["sums", "sums", "towns", "art"], [1.0, 0.0, 1.0, 0.0]
-    drawn = ratio(won, clusters)
+    drawn = mean_rate(won, clusters)
     assert printed["pairwise_scorer win_rate"] == 0.5
     assert printed["pairwise_scorer win_rate_low"] == pytest.approx(drawn.low, abs=1e-3)
     assert printed["pairwise_scorer win_rate_high"] == pytest.approx(drawn.high, abs=1e-3)
@@ -137,7 +137,7 @@ def test_inspect_compares_and_grades_with_intervals(tmp_path: Path) -> None:
 def _check_inspect(metrics: dict[str, Any], samples: dict[str, Any]) -> None:
     field, other, grades = metrics["pairwise_scorer"], metrics["pairwise_scorer1"], metrics["grade_scorer"]
     # a win, a loss, a contradiction and the dialogue, in two epochs each, which are not independent
-    epochs = ratio([1, 0, 0.5, 1] * 2, ["wins", "loses", "contradicts", "dialogue"] * 2)
+    epochs = mean_rate([1, 0, 0.5, 1] * 2, ["wins", "loses", "contradicts", "dialogue"] * 2)
     bounds = (field["win_rate"], field["win_rate_low"], field["win_rate_high"])
     assert bounds == pytest.approx((epochs.value, epochs.low, epochs.high))
     assert (field["consistency"], field["scored"], field["unscored"]) == (0.75, 8, 6)
@@ -181,7 +181,7 @@ def test_lm_eval_judges_the_generations_of_a_task(tmp_path: Path, model_folder: 
     (results,) = (tmp_path / "out").rglob("results_*.json")
     metrics = json.loads(results.read_text(encoding="utf-8"))["results"]
     won = [{"win": 1.0, "tie": 0.5, "lose": 0.0}[each["outcome"]] for each in judged]
-    drawn = ratio(won, [row["topic"] for row in rows])
+    drawn = mean_rate(won, [row["topic"] for row in rows])
     found = metrics["judgelm_pairs"]
     assert found["judge_score,judged"] == pytest.approx(sum(won) / len(won))
     assert found["judge_score_low,judged"] == pytest.approx(drawn.low)
@@ -230,7 +230,7 @@ def test_mlflow_shows_scores_with_intervals(tmp_path: Path) -> None:
         asked = judge.requests[-1].samples[-1]
     printed = numbers(said)
     assert (printed["grade/mean"], printed["win_rate/mean"]) == (6, 0.625)
-    drawn = ratio([1, 0, 1, 0.5], ["1", "2", "3", "4"])
+    drawn = mean_rate([1, 0, 1, 0.5], ["1", "2", "3", "4"])
     assert (printed["win_rate/low"], printed["win_rate/high"]) == pytest.approx((drawn.low, drawn.high), abs=1e-3)
     assert "expected 'known' among the expectations, found known" in said
     more = json.loads(said.splitlines()[-1])
@@ -368,7 +368,7 @@ def test_a_judge_that_is_not_there_is_told_in_one_line() -> None:
 
 
 def test_an_interval_is_that_of_evaluate() -> None:
-    drawn = ratio([1, 0, 1, 1], ["a", "a", "b", "c"])
+    drawn = mean_rate([1, 0, 1, 1], ["a", "a", "b", "c"])
     found = interval("x", [1, 0, 1, 1], ["a", "a", "b", "c"], (0, 1))
     assert found == {"x": 0.75, "x_low": drawn.low, "x_high": drawn.high}
     assert interval("x", [], [], (0, 1)) == {}

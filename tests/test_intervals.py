@@ -12,10 +12,9 @@ from judgelm.evaluation.metrics.intervals import (
     estimates,
     percentiles,
     quotient,
-    ratio,
     share_interval,
 )
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate, mean_rate
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 5), (70, 100), (5, 5), (1, 1), (0, 1)])
@@ -30,7 +29,7 @@ def test_wilson_is_that_of_statsmodels(successes: int, count: int) -> None:
 def test_where_all_agree_the_interval_is_wilsons_over_the_questions(questions: int) -> None:
     clusters = [str(k % questions) for k in range(3 * questions)]
     for share in (0, 1):
-        found = ratio([share] * len(clusters), clusters)
+        found = mean_rate([share] * len(clusters), clusters)
         expected = proportion_confint(share * questions, questions, method="wilson")
         assert (found.low, found.high) == pytest.approx(expected, abs=1e-6), "samples of a question count once"
 
@@ -38,7 +37,7 @@ def test_where_all_agree_the_interval_is_wilsons_over_the_questions(questions: i
 def test_questions_that_a_share_is_not_of_do_not_make_it_surer() -> None:
     """Two of fifty questions have a denominator: Wilson of two."""
     asked = [1, 1] + [0] * 48
-    found = ratio(asked, [str(k) for k in range(50)], asked)
+    found = estimates({"share": quotient(asked, asked)}, [str(k) for k in range(50)])["share"]
     assert (found.value, found.low, found.high) == pytest.approx((1, 0.342380, 1), abs=1e-5)
 
 
@@ -47,7 +46,7 @@ def test_what_is_the_same_in_all_questions_could_be_anything_in_the_others() -> 
     clusters = [str(k) for k in range(20)]
     most = 0.161125
     for value, span in ((0.0, (-1.0, 1.0)), (0.5, (0.0, 1.0)), (0.3, (0.0, 1.0)), (1.5, (0.0, 2.0))):
-        found = ratio([value] * 20, clusters, span=span)
+        found = mean_rate([value] * 20, clusters, span=span)
         expected = [value + most * (end - value) for end in span]
         assert (found.low, found.high) == pytest.approx(expected, abs=1e-5)
 
@@ -94,7 +93,7 @@ def test_what_drawing_alone_raises_is_taken_back() -> None:
 
 def test_a_mean_of_independent_samples_has_scipys_percentile_interval() -> None:
     values = np.random.default_rng(1).normal(5, 2, 300)
-    found = ratio(values, [str(k) for k in range(300)], resamples=4000)
+    found = mean_rate(values, [str(k) for k in range(300)], resamples=4000)
     oracle = scipy_bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=1).confidence_interval
     assert found.value == pytest.approx(values.mean())
     assert (found.low, found.high) == pytest.approx(tuple(oracle), abs=0.03)
@@ -111,17 +110,17 @@ def test_a_ratio_and_the_general_bootstrap_agree() -> None:
     draw = np.random.default_rng(2)
     above, below = draw.random(120), draw.integers(0, 2, 120)
     clusters = [str(k % 40) for k in range(120)]
-    quick = ratio(above * below, clusters, below)
+    quick = estimates({"ratio": quotient(above * below, below)}, clusters)["ratio"]
     slow = bootstrap(lambda weights: float((weights * above * below).sum() / (weights * below).sum()), clusters)
     assert (quick.value, quick.low, quick.high) == pytest.approx((slow.value, slow.low, slow.high))
     assert quick.count == below.sum()
 
 
 def test_one_question_is_hardly_an_interval_and_nothing_is_no_share() -> None:
-    found = ratio([1, 0], ["same", "same"])
+    found = mean_rate([1, 0], ["same", "same"])
     assert (found.low, found.high) == pytest.approx((0.5 - 0.793450 / 2, 0.5 + 0.793450 / 2), abs=1e-6)
-    with pytest.raises(ValueError, match="share of nothing"):
-        ratio([1], ["a"], [0])
+    with pytest.raises(ValueError, match="mean of nothing"):
+        mean_rate([], [])
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -133,7 +132,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     covered = 0
     for seed in range(1000):
         chance = draw.beta(2, 1, 100).repeat(5)
-        found = ratio(draw.random(500) < chance, clusters, resamples=500, seed=seed)
+        found = mean_rate(draw.random(500) < chance, clusters, resamples=500, seed=seed)
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= 2 / 3 <= found.high

@@ -13,8 +13,9 @@ from conftest import write_jsonl
 
 from judgelm.cli import main
 from judgelm.errors import InputError
+from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample, Truth
-from judgelm.evaluation.summary import Rate, Summary
+from judgelm.evaluation.summary import Summary
 from judgelm.judgement import Outcome, ParseState
 from judgelm.report import pictures, write_report
 from judgelm.report.beside import Beside
@@ -38,7 +39,7 @@ def context_of(
     title: str = "A judge",
     **settings: Any,
 ) -> dict[str, Any]:
-    return build_context(samples, Summary.model_validate(summary), Beside(audit, ranking, run), title, **settings)
+    return build_context(samples, Summary.model_validate(summary), Beside(audit, ranking, run, title), **settings)
 
 
 def page_of(*args: Any, **settings: Any) -> str:
@@ -302,7 +303,10 @@ def test_pictures_are_well_formed_and_have_titles() -> None:
 
 
 def test_a_value_stands_where_it_belongs() -> None:
-    drawn = ElementTree.fromstring(pictures.shares([("a", Rate(value=0.25, low=0.0, high=0.5))], "t"))
+    picture = pictures.shares([("a", Rate(value=0.25, low=0.0, high=0.5))], "t")
+    assert picture is not None
+    assert pictures.shares([], "t") is None
+    drawn = ElementTree.fromstring(picture)
     dot = next(part for part in drawn if part.tag == "circle")
     track, interval = (part.attrib for part in drawn if part.tag == "line")
     start, width = float(track["x1"]), float(track["x2"]) - float(track["x1"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from judgelm.criteria import Criteria, read_criteria
 from judgelm.engine.openai.requests import Retries
 from judgelm.errors import InputError, located, one_line
-from judgelm.evaluation.metrics.intervals import ratio
+from judgelm.evaluation.rate import mean_rate
 from judgelm.files import PathLike
 from judgelm.jsonl import Line, dump_json
 from judgelm.judge import AnyJudge, JudgeChoice, Judged, JudgeSettings, ModelChoice, check_orders, prepare
@@ -317,6 +317,6 @@ def interval(
     """
     if not values:
         return {}
-    found = ratio(values, clusters, span=span)
+    found = mean_rate(values, clusters, span)
     numbers = {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
     return {each: number for each, number in numbers.items() if number is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from judgelm.evaluation.many import ManyAnswers
 
 CheckVerdict = Literal["pass", "fail", "unclear", "not measured"]
-_UNREAD = float("nan")
+UNREAD = math.nan
+"""the effect of a judgement that could not be read"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def _position(evidence: Evidence, source: Source) -> float:
 
 def _inconsistent(evidence: Evidence, source: Source) -> float:
     consistent = evidence.plain(source).consistent
-    return _UNREAD if consistent is None else float(not consistent)
+    return UNREAD if consistent is None else float(not consistent)
 
 
 def _beside_itself(evidence: Evidence, source: Source, *, probe: str) -> float | None:
@@ -118,10 +120,10 @@ def _agreement(judged: JudgedSample, source: Source, probe: str) -> float:
     """
     truth = source.truth_with_reference if probe == RIGHT_REFERENCE else source.truth
     if truth is None:
-        return _UNREAD
+        return UNREAD
     if judged.probabilities is not None:
         return judged.probabilities[truth.outcome]
-    return _UNREAD if judged.outcome is None else float(judged.outcome is truth.outcome)
+    return UNREAD if judged.outcome is None else float(judged.outcome is truth.outcome)
 
 
 def _unstable(evidence: Evidence, source: Source) -> float:
@@ -137,7 +139,7 @@ def _preference(reading: Reading | None, place: int) -> float:
     """
     if reading is not None and reading.probabilities is not None:
         return _preferred(reading.probabilities, place)
-    return _UNREAD if reading is None or reading.outcome is None else _preferred(certain(reading.outcome), place)
+    return UNREAD if reading is None or reading.outcome is None else _preferred(certain(reading.outcome), place)
 
 
 def _mean_preference(judged: JudgedSample, place: int) -> float:
@@ -154,7 +156,7 @@ def _lead(share: float) -> float:
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else _UNREAD
+    return sum(values) / len(values) if values else UNREAD
 
 
 _LABELS = "labels or a teacher"

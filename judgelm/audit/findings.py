@@ -9,8 +9,7 @@ from typing import Any
 from judgelm.audit.checks import Check, CheckVerdict, Evidence
 from judgelm.audit.many import ALL_CHECKS
 from judgelm.documents import Document, Section
-from judgelm.evaluation.metrics.intervals import Estimate, ratio
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate, mean_rate
 
 MIN_QUESTIONS = 10
 """with fewer different questions an interval says too little for a verdict"""
@@ -66,7 +65,7 @@ def measure(name: str, evidence: Evidence) -> Finding:
         note = "no judgement could be read" if unread else f"needs {check.needs}"
         return finding(effect=Rate(value=None), verdict="not measured", note=note, examples=[])
     clusters = [sample.asked for sample, _ in known]
-    effect = ratio([value for _, value in known], clusters, span=(check.least, 1))
+    effect = mean_rate([value for _, value in known], clusters, (check.least, 1))
     notes = [f"{unread} of {len(found)} could not be read and do not count"] if unread else []
     verdict = judge_effect(effect, check)
     if (count := len(set(clusters))) < MIN_QUESTIONS:
@@ -77,10 +76,10 @@ def measure(name: str, evidence: Evidence) -> Finding:
     size = {sample.question_id: abs(value) if check.two_sided else value for sample, value in known}
     most = sorted((one for one in size if size[one] > check.threshold), key=lambda one: -size[one])
     told = "; ".join(notes) or None
-    return finding(effect=Rate.of(effect), verdict=verdict, note=told, examples=most[:NUM_EXAMPLES])
+    return finding(effect=effect, verdict=verdict, note=told, examples=most[:NUM_EXAMPLES])
 
 
-def judge_effect(effect: Estimate, check: Check) -> CheckVerdict:
+def judge_effect(effect: Rate, check: Check) -> CheckVerdict:
     """pass: the whole interval lies within the threshold; fail: the whole interval lies beyond; unclear: all else.
 
     Within is below the threshold, and for a two-sided check above its negative too.

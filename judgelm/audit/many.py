@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from judgelm.audit.checks import CHECKS, Check, Evidence
+from judgelm.audit.checks import CHECKS, UNREAD, Check, Evidence
 from judgelm.audit.probes import Source
-
-_UNREAD = float("nan")
 
 
 def _place(evidence: Evidence, source: Source, *, place: int) -> float:
     """Of all answers, each of which was shown once in each place."""
     shown = evidence.many[source.key].rotated
     if not shown:
-        return _UNREAD
+        return UNREAD
     there = sum(scores[place] for scores in shown) / len(shown)
     everywhere = sum(map(sum, shown)) / sum(map(len, shown))
     return (there - everywhere) / evidence.span
@@ -22,7 +20,7 @@ def _place(evidence: Evidence, source: Source, *, place: int) -> float:
 
 def _inconsistent(evidence: Evidence, source: Source) -> float:
     judged = evidence.many[source.key]
-    return float(not judged.is_consistent) if judged.rotated else _UNREAD
+    return float(not judged.is_consistent) if judged.rotated else UNREAD
 
 
 _ABOVE = "are scored above their mean over all places, as a share of the scale"

@@ -176,7 +176,7 @@ def _report(data: BenchmarkData, place: Path, judge: str) -> BenchmarkReport:
 
     metrics = {part: _measure(_task(data, split), split, place / split.name) for part, split in data.splits.items()}
     scores = score_folders(data.name, data.labelled.splits, place)
-    report = BenchmarkReport(**_describe(data), **_given(scores=scores), judge=judge, metrics=metrics)
+    report = BenchmarkReport(**_describe(data), scores=scores, judge=judge, metrics=metrics)
     return _written(report, place)
 
 
@@ -198,17 +198,17 @@ def _measure(task: str, split: Split, folder: Path) -> Measured | GradeSummary |
     from judgelm.evaluation.evaluation import measure_files
     from judgelm.evaluation.grade_summary import summarize_grades
     from judgelm.evaluation.grades import read_grades
-    from judgelm.evaluation.results import read_folder
+    from judgelm.evaluation.results import order_files, read_folder
 
-    forward, back = folder / "forward.jsonl", folder / "reversed.jsonl"
     if task == "mmvet":
-        return measure_grades(LineFile(forward))
+        return measure_grades(LineFile(folder / "forward.jsonl"))
     if task == "grade":
         return summarize_grades(read_grades(folder))
     samples = read_folder(folder)
-    if split.teacher is None or not forward.exists():
+    files = order_files(folder)
+    if split.teacher is None or "forward" not in files:
         return measure(samples)
-    return measure(samples, published=measure_files(forward, back if back.exists() else None, split.teacher))
+    return measure(samples, published=measure_files(files["forward"], files.get("reversed"), split.teacher))
 
 
 def score_predictions(
@@ -258,7 +258,7 @@ def score_predictions(
         odd_rows=OddRows.of(given.odd),
         not_predicted=left,
     )
-    report = BenchmarkReport(**_describe(found), **_given(scores=scores), predictions=described, metrics=metrics)
+    report = BenchmarkReport(**_describe(found), scores=scores, predictions=described, metrics=metrics)
     return _written(report, output_dir)
 
 
@@ -288,31 +288,15 @@ def _score_results(name: str, path: Path, output_dir: PathLike | None) -> Benchm
         odd_rows=OddRows.of(odd),
         not_predicted={},
     )
-    benchmark = find_benchmark(name)
-    report = BenchmarkReport(
-        benchmark=name,
-        files={},
-        homes=None,
-        licence=benchmark.licence,
-        rows={name: count},
-        dropped={},
-        odd_rows=OddRows.of(()),
-        predictions=described,
-        scores=scores,
-        metrics={},
-    )
-    return _written(report, output_dir)
+    nothing = BenchmarkData(name, find_benchmark(name), {}, False, Labelled((), {}, count, ()))
+    known = _describe(nothing) | {"rows": {name: count}}
+    return _written(BenchmarkReport(**known, predictions=described, scores=scores, metrics={}), output_dir)
 
 
 def _written(report: BenchmarkReport, output_dir: PathLike | None) -> BenchmarkReport:
     if output_dir is not None:
         report.write(Path(output_dir).expanduser() / REPORT_FILE, indent=2)
     return report
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    """Those that are there."""
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _describe(data: BenchmarkData) -> dict[str, Any]:
@@ -323,7 +307,8 @@ def _describe(data: BenchmarkData) -> dict[str, Any]:
         "files": {name: DataFile(path=str(path), sha256=hash_file(path)) for name, path in data.files.items()},
         "homes": dict(data.benchmark.homes) if data.fetched else None,
         "licence": data.benchmark.licence,
-        **_given(turn=data.turn, by=data.by),
+        "turn": data.turn,
+        "by": data.by,
         "rows": {name: len(split.records) for name, split in data.splits.items()},
         "dropped": dict(data.labelled.dropped),
         "odd_rows": OddRows.of(data.labelled.odd),

@@ -16,7 +16,7 @@ from judgelm.benchmark.rows import Rows
 from judgelm.benchmark.rubrics import read_sections
 from judgelm.dialogue import ASSISTANT, Turn, join_conversations, read_turns
 from judgelm.errors import InputError, encodable, located, one_line
-from judgelm.evaluation.results import is_number
+from judgelm.evaluation.readings import is_number
 from judgelm.jsonl import Line, Record, read_id, read_json, read_text, require
 
 SECTIONS: Mapping[str, Mapping[str, int]] = {

@@ -10,6 +10,7 @@ from typing import Any
 from judgelm.benchmark.rows import Rows
 from judgelm.dialogue import shown_conversation, shown_question
 from judgelm.errors import InputError
+from judgelm.evaluation.readings import read_category
 from judgelm.evaluation.results import JudgedSample, read_truth
 from judgelm.jsonl import Line, Record, id_key, read_id, require
 from judgelm.judgement import Outcome, ParseState
@@ -167,7 +168,6 @@ def predicted_samples(
 
 def _sample(line: Line, key: str, predictions: Predictions) -> JudgedSample:
     record = line.record
-    category = record.get("category", record.get("subset"))
     forward, *back = predictions.readings[key]
     return JudgedSample(
         forward,
@@ -179,6 +179,6 @@ def _sample(line: Line, key: str, predictions: Predictions) -> JudgedSample:
             shown_conversation(record, 2, record["answer2_body"]),
         ),
         models=(record.get("answer1_model_id"), record.get("answer2_model_id")),
-        category=None if category is None else str(category),
+        category=read_category(record),
         truth=read_truth(line, needed=False),
     )

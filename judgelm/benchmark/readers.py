@@ -11,6 +11,7 @@ from judgelm.benchmark.labelled import Files, Labelled, Records, Split, read_tex
 from judgelm.benchmark.rows import Rows
 from judgelm.dialogue import join_conversations, read_turns
 from judgelm.errors import InputError, located
+from judgelm.evaluation.readings import is_number
 from judgelm.evaluation.results import find_line, read_truth
 from judgelm.jsonl import (
     Line,
@@ -178,7 +179,7 @@ def _first_turns(line: Line) -> Record:
     except (KeyError, TypeError, ValueError):
         raise InputError(f"{line.where}: a conversation has no first question and answer") from None
     texts = {"question_body": asked, "answer1_body": first, "answer2_body": second}
-    return {**read_texts(line._replace(record=texts))}
+    return read_texts(line._replace(record=texts))
 
 
 def _later_turns(line: Line, turn: int) -> Record:
@@ -243,6 +244,6 @@ def _grade(value: Any, where: str) -> float:
     if isinstance(value, dict):
         value = value.get("score")
     numbers = value if isinstance(value, list) else [value]
-    if not numbers or any(isinstance(n, bool) or not isinstance(n, int | float) or not 0 <= n <= 1 for n in numbers):
+    if not numbers or not all(is_number(number) and 0 <= number <= 1 for number in numbers):
         raise InputError(f"{where}: expected grades from 0 to 1, found {value!r}")
     return float(sum(numbers) / len(numbers))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from judgelm.documents import AnyText, Document, Section
+from judgelm.documents import AnyText, Document, Section, Sparse
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.grade_summary import GradeSummary
-from judgelm.evaluation.metrics.intervals import ratio
+from judgelm.evaluation.rate import Rate, mean_rate
 from judgelm.evaluation.readings import judgement_text
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Rate, Summary, summarize
+from judgelm.evaluation.summary import Summary, summarize
 from judgelm.jsonl import Line, Record
 from judgelm.judgement import Judgement
 from judgelm.sample import question_key
@@ -27,15 +27,6 @@ _BESIDE = ("agreement", "consistency", "spearman", "kendall", "exact", "unparsed
 """what else is said of it"""
 _SHOWN_ODD = 5
 """rows that cannot be read of which it is said why"""
-
-
-class _Sparse(Section):
-    """Leaves out of its file what was not given."""
-
-    @model_serializer(mode="wrap")
-    def _given(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if value is not None or name in self.model_fields_set}
 
 
 class DataFile(Section):
@@ -88,7 +79,7 @@ class GradeGroup(Section):
     rows: int
 
 
-class Grades(_Sparse):
+class Grades(Section):
     """MM-Vet: grades from 0 to 1, the answer's score over 10; with `grade_given` and on where others gave grades."""
 
     rows: int
@@ -101,6 +92,12 @@ class Grades(_Sparse):
     """Pearson's; None where it is not defined"""
     by_category: dict[str, GradeGroup] | None = None
 
+    @model_serializer(mode="wrap")
+    def _given(self, whole: SerializerFunctionWrapHandler) -> Record:
+        """Without what was not given; a correlation that is not defined was."""
+        record: Record = whole(self)
+        return {name: value for name, value in record.items() if value is not None or name in self.model_fields_set}
+
 
 class Scores(Section):
     """A benchmark's own score, as its authors compute it, with intervals; 0 to 1."""
@@ -112,10 +109,11 @@ class Scores(Section):
     """by name"""
 
 
-class BenchmarkReport(_Sparse, Document):
+class BenchmarkReport(Sparse, Document):
     """A benchmark's data, and the numbers of each split; shares are from 0 to 1."""
 
     what = "the report of a benchmark"
+    left_out = ("turn", "by", "judge", "predictions", "scores")
 
     benchmark: str
     files: dict[str, DataFile]
@@ -191,7 +189,7 @@ def measure_grades(lines: Sequence[Line]) -> Grades:
     if not read:
         return Grades(rows=len(rows), unparsed=unparsed, grade=Rate(value=None))
     clusters = [question_key(record["question"]) for record, _ in read]
-    grade = Rate.of(ratio([grade for _, grade in read], clusters))
+    grade = mean_rate([grade for _, grade in read], clusters)
     beside: dict[str, Any] = _beside_given(read)
     return Grades(rows=len(rows), unparsed=unparsed, grade=grade, **beside, by_category=_by_capability(read))
 

@@ -9,7 +9,7 @@ from typing import Any
 from judgelm.benchmark.labelled import Files, Labelled, Split, check_texts
 from judgelm.benchmark.rows import Rows
 from judgelm.criteria import Aspect, Criteria, Scale
-from judgelm.errors import InputError, encodable, one_line
+from judgelm.errors import InputError, encodable, in_short, one_line
 from judgelm.jsonl import Line, Record, read_text, require
 
 SCALE = Scale(1, 5)
@@ -116,7 +116,7 @@ def _truth(line: Line) -> float:
     numbers = [_number(one) for one in (given if isinstance(given, list) else [given])]
     known = [one for one in numbers if one is not None and SCALE.least <= one <= SCALE.most]
     if not known or len(known) < len(numbers):
-        found = one_line(repr(given))[:60]
+        found = in_short(given)
         raise InputError(f"{line.where}: expected {field} to be a grade from {SCALE}, or a list of some, found {found}")
     return sum(known) / len(known)
 

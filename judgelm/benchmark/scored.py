@@ -24,7 +24,8 @@ from judgelm.benchmark.scores import (
 )
 from judgelm.errors import InputError, one_line
 from judgelm.evaluation.grades import GradedSample, read_grades
-from judgelm.evaluation.results import JudgedSample, is_number, read_folder
+from judgelm.evaluation.readings import is_number
+from judgelm.evaluation.results import JudgedSample, read_folder
 from judgelm.jsonl import Line, LineFile, Record, id_key, require
 from judgelm.sample import question_key
 

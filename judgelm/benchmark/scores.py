@@ -10,8 +10,8 @@ import numpy as np
 
 from judgelm.benchmark.chosen import SECTIONS, TIES, find_prompt
 from judgelm.benchmark.report import Scores
-from judgelm.evaluation.metrics.intervals import RESAMPLES, Floats, Statistic, estimates
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.metrics.intervals import Floats, Statistic
+from judgelm.evaluation.rate import rates_of
 from judgelm.judgement import Outcome
 
 SECTION_WEIGHTS = {**dict.fromkeys(SECTIONS, 1.0), "Prior Sets": 0.5}
@@ -176,8 +176,7 @@ def _scores(
         statistics["subset", TIES] = mean({}, with_ties=True)
     statistics |= {("section", name): mean(weights) for name, weights in sections.items()}
     statistics["score", ""] = mean(overall, with_ties=True)
-    found = estimates({"\n".join(key): each for key, each in statistics.items()}, clusters, RESAMPLES)
-    rates = {key: Rate.of(found["\n".join(key)]) for key in statistics}
+    rates = rates_of(statistics, clusters)
     return Scores(
         score=rates["score", ""],
         sections={name: rates[kind, name] for kind, name in rates if kind == "section"},

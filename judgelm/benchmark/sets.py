@@ -44,6 +44,11 @@ SHA256 = {
 """of what stands at an address: of all but the paper's set and MM-Vet, whose digests nobody has published"""
 
 
+def _at(home: str, *files: str) -> dict[str, str]:
+    """Files by name, that all stand below one address."""
+    return {file: f"{home}/{file}" for file in files}
+
+
 @dataclass(frozen=True, slots=True)
 class Benchmark:
     """A benchmark, its files' public addresses, and what reads them."""
@@ -69,13 +74,13 @@ BENCHMARKS = {
         "the JudgeLM paper's validation set, judged by GPT-4",
         "CC BY-NC 4.0",
         readers.read_judgelm_val,
-        {f"judgelm_val_5k{n}.jsonl": f"{_JUDGELM}/judgelm_val_5k{n}.jsonl" for n in _VAL},
+        _at(_JUDGELM, *(f"judgelm_val_5k{n}.jsonl" for n in _VAL)),
     ),
     "pandalm": Benchmark(
         "PandaLM's test set, majority of three annotators",
         "Apache-2.0",
         each_row(readers.pandalm, "no majority"),
-        {"testset-v1.json": f"{_PANDALM}/testset-v1.json"},
+        _at(_PANDALM, "testset-v1.json"),
     ),
     "mm-vet": Benchmark(
         "MM-Vet: a vision model's answers against the ground truth",
@@ -88,25 +93,21 @@ BENCHMARKS = {
         "JudgeBench: pairs of which one is objectively right",
         "MIT",
         each_row(readers.judgebench),
-        {
-            f"dataset=judgebench,response_model={model}.jsonl": f"{_JUDGEBENCH}/dataset=judgebench,"
-            f"response_model={model}.jsonl"
-            for model in _JUDGED_MODELS
-        },
+        _at(_JUDGEBENCH, *(f"dataset=judgebench,response_model={model}.jsonl" for model in _JUDGED_MODELS)),
         all_needed=False,
     ),
     "llmbar": Benchmark(
         "LLMBar: instruction following, natural and adversarial pairs",
         "MIT",
         each_row(readers.llmbar),
-        {f"{subset}/dataset.json": f"{_LLMBAR}/{subset}/dataset.json" for subset in _SUBSETS},
+        _at(_LLMBAR, *(f"{subset}/dataset.json" for subset in _SUBSETS)),
         all_needed=False,
     ),
     "autoj": Benchmark(
         "Auto-J's pairwise test, human labels of 58 scenarios",
         "Apache-2.0; the rows come from several public data sets",
         each_row(readers.autoj),
-        {"testdata_pairwise.jsonl": f"{_AUTO_J}/testdata_pairwise.jsonl"},
+        _at(_AUTO_J, "testdata_pairwise.jsonl"),
     ),
     "mt-bench-human": Benchmark(
         "MT-bench's human votes, majority of a pair's voters, of the turns that --turn names",
@@ -118,7 +119,7 @@ BENCHMARKS = {
         "RewardBench: chosen and rejected answers in four sections",
         "ODC-BY; the rows come from several public data sets",
         chosen.read_rewardbench,
-        {_FILTERED: f"{_REWARDBENCH}/{_FILTERED}"},
+        _at(_REWARDBENCH, _FILTERED),
         others=chosen.PRIOR_FILES,
     ),
     "rewardbench2": Benchmark(
@@ -133,7 +134,7 @@ BENCHMARKS = {
         "HHH alignment: helpful, honest and harmless answers, of BIG-bench",
         "Apache-2.0",
         chosen.read_hhh,
-        {"hhh_alignment_eval.json": f"{_PROMETHEUS}/hhh_alignment_eval.json"},
+        _at(_PROMETHEUS, "hhh_alignment_eval.json"),
         all_needed=False,
         others=chosen.HHH_FILES,
     ),
@@ -141,7 +142,7 @@ BENCHMARKS = {
         "Prometheus's graded answers: Feedback-Bench, Vicuna, MT-bench and FLASK, each row with a rubric",
         "Apache-2.0",
         rubrics.read_rubrics,
-        {file: f"{_PROMETHEUS}/{file}" for file in rubrics.FETCHED},
+        _at(_PROMETHEUS, *rubrics.FETCHED),
         task="grade",
         all_needed=False,
         others=tuple(file for file in rubrics.SPLITS if file not in rubrics.FETCHED),

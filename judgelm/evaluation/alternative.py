@@ -65,9 +65,10 @@ def alternative_test(rated: Rated) -> AltTest | None:
 
 def _annotator(name: str, one: LeftOut, rated: Rated) -> AltAnnotator:
     rows = int(one.rows.sum())
-    questions = len({cluster for cluster, there in zip(rated.clusters, one.rows.tolist(), strict=True) if there})
     judge, annotator = float(one.judge.sum()) / rows, float(one.annotator.sum()) / rows
-    return AltAnnotator(name=name, rows=rows, questions=questions, judge=judge, annotator=annotator)
+    return AltAnnotator(
+        name=name, rows=rows, questions=rated.count_questions(one.rows), judge=judge, annotator=annotator
+    )
 
 
 def _level(rated: Rated, epsilon: float) -> AltLevel:

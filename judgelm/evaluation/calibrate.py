@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -14,10 +15,10 @@ from judgelm.evaluation.calibrated import check_pairs, check_probabilities, fold
 from judgelm.evaluation.calibration_map import CalibrationFile, IsotonicMap, MapCheck, MapCurve, TemperatureMap
 from judgelm.evaluation.metrics.agreement import OUTCOMES, Codes, encode
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
-from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Statistic, estimates, quotient
+from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Statistic, quotient
 from judgelm.evaluation.metrics.maps import fit_isotonic, fit_temperature, fit_tie_threshold, part_questions
+from judgelm.evaluation.rate import rates_of
 from judgelm.evaluation.results import JudgedSample, index_teacher, read_folder
-from judgelm.evaluation.summary import Rate
 from judgelm.forms import Columns
 from judgelm.samples import PathLike
 
@@ -52,8 +53,7 @@ class Labelled:
 
     def some(self, kept: Mask) -> Labelled:
         """Those that are kept [n]."""
-        questions = [question for question, there in zip(self.questions, kept.tolist(), strict=True) if there]
-        return Labelled(self.probabilities[kept], self.truth[kept], questions)
+        return Labelled(self.probabilities[kept], self.truth[kept], list(compress(self.questions, kept)))
 
 
 def calibrate(
@@ -184,9 +184,9 @@ def _compare(labelled: Labelled, after: Floats, verdicts: Codes, seed: int) -> d
         for name, (before, now) in pairs.items()
         for part, statistic in (("before", before), ("after", now), ("difference", _difference(before, now)))
     }
-    found = estimates({" ".join(key): each for key, each in asked.items()}, labelled.questions, seed=seed)
+    found = rates_of(asked, labelled.questions, seed=seed)
     parts = ("before", "after", "difference")
-    return {name: MapCheck(**{part: Rate.of(found[f"{name} {part}"]) for part in parts}) for name in pairs}
+    return {name: MapCheck(**{part: found[name, part] for part in parts}) for name in pairs}
 
 
 def _difference(before: Statistic, after: Statistic) -> Statistic:

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from judgelm.calibration import Calibration, Curve, Isotonic, Temperature
 from judgelm.documents import Document, Section
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 from judgelm.samples import PathLike
 
 _Share = Annotated[float, Field(ge=0, le=1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError
 from judgelm.evaluation.jury import drawn
 from judgelm.evaluation.metrics.agreement import MISSING, Codes, encode
-from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, estimates, quotient
+from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, quotient
+from judgelm.evaluation.rate import Rate, rates_of
+from judgelm.evaluation.readings import is_number
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Rate
 from judgelm.judgement import Outcome
 
 THRESHOLDS = tuple(round(0.5 + step / 100, 2) for step in range(51))
@@ -100,9 +102,8 @@ class Pairs:
 
     def only(self, samples: Mask) -> Pairs:
         """Some of them."""
-        clusters = [each for each, there in zip(self.clusters, samples.tolist(), strict=True) if there]
         truth, first, second = (each[samples] for each in (self.truth, self.first, self.second))
-        return Pairs(clusters, truth, first, second, self.sureness[samples])
+        return Pairs(list(compress(self.clusters, samples)), truth, first, second, self.sureness[samples])
 
     @property
     def labelled(self) -> Mask:
@@ -129,23 +130,23 @@ def sureness(sample: JudgedSample) -> float:
 
 def check_sure(sure: float) -> float:
     """Raises InputError for what is no threshold."""
-    if isinstance(sure, bool) or not isinstance(sure, int | float) or not 0.5 <= sure <= 1:
+    if not is_number(sure) or not 0.5 <= sure <= 1:
         raise InputError(f"sure {sure!r}: expected a number from 0.5 to 1, or auto")
     return float(sure)
 
 
-def choose_sure(pairs: Pairs, within: float = WITHIN) -> float:
+def choose_sure(pairs: Pairs) -> float:
     """The lowest of `THRESHOLDS`, the cheapest, with which the cascade agrees with people as often as the second judge
-    alone, up to `within`; 1 where none does.
+    alone, up to `WITHIN`; 1 where none does.
     """
     least = float(((pairs.second == pairs.truth) & pairs.labelled).sum())
-    slack = within * float(pairs.labelled.sum()) + 1e-9
+    slack = WITHIN * float(pairs.labelled.sum()) + 1e-9
     return next((sure for sure in THRESHOLDS if pairs.right(sure).sum() >= least - slack), THRESHOLDS[-1])
 
 
 def halves(pairs: Pairs) -> tuple[Mask, Mask]:
     """The labelled samples, all of one question in the same half. Raises InputError for fewer than two questions."""
-    known = {cluster for cluster, there in zip(pairs.clusters, pairs.labelled.tolist(), strict=True) if there}
+    known = set(compress(pairs.clusters, pairs.labelled))
     if len(known) < 2:
         raise InputError(f"sure auto needs labels of two questions or more, found {len(known)}")
     first = set(sorted(known, key=drawn)[: len(known) // 2])
@@ -176,38 +177,31 @@ def measure_cascade(pairs: Pairs, names: tuple[str, str], sure: float | None = N
     if not reported.any():
         return described
     there = pairs.only(reported)
-    alone = estimates(
-        {name: quotient(said == there.truth, np.ones(len(said))) for name, said in _alone(there)}, there.clusters
-    )
+    alone = {"first_alone": there.first, "second_alone": there.second}
+    agreements = {name: quotient(said == there.truth, np.ones(len(said))) for name, said in alone.items()}
     return described.model_copy(
         update={
             "chosen_on": chosen_on,
             "reported_on": int(reported.sum()),
             "point": measure_points(there, [sure])[0],
-            **{name: Rate.of(each) for name, each in alone.items()},
+            **rates_of(agreements, there.clusters),
             "curve": measure_points(there, CURVE),
         }
     )
-
-
-def _alone(pairs: Pairs) -> list[tuple[str, Codes]]:
-    return [("first_alone", pairs.first), ("second_alone", pairs.second)]
 
 
 def measure_points(pairs: Pairs, thresholds: Sequence[float]) -> list[CascadePoint]:
     """Cost and agreement by threshold, of labelled samples, all from the same draws."""
     everyone = np.ones(len(pairs.truth))
     second = (pairs.second == pairs.truth).astype(np.float64)
-    statistics: dict[str, Statistic] = {}
+    statistics: dict[tuple[float, str], Statistic] = {}
     for sure in thresholds:
         right = pairs.right(sure)
         statistics |= {
-            f"{sure} sent": quotient(pairs.sent(sure), everyone),
-            f"{sure} agreement": quotient(right, everyone),
-            f"{sure} to_second": quotient(right - second, everyone, _DIFFERENCE),
+            (sure, "sent"): quotient(pairs.sent(sure), everyone),
+            (sure, "agreement"): quotient(right, everyone),
+            (sure, "to_second"): quotient(right - second, everyone, _DIFFERENCE),
         }
-    found = {name: Rate.of(each) for name, each in estimates(statistics, pairs.clusters).items()}
-    return [
-        CascadePoint(sure=sure, **{name: found[f"{sure} {name}"] for name in ("sent", "agreement", "to_second")})
-        for sure in thresholds
-    ]
+    found = rates_of(statistics, pairs.clusters)
+    names = ("sent", "agreement", "to_second")
+    return [CascadePoint(sure=sure, **{name: found[sure, name] for name in names}) for sure in thresholds]

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from judgelm.errors import InputError
-from judgelm.evaluation.metrics.intervals import estimates, quotient
+from judgelm.evaluation.metrics.intervals import quotient
+from judgelm.evaluation.rate import rates_of
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Comparison, Rate
+from judgelm.evaluation.summary import Comparison
 from judgelm.judgement import Outcome
 
 
@@ -30,7 +31,7 @@ def compare(
     right = np.array([[outcome is truth for outcome in both] for both, truth in zip(said, truths, strict=True)])
     ours, theirs = right[:, 0], right[:, 1]
     everyone = np.ones(len(pairs))
-    found = estimates(
+    found = rates_of(
         {
             "first": quotient(ours, everyone),
             "second": quotient(theirs, everyone),
@@ -42,7 +43,7 @@ def compare(
     only_first, only_second = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     return Comparison(
         samples=len(pairs),
-        **{name: Rate.of(estimate) for name, estimate in found.items()},
+        **found,
         both=int((ours & theirs).sum()),
         only_first=only_first,
         only_second=only_second,

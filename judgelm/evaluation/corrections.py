@@ -21,8 +21,8 @@ from judgelm.evaluation.corrected import (
     worth_in_labels,
 )
 from judgelm.evaluation.metrics.agreement import Codes
-from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Span
-from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Span, quotient
+from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.shift import SURE, Shift, Trait, find_shifts
 
 ROUGH = 20
@@ -106,6 +106,17 @@ class Judged:
         if self.truth is None or self.said is None:
             return invert_line(self.people[there], self.control[there], part, self.unit)
         return invert_confusion(self.truth[there], self.said[there], self.people[there], part)
+
+
+def judge_alone(judged: Sequence[Judged], sides: Sequence[Mask], clusters: Sequence[str]) -> list[Rate | None]:
+    """Of each the judge's rate over some samples [n], those that can be read; None where none can."""
+    read = [there & ~np.isnan(each.judge) for each, there in zip(judged, sides, strict=True)]
+    statistics = {
+        place: quotient(np.where(there, each.judge, 0.0), there, each.span)
+        for place, (each, there) in enumerate(zip(judged, read, strict=True))
+    }
+    found = rates_of(statistics, clusters)
+    return [found.get(place) for place in statistics]
 
 
 class Parts(NamedTuple):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from judgelm.errors import located
 from judgelm.evaluation.calibrated import read_calibrated
 from judgelm.evaluation.grades import read_grades
-from judgelm.evaluation.labels import read_grade_labels, read_labels
 from judgelm.evaluation.published import Metrics, published_metrics
 from judgelm.evaluation.results import JudgedSample, read_files, read_folder
 from judgelm.forms import Columns
@@ -125,14 +124,10 @@ def evaluate_grades(
     Raises InputError, in one line, for a file that is missing or damaged, one of another task, and an id that the
     teacher lacks.
     """
-    from judgelm.evaluation.grade_corrections import correct_grades
-    from judgelm.evaluation.grade_summary import summarize_grades
+    from judgelm.evaluation.grade_corrections import summarize_corrected
 
     samples = read_grades(place, teacher, columns)
-    summary = summarize_grades(samples)
-    if human is not None:
-        labels = read_grade_labels(human, {sample.key for sample in samples}, samples[0].scale, columns)
-        summary = summary.model_copy(update={"corrected": correct_grades(samples, labels)})
+    summary = summarize_corrected(samples, human, columns)
     states = [sample.reading.state for sample in samples]
     numbers: dict[str, float | int | None] = {
         **{name: rate.value for name, rate in summary.rates.items()},
@@ -173,7 +168,7 @@ def _evaluate(
     human: PathLike | None,
 ) -> Evaluation:
     from judgelm.evaluation.comparison import compare
-    from judgelm.evaluation.pair_corrections import LabelledPairs, correct_pairs
+    from judgelm.evaluation.pair_corrections import correct_by_labels
     from judgelm.evaluation.rates import Rated
     from judgelm.evaluation.summary import summarize
 
@@ -181,10 +176,7 @@ def _evaluate(
     published = _measure(rated, place, teacher)
     other = None if against is None else read_folder(against, teacher, columns=columns)
     beside = None if other is None else compare(samples, other, (str(place), str(against)))
-    corrected = None
-    if human is not None:
-        labels = read_labels(human, {sample.key for sample in samples}, columns)
-        corrected = correct_pairs(LabelledPairs.of(samples, labels))
+    corrected = None if human is None else correct_by_labels(samples, human, columns)
     return Evaluation(published, summarize(rated), beside, corrected)
 
 

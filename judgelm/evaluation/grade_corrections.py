@@ -18,12 +18,17 @@ from judgelm.evaluation.corrections import (
     compare,
     correct,
     describe,
+    judge_alone,
     say,
 )
+from judgelm.evaluation.grade_summary import GradeSummary, summarize_grades
 from judgelm.evaluation.grades import GradedSample
-from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, estimates, quotient
-from judgelm.evaluation.rate import Rate
-from judgelm.evaluation.shift import Trait
+from judgelm.evaluation.labels import read_grade_labels
+from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic
+from judgelm.evaluation.rate import Rate, rates_of
+from judgelm.evaluation.shift import Trait, describe_samples
+from judgelm.forms import Columns
+from judgelm.samples import PathLike
 
 _MOST_PAIRS = 100
 """of models that are compared"""
@@ -45,12 +50,25 @@ def correct_grades(samples: Sequence[GradedSample], labels: Mapping[str, float |
     sides = [(f"mean grade of {name}", models == place) for place, name in enumerate(names)]
     sides = sides or [("mean grade", np.ones(len(samples), dtype=np.bool_))]
     clusters = [sample.cluster for sample in samples]
-    alone = _judge_alone(judged, [there for _, there in sides], clusters)
+    alone = judge_alone([judged] * len(sides), [there for _, there in sides], clusters)
     made = [correct(name, judged, there, part, rate) for (name, there), rate in zip(sides, alone, strict=True)]
     by_name = {name: (there, each) for name, (_, there), each in zip(names, sides, made, strict=False)}
     met = islice(combinations(names, 2), _MOST_PAIRS)
     pairs = [_pair(one, other, by_name, judged, part, clusters) for one, other in met]
     return describe(part, judged, [rate for rate, _ in made], pairs, _traits(samples, part))
+
+
+def summarize_corrected(
+    samples: Sequence[GradedSample], human: PathLike | None, columns: Columns | None = None
+) -> GradeSummary:
+    """All rates, and where there is a file of people's grades what it makes of them. Raises InputError as
+    `read_grade_labels`.
+    """
+    summary = summarize_grades(samples)
+    if human is None:
+        return summary
+    labels = read_grade_labels(human, {sample.key for sample in samples}, samples[0].scale, columns)
+    return summary.model_copy(update={"corrected": correct_grades(samples, labels)})
 
 
 def _judged(samples: Sequence[GradedSample], labels: Mapping[str, float | None]) -> Judged:
@@ -67,18 +85,6 @@ def _judged(samples: Sequence[GradedSample], labels: Mapping[str, float | None])
         span=span,
         unit=max(1.0, scale.most / READABLE.most),
     )
-
-
-def _judge_alone(judged: Judged, sides: Sequence[Mask], clusters: Sequence[str]) -> list[Rate | None]:
-    """Over the grades that can be read."""
-    read = [there & ~np.isnan(judged.judge) for there in sides]
-    statistics = {
-        str(place): quotient(np.where(those, judged.judge, 0.0), those, judged.span)
-        for place, those in enumerate(read)
-        if those.any()
-    }
-    found = estimates(statistics, clusters)
-    return [Rate.of(found[str(place)]) if str(place) in found else None for place in range(len(sides))]
 
 
 def _pair(
@@ -122,19 +128,14 @@ def _apart(judged: Judged, ours: Mask, theirs: Mask, clusters: Sequence[str]) ->
     statistic = Statistic(
         np.stack(columns, axis=1).astype(np.float64), formula, int(sum(map(np.sum, sides))), (-reach, reach)
     )
-    return Rate.of(estimates({"apart": statistic}, clusters)["apart"])
+    return rates_of({"apart": statistic}, clusters)["apart"]
 
 
 def _traits(samples: Sequence[GradedSample], part: Part) -> list[Trait]:
-    share = float(part.asked.mean())
     groups = {
         "category": [() if sample.category is None else (sample.category,) for sample in samples],
         "model": [() if sample.model is None else (sample.model,) for sample in samples],
     }
-    given = [Trait.groups(what, members, share) for what, members in groups.items()]
-    lengths = [len(sample.answer) for sample in samples]
+    given = describe_samples(part, [len(sample.answer) for sample in samples], groups)
     graded = Trait.grades([sample.grade for sample in samples])
-    return [
-        *([Trait.length(lengths)] if any(lengths) else []),
-        *(each for each in (*given, graded) if each is not None),
-    ]
+    return given if graded is None else [*given, graded]

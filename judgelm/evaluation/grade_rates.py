@@ -9,8 +9,9 @@ import numpy as np
 
 from judgelm.criteria import READABLE, Scale
 from judgelm.evaluation.grades import GradedSample
-from judgelm.evaluation.metrics.correlation import kendall, pearson, rank_correlation, spearman, spread
-from judgelm.evaluation.metrics.intervals import Estimate, Floats, Mask, Statistic, quotient
+from judgelm.evaluation.metrics.correlation import pearson, rank_correlations, spread
+from judgelm.evaluation.metrics.intervals import Floats, Mask, Statistic, quotient
+from judgelm.evaluation.rate import Rate
 
 _NEAR = 1.0
 """point"""
@@ -73,15 +74,12 @@ class RatedGrades:
             "unparsed": quotient(~read, np.ones(len(read))),
         }
 
-    def correlations(self, resamples: int, seed: int) -> dict[str, Estimate]:
+    @property
+    def correlations(self) -> dict[str, Rate]:
         """Rank correlations of grades and truths, to the hundredth."""
         known = self.known
-        if not known.any():
-            return {}
-        clusters = [cluster for cluster, there in zip(self.clusters, known.tolist(), strict=True) if there]
-        pair = self.grades[known], self.truths[known]
-        formulas = {"spearman": spearman, "kendall": kendall}
-        return {name: rank_correlation(each, *pair, clusters, resamples, seed) for name, each in formulas.items()}
+        found = rank_correlations(self.grades[known], self.truths[known], known, self.clusters)
+        return {name: Rate.of(each) for name, each in found.items()}
 
 
 def _whole(scores: Floats) -> Floats:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
-
-from judgelm.documents import AnyText, Document, Section
+from judgelm.documents import AnyText, Document, Section, Sparse
 from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grade_rates import RatedGrades
 from judgelm.evaluation.grades import GradedSample, split_graded
-from judgelm.evaluation.metrics.intervals import RESAMPLES, estimates
-from judgelm.evaluation.summary import JudgedAspect, Kind, Rate
-from judgelm.jsonl import Record
+from judgelm.evaluation.rate import Rate, rates_of
+from judgelm.evaluation.summary import JudgedAspect, Kind, rate_aspects
 
 GRADE_RATES = {
     "pearson": Kind("Pearson's r with the truth", share=False),
@@ -40,10 +37,11 @@ class GradedModel(Section):
     """as those of the whole, without rank correlations"""
 
 
-class GradeSummary(Document):
+class GradeSummary(Sparse, Document):
     """All numbers of grades; a rate that no sample is of is left out."""
 
     what = "a summary of grades"
+    left_out = ("corrected",)
 
     task: Literal["grade"] = "grade"
     """tells it from a summary of pairs"""
@@ -63,13 +61,8 @@ class GradeSummary(Document):
     corrected: Corrections | None = None
     """with --human: [corrected means](trust.md#corrected-rates)"""
 
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if name != "corrected" or value is not None}
 
-
-def summarize_grades(samples: Sequence[GradedSample], resamples: int = RESAMPLES, seed: int = 0) -> GradeSummary:
+def summarize_grades(samples: Sequence[GradedSample]) -> GradeSummary:
     """All rates of graded answers, with bootstrapped intervals. Raises ValueError for no sample."""
     rated = RatedGrades.of(samples)
     return GradeSummary(
@@ -77,27 +70,29 @@ def summarize_grades(samples: Sequence[GradedSample], resamples: int = RESAMPLES
         labelled=int(rated.labelled.sum()),
         questions=len(set(rated.clusters)),
         scale=[rated.scale.least, rated.scale.most],
-        rates=_rates(rated, resamples, seed),
-        by_model=_by_model(samples, resamples, seed) or None,
-        aspects=_aspects(samples, resamples, seed) or None,
+        rates=_rates(rated),
+        by_model=_by_model(samples) or None,
+        aspects=rate_aspects(
+            split_graded(samples), (one.reading for one in samples), lambda alone: _rates(RatedGrades.of(alone))
+        )
+        or None,
     )
 
 
-def _rates(rated: RatedGrades, resamples: int, seed: int, ranked: bool = True) -> dict[str, Rate]:
-    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
-    found = estimates(computable, rated.clusters, resamples, seed)
+def _rates(rated: RatedGrades, ranked: bool = True) -> dict[str, Rate]:
+    found = rates_of(rated.statistics, rated.clusters)
     if ranked:
-        found |= rated.correlations(resamples, seed)
-    return {name: Rate.of(found[name]) for name in GRADE_RATES if name in found}
+        found |= rated.correlations
+    return {name: found[name] for name in GRADE_RATES if name in found}
 
 
-def _by_model(samples: Sequence[GradedSample], resamples: int, seed: int) -> list[GradedModel]:
+def _by_model(samples: Sequence[GradedSample]) -> list[GradedModel]:
     members: dict[str, list[GradedSample]] = {}
     for sample in samples:
         if sample.model is not None:
             members.setdefault(sample.model, []).append(sample)
     found = [
-        GradedModel(name=name, samples=len(some), rates=_rates(RatedGrades.of(some), resamples, seed, ranked=False))
+        GradedModel(name=name, samples=len(some), rates=_rates(RatedGrades.of(some), ranked=False))
         for name, some in members.items()
     ]
     return sorted(found, key=lambda model: (-_mean(model), model.name))
@@ -107,13 +102,3 @@ def _mean(model: GradedModel) -> float:
     """The lowest there can be where no grade could be read."""
     rate = model.rates.get("mean")
     return -1.0 if rate is None or rate.value is None else rate.value
-
-
-def _aspects(samples: Sequence[GradedSample], resamples: int, seed: int) -> list[JudgedAspect]:
-    weights = {each.name: each.weight for sample in samples for each in sample.reading.aspects}
-    found = []
-    for name, alone in split_graded(samples).items():
-        rated = RatedGrades.of(alone)
-        rates = _rates(rated, resamples, seed)
-        found.append(JudgedAspect.of(name, weights, alone, int(rated.labelled.sum()), rates))
-    return found

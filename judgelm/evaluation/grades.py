@@ -9,10 +9,10 @@ from typing import Any
 
 from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_question
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short, one_line
 from judgelm.evaluation.images import labelled
-from judgelm.evaluation.readings import read_reading, read_scale
-from judgelm.evaluation.results import find_line, forward_file, index_teacher, is_number, model_name, read_aspects
+from judgelm.evaluation.readings import check_one_scale, is_number, read_category, read_reading, read_scale
+from judgelm.evaluation.results import find_line, forward_file, index_teacher, model_name, read_aspects
 from judgelm.forms import Columns
 from judgelm.jsonl import Line, index_by_id, read_lines, require
 from judgelm.judgement import Judgement
@@ -67,9 +67,7 @@ def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Colum
     for key, line in lines.items():
         source = line if teachers is None else find_line(teachers, key, teacher, line, "teacher's grade")
         samples.append(_join(key, line, with_mean(source) if named else source))
-        if samples[-1].scale != samples[0].scale:
-            said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))
-            raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
+        check_one_scale(line, samples[-1].scale, samples[0].scale)
     if not samples:
         raise InputError(f"{path}: there is no grade in it")
     if teacher is not None and all(one.truth is None and not one.aspect_truths for one in samples):
@@ -80,18 +78,17 @@ def read_grades(place: PathLike, teacher: PathLike | None = None, columns: Colum
 def _join(key: str, line: Line, source: Line) -> GradedSample:
     record = labelled(line.record)
     if record.get("pred_task") != "grade":
-        found = one_line(repr(record.get("pred_task", "none")))[:60]
-        raise InputError(f"{line.where}: expected a grade of one answer (task grade), found task {found}")
+        task = in_short(record.get("pred_task", "none"))
+        raise InputError(f"{line.where}: expected a grade of one answer (task grade), found task {task}")
     reading, scale = read_reading(line, 1), read_scale(line)
     given = None if scale is None else read_aspects(source, {each.name for each in reading.aspects})
-    category = record.get("category", record.get("subset"))
     return GradedSample(
         key=key,
         question=shown_question(record, 1),
         answer=str(record.get("answer_body", record.get("answer1_body", ""))),
         reading=reading,
         model=next((name for field in _MODELS if (name := model_name(record.get(field))) is not None), None),
-        category=None if category is None else str(category),
+        category=read_category(record),
         truth=read_grade(source, scale),
         scale=scale,
         aspect_truths=given and {name: _number(source, f"aspects: {name}", said) for name, said in given.items()},
@@ -135,8 +132,8 @@ def _number(line: Line, field: str, given: Any) -> float | None:
     if one is None:
         return None
     if not is_number(one):
-        found = one_line(repr(given))[:60]
-        raise InputError(f"{line.where}: field {one_line(field)!r} must be a number, or a list of one, found {found}")
+        what = f"field {one_line(field)!r} must be a number, or a list of one"
+        raise InputError(f"{line.where}: {what}, found {in_short(given)}")
     return float(one)
 
 

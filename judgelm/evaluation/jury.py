@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import compress
 
 import numpy as np
 
 from judgelm.documents import AnyText, Document, Section
 from judgelm.errors import InputError
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, Codes, alpha, encode
-from judgelm.evaluation.metrics.intervals import ROUNDING, Floats, Mask, Statistic, estimates, quotient
+from judgelm.evaluation.metrics.intervals import ROUNDING, Floats, Mask, Statistic, quotient
+from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Rate
 from judgelm.judgement import Outcome
 
 _FOLDS = 10
@@ -167,7 +168,7 @@ def weigh(panel: Panel, samples: Mask | None = None) -> Floats:
 
 def _folds(panel: Panel) -> Codes:
     """A number for each question with labels, -1 for the others [n]."""
-    known = {cluster for cluster, there in zip(panel.clusters, panel.labelled.tolist(), strict=True) if there}
+    known = set(compress(panel.clusters, panel.labelled))
     if len(known) < 2:
         raise InputError(f"method weighted needs labels of two questions or more, found {len(known)}")
     numbers = {cluster: place % _FOLDS for place, cluster in enumerate(sorted(known, key=drawn))}
@@ -218,10 +219,8 @@ _METHODS: dict[str, Callable[[Panel], Floats]] = {
 def decide(panel: Panel, method: str) -> Floats:
     """How sure the jury is of win, tie and lose [n, 3]; NaN where no judge has a verdict.
 
-    Raises InputError for an unknown method and where it lacks labels.
+    Raises InputError where the method lacks labels.
     """
-    if method not in _METHODS:
-        raise InputError(f"unknown method {method!r}, expected one of {', '.join(_METHODS)}")
     return _METHODS[method](panel)
 
 
@@ -241,12 +240,16 @@ def measure_jury(panel: Panel, method: str, names: Sequence[str], places: Sequen
     """
     said = verdicts(decide(panel, method))
     counts = (panel.votes[:, :, None] == np.arange(len(OUTCOMES))).sum(axis=1).astype(np.float64)
-    statistics = {"alpha": alpha(counts), "with_people": _agreement(said, panel.truth, panel.labelled)}
+    statistics: dict[tuple[int | None, str], Statistic] = {
+        (None, "alpha"): alpha(counts),
+        (None, "with_people"): _agreement(said, panel.truth, panel.labelled),
+    }
     for judge in range(panel.votes.shape[1]):
         others = verdicts(decide(panel.without(judge), method))
-        statistics |= {f"{judge} {name}": each for name, each in _of_judge(panel, judge, said, others).items()}
-    known = estimates({name: each for name, each in statistics.items() if each.count}, panel.clusters)
-    rates = {name: Rate.of(each) for name, each in known.items()}
+        statistics |= {(judge, name): each for name, each in _of_judge(panel, judge, said, others).items()}
+    rates: dict[int | None, dict[str, Rate]] = defaultdict(dict)
+    for (judged, name), rate in rates_of(statistics, panel.clusters).items():
+        rates[judged][name] = rate
     weights = weigh(panel).tolist() if method == "weighted" else [None] * len(names)
     return Jury(
         method=method,
@@ -254,16 +257,13 @@ def measure_jury(panel: Panel, method: str, names: Sequence[str], places: Sequen
         questions=len(set(panel.clusters)),
         labelled=int(panel.labelled.sum()),
         undecided=int((said == MISSING).sum()),
-        alpha=rates.get("alpha"),
-        with_people=rates.get("with_people"),
+        alpha=rates[None].get("alpha"),
+        with_people=rates[None].get("with_people"),
         judges=[
-            _described(panel, judge, {name: rates.get(f"{judge} {name}") for name in _RATES}, name, place, weight)
+            _described(panel, judge, rates[judge], name, place, weight)
             for judge, (name, place, weight) in enumerate(zip(names, places, weights, strict=True))
         ],
     )
-
-
-_RATES = ("with_jury", "with_people", "jury_gain", "changes", "added")
 
 
 def _of_judge(panel: Panel, judge: int, said: Codes, others: Codes) -> dict[str, Statistic]:
@@ -285,9 +285,9 @@ def _agreement(one: Codes, other: Codes, asked: Mask) -> Statistic:
 
 
 def _described(
-    panel: Panel, judge: int, rates: dict[str, Any], name: str, place: str, weight: float | None
+    panel: Panel, judge: int, rates: Mapping[str, Rate], name: str, place: str, weight: float | None
 ) -> JuryJudge:
-    voted, flipped, added = panel.votes[:, judge] != MISSING, panel.flipped[:, judge], rates["added"]
+    voted, flipped, added = panel.votes[:, judge] != MISSING, panel.flipped[:, judge], rates.get("added")
     return JuryJudge(
         name=name,
         place=place,

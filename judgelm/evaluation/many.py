@@ -9,9 +9,9 @@ from pathlib import Path
 
 from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_question
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short, one_line
 from judgelm.evaluation.images import labelled
-from judgelm.evaluation.readings import read_scale
+from judgelm.evaluation.readings import is_number, read_scale
 from judgelm.evaluation.results import answer_text, model_name
 from judgelm.jsonl import Line, index_by_id, read_lines, require
 from judgelm.sample import MAX_ANSWERS, question_key, unshow, unshow_fields
@@ -131,7 +131,7 @@ def _read_scores(line: Line, order: str) -> Scores | None:
         return None
     scores, most = require(line, field, list), (read_scale(line) or READABLE).most
     for score in scores:
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= most * (1 + 1e-6):
-            said = one_line(repr(score))[:60]
+        if not is_number(score) or not 0 <= score <= most * (1 + 1e-6):
+            said = in_short(score)
             raise InputError(f"{line.where}: field {field!r} must hold numbers from 0 to {most:g}, found {said}")
     return tuple(map(float, scores))

@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from judgelm.evaluation.corrected import POINTS, Part
-from judgelm.evaluation.corrections import Corrections, Judged, compare, correct, describe
+from judgelm.evaluation.corrections import Corrections, Judged, compare, correct, describe, judge_alone
+from judgelm.evaluation.labels import read_labels
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
-from judgelm.evaluation.metrics.intervals import Floats, Mask, estimates, quotient
-from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.metrics.intervals import Floats, Mask
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.shift import Trait
+from judgelm.evaluation.shift import Trait, describe_samples
+from judgelm.forms import Columns
 from judgelm.judgement import Outcome
+from judgelm.samples import PathLike
 
 _TIE, _LAST = OUTCOMES.index(Outcome.TIE), len(OUTCOMES) - 1
 _UNNAMED = ("answer 1", "answer 2")
@@ -144,7 +146,6 @@ class LabelledPairs:
     @property
     def traits(self) -> list[Trait]:
         """What the labelled part is tested by."""
-        share = float(self.part.asked.mean())
         outcomes = [("unread" if code == UNREAD else OUTCOMES[code].value,) for code in self.said]
         groups: dict[str, Sequence[Sequence[str]]] = {
             "category": [() if sample.category is None else (sample.category,) for sample in self.samples],
@@ -152,8 +153,7 @@ class LabelledPairs:
             "verdict of the judge": outcomes,
         }
         lengths = [sum(map(len, sample.answers)) for sample in self.samples]
-        given = [Trait.groups(what, members, share) for what, members in groups.items()]
-        return [*([Trait.length(lengths)] if any(lengths) else []), *(each for each in given if each is not None)]
+        return describe_samples(self.part, lengths, groups)
 
 
 def exchange(judged: Judged, where: Mask) -> Judged:
@@ -176,9 +176,10 @@ def correct_pairs(given: LabelledPairs) -> Corrections:
     wins, pairs = given.wins, given.pairs
     sides = [_Side(AGREEMENT, everywhere, ~everywhere), *given.models, *(side for *_, side in pairs)]
     judged = [given.agreements, *(exchange(wins, side.exchanged) for side in sides[1:])]
+    said = judge_alone(judged, [side.there for side in sides], [sample.cluster for sample in given.samples])
     found = [
         correct(side.name, each, side.there, given.part, rate)
-        for side, each, rate in zip(sides, judged, _judge_alone(given, sides, judged), strict=True)
+        for side, each, rate in zip(sides, judged, said, strict=True)
     ]
     alone = len(sides) - len(pairs)
     compared = [
@@ -188,13 +189,7 @@ def correct_pairs(given: LabelledPairs) -> Corrections:
     return describe(given.part, wins, [rate for rate, _ in found[:alone]], compared, given.traits)
 
 
-def _judge_alone(given: LabelledPairs, sides: Sequence[_Side], judged: Sequence[Judged]) -> list[Rate | None]:
-    """Over the samples whose verdicts can be read; None where none can."""
-    read = [side.there & ~np.isnan(each.judge) for side, each in zip(sides, judged, strict=True)]
-    statistics = {
-        str(place): quotient(np.where(those, each.judge, 0.0), those)
-        for place, (those, each) in enumerate(zip(read, judged, strict=True))
-        if those.any()
-    }
-    found = estimates(statistics, [sample.cluster for sample in given.samples])
-    return [Rate.of(found[str(place)]) if str(place) in found else None for place in range(len(sides))]
+def correct_by_labels(samples: Sequence[JudgedSample], human: PathLike, columns: Columns | None = None) -> Corrections:
+    """The same by a file of people's labels. Raises InputError as `read_labels`."""
+    labels = read_labels(human, {sample.key for sample in samples}, columns)
+    return correct_pairs(LabelledPairs.of(samples, labels))

@@ -10,8 +10,8 @@ import numpy as np
 
 from judgelm.documents import AnyText, Document, Section
 from judgelm.evaluation.many import ORDERS, ManyAnswers
-from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Span, Statistic, estimates, quotient
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.metrics.intervals import RESAMPLES, Span, Statistic, quotient
+from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.judgement import MAX_SCORE
 
 
@@ -77,13 +77,7 @@ def summarize_many(samples: Sequence[ManyAnswers], resamples: int = RESAMPLES, s
         there = [each is not None for each in shown]
         statistics["place", place] = quotient([each[0] if each else 0.0 for each in shown], there, span)
         statistics["bias", place] = quotient([each[1] if each else 0.0 for each in shown], there, (-wide, wide))
-    found: dict[Any, Estimate] = estimates(
-        {str(key): each for key, each in statistics.items() if each.count},
-        [sample.cluster for sample in samples],
-        resamples,
-        seed,
-    )
-    said = {key: Rate.of(found[str(key)]) for key in statistics if str(key) in found}
+    said = rates_of(statistics, [sample.cluster for sample in samples], resamples, seed)
     answers = [AnswerScore(name=name, score=said["answer", name]) for name in names if ("answer", name) in said]
     return ManySummary(
         samples=len(samples),
@@ -93,8 +87,9 @@ def summarize_many(samples: Sequence[ManyAnswers], resamples: int = RESAMPLES, s
         consistency=said.get(("consistency", "")),
         answers=sorted(answers, key=lambda each: -(each.score.value or 0)),
         places=[
-            Place(place=place + 1, score=found[str(("place", place))].value, bias=said["bias", place])
+            Place(place=place + 1, score=score, bias=said["bias", place])
             for place in places
+            if (score := said["place", place].value) is not None
         ]
         or None,
     )

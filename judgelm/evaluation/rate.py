@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from judgelm.documents import Section
-from judgelm.evaluation.metrics.intervals import Estimate
+from judgelm.evaluation.metrics.intervals import RESAMPLES, SHARE, Estimate, Key, Span, Statistic, estimates, quotient
 
 
 class Rate(Section):
@@ -23,3 +26,21 @@ class Rate(Section):
     def of(cls, estimate: Estimate) -> Rate:
         value = None if np.isnan(estimate.value) else estimate.value
         return cls(value=value, low=estimate.low, high=estimate.high, count=estimate.count)
+
+
+def rates_of(
+    statistics: Mapping[Key, Statistic], clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[Key, Rate]:
+    """Those of the statistics that a sample is of, all from the same draws of clusters."""
+    known = {key: statistic for key, statistic in statistics.items() if statistic.count}
+    return {key: Rate.of(each) for key, each in estimates(known, clusters, resamples, seed).items()}
+
+
+def mean_rate(
+    values: ArrayLike, clusters: Sequence[str], span: Span = SHARE, resamples: int = RESAMPLES, seed: int = 0
+) -> Rate:
+    """The mean of values [n], which lie within `span`. Raises ValueError for no value."""
+    if not len(clusters):
+        raise ValueError("a mean of nothing")
+    mean = quotient(values, np.ones(len(clusters)), span)
+    return rates_of({"mean": mean}, clusters, resamples, seed)["mean"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, compress
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from judgelm.evaluation.metrics import agreement, alternative
 from judgelm.evaluation.metrics.agreement import MISSING, OUTCOMES, UNREAD, Codes, encode
 from judgelm.evaluation.metrics.alternative import LEAST_ANNOTATORS, LEAST_QUESTIONS
 from judgelm.evaluation.metrics.calibration import Confidences, brier, calibration_error
-from judgelm.evaluation.metrics.correlation import MANY, RESAMPLES_OF_MANY, correlate, kendall, spearman
-from judgelm.evaluation.metrics.intervals import SHARE, Estimate, Floats, Mask, Statistic, quotient, ratio
+from judgelm.evaluation.metrics.correlation import rank_correlations
+from judgelm.evaluation.metrics.intervals import SHARE, Floats, Mask, Statistic, quotient
 from judgelm.evaluation.published import Metrics
+from judgelm.evaluation.rate import Rate, mean_rate
 from judgelm.evaluation.results import JudgedSample, Truth
 from judgelm.judgement import Outcome, ParseState
 from judgelm.verdict import Reading
@@ -90,11 +91,12 @@ class Rated:
         names, labels = _annotators(self.samples)
         judged = encode([sample.outcome for sample in self.samples], UNREAD)
         found = dict(zip(names, alternative.leave_out(judged, labels, self.votes), strict=True))
-        enough = {name: one for name, one in found.items() if self._count_questions(one.rows) >= LEAST_QUESTIONS}
+        enough = {name: one for name, one in found.items() if self.count_questions(one.rows) >= LEAST_QUESTIONS}
         return enough if len(enough) >= LEAST_ANNOTATORS else {}
 
-    def _count_questions(self, rows: Mask) -> int:
-        return len({cluster for cluster, there in zip(self.clusters, rows.tolist(), strict=True) if there})
+    def count_questions(self, rows: Mask) -> int:
+        """How many questions some samples [n] are of."""
+        return len(set(compress(self.clusters, rows)))
 
     @cached_property
     def confidences(self) -> Confidences:
@@ -118,22 +120,12 @@ class Rated:
             "calibration_error": calibration_error(self.confidences),
         }
 
-    def correlations(self, resamples: int, seed: int) -> dict[str, Estimate]:
-        """Rank correlations of all scores of both answers; of many samples fewer resamples are drawn, because each has
-        to be ranked anew.
-        """
-        ours, theirs, known = _score_pairs(self)
-        if not known.any():
-            return {}
-        clusters = [cluster for cluster, there in zip(self.clusters, known.tolist(), strict=True) if there]
-        draws = min(resamples, RESAMPLES_OF_MANY) if len(clusters) > MANY else resamples
-        found = {
-            name: correlate(formula, ours.ravel(), theirs.ravel(), np.repeat(clusters, 2).tolist(), draws, seed)
-            for name, formula in (("spearman", spearman), ("kendall", kendall))
-        }
-        return {name: replace(each, count=len(clusters)) for name, each in found.items()}
+    def correlations(self, resamples: int) -> dict[str, Rate]:
+        """Rank correlations of all scores of both answers."""
+        found = rank_correlations(*_score_pairs(self), self.clusters, resamples)
+        return {name: Rate.of(each) for name, each in found.items()}
 
-    def agreement_by(self, groups: Groups, resamples: int, seed: int) -> list[tuple[str, Estimate]]:
+    def agreement_by(self, groups: Groups, resamples: int) -> list[tuple[str, Rate]]:
         """Names of groups and agreement in each, its own questions drawn; the largest first where groups have no order.
         Empty where there are no groups, or no truth.
         """
@@ -145,7 +137,7 @@ class Rated:
         found = []
         for group in sorted(members, key=lambda group: (group[0], -len(members[group]), group[1])):
             places = members[group]
-            agreed = ratio(right[places], [self.clusters[place] for place in places], resamples=resamples, seed=seed)
+            agreed = mean_rate(right[places], [self.clusters[place] for place in places], resamples=resamples)
             found.append((group[1], agreed))
         return found
 
@@ -220,7 +212,7 @@ def totals(rated: Rated, labelled: bool) -> Metrics:
         names |= {"brier": "brier", "calibration_error": "calibration_error"}
         names |= {"agreement_both_orders": "agreement_probabilities"} if judged_twice else {}
     names |= {"bias_first": "bias_first", "bias_second": "bias_second"} if judged_twice else {}
-    samples = [sample for sample, there in zip(rated.samples, kept.tolist(), strict=True) if there]
+    samples = list(compress(rated.samples, kept))
     forward, back = rated.forward[kept], [sample.reversed for sample in samples]
     return {
         **{said: rates[name].over(kept) for said, name in names.items()},

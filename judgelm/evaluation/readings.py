@@ -8,7 +8,7 @@ from typing import Any
 
 from judgelm.calibration import Calibrated
 from judgelm.criteria import READABLE, Scale
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short, one_line
 from judgelm.jsonl import Line, require
 from judgelm.judgement import Judgement, Outcome, ParseState
 from judgelm.prompt import TASKS
@@ -19,7 +19,12 @@ _SURELY = 1e-3
 """how far probabilities that were rounded may be from 1"""
 _ROUNDING = 1e-6
 """share by which sums of floats may leave their bounds"""
-_LARGEST = 1e15
+LARGEST = 1e15
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, and not true or false."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def read_reading(line: Line, num_answers: int = 2, order: str = "forward") -> Reading:
@@ -50,7 +55,7 @@ def _read_calibrated(line: Line, num_answers: int) -> Calibrated | None:
     if probabilities is None or not isinstance(name, str):
         found = one_line(", ".join(list(given)[:8]))
         raise InputError(f"{line.where}: field 'pred_calibrated' must have probabilities and a map, found {found}")
-    return Calibrated(probabilities, part.number("tie_threshold", given.get("tie_threshold"), 0, _LARGEST), name)
+    return Calibrated(probabilities, part.number("tie_threshold", given.get("tie_threshold"), 0, LARGEST), name)
 
 
 def read_verdict_format(line: Line) -> str:
@@ -58,7 +63,7 @@ def read_verdict_format(line: Line) -> str:
     form = line.record.get("pred_verdict_format")
     if form is not None and form not in VERDICT_FORMATS:
         known = ", ".join(VERDICT_FORMATS)
-        found = one_line(repr(form))[:60]
+        found = in_short(form)
         raise InputError(f"{line.where}: field 'pred_verdict_format' must be one of {known}, found {found}")
     return form or SCORES
 
@@ -71,9 +76,9 @@ def _read_aspects(line: Line, num_answers: int, scale: Scale, order: str) -> lis
         part = _Part(line, record, f"pred_aspects.{number}.", num_answers, scale, "")
         name = record.get("name")
         if not isinstance(name, str) or not name.strip() or name in found:
-            said = one_line(repr(name))[:60]
+            said = in_short(name)
             raise InputError(f"{line.where}: field {part.field('name')!r} must be a name of its own, found {said}")
-        weight = part.number("weight", record.get("weight"), 0, _LARGEST)
+        weight = part.number("weight", record.get("weight"), 0, LARGEST)
         found[name] = AspectReading(name, weight, Reading.of(part.judgement(""), *part.likelihood, order))
     if not found:
         raise InputError(f"{line.where}: field 'pred_aspects' must hold at least one aspect")
@@ -92,9 +97,21 @@ def read_scale(line: Line) -> Scale | None:
         return Scale(least, most)
     except ValueError:
         raise InputError(
-            f"{line.where}: field 'pred_scale' must be the lowest and the highest score, found"
-            f" {one_line(repr(given))[:60]}"
+            f"{line.where}: field 'pred_scale' must be the lowest and the highest score, found {in_short(given)}"
         ) from None
+
+
+def check_one_scale(line: Line, scale: Scale | None, first: Scale | None) -> None:
+    """Raises InputError for a row that was judged on another scale than the `first` one of its file."""
+    if scale != first:
+        said = (f"{one}" if one else "no criteria" for one in (first, scale))
+        raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
+
+
+def read_category(record: Mapping[str, Any]) -> str | None:
+    """That of a row, or its subset; None without any."""
+    category = record.get("category", record.get("subset"))
+    return None if category is None else str(category)
 
 
 def judgement_text(line: Line) -> str:
@@ -127,7 +144,7 @@ class _Part:
         """By what the record says of it."""
         state = self.record.get(f"{self.prefix}parse")
         if state not in list(ParseState):
-            found, known = one_line(repr(state))[:60], ", ".join(ParseState)
+            found, known = in_short(state), ", ".join(ParseState)
             raise self._wrong("parse", f"be one of {known}, found {found}")
         return Judgement(text, self.num_answers, self._scores("scores"), ParseState(state), self.scale)
 
@@ -138,9 +155,8 @@ class _Part:
 
     def number(self, name: str, value: Any, least: float, most: float) -> float:
         """Raises InputError for anything but a number from `least` to `most`."""
-        numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        if not numeric or not least * (1 - _ROUNDING) <= value <= most * (1 + _ROUNDING):
-            found = f"{value:g}" if isinstance(value, float) else one_line(repr(value))[:60]
+        if not is_number(value) or not least * (1 - _ROUNDING) <= value <= most * (1 + _ROUNDING):
+            found = f"{value:g}" if isinstance(value, float) else in_short(value)
             raise self._wrong(name, f"hold numbers from {least:g} to {most:g}, found {found}")
         return float(value)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from judgelm.criteria import READABLE, Scale
 from judgelm.dialogue import shown_conversation, shown_question
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short, one_line
 from judgelm.evaluation.images import labelled
-from judgelm.evaluation.readings import read_reading, read_scale
+from judgelm.evaluation.readings import check_one_scale, is_number, read_category, read_reading, read_scale
 from judgelm.evaluation.votes import labelled_outcome, read_votes
 from judgelm.forms import Columns, open_rows
 from judgelm.jsonl import Line, Record, index_by_id, read_lines, require
@@ -24,7 +24,6 @@ from judgelm.verdict import BothOrders, Reading
 
 _GRADING = tuple(task.name for task in TASKS.values() if task.prefill)
 """tasks in which answer 1 has its score already"""
-_LARGEST = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,16 @@ def judged_task(place: PathLike) -> str | None:
     None where there is none. Raises InputError for a file that cannot be read.
     """
     path = Path(place).expanduser()
-    files = [path / f"{order}.jsonl" for order in ("forward", "reversed")] if path.is_dir() else [path]
-    for file in files:
+    for file in order_files(path).values() if path.is_dir() else [path]:
         if file.exists() and (line := next(read_lines(file, finite=False), None)) is not None:
             return str(_task(line))
     return None
+
+
+def order_files(folder: Path) -> dict[str, Path]:
+    """By order the judgement files of pairs that are there, forward first."""
+    files = {order: folder / f"{order}.jsonl" for order in ("forward", "reversed")}
+    return {order: file for order, file in files.items() if file.exists()}
 
 
 def forward_file(place: PathLike) -> Path:
@@ -121,13 +125,12 @@ def read_folder(
     `with_truth`, the rows' own labels are not read, which may be of any kind then.
     """
     place = Path(folder).expanduser()
-    paths = [place / f"{order}.jsonl" for order in ("forward", "reversed")]
-    forward, back = (path if path.exists() else None for path in paths)
     if place.is_file():
         raise InputError(f"{place} is a file, expected a folder that judgelm judge wrote")
-    if forward is None and back is None:
+    files = order_files(place)
+    if not files:
         raise InputError(f"{place}: no forward.jsonl or reversed.jsonl there (judgelm judge --output-dir writes them)")
-    return read_files(forward, back, teacher, only, columns, with_truth)
+    return read_files(files.get("forward"), files.get("reversed"), teacher, only, columns, with_truth)
 
 
 def read_files(
@@ -167,9 +170,7 @@ def read_files(
         own = line if with_truth else line._replace(record={})
         source = own if teacher_lines is None else find_line(teacher_lines, key, teacher, line, "teacher judgement")
         samples.append(join_lines(key, both, source, teacher is not None))
-        if samples[-1].scale != samples[0].scale:
-            said = (f"{one.scale}" if one.scale else "no criteria" for one in (samples[0], samples[-1]))
-            raise InputError(f"{line.where}: all rows have one scale of criteria, found {' and '.join(said)}")
+        check_one_scale(line, samples[-1].scale, samples[0].scale)
     return _on_one_scale(samples)
 
 
@@ -204,7 +205,6 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
     by_criteria = any(reading.aspects for reading in readings.values())
     aspects = _read_aspect_truths(source, scale, readings.values()) if scale and by_criteria else None
     question, answers, models = _contents(line, order)
-    category = line.record.get("category", line.record.get("subset"))
     votes = read_votes(source)
     return JudgedSample(
         readings.get("forward"),
@@ -213,7 +213,7 @@ def join_lines(key: str, lines: Mapping[str, Line], source: Line, needed: bool =
         question=question,
         answers=answers,
         models=models,
-        category=None if category is None else str(category),
+        category=read_category(line.record),
         truth=read_truth(source, needed and aspects is None, scale),
         published_truth=_published_truth(source),
         votes=votes.outcomes,
@@ -318,14 +318,9 @@ def _aspect_truth(line: Line, name: str, said: object, scale: Scale) -> Truth | 
     if len(said) != 2 or not all(is_number(score) and scale.least <= score <= scale.most for score in said):
         raise InputError(
             f"{line.where}: field 'aspects': {one_line(name)}: expected label 1, 2 or 0 (tie), or two scores from"
-            f" {scale}, found {one_line(repr(said))[:60]}"
+            f" {scale}, found {in_short(said)}"
         )
     return Truth(Outcome.from_scores(*said), tuple(map(float, said)))
-
-
-def is_number(value: object) -> bool:
-    """Whether it is a finite number, and not true or false."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
 
 
 def _published_truth(line: Line) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,6 +93,13 @@ class Trait:
             return f"{what} {one_line(known[place])[:_MOST_NAME]}: {shares}"
 
         return cls(what, columns, say)
+
+
+def describe_samples(part: Part, lengths: Sequence[int], groups: Mapping[str, Sequence[Sequence[str]]]) -> list[Trait]:
+    """The traits that can be told of samples whose answers have these lengths, and that have names of these groups."""
+    share = float(part.asked.mean())
+    named = [Trait.groups(what, members, share) for what, members in groups.items()]
+    return [*([Trait.length(lengths)] if any(lengths) else []), *(each for each in named if each is not None)]
 
 
 def find_shifts(part: Part, traits: Sequence[Trait]) -> list[Shift]:

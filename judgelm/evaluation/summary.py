@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 
-from judgelm.documents import AnyText, Document, Section
+from judgelm.documents import AnyText, Document, Section, Sparse
 from judgelm.evaluation.alternative import AltTest, alternative_test
 from judgelm.evaluation.corrections import Corrections
 from judgelm.evaluation.grades import GradedSample
 from judgelm.evaluation.metrics.agreement import OUTCOMES, UNREAD, as_table, class_scores, library_alpha
 from judgelm.evaluation.metrics.calibration import reliability
-from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, around, estimates
-from judgelm.evaluation.rate import Rate as Rate
+from judgelm.evaluation.metrics.intervals import RESAMPLES, Floats, around
+from judgelm.evaluation.rate import Rate, rates_of
 from judgelm.evaluation.rates import Rated, by_category, by_gap, by_length
 from judgelm.evaluation.results import JudgedSample, split_aspects
-from judgelm.jsonl import Record
+from judgelm.verdict import Reading
+
+_Sample = TypeVar("_Sample", JudgedSample, GradedSample)
 
 
 class Kind(NamedTuple):
@@ -115,29 +116,14 @@ class JudgedAspect(Section):
     rates: dict[str, Rate]
     """as those of the whole"""
 
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        weights: Mapping[str, float],
-        samples: Sequence[JudgedSample | GradedSample],
-        labelled: int,
-        rates: dict[str, Rate],
-    ) -> JudgedAspect:
-        """Of the samples that were judged by it."""
-        own = sum(name in (sample.aspect_truths or ()) for sample in samples)
-        weight, count = weights[name], len(samples)
-        return cls(name=name, weight=weight, samples=count, labelled=labelled, own_truths=own, rates=rates)
 
-
-class Summary(Section):
+class Summary(Sparse):
     """All numbers of `docs/evaluation.md`, Metrics; shares are from 0 to 1.
 
     A rate that no sample is of is left out. Tables are None where there is no truth, no group, no probability.
     """
 
     left_out: ClassVar[tuple[str, ...]] = ("alternative", "aspects", "calibration")
-    """fields that are not written where they are None"""
 
     samples: int
     labelled: int
@@ -168,11 +154,6 @@ class Summary(Section):
     """with criteria: each by itself"""
     calibration: str | None = None
     """name of the map by which all probabilities were calibrated, where they were"""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if name not in self.left_out or value is not None}
 
 
 class Comparison(Section):
@@ -208,9 +189,7 @@ class SummaryFile(Summary, Document):
     """with --human: [corrected rates](trust.md#corrected-rates)"""
 
 
-def summarize(
-    samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLES, seed: int = 0, scored: bool = True
-) -> Summary:
+def summarize(samples: Sequence[JudgedSample] | Rated, resamples: int = RESAMPLES, scored: bool = True) -> Summary:
     """All rates, tables and counts of samples with two answers, with bootstrapped intervals.
 
     `scored` False says that the judge gave verdicts alone: what is said of its scores is left out.
@@ -220,12 +199,17 @@ def summarize(
     rated = samples if isinstance(samples, Rated) else Rated.of(samples)
     if not rated.samples:
         raise ValueError("there is no sample to summarize")
-    rates = _rates(rated, resamples, seed)
+    rates = _rates(rated, resamples)
     groups: dict[str, Any] = {}
     gaps = partial(by_gap, scored=scored)
     for name, of in (("by_gap", gaps), ("by_length", by_length), ("by_category", by_category)):
-        given = rated.agreement_by(of(rated.samples), resamples, seed)
-        groups[name] = [Group(label=label, agreement=Rate.of(each)) for label, each in given] or None
+        given = rated.agreement_by(of(rated.samples), resamples)
+        groups[name] = [Group(label=label, agreement=each) for label, each in given] or None
+    readings = chain.from_iterable(sample.readings for sample in rated.samples)
+
+    def alone(aspect: Sequence[JudgedSample]) -> dict[str, Rate]:
+        return _in_order(_rates(Rated.of(aspect), resamples))
+
     return Summary(
         samples=len(rated.samples),
         labelled=int(rated.labelled.sum()),
@@ -238,7 +222,7 @@ def summarize(
         **groups,
         reliability=[Bin(**each) for each in reliability(rated.confidences)] or None,
         alternative=alternative_test(rated),
-        aspects=_aspects(rated.samples, resamples, seed) or None,
+        aspects=rate_aspects(split_aspects(rated.samples), readings, alone) or None,
         calibration=_calibration(rated.samples),
     )
 
@@ -250,31 +234,41 @@ def _calibration(samples: Sequence[JudgedSample]) -> str | None:
     return names.pop() if len(names) == 1 else None
 
 
-def _rates(rated: Rated, resamples: int, seed: int) -> dict[str, Rate]:
+def _rates(rated: Rated, resamples: int) -> dict[str, Rate]:
     """All that a sample is of, and agreement by other rules for unread judgements."""
-    computable = {name: statistic for name, statistic in rated.statistics.items() if statistic.count}
-    found = estimates(computable, rated.clusters, resamples, seed)
-    if "alpha" in found and not np.isnan(found["alpha"].value):
+    found = rates_of(rated.statistics, rated.clusters, resamples)
+    alpha = found.get("alpha")
+    if alpha is not None and alpha.value is not None:
         value = library_alpha(rated.votes)
-        low, high = around(value, (found["alpha"].low, found["alpha"].high))
-        found["alpha"] = Estimate(value, low, high, found["alpha"].count)
-    found |= rated.correlations(resamples, seed)
-    return {name: Rate.of(estimate) for name, estimate in found.items()}
+        low, high = around(value, (alpha.low, alpha.high))
+        found["alpha"] = Rate(value=value, low=low, high=high, count=alpha.count)
+    return found | rated.correlations(resamples)
 
 
 def _in_order(rates: Mapping[str, Rate], scored: bool = True) -> dict[str, Rate]:
     return {name: rates[name] for name, kind in RATES.items() if name in rates and (scored or not kind.of_scores)}
 
 
-def _aspects(samples: Sequence[JudgedSample], resamples: int, seed: int) -> list[JudgedAspect]:
-    """One after another, by the same statistics as the whole."""
-    weights = {each.name: each.weight for sample in samples for one in sample.readings for each in one.aspects}
-    found = []
-    for name, alone in split_aspects(samples).items():
-        rated = Rated.of(alone)
-        rates = _in_order(_rates(rated, resamples, seed))
-        found.append(JudgedAspect.of(name, weights, alone, int(rated.labelled.sum()), rates))
-    return found
+def rate_aspects(
+    aspects: Mapping[str, Sequence[_Sample]],
+    readings: Iterable[Reading],
+    rate: Callable[[Sequence[_Sample]], dict[str, Rate]],
+) -> list[JudgedAspect]:
+    """One after another, from the samples as they were judged by it alone and what rates them; the readings of the
+    whole say what it weighs.
+    """
+    weights = {each.name: each.weight for reading in readings for each in reading.aspects}
+    return [
+        JudgedAspect(
+            name=name,
+            weight=weights[name],
+            samples=len(samples),
+            labelled=sum(sample.truth is not None for sample in samples),
+            own_truths=sum(name in (sample.aspect_truths or ()) for sample in samples),
+            rates=rate(samples),
+        )
+        for name, samples in aspects.items()
+    ]
 
 
 def _unparsed(rated: Rated, rates: Mapping[str, Rate]) -> Unparsed | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short
 from judgelm.jsonl import Line, require
 from judgelm.judgement import LABELS, Outcome
 
@@ -21,7 +21,7 @@ def labelled_outcome(line: Line, label: Any) -> Outcome:
     """Raises InputError for what is no label of two answers."""
     if isinstance(label, bool) or label not in list(LABELS):
         way = "; --columns label=label of its file reads words such as A and tie" if isinstance(label, str) else ""
-        raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {one_line(repr(label))[:60]}{way}")
+        raise InputError(f"{line.where}: expected label 1, 2 or 0 (tie), found {in_short(label)}{way}")
     return LABELS[label]
 
 
@@ -35,7 +35,5 @@ def read_votes(line: Line) -> Votes:
     names = require(line, "annotator_names", list)
     if len(names) != len(outcomes) or not all(isinstance(name, str) for name in names) or len({*names}) < len(names):
         expected = f"{len(outcomes)} different texts, one for each of 'annotators'"
-        raise InputError(
-            f"{line.where}: field 'annotator_names': expected {expected}, found {one_line(repr(names))[:60]}"
-        )
+        raise InputError(f"{line.where}: field 'annotator_names': expected {expected}, found {in_short(names)}")
     return Votes(outcomes, tuple(names))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from judgelm.errors import InputError, one_line
+from judgelm.errors import InputError, in_short, one_line
 from judgelm.fastchat.layout import Texts, read_prompt
 from judgelm.files import PathLike
 from judgelm.jsonl import Line, LineFile, Record, id_key, id_order, read_id, read_text, require
@@ -129,7 +129,7 @@ def _read_pair(line: Line, models: list[str]) -> dict[str, Record]:
     for game, order in enumerate(("forward", "reversed"), start=1):
         winner = line.record[f"g{game}_winner"]
         if not isinstance(winner, str) or winner not in _WINNERS:
-            found = one_line(repr(winner))[:60]
+            found = in_short(winner)
             raise InputError(f"{line.where}: expected g{game}_winner {', '.join(_WINNERS)}, found {found}")
         outcome = _WINNERS[winner]
         shown = models
@@ -146,7 +146,7 @@ def _read_single(line: Line, models: list[str]) -> dict[str, Record]:
     texts = read_prompt(read_text(line, "user_prompt"), 1)
     score = line.record["score"]
     if isinstance(score, bool) or not isinstance(score, int | float):
-        raise InputError(f"{line.where}: expected score to be a number, found {one_line(repr(score))[:60]}")
+        raise InputError(f"{line.where}: expected score to be a number, found {in_short(score)}")
     # FastChat writes -1 where it found none, and whatever a judge made up, such as 42
     scores = [float(score)] if 0 <= score <= _MOST else None
     said = told_record(read_text(line, "judgment"), "grade", "forward", None, scores, "grade")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
-from judgelm.evaluation.labels import outcomes_of
+from judgelm.evaluation.labels import need_labels, outcomes_of
 from judgelm.jsonl import Record, id_key, id_order
 from judgelm.judge.judged import LETTER_SCORES, stamp, told_record
 from judgelm.judge.settings import ORDERS, Order
@@ -58,7 +58,7 @@ def run_jury(
         raise InputError(f"unknown method {method!r}, expected one of {', '.join(METHODS)}")
     members = read_members(places, labels, question_file, vocabulary)
     if method == "weighted":
-        members.need_labels("method weighted")
+        need_labels("method weighted", members.truths)
     for judge in members.judges if method == "mean" else ():
         judge.check_probabilities()
     panel = Panel.of([judge.samples for judge in members.judges], outcomes_of(members.truths))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from judgelm.benchmark.predictions import predicted_samples, read_predictions
 from judgelm.errors import InputError, one_line
-from judgelm.evaluation.labels import need_labels, read_truths
-from judgelm.evaluation.results import JudgedSample, Truth, judged_task, read_folder
+from judgelm.evaluation.labels import read_truths
+from judgelm.evaluation.results import JudgedSample, Truth, judged_task, order_files, read_folder
 from judgelm.jsonl import Record, index_by_id, read_lines
 from judgelm.sample import swap_fields
 from judgelm.samples import PathLike, read_samples
@@ -48,10 +48,6 @@ class Members:
     rows: Sequence[Record]
     """each sample's fields, as a judge in forward order is shown them"""
     truths: Sequence[Truth | None]
-
-    def need_labels(self, what: str) -> None:
-        """Raises InputError where no sample has a truth."""
-        need_labels(what, self.truths)
 
 
 def read_members(
@@ -105,13 +101,12 @@ def _rows(folder: Path) -> dict[str, Record]:
     """A folder's samples by id, without what its judge said."""
     from judgelm.judge.log import judgement_fields
 
-    forward, back = (folder / f"{order}.jsonl" for order in ("forward", "reversed"))
-    source = forward if forward.exists() or not back.exists() else back
+    order, source = next(iter(order_files(folder).items()), ("forward", folder / "forward.jsonl"))
     found = {}
     for key, line in index_by_id(read_lines(source, finite=False)).items():
         said = judgement_fields(line.record).keys() - {"pred_thoughts"}
         row = {name: value for name, value in line.record.items() if name not in said}
-        found[key] = row if source is forward else exchanged(row)
+        found[key] = row if order == "forward" else exchanged(row)
     return found
 
 
@@ -173,7 +168,7 @@ def _judge_name(folder: Path) -> str:
     described = read_description(folder / "run.json")
     given = described.settings.get("model_id") if described else None
     if given is None:
-        files = [path for order in ("forward", "reversed") if (path := folder / f"{order}.jsonl").exists()]
+        files = list(order_files(folder).values())
         given = next(read_lines(files[0], finite=False)).record.get("pred_model_id") if files else None
     return (isinstance(given, str) and one_line(given)) or folder.resolve().name
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from judgelm.errors import InputError
-from judgelm.evaluation.labels import outcomes_of
+from judgelm.evaluation.labels import need_labels, outcomes_of
 from judgelm.jury.members import read_members
 from judgelm.samples import PathLike
 
@@ -39,6 +39,6 @@ def replay_cascade(
     members = read_members([first, second], labels, vocabulary=vocabulary)
     one, other = members.judges
     one.check_probabilities()
-    members.need_labels("a cascade's replay")
+    need_labels("a cascade's replay", members.truths)
     pairs = Pairs.of(one.samples, other.samples, outcomes_of(members.truths))
     return measure_cascade(pairs, (one.name, other.name), sure)

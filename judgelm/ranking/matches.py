@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -50,42 +50,37 @@ def read_judged(
     """
     task = "pair" if calibration else judged_task(place)
     if task == "grade":
-        return _read_graded(place)
+        graded = read_grades(place)
+        for one in graded:
+            _check_named(place, one.key, {"answer_model_id, answer1_model_id or model": one.model})
+        return graded
     if task == "multi":
-        return _read_named(place)
+        many = read_many(place)
+        for each in many:
+            _check_named(place, each.key, _model_ids(each.models))
+        return many
     is_folder = calibration is not None or Path(place).expanduser().is_dir()
     samples = read_calibrated(place, calibration) if is_folder else read_files(place)
     for sample in samples:
         where = f"{place}: question_id {sample.key}"
         if sample.known_answer and sample.models[0] is None:
             raise InputError(f"{where} grades one answer beside the right one: nobody is ranked")
-        for side, model in enumerate(sample.models, start=1):
-            if model is None:
-                raise InputError(f"{where} has no answer{side}_model_id, without which nobody can be ranked")
+        _check_named(place, sample.key, _model_ids(sample.models))
         if sample.models[0] == sample.models[1]:
             raise InputError(f"{where} compares {sample.models[0]} with itself")
     return samples
 
 
-def _read_graded(place: PathLike) -> list[GradedSample]:
-    samples = read_grades(place)
-    for sample in samples:
-        if sample.model is None:
-            raise InputError(
-                f"{place}: question_id {sample.key} has no answer_model_id, answer1_model_id or model, without which"
-                " nobody can be ranked"
-            )
-    return samples
+def _model_ids(models: Sequence[str | None]) -> dict[str, str | None]:
+    """By the fields that name them."""
+    return {f"answer{number}_model_id": model for number, model in enumerate(models, start=1)}
 
 
-def _read_named(place: PathLike) -> list[ManyAnswers]:
-    samples = read_many(place)
-    for sample in samples:
-        for number, model in enumerate(sample.models, start=1):
-            if model is None:
-                where = f"{place}: question_id {sample.key}"
-                raise InputError(f"{where} has no answer{number}_model_id, without which nobody can be ranked")
-    return samples
+def _check_named(place: PathLike, key: str, models: Mapping[str, str | None]) -> None:
+    """Raises InputError where a field names no model."""
+    for field, model in models.items():
+        if model is None:
+            raise InputError(f"{place}: question_id {key} has no {field}, without which nobody can be ranked")
 
 
 def match_many(samples: Sequence[ManyAnswers]) -> list[Match]:
@@ -94,15 +89,8 @@ def match_many(samples: Sequence[ManyAnswers]) -> list[Match]:
 
     Means are compared to the fourth decimal. Raises InputError where there is none.
     """
-    found = [
-        match
-        for sample in samples
-        if sample.means is not None
-        for match in _compare(sample.cluster, list(zip(sample.models, sample.means, sample.answers, strict=True)))
-    ]
-    if not found:
-        raise InputError("no question has scores of two models that can be read: there is nothing to rank from")
-    return found
+    scored = [(one.cluster, list(zip(one.models, one.means, one.answers, strict=True))) for one in samples if one.means]
+    return _compare(scored, "scores")
 
 
 def match_grades(samples: Sequence[GradedSample]) -> list[Match]:
@@ -114,19 +102,20 @@ def match_grades(samples: Sequence[GradedSample]) -> list[Match]:
     for sample in samples:
         if sample.grade is not None:
             by_question.setdefault(sample.cluster, []).append((sample.model, sample.grade, sample.answer))
-    found = [match for question, graded in by_question.items() for match in _compare(question, graded)]
-    if not found:
-        raise InputError("no question has grades of two models that can be read: there is nothing to rank from")
-    return found
+    return _compare(by_question.items(), "grades")
 
 
-def _compare(question: str, scored: Sequence[_Scored]) -> list[Match]:
-    """Each two answers by different models."""
-    return [
+def _compare(questions: Iterable[tuple[str, Sequence[_Scored]]], what: str) -> list[Match]:
+    """Each two answers to a question by different models. Raises InputError where there are none."""
+    found = [
         Match(first, second, _chances(Outcome.from_scores(round(one, 4), round(other, 4))), question, (len(a), len(b)))
+        for question, scored in questions
         for (first, one, a), (second, other, b) in combinations(scored, 2)
         if first is not None and second is not None and first != second
     ]
+    if not found:
+        raise InputError(f"no question has {what} of two models that can be read: there is nothing to rank from")
+    return found
 
 
 def _chances(outcome: Outcome) -> tuple[float, float, float]:

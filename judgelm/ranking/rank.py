@@ -19,7 +19,7 @@ from judgelm.ranking.matches import Match, make_matches, match_grades, match_man
 from judgelm.samples import PathLike
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import Rate
     from judgelm.ranking.ranking import Ranking
 
 
@@ -160,14 +160,12 @@ def _rank_graded(samples: Sequence[GradedSample], settings: RankSettings) -> Ran
 
 def _grade(samples: Sequence[GradedSample], name: str, settings: RankSettings) -> Rate:
     """The mean of a model's grades, all of its questions drawn."""
-    from judgelm.evaluation.metrics.intervals import ratio
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import mean_rate
 
     read = [(one.grade, one.cluster) for one in samples if one.model == name and one.grade is not None]
     grades, clusters = zip(*read, strict=True)
     scale = samples[0].scale or READABLE
-    span = (scale.least, scale.most)
-    return Rate.of(ratio(grades, clusters, None, settings.resamples, settings.seed, span))
+    return mean_rate(grades, clusters, (scale.least, scale.most), settings.resamples, settings.seed)
 
 
 def rank_matches(matches: Sequence[Match], settings: RankSettings | None = None, unread: int = 0) -> Ranking:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
-
-from judgelm.documents import Document, Section
+from judgelm.documents import Document, Section, Sparse
 from judgelm.evaluation.corrections import Corrections
-from judgelm.evaluation.summary import Rate
-from judgelm.jsonl import Record
+from judgelm.evaluation.rate import Rate
 
 
 class Strength(Rate):
@@ -16,8 +13,10 @@ class Strength(Rate):
     value: float
 
 
-class RankedModel(Section):
+class RankedModel(Sparse):
     """A model's numbers. Ratings: 400 points more are odds of ten to one, the mean of connected models is 1000."""
+
+    left_out = ("grade",)
 
     name: str
     judged: int
@@ -28,11 +27,6 @@ class RankedModel(Section):
     elo: Strength
     grade: Rate | None = None
     """where answers were graded: the mean grade, `count` being of grades; of many answers the mean score, of samples"""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if name != "grade" or value is not None}
 
 
 class RankedPair(Section):
@@ -72,10 +66,11 @@ class CorrectedRanking(Corrections):
     """of the judge in them, from 0, people alone, to 1"""
 
 
-class Ranking(Document):
+class Ranking(Sparse, Document):
     """Models and pairs, best first."""
 
     what = "a ranking"
+    left_out = ("corrected",)
 
     rule: str
     """hard or soft, see `RankSettings.outcomes`"""
@@ -91,8 +86,3 @@ class Ranking(Document):
     """what a reader of the ratings has to know"""
     corrected: CorrectedRanking | None = None
     """with --human: [corrected rates](trust.md#corrected-rates) and ratings"""
-
-    @model_serializer(mode="wrap")
-    def _without_nothing(self, whole: SerializerFunctionWrapHandler) -> Record:
-        record: Record = whole(self)
-        return {name: value for name, value in record.items() if name != "corrected" or value is not None}

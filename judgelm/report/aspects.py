@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from judgelm.criteria import READABLE, Scale
-from judgelm.evaluation.summary import Kind, Rate
+from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.summary import Kind
 from judgelm.report import pictures
 from judgelm.report.words import MOST_NAME, NUMBER, SHARE, cut, row
 
@@ -34,9 +35,9 @@ def _picture(
     kinds: Mapping[str, Kind], sides: Sequence[tuple[str, Mapping[str, Rate]]], names: Sequence[str]
 ) -> dict[str, Any]:
     name = next((name for name in _PICTURED if name in names), None)
-    shown = [(side, rates[name]) for side, rates in sides[:_MOST_BARS] if name in rates] if name else []
-    if not name or not shown:
+    if name is None:
         return {"picture": None, "pictured": ""}
+    shown = [(side, rates[name]) for side, rates in sides[:_MOST_BARS] if name in rates]
     label = kinds[name].label
     return {"picture": pictures.shares(shown, f"By aspect: {label}"), "pictured": f"By aspect: {label}."}
 

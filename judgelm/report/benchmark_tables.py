@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from judgelm.benchmark.report import BenchmarkReport, BenchmarkResult, BenchmarksReport, Measured, Scores
+from judgelm.benchmark.report import BenchmarkReport, BenchmarkResult, BenchmarksReport, Grades, Measured, Scores
 from judgelm.evaluation.grade_summary import GRADE_RATES, GradeSummary
-from judgelm.evaluation.summary import RATES, Kind, Rate
+from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.summary import RATES, Kind
 from judgelm.report.grade_tables import grade_tables
-from judgelm.report.terminal import estimate_cells, grades_table, published_table, render_table, summary_tables
-from judgelm.report.words import EXACT_NUMBER, EXACT_SHARE, Form
+from judgelm.report.terminal import estimate_cells, published_table, render_table, summary_tables
+from judgelm.report.words import EXACT_NUMBER, EXACT_SHARE, GRADE, Form
 
 _KINDS = {
     **RATES,
@@ -27,7 +28,7 @@ def report_tables(report: BenchmarkReport, judge: str) -> Iterator[str]:
         if isinstance(measured, GradeSummary):
             yield f"{name}\n{grade_tables(measured)}\n"
         elif not isinstance(measured, Measured):
-            yield f"{name}\n{grades_table(measured.to_record())}\n"
+            yield f"{name}\n{grades_table(measured)}\n"
         else:
             yield f"{name}\n{summary_tables(measured)}\n"
             if measured.published is not None:
@@ -38,6 +39,25 @@ def report_tables(report: BenchmarkReport, judge: str) -> Iterator[str]:
         yield f"{report.benchmark}, as its authors score it\n{scores_table(report.scores)}\n"
     if any(report.dropped.values()):
         yield f"rows left out: {', '.join(f'{count} {reason}' for reason, count in report.dropped.items() if count)}"
+
+
+def grades_table(grades: Grades) -> str:
+    """One number a line, grades in per cent; then the capabilities."""
+    interval = GRADE.interval(grades.grade)
+    rows = [
+        ("rows", str(grades.rows)),
+        ("unparsed", str(grades.unparsed)),
+        ("mean grade", GRADE.number(grades.grade.value) + (f"  [{interval}]" if interval else "")),
+    ]
+    if grades.grade_given is not None:
+        rows += [
+            ("mean grade that was given", GRADE.number(grades.grade_given)),
+            ("mean absolute difference", GRADE.number(grades.difference)),
+            ("correlation (Pearson)", "-" if grades.correlation is None else f"{grades.correlation:.3f}"),
+        ]
+    groups = (grades.by_category or {}).items()
+    rows += [(f"  {name}", f"{GRADE.number(group.value)}  of {group.rows}") for name, group in groups]
+    return render_table(("metric", "value"), rows)
 
 
 def scores_table(scores: Scores) -> str:

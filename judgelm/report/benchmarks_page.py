@@ -11,7 +11,7 @@ from judgelm.files import write_text
 from judgelm.report import pictures
 from judgelm.report.benchmark_tables import form_of, label_of, run_name
 from judgelm.report.page import Written, render_markdown, render_page
-from judgelm.report.words import NUMBER, SHARE, Row, row
+from judgelm.report.words import NUMBER, SHARE, row
 
 
 def write_benchmarks_page(report: BenchmarksReport, folder: Path) -> Written:
@@ -27,16 +27,15 @@ def _context(report: BenchmarksReport) -> dict[str, Any]:
     shares = [(run_name(one), one.value) for one in report.results if form_of(one.measure).factor == SHARE.factor]
     return {
         "judge": report.judge,
-        "results": [(label_of(one.measure), _row(one)) for one in report.results],
-        "picture": pictures.shares(shares, "Benchmarks with their 95 % intervals") if shares else None,
+        "results": [
+            (label_of(one.measure), row(run_name(one), one.value, form_of(one.measure, SHARE, NUMBER)))
+            for one in report.results
+        ],
+        "picture": pictures.shares(shares, "Benchmarks with their 95 % intervals"),
         "parts": [_part(one) for one in report.results if one.beside],
         "failed": list(report.failed.items()),
         "not_there": report.not_there,
     }
-
-
-def _row(result: BenchmarkResult) -> Row:
-    return row(run_name(result), result.value, form_of(result.measure, SHARE, NUMBER))
 
 
 def _part(result: BenchmarkResult) -> dict[str, Any]:

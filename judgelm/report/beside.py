@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from judgelm.errors import InputError
+from judgelm.evaluation.readings import is_number
 from judgelm.jsonl import Record, read_json
 from judgelm.judge.description import read_description
 from judgelm.ranking.ranking import Ranking, Strength
@@ -25,7 +26,16 @@ _FILES: dict[str, dict[str, tuple[str, ...]]] = {
 _ESTIMATES = ("effect", "win_rate", "bradley_terry", "elo", "grade")
 """fields of those objects that are a number with its interval, or null"""
 _NUMBERS = ("wins", "ties", "losses")
-_LARGEST = 1e15
+MISSING = {
+    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
+    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+}
+"""a section of every page and which command gives what it needs"""
+_SECTIONS = (
+    *("brief", "grades", "many", "unparsed", "confusion", "alternative", "position", "aspects", "reliability"),
+    *("corrected", "scores_picture", "labelled", "missing"),
+)
+"""what a page has of pairs, of grades or of many answers alone"""
 _MOST_MODELS = 12
 """models in the picture of the ranking"""
 
@@ -36,10 +46,14 @@ class Beside(NamedTuple):
     audit: Record | None = None
     ranking: Record | None = None
     run: Record | None = None
+    title: str = "A judge"
 
     def described(self) -> dict[str, Any]:
-        """As the templates show it."""
+        """As the templates show it, and of all other sections nothing."""
         return {
+            **dict.fromkeys(_SECTIONS),
+            "groups": [],
+            "title": self.title,
             "audit": describe_audit(self.audit) if self.audit else None,
             "ranking": describe_ranking(self.ranking) if self.ranking else None,
             "run": None if self.run is None else describe_run(self.run),
@@ -52,7 +66,14 @@ def read_beside(folder: Path) -> Beside:
     if ranking is not None and ranking.get("corrected") is not None:
         Ranking.from_record(ranking, str(folder / "ranking.json"))
     described = read_description(folder / "run.json")
-    return Beside(audit, ranking, described.to_record() if described else None)
+    run = described.to_record() if described else None
+    return Beside(audit, ranking, run, _title(folder, run or {}))
+
+
+def _title(folder: Path, run: Record) -> str:
+    model = (run.get("settings") or {}).get("model_id")
+    name = folder.resolve().name
+    return f"{model} on {name}" if model else f"The judge of {name}"
 
 
 def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
@@ -70,7 +91,7 @@ def _read(path: Path, lists: Mapping[str, Sequence[str]]) -> Record | None:
             if not _is_estimate(each.get(field)):
                 raise InputError(f"{path}: {field!r} in one of {name!r} is no estimate with value, low and high")
         for each, field in itertools.product(record[name], _NUMBERS):
-            if field in each and not _is_number(each[field]):
+            if field in each and not is_number(each[field]):
                 raise InputError(f"{path}: {field!r} in one of {name!r} is no number")
     return record
 
@@ -79,12 +100,7 @@ def _is_estimate(found: object) -> bool:
     if not isinstance(found, dict):
         return found is None
     ends = (found.get(end) for end in ("value", "low", "high"))
-    return "value" in found and all(end is None or _is_number(end) for end in ends)
-
-
-def _is_number(found: object) -> bool:
-    """Whether it is one that a page can show: neither NaN nor of hundreds of digits."""
-    return isinstance(found, int | float) and -_LARGEST < found < _LARGEST
+    return "value" in found and all(end is None or is_number(end) for end in ends)
 
 
 def _estimate(record: Record, field: str) -> Strength | None:
@@ -144,7 +160,7 @@ def describe_ranking(ranking: Record) -> dict[str, Any]:
         "pairs": [_pair(pair) for pair in pairs],
         "pictured": len(shown),
         "told_apart": sum(pair.get("told_apart") is True for pair in pairs),
-        "win_rates": pictures.shares(rates, "Win rates with their 95 % intervals") if rates else None,
+        "win_rates": pictures.shares(rates, "Win rates with their 95 % intervals"),
         "matrix": _matrix(names, pairs) if len(names) > 1 else None,
     }
 

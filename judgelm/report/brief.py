@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from judgelm.evaluation.corrections import CorrectedPair, Corrections
-from judgelm.evaluation.metrics.intervals import Estimate, ratio
+from judgelm.evaluation.rate import mean_rate
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import Rate, Summary
+from judgelm.evaluation.summary import Summary
 from judgelm.judgement import Outcome
 from judgelm.report.words import SHARE, shorten
 
@@ -97,11 +97,11 @@ def _win_rate(samples: Sequence[JudgedSample], outcomes: Sequence[Outcome | None
         return "No verdict could be read."
     clusters, shares = zip(*read, strict=True)
     leads = sum(shares) >= len(shares) / 2
-    found: Estimate = ratio(shares if leads else [1 - share for share in shares], clusters)
+    found = mean_rate(shares if leads else [1 - share for share in shares], clusters)
     name = shorten(names[0 if leads else 1], _MOST_NAME)
     enough = found.low is not None and found.low > 0.5
     verdict = "more than chance" if enough else "which may be chance"
-    return f"{name}'s win rate is {SHARE.both(Rate.of(found))}, {verdict}."
+    return f"{name}'s win rate is {SHARE.both(found)}, {verdict}."
 
 
 def _swap(samples: Sequence[JudgedSample], summary: Summary) -> str:

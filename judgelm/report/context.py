@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from judgelm.errors import one_line
 from judgelm.evaluation.corrections import Corrections
+from judgelm.evaluation.rate import Rate
 from judgelm.evaluation.results import JudgedSample
-from judgelm.evaluation.summary import RATES, Rate, Summary
+from judgelm.evaluation.summary import RATES, Summary
 from judgelm.judgement import Outcome
 from judgelm.report import pictures
 from judgelm.report.alternative import describe_alternative
 from judgelm.report.aspects import describe_aspects, near, unit_of
-from judgelm.report.beside import Beside
+from judgelm.report.beside import MISSING, Beside
 from judgelm.report.brief import in_brief
 from judgelm.report.corrections import describe_corrections
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, OUTCOMES, SHARE, Row, cut, row, score_pair
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, OUTCOMES, SHARE, cut, rate_row, row, sample_words, score_pair
 from judgelm.verdict import Reading
 
 KINDS = {
@@ -46,8 +46,7 @@ _MISSING = {
     "position": ("Position", "judgelm judge .. --orders both"),
     "reliability": ("Calibration", "judgelm judge .. --scoring expected, with a truth"),
     "audit": ("Bias card", "judgelm audit .. --output-dir D"),
-    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
-    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+    **MISSING,
 }
 """a section and which command gives what it needs"""
 
@@ -56,31 +55,28 @@ def build_context(
     samples: Sequence[JudgedSample],
     summary: Summary,
     beside: Beside,
-    title: str = "A judge",
     most: int = MOST_SAMPLES,
     corrected: Corrections | None = None,
 ) -> dict[str, Any]:
     """What the templates show; `most` samples are shown to be read."""
     known = {name: rate for name, rate in summary.rates.items() if rate.value is not None}
+    shares = [(RATES[name].label, rate) for name, rate in known.items() if RATES[name].share]
     context = {
-        "title": title,
+        **beside.described(),
         "samples": summary.samples,
         "labelled": summary.labelled,
         "questions": summary.questions,
         "brief": in_brief(samples, summary, corrected),
-        "cards": [_rate(name, known[name]) for name in _CARDS if name in known],
-        "rates": [_rate(name, rate) for name, rate in summary.rates.items()],
-        "rates_picture": _shares_picture(known),
+        "cards": [rate_row(RATES[name], known[name]) for name in _CARDS if name in known],
+        "rates": [rate_row(RATES[name], rate) for name, rate in summary.rates.items()],
+        "rates_picture": pictures.shares(shares, "Rates with their 95 % intervals"),
         "unparsed": _unparsed(summary),
         "confusion": _confusion(summary),
         "alternative": describe_alternative(summary.alternative),
         "position": _position(samples, known),
         "aspects": describe_aspects(RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]),
-        "grades": None,
-        "many": None,
         "reliability": _reliability(summary),
         "corrected": describe_corrections(corrected),
-        **beside.described(),
         "groups": _groups(summary),
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in largest(samples, most)],
@@ -90,15 +86,6 @@ def build_context(
         "explained": _EXPLAINED.format("the truth's" if summary.labelled else "that of the other order"),
     }
     return context | {"missing": [said for name, said in _MISSING.items() if not context[name]]}
-
-
-def _rate(name: str, rate: Rate) -> Row:
-    return row(RATES[name].label, rate, SHARE if RATES[name].share else NUMBER)
-
-
-def _shares_picture(rates: Mapping[str, Rate]) -> str | None:
-    shares = [(RATES[name].label, rate) for name, rate in rates.items() if RATES[name].share]
-    return pictures.shares(shares, "Rates with their 95 % intervals") if shares else None
 
 
 def _unparsed(summary: Summary) -> dict[str, Any] | None:
@@ -161,7 +148,7 @@ def _scores_picture(samples: Sequence[JudgedSample]) -> str | None:
     ]
     title = "Scores of all answers, by the teacher and by the judge"
     labels = ("teacher's score", "judge's score")
-    return pictures.bubbles(Counter(pairs), (0, most), labels, title, unit) if pairs else None
+    return pictures.bubbles(Counter(pairs), (0, most), labels, title, unit)
 
 
 def _position(samples: Sequence[JudgedSample], rates: Mapping[str, Rate]) -> dict[str, Any] | None:
@@ -178,9 +165,9 @@ def _position(samples: Sequence[JudgedSample], rates: Mapping[str, Rate]) -> dic
     most = 9 if scale is None else 3 * unit * math.ceil((scale.most - scale.least) / unit / 3)
     shares = [(RATES[name].label, rates[name]) for name in names]
     return {
-        "rows": [_rate(name, rates[name]) for name in names],
-        "bars": pictures.shares(shares, "Under swap", bars=True) if names else None,
-        "picture": pictures.bubbles(Counter(leads), (-most, most), labels, title, unit) if leads else None,
+        "rows": [rate_row(RATES[name], rates[name]) for name in names],
+        "bars": pictures.shares(shares, "Under swap", bars=True),
+        "picture": pictures.bubbles(Counter(leads), (-most, most), labels, title, unit),
     }
 
 
@@ -236,10 +223,7 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
     truth = sample.truth
     readings = {"forward": _judgement(sample.forward), "reversed": _judgement(sample.reversed)}
     return {
-        "id": cut(sample.key, MOST_NAME),
-        "question": cut(sample.question),
-        "short": cut(one_line(sample.question), 120),
-        "category": sample.category and cut(sample.category, MOST_NAME),
+        **sample_words(sample.key, sample.question, sample.category, distance(sample)),
         "answers": [
             (name, model and cut(model, MOST_NAME), cut(text))
             for name, model, text in zip(_names(sample), sample.models, sample.answers, strict=True)
@@ -252,7 +236,6 @@ def _shown(sample: JudgedSample) -> dict[str, Any]:
             *((name, one["scores"] if one else "–") for name, one in readings.items()),
         ],
         "judgements": [(*_NOTES[order], one) for order, one in readings.items() if one],
-        "distance": f"{distance(sample):.1f}",
         "kinds": kinds(sample),
     }
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from judgelm.evaluation.corrections import CorrectedPair, CorrectedRate, Corrections
 from judgelm.evaluation.rate import Rate
 from judgelm.ranking.ranking import Ranking
 from judgelm.report import pictures
-from judgelm.report.terminal import MAX_ROWS, render_table
+from judgelm.report.terminal import cut_table, render_table
 from judgelm.report.words import MOST_NAME, POINTS, RATING, WIN_RATE, Form, cut
 
-HEADER = ("judge only", "people only", "corrected", "Rogan-Gladen", "labels", "judge is worth")
-APART = "to tell apart"
+_HEADER = ("judge only", "people only", "corrected", "Rogan-Gladen", "labels", "judge is worth", "to tell apart")
 _RATINGS = ("Bradley-Terry", "judge only", "people only", "corrected", "labels")
 _MOST_SAID = 5
 """rates of which a sentence says what the judge is worth"""
@@ -20,24 +19,11 @@ _MOST_BARS = 10
 _NOTHING = "–"
 
 
-class Line(NamedTuple):
-    """A rate in words."""
-
-    name: str
-    cells: tuple[str, ...]
-    """judge only, people only, corrected, Rogan-Gladen, labels, what the judge is worth"""
-    apart: str
-    """what it takes to tell two models apart; empty of other rates"""
-
-
 def corrected_tables(found: Corrections) -> str:
     """For a terminal."""
-    form = _form(found)
-    lines = [_line(rate, form) for rate in (*found.rates, *found.pairs)]
-    rows = [(line.name, *line.cells, line.apart) for line in lines[:MAX_ROWS]]
-    more = f"\n({len(lines) - MAX_ROWS} more)" if len(lines) > MAX_ROWS else ""
+    rows = [(name, *cells) for name, cells in _lines(found)]
     said = [counted(found), *sentences(found), *(f"note: {note}" for note in found.notes)]
-    return f"{render_table(_header(found), rows)}{more}\n" + "\n".join(said)
+    return "\n".join([cut_table(_header(found), rows), *said])
 
 
 def rating_table(ranking: Ranking) -> str:
@@ -50,12 +36,10 @@ def describe_corrections(found: Corrections | None) -> dict[str, Any] | None:
     """As the templates show it."""
     if found is None:
         return None
-    form = _form(found)
-    lines = [_line(rate, form) for rate in (*found.rates, *found.pairs)]
     return {
         "counted": counted(found),
         "header": _header(found),
-        "rows": [(cut(line.name, MOST_NAME), (*line.cells, line.apart)) for line in lines],
+        "rows": [(cut(name, MOST_NAME), cells) for name, cells in _lines(found)],
         "sentences": sentences(found),
         "notes": found.notes,
         "shifts": [(each.what, f"{each.p:.2g}", f"{each.adjusted:.2g}", each.found) for each in found.shifts],
@@ -74,12 +58,8 @@ def sentences(found: Corrections) -> list[str]:
     return [*map(_worth, worths), *map(_apart, found.pairs[:_MOST_SAID])]
 
 
-def _form(found: Corrections) -> Form:
-    return WIN_RATE if found.shares else POINTS
-
-
 def _header(found: Corrections) -> tuple[str, ...]:
-    return ("by people's labels, in %" if found.shares else "by people's grades", *HEADER, APART)
+    return ("by people's labels, in %" if found.shares else "by people's grades", *_HEADER)
 
 
 def _worth(rate: CorrectedRate) -> str:
@@ -103,31 +83,30 @@ def _apart(pair: CorrectedPair) -> str:
     return f"{both} cannot be told apart: about {_count(pair.more_labels)} more would do at this rate"
 
 
-def _line(rate: CorrectedRate, form: Form) -> Line:
-    numbers = (_said(each, form) for each in (rate.judge, rate.people, rate.corrected, rate.inverted))
+def _lines(found: Corrections) -> list[tuple[str, tuple[str, ...]]]:
+    """Names of the rates, and cells as in the header; the last one is empty of rates that are not of two models."""
+    form = WIN_RATE if found.shares else POINTS
+    return [(rate.name, _cells(rate, form)) for rate in (*found.rates, *found.pairs)]
+
+
+def _cells(rate: CorrectedRate, form: Form) -> tuple[str, ...]:
+    numbers = map(form.both, (rate.judge, rate.people, rate.corrected, rate.inverted))
     worth = _NOTHING if rate.worth is None else _count(rate.worth)
     apart = ""
     if isinstance(rate, CorrectedPair):
         more = "more than all" if rate.more_labels is None else f"{_count(rate.more_labels)} more"
         apart = "done" if rate.told_apart else _NOTHING if rate.corrected is None else more
-    return Line(rate.name, (*numbers, str(rate.labels), worth), apart)
+    return (*numbers, str(rate.labels), worth, apart)
 
 
 def _count(labels: int) -> str:
     return f"{labels} label{'' if labels == 1 else 's'}"
 
 
-def _said(rate: Rate | None, form: Form) -> str:
-    return _NOTHING if rate is None else form.both(rate)
-
-
 def _ratings(ranking: Ranking) -> list[tuple[str, tuple[str, ...]]]:
     judged = {model.name: model.bradley_terry for model in ranking.models}
     return [
-        (
-            one.name,
-            (*(_said(each, RATING) for each in (judged.get(one.name), one.people, one.corrected)), str(one.labels)),
-        )
+        (one.name, (*map(RATING.both, (judged.get(one.name), one.people, one.corrected)), str(one.labels)))
         for one in (ranking.corrected.ratings if ranking.corrected else [])
     ]
 
@@ -145,4 +124,4 @@ def _picture(found: Corrections) -> str | None:
     for rate in [*found.rates, *found.pairs][:_MOST_BARS]:
         ways = (("judge only", rate.judge), ("people only", rate.people), ("corrected", rate.corrected))
         bars += [(f"{rate.name}: {way}", each) for way, each in ways if each is not None]
-    return pictures.shares(bars, "Rates by judge, by people and corrected") if bars else None
+    return pictures.shares(bars, "Rates by judge, by people and corrected")

@@ -4,64 +4,54 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from judgelm.errors import one_line
-from judgelm.evaluation.grade_summary import GRADE_RATES, GradedModel, GradeSummary
+from judgelm.evaluation.grade_summary import GRADE_RATES, GradeSummary
 from judgelm.evaluation.grades import GradedSample
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 from judgelm.report import pictures
 from judgelm.report.aspects import describe_aspects, near, unit_of
-from judgelm.report.beside import Beside
+from judgelm.report.beside import MISSING, Beside
 from judgelm.report.corrections import describe_corrections
 from judgelm.report.grade_tables import MODEL_RATES
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, NUMBER, SHARE, Row, cut, row
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, cut, rate_row, sample_words
 
 KINDS = {"far": "more than one point from the truth", "unread": "a grade that could not be read"}
 """what can be odd about a graded sample"""
 _CARDS = ("pearson", "mae", "within_one", "bias", "mean", "spread")
 _MISSING = {
-    "truth": ("How near the truth the grades are", "judgelm report D --teacher FILE"),
-    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
-    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+    "labelled": ("How near the truth the grades are", "judgelm report D --teacher FILE"),
+    **MISSING,
 }
 """a section and which command gives what it needs"""
-_NOTHING = ("many", "unparsed", "confusion", "alternative", "position", "reliability", "missing")
-"""sections of many answers and of pairs, and what is found last"""
 
 
 def build_grade_context(
     samples: Sequence[GradedSample],
     summary: GradeSummary,
     beside: Beside,
-    title: str = "A judge",
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
     """What the templates show, in the names of `build_context`."""
     known = {name: rate for name, rate in summary.rates.items() if rate.value is not None}
     labelled = summary.labelled > 0
-    near_truth: dict[str, Rate] = (
-        {name: known[name] for name in ("within_one", "unparsed") if name in known} if labelled else {}
-    )
+    pictured = ("within_one", "unparsed") if labelled else ()
+    shares = [(GRADE_RATES[name].label, known[name]) for name in pictured if name in known]
     order = ("with the largest disagreement", "the largest disagreement first")
     context: dict[str, Any] = {
-        **dict.fromkeys(_NOTHING),
-        "title": title,
+        **beside.described(),
         "samples": summary.samples,
         "labelled": summary.labelled,
         "questions": summary.questions,
-        "brief": (),
-        "cards": [_rate(name, known[name]) for name in _CARDS if name in known],
-        "rates": [_rate(name, rate) for name, rate in summary.rates.items()],
-        "rates_picture": _shares(near_truth, "Rates with their 95 % intervals"),
+        "cards": [rate_row(GRADE_RATES[name], known[name]) for name in _CARDS if name in known],
+        "rates": [rate_row(GRADE_RATES[name], rate) for name, rate in summary.rates.items()],
+        "rates_picture": pictures.shares(shares, "Rates with their 95 % intervals"),
         "aspects": describe_aspects(
             GRADE_RATES, summary.rates, [(each.name, each.rates) for each in summary.aspects or ()]
         ),
         "grades": _grades(samples, summary),
         "corrected": describe_corrections(summary.corrected),
-        **beside.described(),
-        "groups": [],
         "scores_picture": _scores_picture(samples),
         "shown": [_shown(sample) for sample in _first(samples, most, labelled)],
         "columns": ("truth", "grade", "read", "model"),
@@ -69,16 +59,7 @@ def build_grade_context(
         "order": order if labelled else ("with the lowest grades", "the lowest grades first"),
         "explained": "Points lie between grade and truth. " * labelled + "Unread grades come before all others.",
     }
-    there = {"truth": labelled, "ranking": context["ranking"], "run": context["run"]}
-    return context | {"missing": [said for name, said in _MISSING.items() if not there[name]]}
-
-
-def _rate(name: str, rate: Rate) -> Row:
-    return row(GRADE_RATES[name].label, rate, SHARE if GRADE_RATES[name].share else NUMBER)
-
-
-def _shares(rates: Mapping[str, Rate], title: str) -> str | None:
-    return pictures.shares([(GRADE_RATES[name].label, rate) for name, rate in rates.items()], title) if rates else None
+    return context | {"missing": [said for name, said in _MISSING.items() if not context[name]]}
 
 
 def _grades(samples: Sequence[GradedSample], summary: GradeSummary) -> dict[str, Any]:
@@ -89,12 +70,15 @@ def _grades(samples: Sequence[GradedSample], summary: GradeSummary) -> dict[str,
         "scale": f"{summary.scale[0]} to {summary.scale[1]}",
         "picture": _histogram(samples),
         "columns": [MODEL_RATES[name] for name in names],
-        "models": [(cut(each.name, MOST_NAME), each.samples, _said(each, names)) for each in models],
+        "models": [
+            (
+                cut(each.name, MOST_NAME),
+                each.samples,
+                [rate_row(GRADE_RATES[name], each.rates.get(name)) for name in names],
+            )
+            for each in models
+        ],
     }
-
-
-def _said(model: GradedModel, names: Sequence[str]) -> list[Row]:
-    return [_rate(name, model.rates[name]) if name in model.rates else Row() for name in names]
 
 
 def _histogram(samples: Sequence[GradedSample]) -> str | None:
@@ -106,7 +90,7 @@ def _histogram(samples: Sequence[GradedSample]) -> str | None:
         (f"about {grade:g} (n = {count})", Rate(value=count / len(grades), count=count))
         for grade, count in sorted(counts.items())
     ]
-    return pictures.shares(bars, "How often each grade was given", bars=True) if bars else None
+    return pictures.shares(bars, "How often each grade was given", bars=True)
 
 
 def _scores_picture(samples: Sequence[GradedSample]) -> str | None:
@@ -114,7 +98,7 @@ def _scores_picture(samples: Sequence[GradedSample]) -> str | None:
     unit = unit_of(samples[0].scale)
     pairs = [(one.truth, one.grade) for one in samples if one.truth is not None and one.grade is not None]
     most = round(10 * unit) if samples[0].scale is None else samples[0].scale.most
-    if not pairs or not all(0 <= truth <= most for truth, _ in pairs):
+    if not all(0 <= truth <= most for truth, _ in pairs):
         return None
     counts = Counter((near(truth, unit), near(grade, unit)) for truth, grade in pairs)
     return pictures.bubbles(counts, (0, most), ("truth", "judge's grade"), "Grades by the truth and by the judge", unit)
@@ -146,17 +130,14 @@ def _shown(sample: GradedSample) -> dict[str, Any]:
     """A sample to be read."""
     grade = "unread" if sample.grade is None else f"{sample.grade:.4g}"
     truth = "" if sample.truth is None else f"{sample.truth:.4g}"
-    model, apart = cut(sample.model or "", MOST_NAME), distance(sample)
+    model = cut(sample.model or "", MOST_NAME)
     aspects = [
         (cut(each.name, MOST_NAME), "unread" if each.reading.points is None else f"{each.reading.points[0]:.4g}")
         for each in sample.reading.aspects
     ]
     judgement = {"scores": grade, "outcome": "", "probabilities": "", "text": cut(sample.reading.text)}
     return {
-        "id": cut(sample.key, MOST_NAME),
-        "question": cut(sample.question),
-        "short": cut(one_line(sample.question), 120),
-        "category": sample.category and cut(sample.category, MOST_NAME),
+        **sample_words(sample.key, sample.question, sample.category, distance(sample)),
         "answers": [("Answer", model, cut(sample.answer))],
         "truth": truth,
         "truth_scores": "",
@@ -165,6 +146,5 @@ def _shown(sample: GradedSample) -> dict[str, Any]:
             *(("read", sample.reading.state.value), ("model", model or "–")),
         ],
         "judgements": [("Judge", "", {**judgement, "aspects": aspects})],
-        "distance": "–" if apart is None else f"{apart:.1f}",
         "kinds": _kinds(sample),
     }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from judgelm.evaluation.grade_summary import GRADE_RATES, GradedModel, GradeSummary
-from judgelm.report.terminal import MAX_ROWS, aspect_tables, estimate_cells, render_table
-from judgelm.report.words import EXACT_NUMBER, EXACT_SHARE, SHARE
+from judgelm.report.terminal import aspect_tables, cut_table, rates_table
+from judgelm.report.words import EXACT_NUMBER, SHARE
 
 MODEL_RATES = {
     "mean": "mean grade",
@@ -18,15 +18,10 @@ MODEL_RATES = {
 
 def grade_tables(summary: GradeSummary) -> str:
     """Rates with intervals, then the models, then aspects side by side."""
-    rows = [
-        (kind.label, *estimate_cells(summary.rates[name], EXACT_SHARE if kind.share else EXACT_NUMBER))
-        for name, kind in GRADE_RATES.items()
-        if name in summary.rates
-    ]
     counts = f"{summary.samples} grades of {summary.questions} questions, {summary.labelled} with a truth"
     parts = [
         f"{counts}; scale {summary.scale[0]} to {summary.scale[1]}",
-        render_table(("metric", "value", "95 % interval", "samples"), rows),
+        rates_table(GRADE_RATES, summary.rates),
     ]
     if summary.by_model:
         parts.append(_model_table(summary.by_model))
@@ -37,9 +32,8 @@ def grade_tables(summary: GradeSummary) -> str:
 
 def _model_table(models: list[GradedModel]) -> str:
     names = [name for name in MODEL_RATES if any(name in model.rates for model in models)]
-    rows = [(model.name, str(model.samples), *(said(model, name) for name in names)) for model in models[:MAX_ROWS]]
-    more = f"\n({len(models) - MAX_ROWS} more)" if len(models) > MAX_ROWS else ""
-    return render_table(("model", "grades", *(MODEL_RATES[name] for name in names)), rows) + more
+    rows = [(model.name, str(model.samples), *(said(model, name) for name in names)) for model in models]
+    return cut_table(("model", "grades", *(MODEL_RATES[name] for name in names)), rows)
 
 
 def said(model: GradedModel, name: str) -> str:

@@ -10,15 +10,15 @@ from judgelm.files import write_text
 from judgelm.report.page import render_page
 from judgelm.report.pictures import STANDALONE, curve
 from judgelm.report.terminal import estimate_cells, render_table
-from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, MOST_NAME, SHARE, WIN_RATE, Form, Row, cut, row, shorten
+from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, MOST_NAME, SHARE, Form, Row, cut, row, shorten
 
 if TYPE_CHECKING:
     from judgelm.evaluation.cascade import Cascade, CascadePoint
     from judgelm.evaluation.jury import Jury, JuryJudge
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import Rate
 
 _LONGEST_NAME = 32
-_SHARE_IN_BRACKETS, _DIFFERENCE_IN_BRACKETS = WIN_RATE, Form("+.1f", unit="", nothing="-")
+_SHARE_IN_BRACKETS, _DIFFERENCE_IN_BRACKETS = Form(unit="", nothing="-"), Form("+.1f", unit="", nothing="-")
 _CAPTION = "share sent to the second judge"
 _HEADER = ("sure", "sent on %", "agreement %", "less second alone")
 _EXPLAINED = "Each point is a threshold: the further right, the more samples the second judge is asked about."
@@ -61,18 +61,14 @@ def _judge_row(judge: JuryJudge) -> tuple[str, ...]:
         _named(judge),
         *(str(count) for count in (judge.verdicts, judge.flipped, judge.unread)),
         "-" if judge.weight is None else f"{judge.weight:.2f}",
-        *(_both(rate) for rate in (judge.with_jury, judge.with_people, judge.changes)),
+        *map(_SHARE_IN_BRACKETS.both, (judge.with_jury, judge.with_people, judge.changes)),
     )
 
 
 def _gains(judge: JuryJudge) -> tuple[str, ...]:
     harms = judge.added is not None and judge.added.high is not None and judge.added.high < 0
     adds = "yes" if judge.adds_nothing is False else "it does harm" if harms else "nothing that shows"
-    return (*(_both(rate, _DIFFERENCE_IN_BRACKETS) for rate in (judge.jury_gain, judge.added)), adds)
-
-
-def _both(rate: Rate | None, form: Form = _SHARE_IN_BRACKETS) -> str:
-    return "-" if rate is None else form.both(rate)
+    return (*map(_DIFFERENCE_IN_BRACKETS.both, (judge.jury_gain, judge.added)), adds)
 
 
 def cascade_lines(cascade: Cascade) -> list[str]:
@@ -118,7 +114,11 @@ def _agreements(cascade: Cascade, point: CascadePoint) -> list[tuple[str, Rate, 
 
 def _points(points: list[CascadePoint]) -> list[tuple[str, ...]]:
     return [
-        (f"{each.sure:g}", _both(each.sent), _both(each.agreement), _both(each.to_second, _DIFFERENCE_IN_BRACKETS))
+        (
+            f"{each.sure:g}",
+            *map(_SHARE_IN_BRACKETS.both, (each.sent, each.agreement)),
+            _DIFFERENCE_IN_BRACKETS.both(each.to_second),
+        )
         for each in points
     ]
 

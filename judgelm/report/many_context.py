@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from judgelm.criteria import READABLE
-from judgelm.errors import one_line
 from judgelm.evaluation.many import ManyAnswers, Scores
 from judgelm.evaluation.places import ManySummary
 from judgelm.report import pictures
-from judgelm.report.beside import Beside
+from judgelm.report.beside import MISSING, Beside
 from judgelm.report.many_tables import many_rates
-from judgelm.report.words import MOST_NAME, MOST_SAMPLES, POINTS, cut, row
+from judgelm.report.words import MOST_NAME, MOST_SAMPLES, POINTS, cut, row, sample_words
 from judgelm.sample import unshow
 
 KINDS = {"inconsistent": "orders find different answers best", "unread": "a judgement that could not be read"}
@@ -26,22 +25,15 @@ _EXPLAINED = (
 _MISSING = {
     "places": ("What a place is worth", "judgelm judge --task multi --orders all"),
     "audit": ("Bias card", "judgelm audit --task multi .. --output-dir D"),
-    "ranking": ("Ranking", "judgelm rank .. --output-dir D"),
-    "run": ("Settings and versions", "judgelm judge, which writes run.json beside its judgements"),
+    **MISSING,
 }
 """a section and which command gives what it needs"""
-_NOTHING = (
-    *("labelled", "grades", "aspects", "unparsed", "confusion", "alternative", "position", "reliability", "corrected"),
-    "scores_picture",
-)
-"""what pairs and grades alone have"""
 
 
 def build_many_context(
     samples: Sequence[ManyAnswers],
     summary: ManySummary,
     beside: Beside,
-    title: str = "A judge",
     most: int = MOST_SAMPLES,
 ) -> dict[str, Any]:
     """What the templates show, in the names of `build_context`."""
@@ -49,17 +41,13 @@ def build_many_context(
     rows = [row(*rate) for rate in rates]
     many = _many(samples, summary)
     context: dict[str, Any] = {
-        **dict.fromkeys(_NOTHING),
-        "title": title,
+        **beside.described(),
         "samples": summary.samples,
         "questions": summary.questions,
-        "brief": (),
         "cards": rows,
         "rates": rows,
         "rates_picture": pictures.shares(rates, "Rates with their 95 % intervals"),
         "many": many,
-        **beside.described(),
-        "groups": [],
         "shown": [_shown(sample) for sample in _first(samples, most)],
         "columns": ("best", "its score", "same best", "read"),
         "kinds": KINDS,
@@ -77,7 +65,7 @@ def _many(samples: Sequence[ManyAnswers], summary: ManySummary) -> dict[str, Any
     bars, more = answers[:_MOST_BARS], len(answers) > _MOST_BARS
     return {
         "orders": list(summary.orders.items()),
-        "picture": pictures.shares(bars, "Mean scores", form=POINTS, most=highest) if bars else None,
+        "picture": pictures.shares(bars, "Mean scores", form=POINTS, most=highest),
         "of": f" The first {_MOST_BARS} of {len(answers)}." if more else "",
         "answers": [row(name, score, POINTS) for name, score in answers],
         "places": [
@@ -121,14 +109,11 @@ def _said(scores: Scores | None) -> str:
 
 def _shown(sample: ManyAnswers) -> dict[str, Any]:
     """A sample to be read."""
-    apart, kinds, means = distance(sample), _kinds(sample), sample.means
+    kinds, means = _kinds(sample), sample.means
     best, read = _best(means), len(sample.scores)
     said = [f", mean score {mean:.4g}" for mean in means] if means else [""] * len(sample.models)
     return {
-        "id": cut(sample.key, MOST_NAME),
-        "question": cut(sample.question),
-        "short": cut(one_line(sample.question), 120),
-        "category": None,
+        **sample_words(sample.key, sample.question, None, distance(sample)),
         "answers": [
             (f"Answer {k}{mean}", model and cut(model, MOST_NAME), cut(text))
             for k, (mean, model, text) in enumerate(zip(said, sample.models, sample.answers, strict=True), start=1)
@@ -142,7 +127,6 @@ def _shown(sample: ManyAnswers) -> dict[str, Any]:
             ("read", f"{read} of {len(sample.shown)}"),
         ],
         "judgements": [_judgement(sample, order) for order in sample.shown],
-        "distance": "–" if apart is None else f"{apart:.1f}",
         "kinds": kinds,
     }
 

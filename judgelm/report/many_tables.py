@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from judgelm.errors import one_line
 from judgelm.evaluation.places import ManySummary
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 from judgelm.report.terminal import estimate_cells, render_table
 from judgelm.report.words import EXACT_NUMBER
 

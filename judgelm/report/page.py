@@ -64,7 +64,7 @@ def write_report(
     if not place.is_dir():
         raise InputError(f"{place}: no such folder")
     context = _context(place, teacher, most_samples, human)
-    written = Written(page, page.with_suffix(".md"), context.get("brief", ()))
+    written = Written(page, page.with_suffix(".md"), context["brief"] or ())
     write_text(written.page, render_page(context))
     write_text(written.markdown, render_markdown(context))
     return written
@@ -72,56 +72,29 @@ def write_report(
 
 def _context(place: Path, teacher: PathLike | None, most: int, human: PathLike | None) -> dict[str, Any]:
     """Of pairs, of many answers or of grades, as the folder has them."""
-    from judgelm.evaluation.grade_corrections import correct_grades
-    from judgelm.evaluation.grade_summary import summarize_grades
-    from judgelm.evaluation.labels import read_grade_labels, read_labels
-    from judgelm.evaluation.pair_corrections import LabelledPairs, correct_pairs
+    from judgelm.evaluation.grade_corrections import summarize_corrected
+    from judgelm.evaluation.many import read_many
+    from judgelm.evaluation.pair_corrections import correct_by_labels
+    from judgelm.evaluation.places import summarize_many
     from judgelm.evaluation.summary import summarize
     from judgelm.report.beside import read_beside
     from judgelm.report.context import build_context
     from judgelm.report.grade_context import build_grade_context
+    from judgelm.report.many_context import build_many_context
 
     task = judged_task(place)
     if task == "multi":
-        if human is not None:
-            raise InputError(f"--human compares two answers: {place} is of task multi")
-        return _context_of_many(place, teacher, most)
+        for flag, given in (("--human", human), ("--teacher", teacher)):
+            if given is not None:
+                raise InputError(f"{flag} compares two answers: {place} is of task multi")
+        many = read_many(place)
+        return build_many_context(many, summarize_many(many), read_beside(place), most)
     if task == "grade":
         graded = read_grades(place, teacher)
-        beside = read_beside(place)
-        title, numbers = _title(place, beside.run), summarize_grades(graded)
-        if human is not None:
-            grades = read_grade_labels(human, {sample.key for sample in graded}, graded[0].scale)
-            numbers = numbers.model_copy(update={"corrected": correct_grades(graded, grades)})
-        return build_grade_context(graded, numbers, beside, title=title, most=most)
+        return build_grade_context(graded, summarize_corrected(graded, human), read_beside(place), most)
     samples = read_folder(place, teacher)
-    beside = read_beside(place)
-    corrected = None
-    if human is not None:
-        labels = read_labels(human, {sample.key for sample in samples})
-        corrected = correct_pairs(LabelledPairs.of(samples, labels))
-    title = _title(place, beside.run)
-    return build_context(samples, summarize(samples), beside, title=title, most=most, corrected=corrected)
-
-
-def _context_of_many(place: Path, teacher: PathLike | None, most: int) -> dict[str, Any]:
-    from judgelm.evaluation.many import read_many
-    from judgelm.evaluation.places import summarize_many
-    from judgelm.report.beside import read_beside
-    from judgelm.report.many_context import build_many_context
-
-    if teacher is not None:
-        raise InputError(f"--teacher compares two answers: {place} is of task multi")
-    samples = read_many(place)
-    beside = read_beside(place)
-    title = _title(place, beside.run)
-    return build_many_context(samples, summarize_many(samples), beside, title=title, most=most)
-
-
-def _title(folder: Path, run: Mapping[str, Any] | None) -> str:
-    model = ((run or {}).get("settings") or {}).get("model_id")
-    name = folder.resolve().name
-    return f"{model} on {name}" if model else f"The judge of {name}"
+    corrected = None if human is None else correct_by_labels(samples, human)
+    return build_context(samples, summarize(samples), read_beside(place), most, corrected)
 
 
 def render_page(context: Mapping[str, Any], template: str = "report.html") -> str:

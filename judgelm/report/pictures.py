@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from judgelm.errors import one_line
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 from judgelm.report.words import SHARE, Form, shorten
 
 WIDTH = 440
@@ -43,8 +43,12 @@ class Cell:
 
 def shares(
     rates: Sequence[tuple[str, Rate]], title: str, bars: bool = False, form: Form = SHARE, most: float = 1
-) -> str:
-    """Named ones: in each row a dot, or a bar from the left, and a line for the interval, on a track up to `most`."""
+) -> str | None:
+    """Named ones: in each row a dot, or a bar from the left, and a line for the interval, on a track up to `most`; None
+    without any.
+    """
+    if not rates:
+        return None
     right = WIDTH - _MARGIN - _WORDS
 
     def place(value: float | None) -> float:
@@ -115,13 +119,15 @@ def bubbles(
     labels: tuple[str, str],
     title: str,
     unit: float = 1,
-) -> str:
+) -> str | None:
     """How often each (x, y) occurs, as areas of circles; the dashed line is where both are the same. Circles of values
-    that are a `unit` apart have room.
+    that are a `unit` apart have room. None where none does.
     """
+    if not counts:
+        return None
     units = (span[1] - span[0]) / unit
     frame = _Frame(span[0], span[1], unit if units <= 10 else 3 * unit)
-    most = max(counts.values(), default=1)
+    most = max(counts.values())
     room = _SIZE / (units + 1) * 0.62
     parts = frame.axes(labels)
     for (x, y), count in sorted(counts.items(), key=lambda item: -item[1]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from judgelm.errors import one_line
 from judgelm.report.pictures import STANDALONE, Cell, heat_map
-from judgelm.report.terminal import render_table
+from judgelm.report.terminal import cut_table, render_table
 from judgelm.report.words import POINTS, RATING, SHARE, WIN_RATE, shorten
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ def _undecided(ranking: Ranking) -> str:
         return "all pairs that met can be told apart"
     pairs.sort(key=lambda pair: float("inf") if pair.more_needed is None else pair.more_needed)
     rows = []
-    for pair in pairs[:MAX_PAIRS]:
+    for pair in pairs:
         more = "even: no number would do" if pair.more_needed is None else f"{pair.more_needed}"
         rows.append((pair.first, pair.second, str(pair.win_rate.count), WIN_RATE.both(pair.win_rate), more))
-    table = render_table(("not told apart", "", "judged", "win rate %", "more needed at this rate"), rows)
-    return table + (f"\n({len(pairs) - MAX_PAIRS} more pairs)" if len(pairs) > MAX_PAIRS else "")
+    return cut_table(
+        ("not told apart", "", "judged", "win rate %", "more needed at this rate"), rows, MAX_PAIRS, "more pairs"
+    )

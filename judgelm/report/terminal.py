@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from judgelm.benchmark.sets import PUBLISHED, PUBLISHED_KEYS
 from judgelm.errors import one_line
 from judgelm.evaluation.images import labelled
 from judgelm.evaluation.published import Metrics
-from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Kind, Rate, Summary
+from judgelm.evaluation.rate import Rate
+from judgelm.evaluation.summary import RATES, ClassScores, Comparison, Group, Kind, Summary
 from judgelm.jsonl import Record, id_key
 from judgelm.judge.settings import ORDERS, Order
 from judgelm.judgement import Judgement, Outcome, ParseState
-from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, GRADE, WIN_RATE, Form, shorten
+from judgelm.report.words import DIFFERENCE, EXACT_NUMBER, EXACT_SHARE, WIN_RATE, Form, shorten
 from judgelm.verdict import BothOrders, Reading
 from judgelm.verdict_forms import SCORES
 
@@ -58,14 +59,6 @@ _LABELS = {
     "total_num": "rows (published rule)",
     "total": "rows",
 }
-_GRADE_LABELS = {
-    "rows": "rows",
-    "unparsed": "unparsed",
-    "grade": "mean grade",
-    "grade_given": "mean grade that was given",
-    "difference": "mean absolute difference",
-    "correlation": "correlation (Pearson)",
-}
 
 
 def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -78,6 +71,19 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in cells
     )
+
+
+def cut_table(header: Sequence[str], rows: Sequence[Sequence[str]], most: int = MAX_ROWS, what: str = "more") -> str:
+    """The first rows, and how many more there are."""
+    more = f"\n({len(rows) - most} {what})" if len(rows) > most else ""
+    return render_table(header, rows[:most]) + more
+
+
+def rates_table(kinds: Mapping[str, Kind], rates: Mapping[str, Rate]) -> str:
+    """With their intervals, in the order of the kinds."""
+    known = [(kind, rates[name]) for name, kind in kinds.items() if name in rates]
+    rows = [(kind.label, *estimate_cells(rate, EXACT_SHARE if kind.share else EXACT_NUMBER)) for kind, rate in known]
+    return render_table(("metric", *_ESTIMATE), rows)
 
 
 def _width(text: str) -> int:
@@ -94,15 +100,10 @@ def metrics_table(metrics: Metrics) -> str:
 def summary_tables(summary: Summary) -> str:
     """Rates with intervals, then agreement by rule for unread judgements, by class, gap, length and category."""
     rates, unparsed = summary.rates, summary.unparsed
-    rows = [
-        (kind.label, *estimate_cells(rates[name], EXACT_SHARE if kind.share else EXACT_NUMBER))
-        for name, kind in RATES.items()
-        if name in rates
-    ]
     parts = [
         f"{summary.samples} samples of {summary.questions} questions, {summary.labelled} with a truth"
         + _empty_line(summary.empty_answers),
-        render_table(("metric", *_ESTIMATE), rows),
+        rates_table(RATES, rates),
     ]
     if unparsed and unparsed.count:
         rules = {"as ties": unparsed.as_tie, "as errors": unparsed.as_error, "left out": unparsed.excluded}
@@ -119,22 +120,16 @@ def summary_tables(summary: Summary) -> str:
 
 def calibration_table(found: CalibrationFile) -> str:
     """What a map did on questions that it was not fitted on."""
-    forms = {
-        "brier": EXACT_NUMBER,
-        "calibration_error": EXACT_SHARE,
-        "agreement_likeliest": EXACT_SHARE,
-        "agreement": EXACT_SHARE,
-    }
-    labels = {
-        "brier": RATES["brier"].label,
-        "calibration_error": RATES["calibration_error"].label,
-        "agreement_likeliest": "agreement of the likeliest outcome",
-        "agreement": "agreement with the threshold for ties",
+    kinds = {
+        "brier": (RATES["brier"].label, EXACT_NUMBER),
+        "calibration_error": (RATES["calibration_error"].label, EXACT_SHARE),
+        "agreement_likeliest": ("agreement of the likeliest outcome", EXACT_SHARE),
+        "agreement": ("agreement with the threshold for ties", EXACT_SHARE),
     }
     rows = [
-        (labels[name], *(forms[name].both(rate) for rate in (each.before, each.after, each.difference)))
+        (kinds[name][0], *map(kinds[name][1].both, (each.before, each.after, each.difference)))
         for name, each in found.checked.items()
-        if name in labels
+        if name in kinds
     ]
     return render_table(("on other questions", "before", "after", "difference"), rows)
 
@@ -197,27 +192,8 @@ def _class_table(confusion: Mapping[str, Mapping[str, int]], classes: Mapping[st
 
 
 def _group_table(label: str, groups: Sequence[Group]) -> str:
-    rows = [(group.label, *estimate_cells(group.agreement)) for group in groups[:MAX_ROWS]]
-    more = f"\n({len(groups) - MAX_ROWS} more)" if len(groups) > MAX_ROWS else ""
-    return render_table((f"agreement by {label}", *_ESTIMATE), rows) + more
-
-
-def grades_table(measured: Mapping[str, Any]) -> str:
-    """One number a line, grades in per cent; then the capabilities."""
-    rows = [(label, _grade(name, measured[name])) for name, label in _GRADE_LABELS.items() if name in measured]
-    for name, group in measured.get("by_category", {}).items():
-        rows.append((f"  {name}", f"{GRADE.number(group['value'])}  of {group['rows']}"))
-    return render_table(("metric", "value"), rows)
-
-
-def _grade(name: str, value: Any) -> str:
-    if isinstance(value, dict):
-        grade = Rate(**value)
-        interval = GRADE.interval(grade)
-        return GRADE.number(grade.value) + (f"  [{interval}]" if interval else "")
-    if isinstance(value, float):
-        return f"{value:.3f}" if name == "correlation" else GRADE.number(value)
-    return "-" if value is None else str(value)
+    rows = [(group.label, *estimate_cells(group.agreement)) for group in groups]
+    return cut_table((f"agreement by {label}", *_ESTIMATE), rows)
 
 
 def published_table(measured: Mapping[str, Metrics], judge: str) -> str:

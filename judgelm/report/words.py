@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from judgelm.errors import one_line
 
 if TYPE_CHECKING:
-    from judgelm.evaluation.summary import Rate
+    from judgelm.evaluation.rate import Rate
+    from judgelm.evaluation.summary import Kind
 
 OUTCOMES = {"win": "answer 1", "tie": "tie", "lose": "answer 2", "unparsed": "unread"}
 MOST_SAMPLES = 200
@@ -41,8 +42,10 @@ class Form:
         bounds = f"{self._digits(estimate.low)}{self.between}{self._digits(estimate.high)}"
         return bounds + self.unit * self.unit_behind
 
-    def both(self, estimate: Rate) -> str:
+    def both(self, estimate: Rate | None) -> str:
         """The number, and its interval in brackets."""
+        if estimate is None:
+            return self.nothing
         interval = self.interval(estimate)
         return f"{self.number(estimate.value)} ({interval})" if interval else self.number(estimate.value)
 
@@ -77,6 +80,11 @@ def row(label: str, estimate: Rate | None, form: Form = SHARE) -> Row:
     return Row(label, form.number(estimate.value), form.interval(estimate), estimate.count)
 
 
+def rate_row(kind: Kind, estimate: Rate | None) -> Row:
+    """In the words and the form of its kind."""
+    return row(kind.label, estimate, SHARE if kind.share else NUMBER)
+
+
 def in_unit(unit: str) -> Form:
     """Of an audit's numbers: shares in per cent."""
     return SHARE if unit == "share" else Form(".3g", 1, f" {unit}" if unit else "")
@@ -95,6 +103,17 @@ def score_pair(scores: Sequence[float], expected: bool = False) -> str:
 def cut(text: str, most: int = _MOST_TEXT) -> str:
     """The beginning of a text that is too long for a page."""
     return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
+
+
+def sample_words(key: str, question: str, category: str | None, apart: float | None) -> dict[str, Any]:
+    """What a page says of any sample; `apart` are the points by which it is ordered."""
+    return {
+        "id": cut(key, MOST_NAME),
+        "question": cut(question),
+        "short": cut(one_line(question), 120),
+        "category": category and cut(category, MOST_NAME),
+        "distance": "–" if apart is None else f"{apart:.1f}",
+    }
 
 
 def shorten(text: str, limit: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from judgelm.documents import AnyText, Document, Section
-from judgelm.evaluation.summary import Rate
+from judgelm.evaluation.rate import Rate
 
 
 class TaughtModel(Section):

@@ -5,10 +5,12 @@ are ties.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 
-from judgelm.evaluation.metrics.intervals import Estimate, Floats, Mask, Statistic, bootstrap
+from judgelm.evaluation.metrics.intervals import RESAMPLES, Estimate, Floats, Mask, Statistic, bootstrap
 
 Correlation = Callable[[Floats], float]
 MANY = 20_000
@@ -84,8 +86,25 @@ def _pairs(counts: Floats) -> float:
     return float((counts * (counts - 1)).sum() / 2)
 
 
+def rank_correlations(
+    first: Floats, second: Floats, known: Mask, clusters: Sequence[str], resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Spearman's and Kendall's, by name, of the scores [k] or [k, m] of the samples [n] that are `known`, each sample
+    being one of the count; nothing without any. Of many samples fewer resamples are drawn.
+    """
+    if not known.any():
+        return {}
+    draws = min(resamples, RESAMPLES_OF_MANY) if len(first) > MANY else resamples
+    of_scores = np.repeat(list(compress(clusters, known)), first[0].size).tolist()
+    found = {
+        name: correlate(formula, first.ravel(), second.ravel(), of_scores, draws)
+        for name, formula in (("spearman", spearman), ("kendall", kendall))
+    }
+    return {name: replace(each, count=len(first)) for name, each in found.items()}
+
+
 def correlate(
-    formula: Correlation, first: Floats, second: Floats, clusters: Sequence[str], resamples: int, seed: int
+    formula: Correlation, first: Floats, second: Floats, clusters: Sequence[str], resamples: int, seed: int = 0
 ) -> Estimate:
     """A rank correlation of scores [n] and [n], with its interval; NaN and none where either never varies.
 
@@ -100,11 +119,3 @@ def correlate(
         return formula(table.reshape(shape).astype(np.float64))
 
     return bootstrap(statistic, clusters, resamples, seed)
-
-
-def rank_correlation(
-    formula: Correlation, first: Floats, second: Floats, clusters: Sequence[str], resamples: int, seed: int
-) -> Estimate:
-    """The same, with fewer resamples of many samples."""
-    draws = min(resamples, RESAMPLES_OF_MANY) if len(clusters) > MANY else resamples
-    return correlate(formula, first, second, clusters, draws, seed)

@@ -6,9 +6,9 @@ interval (1927) says how large the share of questions can be that would have sai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Span = tuple[float, float]
+Key = TypeVar("Key", bound=Hashable)
 SHARE: Span = (0.0, 1.0)
 LEVEL = 0.95
 RESAMPLES = 1000
@@ -82,24 +83,6 @@ def draw_counts(num_clusters: int, resamples: int, seed: int) -> Iterator[NDArra
         yield np.stack([np.bincount(each, minlength=num_clusters) for each in drawn])
 
 
-def ratio(
-    numerators: ArrayLike,
-    clusters: Sequence[str],
-    denominators: ArrayLike | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    span: Span = SHARE,
-) -> Estimate:
-    """Sum of numerators [n] over sum of denominators [n], bootstrapped by cluster; without `denominators` a mean.
-
-    Raises ValueError where the denominators sum to zero.
-    """
-    statistic = quotient(numerators, np.ones(len(clusters)) if denominators is None else denominators, span)
-    if not statistic.count:
-        raise ValueError("a share of nothing")
-    return estimates({"ratio": statistic}, clusters, resamples, seed)["ratio"]
-
-
 @dataclass(frozen=True, slots=True)
 class Statistic:
     """A number that follows from sums over samples alone, such as a share, a kappa or an F1."""
@@ -134,8 +117,8 @@ def quotient(numerators: ArrayLike, denominators: ArrayLike, span: Span = SHARE)
 
 
 def estimates(
-    statistics: Mapping[str, Statistic], clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Estimate]:
+    statistics: Mapping[Key, Statistic], clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
+) -> dict[Key, Estimate]:
     """All of them from the same draws of clusters, so that many cost little more than one: each draw is one product of
     matrices. Those that are not defined have a value of NaN and no interval.
     """
@@ -196,7 +179,7 @@ def bootstrap(
     """A statistic of weighted samples: `statistic(weights [n])`, NaN where it is not defined; percentiles by cluster,
     none where all draws are the same.
 
-    For shares and means `ratio` is much faster.
+    For what follows from sums `estimates` is much faster.
     """
     index, num = cluster_indices(clusters)
     value = float(statistic(np.ones(len(index))))
