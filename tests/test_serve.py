@@ -224,7 +224,7 @@ def test_many_at_once_get_each_their_own(servers: Servers, judge: Judge) -> None
 
 
 def test_a_full_queue_answers_at_once(model_folder: Path) -> None:
-    body = {"samples": asked(1), "orders": "forward", "max_new_tokens": 1500, "temperature": 1}
+    body = {"samples": asked(1), "orders": "forward", "max_new_tokens": 400, "temperature": 1}
     with local_stack(model_folder, 1, 2) as (_, _, api), ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda k: api.post("/v1/judgements", body | {"seed": k}), range(12)))
         statuses = [answer.status_code for answer in answers]
