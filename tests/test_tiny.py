@@ -150,11 +150,11 @@ def test_command_says_what_an_embedded_model_is_worth(run: Any, tmp_path: Path) 
     for model, note in {"tiny": "a judge of 135M parameters", "tiny-base": "not tuned to judge"}.items():
         result = run(
             *("-m", "judgelm", "judge", "--model", model, "--question-file", "examples/pairs.jsonl"),
-            *("--output-dir", tmp_path / model, "--limit", "2", "--scores-only"),
+            *("--output-dir", tmp_path / model, "--limit", "1", "--scores-only"),
         )
         assert result.returncode == 0, result.stderr
         assert note in result.stdout
-        assert "2 judged, 0 unparsed" in result.stdout
+        assert "1 judged, 0 unparsed" in result.stdout
 
 
 def test_the_adapter_is_small_and_its_card_says_where_it_comes_from() -> None:
