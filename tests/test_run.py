@@ -71,7 +71,7 @@ def test_runs_ended_at_random_points_resume_to_the_same_bytes(
     partial = [tmp_path / f"{order}.jsonl.partial" for order in ("forward", "reversed")]
     # few at once, so that judgements come one after another
     arguments = judge_args(model_folder, many, tmp_path, "--batch-tokens", "2500")
-    result = run("tests/interrupted_runs.py", sent, str(times), "7", *partial, "--", *arguments)
+    result = run("tests/interrupted_runs.py", sent, str(times), "4", *partial, "--", *arguments)
     assert result.returncode == 0, result.stderr
     ends = json.loads(result.stdout.splitlines()[-1])
     assert len(ends) == times
