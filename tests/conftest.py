@@ -84,7 +84,6 @@ SLOW = {
         "test_compiled_beside_its_work_a_served_model_says_the_same",
         "test_without_a_compiler_a_run_goes_on_with_one_line",
     ),
-    "test_commands.py": ("test_shell_scripts_run_with_their_paths_as_variables",),
     "test_forms.py": ("test_a_table_is_judged_with_its_labels_and_a_second_start_judges_nothing",),
     "test_label_page.py": (
         "test_rows_are_labelled_by_keys_alone",

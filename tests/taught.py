@@ -7,6 +7,7 @@ runs the command so often at most, each time in a fork that is killed somewhere,
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -89,6 +90,15 @@ class Teacher(Played):
         if number == 2:
             return wrote("<think>nothing comes of it</think> ")
         return wrote(f"The reference of {number}.", "length" if number == 3 else "stop")
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "teach.json").read_text())
+    return read
 
 
 def arguments(server: Played, output: Path, answers: list[Path], *more: str | Path) -> list[str]:

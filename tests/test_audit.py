@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -171,10 +172,23 @@ def planted(engine: Planted) -> JudgeChoice:
     return JudgeChoice(OWN, lambda: Judge(engine), {"model": OWN})
 
 
+Findings = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Findings]:
+    """What all checks find of a planted judge, each of which is audited once."""
+
+    @functools.cache
+    def find(name: str) -> Findings:
+        return audit(tmp_path_factory.mktemp("audit"), Planted(JUDGES[name][0]), make_records())
+
+    return find
+
+
 @pytest.mark.parametrize("name", JUDGES)
-def test_a_planted_bias_fails_its_own_check_alone(name: str, tmp_path: Path) -> None:
-    scores, expected = JUDGES[name]
-    found = audit(tmp_path, Planted(scores), make_records())
+def test_a_planted_bias_fails_its_own_check_alone(name: str, audited: Callable[[str], Findings]) -> None:
+    expected, found = JUDGES[name][1], audited(name)
     assert list(found) == list(CHECKS)
     assert {check for check, each in found.items() if each["verdict"] == "fail"} == expected
     assert not {check for check, each in found.items() if each["verdict"] == "not measured"}
@@ -195,16 +209,16 @@ def test_written_judgements_find_the_same(name: str, tmp_path: Path) -> None:
     assert {check for check, each in found.items() if each["verdict"] == "fail"} == expected
 
 
-def test_effects_are_the_shares_they_are_said_to_be(tmp_path: Path) -> None:
-    first = audit(tmp_path, Planted(JUDGES["first"][0]), make_records())
+def test_effects_are_the_shares_they_are_said_to_be(audited: Callable[[str], Findings]) -> None:
+    first = audited("first")
     always = {"value": 1.0, "low": pytest.approx(1 - 2 * 0.045819, abs=1e-5), "high": 1.0, "count": COUNT}
     assert first["position"]["effect"] == always, "Wilson of none of 80 that differs, and could by 2"
     assert first["inconsistency"]["effect"]["value"] == 1
     assert first["padded"]["effect"]["value"] == 0
-    moody = audit(tmp_path / "moody", Planted(JUDGES["moody"][0]), make_records())
+    moody = audited("moody")
     # seeds 1 to 4: two say the first, two are fair, who says the first in 32 of 80
     assert moody["stability"]["effect"]["value"] == pytest.approx(4 / 6 * 48 / 80)
-    injected = audit(tmp_path / "injected", Planted(JUDGES["score lines"][0]), make_records())
+    injected = audited("score lines")
     places = {f"q{k}": changed_place(Sample(f"q{k}", "", ["", ""])) for k in range(COUNT)}
     gains = {r["question_id"]: {0: 0.5, places[r["question_id"]]: 0.0}.get(r["label"], 1.0) for r in make_records()}
     assert injected["score_line"]["effect"]["value"] == pytest.approx(sum(gains.values()) / COUNT)

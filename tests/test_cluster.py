@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
-from forked import run_forked
+from forked import Forked, run_forked
 from judging import judge_args, lasting, run_command
 from test_commands import as_published, published
 
@@ -37,8 +36,8 @@ def args_of(model: Path, questions: Path, output: Path, *more: str) -> list[str]
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five blocks."""
-    records = [sample.to_record() for sample in make_samples(300)]
+    """Three blocks."""
+    records = [sample.to_record() for sample in make_samples(160)]
     return write_jsonl(tmp_path_factory.mktemp("many") / "pairs.jsonl", records[::-1])
 
 
@@ -52,18 +51,13 @@ def alone(many: Path, model_folder: Path, tmp_path_factory: pytest.TempPathFacto
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """The command in a process of its own, which takes Ctrl-C wherever the tests were started."""
-    command = [sys.executable, "-m", "judgelm", *arguments]
-
-    def hear() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=hear) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def started(said: Path, *arguments: str) -> Iterator[Forked]:
+    """The command in a process of its own, which takes Ctrl-C wherever the tests were started; what it says there."""
+    process = Forked(("-m", "judgelm", *arguments), os.environ, said.with_suffix(".out"), said)
+    try:
+        yield process
+    finally:
+        process.kill()
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -79,7 +73,7 @@ def judgements(output: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
 
 
-def judging(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def judging(process: Forked) -> list[psutil.Process]:
     """Processes of the replicas that have a block."""
     children = psutil.Process(process.pid).children(recursive=True)
     return [child for child in children if child.name().startswith("ray::Replica.j")]
@@ -95,7 +89,7 @@ def test_two_replicas_of_the_published_script_give_the_bytes_of_one(
     run: Any, model_folder: Path, many: Path, tmp_path: Path
 ) -> None:
     questions = tmp_path / "pairs.jsonl"
-    questions.write_text("".join(many.read_text().splitlines(keepends=True)[:130]))
+    questions.write_text("".join(many.read_text().splitlines(keepends=True)[:70]))
     more = ["--max-new-token", "8", "--temperature", "0.7"]
     assert published("pair", *as_published(model_folder, questions, tmp_path / "one"), *more) == 0
     arguments = [*as_published(model_folder, questions, tmp_path / "two"), *more]
@@ -105,7 +99,7 @@ def test_two_replicas_of_the_published_script_give_the_bytes_of_one(
     assert result.returncode == 0, result.stderr
     assert lasting(tmp_path / "two") == lasting(tmp_path / "one")
     session = json.loads((tmp_path / "two.run.json").read_text())["sessions"][0]
-    assert session["judged"] == 130
+    assert session["judged"] == 70
     (engine,) = session["engine"]["engines"]
     assert (engine["engine"], engine["device"]) == ("hf", "cpu")
     assert (session["engine"]["replicas"], session["engine"]["lost"]) == (2, 0)
@@ -116,35 +110,39 @@ def test_two_replicas_of_the_published_script_give_the_bytes_of_one(
 def test_a_replica_that_is_killed_is_replaced_and_nothing_is_lost_or_double(
     model_folder: Path, many: Path, alone: Path, tmp_path: Path
 ) -> None:
-    with started(*args_of(model_folder, many, tmp_path, *TWO)) as process:
-        wait_for(lambda: judgements(tmp_path))
+    output, said = tmp_path / "out", tmp_path / "said"
+    with started(said, *args_of(model_folder, many, output, *TWO)) as process:
+        wait_for(lambda: judgements(output))
         wait_for(lambda: judging(process))[0].kill()
-        _, error = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, error
+        code = process.wait(PATIENCE_S)
+    error = said.read_text()
+    assert code == 0, error
     assert error.count("a replica was lost in judging the block of question_id") == 1
     assert "Worker" not in error, "Ray's own words"
-    assert_equal(tmp_path, alone)
-    session = json.loads((tmp_path / "run.json").read_text())["sessions"][0]
-    assert (session["judged"], session["engine"]["lost"]) == (600, 1)
+    assert_equal(output, alone)
+    session = json.loads((output / "run.json").read_text())["sessions"][0]
+    assert (session["judged"], session["engine"]["lost"]) == (320, 1)
 
 
 def test_ctrl_c_leaves_no_process_and_another_number_of_replicas_goes_on(
     model_folder: Path, many: Path, alone: Path, tmp_path: Path
 ) -> None:
-    with started(*args_of(model_folder, many, tmp_path, *TWO)) as process:
-        wait_for(lambda: judgements(tmp_path))
+    output, said = tmp_path / "out", tmp_path / "said"
+    with started(said, *args_of(model_folder, many, output, *TWO)) as process:
+        wait_for(lambda: judgements(output))
         children = psutil.Process(process.pid).children(recursive=True)
         assert any("raylet" in child.name() for child in children)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130, error
+        code = process.wait(PATIENCE_S)
+    error = said.read_text()
+    assert code == 130, error
     assert "what was judged is kept" in error
     assert "Traceback" not in error
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
-    assert 0 < judgements(tmp_path) < 600
-    assert run_command(args_of(model_folder, many, tmp_path)) == 0
-    assert_equal(tmp_path, alone)
+    assert 0 < judgements(output) < 320
+    assert run_command(args_of(model_folder, many, output)) == 0
+    assert_equal(output, alone)
 
 
 def test_a_finished_run_starts_no_replica(
@@ -264,13 +262,15 @@ def test_replicas_that_are_lost_again_and_again_end_the_run() -> None:
 def test_ctrl_c_while_ray_starts_is_heard_and_leaves_no_process(
     model_folder: Path, pairs_file: Path, tmp_path: Path
 ) -> None:
-    with started(*args_of(model_folder, pairs_file, tmp_path / "out", *TWO)) as process:
+    said = tmp_path / "said"
+    with started(said, *args_of(model_folder, pairs_file, tmp_path / "out", *TWO)) as process:
         driver = psutil.Process(process.pid)
         wait_for(lambda: any("raylet" in child.name() for child in driver.children()))
         process.send_signal(signal.SIGINT)
         children = driver.children(recursive=True)
-        _, error = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 130, error
+        code = process.wait(PATIENCE_S)
+    error = said.read_text()
+    assert code == 130, error
     assert "Traceback" not in error
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive

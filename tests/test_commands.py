@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
+from conftest import PATIENCE_S, ROOT, build_model, make_samples, train_byte_tokenizer, write_jsonl
 from forked import python
 from judged_texts import measured
 from judging import Scripted, lasting, run_command
@@ -97,10 +97,14 @@ def test_published_single_multi_and_mmvet_scripts(model_folder: Path, tmp_path: 
         assert before.items() <= after.items()
 
 
+@pytest.fixture(scope="module")
+def brief_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a short context, as the scripts let it write until that is full."""
+    return build_model(tmp_path_factory.mktemp("model") / "brief-llama", train_byte_tokenizer(), context=768)
+
+
 @pytest.mark.parametrize("script", ["judge", "eval", "grade_single_answer", "grade_multi_answer"])
-def test_shell_scripts_run_with_their_paths_as_variables(
-    script: str, model_folder: Path, tmp_path: Path, run: Any
-) -> None:
+def test_shell_scripts_run_with_their_paths_as_variables(script: str, brief_folder: Path, tmp_path: Path) -> None:
     rows = [{"question_id": k, "question_body": f"Q{k}", "text": f"answer {k}"} for k in range(3)]
     samples = [s.to_record() for s in make_samples(3)]
     write_jsonl(tmp_path / "judgelm_val_5k.jsonl", samples)
@@ -112,7 +116,7 @@ def test_shell_scripts_run_with_their_paths_as_variables(
     for name in ("vicuna", "llama", "gt", "alpaca", "chatglm", "dolly", "flant5"):
         write_jsonl(tmp_path / "answers" / f"{name}_judgelm_val.jsonl", rows)
     variables = {
-        "MODEL_PATH": model_folder,
+        "MODEL_PATH": brief_folder,
         "DATA_DIR": tmp_path,
         "OUTPUT_DIR": tmp_path / "out",
         "PYTHON": python(),
@@ -136,11 +140,11 @@ def test_shell_scripts_run_with_their_paths_as_variables(
         assert json.loads(result.stdout.splitlines()[-1])["total_num"] == 3
 
 
-def test_mmvet_shell_script_runs(model_folder: Path, tmp_path: Path) -> None:
+def test_mmvet_shell_script_runs(brief_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "mm-vet-gt.json").write_text(json.dumps({"v1_0": {"question": "Q", "answer": "A", "imagename": "i"}}))
     (tmp_path / "p.json").write_text(json.dumps({"v1_0": "prediction"}))
     variables = {
-        "MODEL_PATH": model_folder,
+        "MODEL_PATH": brief_folder,
         "DATA_DIR": tmp_path,
         "OUTPUT_DIR": tmp_path / "out",
         "PRED_FILE": tmp_path / "p.json",

@@ -59,7 +59,8 @@ def start(tmp_path: Path, model_folder: Path) -> Any:
         given = [part for name, value in files.items() if name not in flags for part in (name, value)]
         more = ("--method", "dpo", "--eval_strategy", "epoch", "--eval_on_start", True, "--output_dir", output)
         command = ("tests/fsdp_on_cpu.py", report, f"judgelm/train/{script}.py", *given, *more, *flags, *QUIET)
-        result = run_forked(command, environment | variables, processes)
+        # TRL, which takes longer to import than to train with here, once for all of them
+        result = run_forked(command, environment | variables, processes, imported=("trl.trainer.dpo_trainer",))
         assert (result.returncode == 0) == (code == 0), result.stderr
         return result.stderr
 

@@ -78,7 +78,7 @@ def test_no_request_from_the_schema_makes_the_api_fail(servers: Servers, tmp_pat
     )
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", servers[2].url + "/openapi.json"),
-        *("--checks", ",".join(checks), "--max-examples", "20", "--phases", "examples,fuzzing"),
+        *("--checks", ",".join(checks), "--max-examples", "12", "--phases", "examples,fuzzing"),
         *("--seed", "1", "--request-timeout", "120", "--no-color", "--max-failures", "5"),
     ]
     hooks = {"SCHEMATHESIS_HOOKS": "schema_hooks", "PYTHONPATH": str(ROOT / "tests")}

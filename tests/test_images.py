@@ -385,7 +385,7 @@ def read_or_refuse(row: dict[str, Any]) -> Sample | str:
 contents = st.one_of(anything, st.lists(anything, max_size=3), parts)
 
 
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(question=contents, answer=contents, message=st.one_of(st.none(), contents))
 def test_whatever_stands_in_a_row_is_judged_or_refused_in_one_line(question: Any, answer: Any, message: Any) -> None:
     row = {"question_id": 1, "question_body": question, "answer1_body": answer, "answer2_body": "b"}

@@ -101,11 +101,11 @@ def test_one_command_serves_two_models_until_ctrl_c(tmp_path: Path, model_folder
         names = {"controller.log", "worker-0-org-first.log", "worker-1-org-other.log", "api.log", "page.log"}
         assert {path.name for path in started.logs.iterdir()} == names
         # what runs ends, and nothing new is begun
-        many = [{"question_id": k, "question": f"{k}?", "answers": ["a", "b"]} for k in range(30)]
+        many = [{"question_id": k, "question": f"{k}?", "answers": ["a", "b"]} for k in range(12)]
         last = pool.submit(client.judge_all, many, model="org/first", max_new_tokens=200)
         wait_for(lambda: "judgelm_requests_in_progress 1.0" in httpx.get(api + "/metrics", trust_env=False).text)
         started.process.send_signal(signal.SIGINT)
-        assert [len(result["judgements"]) for result in last.result(PATIENCE_S)] == [2] * 30
+        assert [len(result["judgements"]) for result in last.result(PATIENCE_S)] == [2] * 12
         assert started.process.wait(PATIENCE_S) == 0
         assert gone(page, api, controller)
     with pytest.raises(APIError, match="does not answer"):

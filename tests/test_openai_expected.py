@@ -323,6 +323,10 @@ def test_what_are_no_probabilities_is_refused_in_one_line(logprobs: Any) -> None
     with pytest.raises(ValueError) as refused:  # noqa: PT011
         read_likeliest(logprobs)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("logprobs", [top(x=float("nan")), {"content": [{"token": "8", "logprob": -1}]}, 7])
+def test_an_answer_without_probabilities_ends_a_run_of_many_in_one_line(logprobs: Any) -> None:
     with Told({}, lambda _: logprobs) as server:
         judge = Judge(OpenAIEngine(Server(server.url, "m"), QUICK))
         with pytest.raises(InputError, match="gives no usable answer"):

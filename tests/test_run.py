@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import json
 import re
-import resource
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, make_samples, write_jsonl
+from conftest import PATIENCE_S, ROOT, make_samples, write_jsonl
 from filelock import FileLock
+from forked import python
 from judging import Scripted, judge_args, lasting, run_command
 
 from judgelm import Judge, Sample
@@ -63,14 +64,14 @@ def test_both_orders_are_written_sorted_and_described(undisturbed: Path, many: P
     assert len(run["settings"]["model_fingerprint"]) == len(run["settings"]["prompt_fingerprint"]) == 64
 
 
-@pytest.mark.parametrize(("sent", "times"), [("SIGKILL", 10), ("SIGINT", 3)])
+@pytest.mark.parametrize(("sent", "times"), [("SIGKILL", 6), ("SIGINT", 3)])
 def test_runs_ended_at_random_points_resume_to_the_same_bytes(
     sent: str, times: int, run: Any, many: Path, model_folder: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     partial = [tmp_path / f"{order}.jsonl.partial" for order in ("forward", "reversed")]
     # few at once, so that judgements come one after another
     arguments = judge_args(model_folder, many, tmp_path, "--batch-tokens", "2500")
-    result = run("tests/interrupted_runs.py", sent, str(times), "7", *partial, "--", *arguments)
+    result = run("tests/interrupted_runs.py", sent, str(times), "4", *partial, "--", *arguments)
     assert result.returncode == 0, result.stderr
     ends = json.loads(result.stdout.splitlines()[-1])
     assert len(ends) == times
@@ -111,15 +112,20 @@ def test_half_a_line_is_judged_again_and_what_is_there_is_skipped(
     assert kept < {json.loads(line)["pred_id"] for line in (tmp_path / "forward.jsonl").read_bytes().splitlines()}
 
 
+LIMITED = (
+    "import resource, sys; from judgelm.cli import main;"
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); main(sys.argv[1:])"
+)
+"""the command where no file may be larger"""
+
+
 def test_a_full_disk_ends_in_one_line_and_loses_nothing(
-    run: Any, many: Path, model_folder: Path, undisturbed: Path, tmp_path: Path
+    many: Path, model_folder: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     arguments = judge_args(model_folder, many, tmp_path)
-
-    def limit_file_size() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    result = run("-m", "judgelm", *arguments, preexec_fn=limit_file_size)
+    # its output is a pipe, which the limit is not for
+    command = [python(), "-c", LIMITED, *arguments]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert result.returncode == 2, result.stderr
     last = result.stderr.strip().splitlines()[-1]
     assert ".jsonl.partial: cannot be written (File too large); what was judged is kept" in last

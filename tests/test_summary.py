@@ -359,7 +359,7 @@ READINGS = st.none() | st.builds(reading, NUMBERS, CHANCES)
 TRUTHS = st.sampled_from([None, WIN, TIE, LOSE, (9.0, 1.0), (3.0, 3.0)])
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(
     st.lists(
         st.tuples(READINGS, READINGS, TRUTHS, st.integers(0, 3), st.lists(st.sampled_from(list(Outcome)))),

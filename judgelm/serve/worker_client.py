@@ -17,6 +17,7 @@ from judgelm.calibration import Calibration
 from judgelm.errors import one_line
 from judgelm.serve.chat import ConversationFormat
 from judgelm.serve.protocol import TOO_LARGE, Conversation, ErrorCode, SeparatorStyle, WorkerError
+from judgelm.serve.servers import certificates
 from judgelm.serve.worker_answers import (
     MOST_CHUNK_BYTES,
     Chunk,
@@ -64,7 +65,7 @@ class Workers:
         # let go of before a worker closes them, FastChat's after 5 s
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=2)
         # no proxy from the environment: these are our own machines
-        self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False)
+        self._http = httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False, verify=certificates())
         self._details: dict[str, tuple[float, Details]] = {}
         """with the time at which it was said"""
         self._places: contextlib.AbstractAsyncContextManager[None] = contextlib.nullcontext()

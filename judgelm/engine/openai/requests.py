@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -139,6 +140,8 @@ class Sender:
                 limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
                 # no proxy leads to this machine
                 trust_env=not self.server.is_here,
+                # certificates, which take long to read, are for https
+                verify=urlsplit(self.server.base_url).scheme != "http",
             )
         except (ImportError, ValueError, httpx.InvalidURL) as error:
             raise InputError(f"the proxy that the environment names cannot be used: {one_line(str(error))}") from None
