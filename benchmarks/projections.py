@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 
 from benchmarks.provenance import current_commit, this_machine
 from judgelm.files import write_text
-from judgelm.judge.run import versions
+from judgelm.judge.description import versions
 from judgelm.models.devices import keep_freed_memory
 
 HIDDEN = 576
@@ -40,7 +40,7 @@ def measure(sizes: tuple[int, ...], tokens: int, dtype: torch.dtype, rounds: int
     together = torch.cat(weights)
     ways: dict[str, Callable[[], list[Tensor]]] = {
         "several": lambda: [linear(states, weight) for weight in weights],
-        "one": lambda: list(linear(states, together).split(sizes, dim=-1)),
+        "one": lambda: list(torch.split(linear(states, together), list(sizes), dim=-1)),
     }
     times = -(-_LEAST_TOKENS // tokens)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
