@@ -7,10 +7,10 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from conftest import make_samples
+from local_server import LocalServer, QuietHandler
 
 from judgelm.engine.interface import Generation, Request, Sampling
 from judgelm.engine.openai.engine import OpenAIEngine
@@ -40,32 +40,18 @@ def failed(status: int, message: str, code: str | None = None, **headers: str) -
 TOO_LONG = failed(400, "This model's maximum context length is 2048 tokens, you asked for more")
 
 
-class Played(ThreadingHTTPServer):
+class Played(LocalServer):
     """A real server that plays faults: `play(number of the question, how often it was asked before)`."""
 
-    daemon_threads = True
-    request_queue_size = 64
-
     def __init__(self, play: Callable[[int, int], Reply], pause_s: float = 0) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.play, self.pause_s = play, pause_s
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.url = f"{self.root}/v1"
         self.asked: list[tuple[int, float]] = []
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.now = self.most = 0
         self.lock = threading.Lock()
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that went away is no news."""
-
-    def __enter__(self) -> Played:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.shutdown()
-        self.server_close()
 
     def answer(self, body: dict[str, Any], number: int, before: int) -> Reply:
         """What it says to a request."""
@@ -81,7 +67,7 @@ def said_in(body: dict[str, Any]) -> str:
     return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(QuietHandler):
     server: Played
     protocol_version = "HTTP/1.1"
 
@@ -109,9 +95,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if reply.body is None else content)
         self.close_connection = reply.body is None
-
-    def log_message(self, *_: Any) -> None:
-        """Not on the terminal."""
 
 
 GREEDY = Sampling()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from local_server import LocalServer, QuietHandler
 
 from judgelm.engine.interface import Generation
 from judgelm.judge.judged import Judged, Likelihood
@@ -24,28 +24,18 @@ def by_length(sample: Sample) -> list[float]:
     return [float(min(len(answer), 10)) for answer in sample.answers]
 
 
-class PlayedJudge(ThreadingHTTPServer):
+class PlayedJudge(LocalServer):
     """`busy` requests are refused before the first is judged, and those of more than `most_bytes`."""
-
-    daemon_threads = True
 
     def __init__(
         self, rule: Rule = by_length, name: str = "played", busy: int = 0, most_bytes: int = 10_000_000
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.rule, self.name, self.busy, self.most_bytes = rule, name, busy, most_bytes
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = self.root
         self.requests: list[JudgementRequest] = []
         self.answer: dict[str, Any] | None = None
         """what it says in place of judging"""
-
-    def __enter__(self) -> PlayedJudge:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.shutdown()
-        self.server_close()
 
     def judge(self, body: bytes) -> dict[str, Any]:
         request = JudgementRequest.model_validate_json(body)
@@ -76,7 +66,7 @@ class PlayedJudge(ThreadingHTTPServer):
         return Verdict(readings.get("forward"), readings.get("reversed"), sample)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: PlayedJudge
     protocol_version = "HTTP/1.1"
 
@@ -100,6 +90,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        """Not on the terminal."""

@@ -7,20 +7,17 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from conftest import PATIENCE_S
+from local_server import LocalServer, QuietHandler
 from serving import Address
 
 
-class ScriptedWorker(ThreadingHTTPServer):
+class ScriptedWorker(LocalServer):
     """It scores each pair 8 to 7, or answers with other `chunks`; prompts with "Question N", N at least `held_from`,
     wait until it is `opened`.
     """
-
-    daemon_threads = True
-    request_queue_size = 64
 
     def __init__(
         self,
@@ -28,7 +25,7 @@ class ScriptedWorker(ThreadingHTTPServer):
         held_from: int = 1_000_000,
         chunks: Sequence[dict[str, Any]] = ({"text": "8 7\nGood.", "error_code": 0, "finish_reason": "stop"},),
     ) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.chunks = chunks
         self.name = name
         self.held_from = held_from
@@ -48,17 +45,13 @@ class ScriptedWorker(ThreadingHTTPServer):
         with self._counting:
             self.waiting -= 1
 
-    def handle_error(self, *_: Any) -> None:
-        """A client that went away is no news."""
-
     def register(self, controller: Address) -> None:
         status = {"model_names": [self.name], "speed": 1, "queue_length": 0}
-        address = f"http://127.0.0.1:{self.server_port}"
-        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        body = {"worker_name": self.root, "check_heart_beat": False, "worker_status": status}
         assert controller.post("/register_worker", body).status_code == 200
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: ScriptedWorker
 
     def do_POST(self) -> None:
@@ -81,18 +74,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"".join(said))
 
-    def log_message(self, *_: Any) -> None:
-        """Not on the terminal."""
-
 
 @contextlib.contextmanager
 def scripted_worker(controller: Address, **settings: Any) -> Iterator[ScriptedWorker]:
     """One that serves and is registered."""
     with ScriptedWorker(**settings) as worker:
-        threading.Thread(target=worker.serve_forever, args=(0.01,), daemon=True).start()
         worker.register(controller)
         try:
             yield worker
         finally:
             worker.opened.set()
-            worker.shutdown()

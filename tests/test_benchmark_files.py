@@ -6,13 +6,12 @@ import hashlib
 import io
 import json
 import re
-import threading
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from benchmark_rows import fails, last_json, pandalm_row, write_json
 from conftest import write_jsonl
 from filelock import FileLock
 from judging import run_command
+from local_server import LocalServer
 
 from judgelm.benchmark import files as benchmark_files
 from judgelm.benchmark.files import find_files
@@ -39,13 +39,8 @@ def home(tmp_path: Path) -> Iterator[Any]:
         def log_message(self, format: str, *args: Any) -> None:
             asked.append(self.path)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with LocalServer(partial(Handler, directory=str(folder))) as server:
+        yield folder, server.root, asked
 
 
 def move(name: str, homes: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -236,7 +236,7 @@ def test_a_field_that_the_server_does_not_take_is_told_with_the_flag_that_helps(
 
 def test_the_time_limit_holds_for_a_server_that_drips() -> None:
     class Dripping(Handler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.send_header("Content-Length", "1000")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import build_model, make_samples, train_byte_tokenizer, train_sentencepiece_tokenizer, write_jsonl
 from judging import run_command
+from local_server import LocalServer, QuietHandler
 from played import QUICK
 from serving import Address, local_stack
 
@@ -161,31 +160,18 @@ Tops = Mapping[str, Mapping[str, float]]
 """after each beginning of a line the probabilities of tokens"""
 
 
-class Told(ThreadingHTTPServer):
+class Told(LocalServer):
     """A server whose probabilities a test tells it, in the form of one that there is."""
 
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """A client that ends leaves answers unread."""
-
     def __init__(self, tops: Tops, form: Callable[[Mapping[str, float]], Any], fail_first: int = 0) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.tops, self.form, self.fail_first = tops, form, fail_first
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.url = f"{self.root}/v1"
         self.asked: list[str] = []
         self.bodies: list[dict[str, Any]] = []
 
-    def __enter__(self) -> Told:
-        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
-        return self
 
-    def __exit__(self, *_: Any) -> None:
-        self.shutdown()
-        self.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Told
 
     def do_POST(self) -> None:
@@ -202,9 +188,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, *_: Any) -> None:
-        """Not on the terminal."""
 
 
 def legacy(top: Mapping[str, float]) -> Any:

@@ -7,15 +7,14 @@ import os
 import re
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import PATIENCE_S, ROOT, write_jsonl
+from local_server import LocalServer, QuietHandler
 from PIL import Image
 from serving import Address, Server, local_controller, models_of, running
 
@@ -459,7 +458,7 @@ def test_a_client_cannot_name_a_file_that_it_did_not_upload(path: str, servers: 
         assert "files are uploaded here, not fetched from elsewhere" in servers.page.log.read_text()
 
 
-class Moderation(BaseHTTPRequestHandler):
+class Moderation(QuietHandler):
     """A moderation service that flags one word."""
 
     def do_POST(self) -> None:
@@ -474,12 +473,11 @@ class Moderation(BaseHTTPRequestHandler):
 
 
 def test_moderation_refuses_what_it_flags(window: Any, tmp_path: Path, servers: Stack) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Moderation) as service:
-        threading.Thread(target=service.serve_forever, args=(0.01,), daemon=True).start()
+    with LocalServer(Moderation) as service:
         flags = ("--controller-url", servers.controller.url, "--moderate", "--log-dir", tmp_path)
         env: dict[str, Any] = {
             "OPENAI_API_KEY": "secret-key",
-            "OPENAI_BASE_URL": f"http://127.0.0.1:{service.server_port}/v1",
+            "OPENAI_BASE_URL": f"{service.root}/v1",
         }
         more = ("--model-list-mode", "once")
         page = Server("gradio_web_server_judgelm", tmp_path, *flags, *more, imported=["gradio"], **env)

@@ -12,12 +12,12 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ROOT, write_jsonl
+from local_server import LocalServer, QuietHandler
 from serving import HTTP, Address, Server, local_controller, running
 from visiting import Visitor, form
 
@@ -26,7 +26,7 @@ from judgelm.errors import InputError
 ROW = {"question_body": "Why?", "answer1_body": "Because of that.", "answer2_body": "So."}
 
 
-class QuickWorker(BaseHTTPRequestHandler):
+class QuickWorker(QuietHandler):
     """A worker in FastChat's protocol that always writes the same of the same kind of sample."""
 
     def do_POST(self) -> None:
@@ -58,9 +58,6 @@ class QuickWorker(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 class Page(Server):
     """The page on ::1, in a temporary folder of its own, with a proxy in the environment that is none."""
@@ -84,14 +81,11 @@ class Page(Server):
 
 @pytest.fixture(scope="module")
 def controller() -> Iterator[Address]:
-    with local_controller() as server, ThreadingHTTPServer(("127.0.0.1", 0), QuickWorker) as worker:
-        threading.Thread(target=worker.serve_forever, args=(0.01,), daemon=True).start()
+    with local_controller() as server, LocalServer(QuickWorker) as worker:
         status = {"model_names": ["quick"], "speed": 1, "queue_length": 0}
-        address = f"http://127.0.0.1:{worker.server_port}"
-        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        body = {"worker_name": worker.root, "check_heart_beat": False, "worker_status": status}
         assert server.post("/register_worker", body).status_code == 200
         yield server
-        worker.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from conftest import make_samples
+from local_server import LocalServer, QuietHandler
 from serving import HTTP, Address, Server, local_controller, local_stack, models_of, running
 
 from judgelm.judge.judge import Judge
@@ -351,7 +351,7 @@ def test_a_controller_that_restarts_learns_its_workers_again(
                 assert api.post("/v1/judgements", {"samples": asked(1), "max_new_tokens": 4}).status_code == 200
 
 
-class SlowWorker(BaseHTTPRequestHandler):
+class SlowWorker(QuietHandler):
     """A worker in FastChat's protocol that takes its time between words; "stall" makes it too long."""
 
     name = "slow"
@@ -374,9 +374,6 @@ class SlowWorker(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(8 if "stall" in given["prompt"] else 0.7)
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_given_up(
     servers: Servers,
@@ -385,11 +382,9 @@ def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_
     from judgelm.serve.worker_client import Workers
 
     controller, _, api = servers
-    with ThreadingHTTPServer(("127.0.0.1", 0), SlowWorker) as slow:
-        threading.Thread(target=slow.serve_forever, args=(0.01,), daemon=True).start()
-        address = f"http://127.0.0.1:{slow.server_port}"
+    with LocalServer(SlowWorker) as slow:
         status = {"model_names": ["slow"], "speed": 1, "queue_length": 0}
-        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        body = {"worker_name": slow.root, "check_heart_beat": False, "worker_status": status}
         assert controller.post("/register_worker", body).status_code == 200
         asking = {"model": "slow", "samples": asked(1), "stream": True, "orders": "forward"}
         events: list[Any] = []
@@ -415,7 +410,6 @@ def test_a_slow_worker_is_waited_for_and_holds_up_nobody_but_one_that_stalls_is_
             return texts
 
         assert asyncio.run(stalled()) == ["8", "the worker went away before the text was complete"]
-        slow.shutdown()
 
 
 class ForgetfulWorker(SlowWorker):
@@ -435,11 +429,9 @@ class ForgetfulWorker(SlowWorker):
 
 def test_a_connection_that_breaks_before_a_word_is_tried_again(servers: Servers) -> None:
     controller, _, api = servers
-    with ThreadingHTTPServer(("127.0.0.1", 0), ForgetfulWorker) as worker:
-        threading.Thread(target=worker.serve_forever, args=(0.01,), daemon=True).start()
+    with LocalServer(ForgetfulWorker) as worker:
         status = {"model_names": ["forgetful"], "speed": 1, "queue_length": 0}
-        address = f"http://127.0.0.1:{worker.server_port}"
-        body = {"worker_name": address, "check_heart_beat": False, "worker_status": status}
+        body = {"worker_name": worker.root, "check_heart_beat": False, "worker_status": status}
         # asked whether they still live, workers say so by their status
         assert controller.post("/register_worker", body).status_code == 200
         asking = {"model": "forgetful", "samples": asked(1), "orders": "forward"}
@@ -447,7 +439,6 @@ def test_a_connection_that_breaks_before_a_word_is_tried_again(servers: Servers)
         assert response.status_code == 200, response.text
         assert response.json()["data"][0]["scores"] == [8, 7]
         assert ForgetfulWorker.broken
-        worker.shutdown()
 
 
 def test_a_taken_port_and_a_bad_address_end_in_one_line(run: Any, servers: Servers) -> None:

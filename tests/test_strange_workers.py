@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import httpx
 import pytest
+from local_server import LocalServer, QuietHandler
 from serving import local_controller, served
 from test_attacks import code_of, post
 
@@ -120,7 +119,7 @@ def test_what_a_worker_says_of_itself_is_bounded(status: dict[str, Any]) -> None
 TOO_LARGE = b"too large"
 
 
-class Strange(BaseHTTPRequestHandler):
+class Strange(QuietHandler):
     """A worker whose every answer is that of `answers`, or without an end."""
 
     answers: ClassVar[dict[str, bytes]] = {}
@@ -136,17 +135,12 @@ class Strange(BaseHTTPRequestHandler):
             for _ in range(512 if self.path not in self.answers else 0):
                 self.wfile.write(b" " * (1 << 20))
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 @contextlib.contextmanager
 def strange(**answers: bytes) -> Iterator[str]:
     Strange.answers = {f"/{name}": body for name, body in answers.items()}
-    with ThreadingHTTPServer(("127.0.0.1", 0), Strange) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with LocalServer(Strange) as server:
+        yield server.root
 
 
 @pytest.mark.parametrize(

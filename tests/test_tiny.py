@@ -6,15 +6,14 @@ import hashlib
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from conftest import PATIENCE_S, ROOT, SHARED
 from forked import python
+from local_server import LocalServer, QuietHandler
 
 from judgelm import Judge
 from judgelm.encoding import encode
@@ -78,25 +77,19 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
 
     pages: dict[str, bytes] = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             found = pages.get(self.path)
             self.send_response(404 if found is None else 200)
             self.end_headers()
             self.wfile.write(found or b"")
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("UV_INDEX_URL", f"http://user:secret@127.0.0.1:{server.server_port}/simple/")
     monkeypatch.setattr(judgelm.models.tiny, "find_spec", lambda name: None)
-    yield pages
-    server.shutdown()
-    server.server_close()
+    with LocalServer(Handler) as server:
+        monkeypatch.setenv("UV_INDEX_URL", f"http://user:secret@127.0.0.1:{server.server_port}/simple/")
+        yield pages
 
 
 def test_without_pip_the_wheel_comes_from_the_index(
