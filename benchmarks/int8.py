@@ -1,4 +1,4 @@
-"""What `--quantization int8` costs and changes: the embedded judge with and without it, taking turns in one process.
+"""What `--quantization` costs and changes: the embedded judge with and without it, taking turns in one process.
 
     python -m benchmarks.int8 --data PAIRS.jsonl --output benchmarks/int8.json
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python -m benchmarks.int8 ..
@@ -25,7 +25,7 @@ from judgelm.judge.description import versions
 from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import Outcome
 
-WAYS: dict[str, str | None] = {"whole": None, "int8": "int8"}
+WAYS: dict[str, str | None] = {"whole": None, "int8": "int8", "int8_dynamic": "int8_dynamic"}
 _ISA = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
@@ -49,17 +49,16 @@ def main() -> None:
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--output", required=True, help="raw numbers and summary, JSON")
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=tuple(WAYS), help="the first is compared with")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--block", type=int, default=24, help="samples of a round")
     args = parser.parse_args()
-    judges = {
-        way: Judge.load(args.model, dtype=args.dtype, device="cpu", quantization=quantization)
-        for way, quantization in WAYS.items()
-    }
-    tokenizer = judges["whole"].engine.tokenizer  # type: ignore[attr-defined]
+    judges = {way: Judge.load(args.model, dtype=args.dtype, device="cpu", quantization=WAYS[way]) for way in args.ways}
+    first, *others = args.ways
+    tokenizer = judges[first].engine.tokenizer  # type: ignore[attr-defined]
     samples = pick_samples(args.data, args.rounds * args.block, tokenizer)
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    outcomes: dict[str, dict[str, Outcome | None]] = {way: {} for way in WAYS}
+    seconds: dict[str, list[float]] = {way: [] for way in judges}
+    outcomes: dict[str, dict[str, Outcome | None]] = {way: {} for way in judges}
     for judge in judges.values():
         judge_block(judge, samples[:2])
     for turn in range(args.rounds):
@@ -68,7 +67,7 @@ def main() -> None:
             seconds[way].append(took)
             outcomes[way] |= found
             print(f"{turn + 1}/{args.rounds} {way}: {args.block / took:.3f} samples/s", flush=True)
-    same = [outcomes["whole"][key] is outcomes["int8"][key] for key in outcomes["whole"]]
+    same = {way: [outcome is outcomes[way][key] for key, outcome in outcomes[first].items()] for way in others}
     rates = {way: [args.block / took for took in taken] for way, taken in seconds.items()}
     commit = current_commit()
     machine = this_machine()
@@ -80,12 +79,14 @@ def main() -> None:
         "machine": {**machine, "torch": torch.backends.cpu.get_cpu_capability()},
         "samples": len(samples),
         "samples_per_s": {way: statistics.median(each) for way, each in rates.items()},
-        "speed_of_int8": statistics.median(b / a for a, b in zip(rates["whole"], rates["int8"], strict=True)),
-        "same_outcomes": sum(same) / len(same),
+        "speed": {
+            way: statistics.median(b / a for a, b in zip(rates[first], rates[way], strict=True)) for way in others
+        },
+        "same_outcomes": {way: sum(each) / len(each) for way, each in same.items()},
         "seconds": seconds,
     }
     write_text(args.output, json.dumps(report, indent=1) + "\n")
-    print(json.dumps({name: report[name] for name in ("samples_per_s", "speed_of_int8", "same_outcomes")}))
+    print(json.dumps({name: report[name] for name in ("samples_per_s", "speed", "same_outcomes")}))
 
 
 if __name__ == "__main__":

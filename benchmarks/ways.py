@@ -95,10 +95,12 @@ def padded(model: str, dtype: str, mode: str) -> Way:
 
 
 def ours(model: str, dtype: str, mode: str) -> Way:
-    """The hf engine."""
+    """The hf engine; `int8_dynamic` in place of a data type is bfloat16 with that quantization."""
     from judgelm import Judge
 
-    judge = Judge.load(model, dtype=dtype, device="cpu", constrained=False)
+    eight_bits = "int8_dynamic" if dtype == "int8_dynamic" else None
+    dtype = dtype if eight_bits is None else "bfloat16"
+    judge = Judge.load(model, dtype=dtype, device="cpu", constrained=False, quantization=eight_bits)
     # what it prepares for a long run it is to have here
     judge.expect(10**18)
     return _engine(judge.engine, mode)

@@ -260,7 +260,8 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantization",
         choices=QUANTIZATIONS,
-        help="keep the weights of linear layers in 8 bits: half the memory of bfloat16, and no faster (needs torchao)",
+        help="weights of linear layers in 8 bits, half the memory of bfloat16; int8: and no faster (needs torchao);"
+        " int8_dynamic: on a CPU their inputs too, which is faster and less exact",
     )
     kernels = "on a CPU, compile parts of the layers, in up to half a minute; auto: where that is earned back"
     parser.add_argument("--compile", default="auto", choices=COMPILE, help=kernels)

@@ -438,5 +438,5 @@ def test_weights_in_8_bits_take_less_memory_and_write_much_the_same(model_folder
     one, other = ({s.key: s.log_probs for s in engine.score(asked, lines)} for engine in (plain, small))
     for key in whole:
         assert one[key] == pytest.approx(other[key], abs=0.3)
-    with pytest.raises(InputError, match="quantization 'int3': expected one of int8"):
+    with pytest.raises(InputError, match="quantization 'int3': expected one of int8, int8_dynamic"):
         load_model(find_model(str(model_folder)), device="cpu", quantization="int3")

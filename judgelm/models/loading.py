@@ -121,7 +121,7 @@ def load_model(
     wanted = getattr(torch, choose_dtype(dtype, device))
     # cpu:0 is the same
     device = "cpu" if device.startswith("cpu") else device
-    eight_bits = None if quantization is None else quantizer(quantization)
+    eight_bits = None if quantization is None else quantizer(quantization, device)
     placed = _placement(device, num_gpus, max_gpu_memory)
     can_flash = wanted != torch.float32 and why_no_flash_attention(device) is None
     flash = {"attn_implementation": FLASH} if can_flash else {}
@@ -139,8 +139,9 @@ def load_model(
             model = _load_placed(base.path, folder.name, flash, dtype=wanted, **placed)
             if folder.base is not None:
                 model = add_adapter(model, folder).merge_and_unload()
-            for module in model.modules() if eight_bits is not None else ():
-                quantize(module, eight_bits, model.get_output_embeddings())
+            if eight_bits is not None:
+                for module in model.modules():
+                    quantize(module, eight_bits, model.get_output_embeddings())
     check_tokens(folder, model, tokenizer)
     if device == "cpu":
         # not before: what loading frees is larger than what judging takes again

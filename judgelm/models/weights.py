@@ -11,17 +11,21 @@ import mmap
 import sys
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from judgelm.errors import SettingError
 from judgelm.jsonl import read_json
 from judgelm.models.devices import give_back_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
+    from torch.nn import Linear, Module
     from transformers import PreTrainedModel
 
-QUANTIZATIONS = ("int8",)
+DYNAMIC = "int8_dynamic"
+QUANTIZATIONS = ("int8", DYNAMIC)
 _PAGE_OUT = 21
 """of madvise(2): nothing is lost, pages of a file are read again where they are wanted after all"""
 _TABLES = ("inv_freq", "position_ids")
@@ -78,18 +82,28 @@ def can_take_over(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     return alike and not kept and all(name.endswith("inv_freq") for name in buffers)
 
 
-def quantizer(name: str) -> Any:
-    """What torchao is told for a quantization. Raises SettingError for another name, or where torchao is missing."""
+def quantizer(name: str, device: str) -> Callable[[Linear], None]:
+    """What puts a layer's weight in 8 bits. Raises SettingError for another name, another device than it is for, and
+    where torchao is missing.
+    """
     if name not in QUANTIZATIONS:
         raise SettingError("quantization", f"{name!r}: expected one of {', '.join(QUANTIZATIONS)}")
+    if name == DYNAMIC:
+        if device != "cpu":
+            raise SettingError("quantization", f"{name} is for a CPU, and the model is on {device}")
+        from judgelm.models.int8 import quantize_on_cpu
+
+        return quantize_on_cpu
     try:
-        from torchao.quantization import Int8WeightOnlyConfig
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
     except ImportError:
         raise SettingError("quantization", f"{name} needs torchao: pip install 'judgelm[quantization]'") from None
-    return Int8WeightOnlyConfig()
+    return lambda layer: quantize_(layer, Int8WeightOnlyConfig(), lambda *_: True)
 
 
-def take_over(model: PreTrainedModel, dtype: torch.dtype, device: str, quantization: Any = None) -> None:
+def take_over(
+    model: PreTrainedModel, dtype: torch.dtype, device: str, quantization: Callable[[Linear], None] | None = None
+) -> None:
     """Weight by weight in place: the data type, the device, and where that is wanted the quantization."""
     for module in model.modules():
         own = list(module.parameters(recurse=False))
@@ -108,16 +122,13 @@ def take_over(model: PreTrainedModel, dtype: torch.dtype, device: str, quantizat
     model.config.dtype = dtype
 
 
-def quantize(module: torch.nn.Module, quantization: Any, output: torch.nn.Module | None) -> None:
-    """A module's own weight, with a scale for each row, where it is a linear layer and not the output embedding, which
-    often is the input embedding too.
-    """
+def quantize(module: Module, quantization: Callable[[Linear], None], output: Module | None) -> None:
+    """A module's own weight, where it is a linear layer and not the output embedding, often the input embedding too."""
     from torch.nn import Linear
-    from torchao.quantization import quantize_
 
     if isinstance(module, Linear) and module is not output:
         old = module.weight.data
-        quantize_(module, quantization, lambda *_: True)
+        quantization(module)
         _page_out(old)
 
 

@@ -18,6 +18,7 @@ import torch
 from judgelm.errors import InputError
 from judgelm.files import cache_folder
 from judgelm.models.devices import only_avx2
+from judgelm.models.int8 import Int8Linear
 from judgelm.models.loading import in_one_line
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class CompiledParts:
         self._shapes = _SHAPES if rows else _SHAPES[:2]
         self._token_s = seconds_per_token(model)
         # with AVX512 nothing was saved (benchmarks/compiled.json)
-        pays = model.device.type == "cpu" and model.dtype == torch.float32 and only_avx2()
+        pays = model.device.type == "cpu" and model.dtype == torch.float32 and only_avx2() and not _in_8_bits(model)
         self._undecided = wanted == "auto" and pays
         if model.device.type == "cpu":
             description["compiled"] = "nothing"
@@ -121,6 +122,8 @@ def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) ->
     """
     if model.device.type != "cpu":
         raise InputError(f"it is on {model.device}, not on a CPU")
+    if _in_8_bits(model):
+        raise InputError("its weights are in 8 bits")
     twin = _twin(model)
     parts = _put_in(twin)
     if not parts:
@@ -138,6 +141,10 @@ def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) ->
             extra = {"position_ids": tokens, "logits_to_keep": 1, "use_cache": False}
             twin(input_ids=tokens, **{name: value for name, value in extra.items() if name in takes})
     return parts
+
+
+def _in_8_bits(model: PreTrainedModel) -> bool:
+    return any(isinstance(module, Int8Linear) for module in model.modules())
 
 
 def _choose_cache() -> None:
