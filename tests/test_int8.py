@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 from test_engine import by_key, load_engine, requests
-from test_loading import load_model
 
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.engine.interface import Sampling
 from judgelm.errors import InputError
 from judgelm.models.folder import find_model
 from judgelm.models.int8 import Int8Linear, quantize_on_cpu, whole_numbers
+from judgelm.models.loading import load_model
 from judgelm.models.weights import quantizer
 
 LINES = ["8 7\n", "7 8\n", "10 1\n"]
 
 
-def load(folder: Path, **options: str) -> HFEngine:
+def load(folder: Path, compile: str = "off") -> HFEngine:
     made = load_model(find_model(str(folder)), dtype="float32", device="cpu", quantization="int8_dynamic")
-    return HFEngine(*made, **options)
+    return HFEngine(*made, compile=compile)
 
 
 def test_whole_numbers_are_rows_by_a_scale_of_their_own() -> None:
