@@ -12,15 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from benchmarks.provenance import current_commit, this_machine
+from benchmarks.turns import core_milliseconds
 from judgelm.engine.hf.attention import _causal_by_torch, _causal_in_blocks
 from judgelm.files import write_text
 from judgelm.judge.description import versions
@@ -60,14 +60,7 @@ def measure(
         for num, of in ((count, heads), (length, kv_heads), (length, kv_heads))
     )
     query = query * width**-0.5
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    for turn in range(rounds + 1):
-        for name, way in WAYS.items():
-            start = time.process_time()
-            way(query, key, value)
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    return {name: round(1000 * statistics.median(each), 4) for name, each in seconds.items()}
+    return core_milliseconds({name: partial(way, query, key, value) for name, way in WAYS.items()}, rounds)
 
 
 def main() -> None:

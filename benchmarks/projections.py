@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from benchmarks.provenance import current_commit, this_machine
+from benchmarks.turns import core_milliseconds
 from judgelm.files import write_text
 from judgelm.judge.description import versions
 from judgelm.models.devices import keep_freed_memory
@@ -42,16 +41,7 @@ def measure(sizes: tuple[int, ...], tokens: int, dtype: torch.dtype, rounds: int
         "several": lambda: [linear(states, weight) for weight in weights],
         "one": lambda: list(torch.split(linear(states, together), list(sizes), dim=-1)),
     }
-    times = -(-_LEAST_TOKENS // tokens)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            start = time.process_time()
-            for _ in range(times):
-                way()
-            if turn:
-                seconds[name].append((time.process_time() - start) / times)
-    return {name: round(1000 * statistics.median(each), 4) for name, each in seconds.items()}
+    return core_milliseconds(ways, rounds, times=-(-_LEAST_TOKENS // tokens))
 
 
 def main() -> None:

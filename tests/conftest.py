@@ -35,6 +35,11 @@ install_import_hook(SHAPES_CHECKED, "beartype.beartype")
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
+CHATML = (
+    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+"""a chat template"""
 MANY_PROCESSES = (
     "test_training.py",
     "test_cluster.py",
@@ -326,6 +331,19 @@ def build_model(
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_model(tmp_path_factory.mktemp("model") / "random-llama", train_byte_tokenizer())
+
+
+@pytest.fixture(scope="session")
+def chat_tokenizer() -> Any:
+    """Of a general model, which has a chat template."""
+    tokenizer = train_byte_tokenizer()
+    tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory, chat_tokenizer: Any) -> Path:
+    return build_model(tmp_path_factory.mktemp("model") / "thinker", chat_tokenizer)
 
 
 @pytest.fixture(scope="module")

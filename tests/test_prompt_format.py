@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import build_model, make_samples, train_byte_tokenizer, train_sentencepiece_tokenizer, write_jsonl
+from conftest import CHATML, build_model, make_samples, train_byte_tokenizer, train_sentencepiece_tokenizer, write_jsonl
 from judging import Scripted, judge_args, run_command
 from test_bases import KINDS, build
 
@@ -31,10 +31,6 @@ from judgelm.prompt import render_prompt
 from judgelm.prompt_form import PromptForm
 from judgelm.sample import Sample
 
-CHATML = (
-    "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
 THINKING = CHATML.replace("<|assistant|>\n", "<|assistant|>\n<think>\n")
 KNOWS_THINKING = CHATML.replace(
     "<|assistant|>\n", "<|assistant|>\n{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"

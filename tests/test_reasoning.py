@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import build_model, make_samples, train_byte_tokenizer, train_sentencepiece_tokenizer, write_jsonl
+from conftest import CHATML, make_samples, train_byte_tokenizer, train_sentencepiece_tokenizer, write_jsonl
 from judging import judge_args, run_command
 from played import QUICK, Played, Reply, wrote
 from test_bases import KINDS, build
-from test_prompt_format import CHATML, MESSAGE, SAMPLE, THINKING, with_template
+from test_prompt_format import MESSAGE, SAMPLE, THINKING, with_template
 
 from judgelm import Judge
 from judgelm.criteria import Aspect, Criteria
@@ -35,16 +35,6 @@ TURN = "<|assistant|>\n"
 KNOWS_TAG = CHATML.replace(TURN, TURN + "{% if tools %}[THINK]{% endif %}")
 KNOWS_SETTING = CHATML.replace(TURN, TURN + "{% if not enable_thinking %}<think>\n\n</think>{% endif %}")
 PARTS = [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "8 7"}]
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return with_template(train_byte_tokenizer())
-
-
-@pytest.fixture(scope="module")
-def chat_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
-    return build_model(tmp_path_factory.mktemp("model") / "thinker", tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -93,49 +83,49 @@ def test_thoughts_that_end_by_themselves_are_no_part_of_the_text(train: Any) -> 
 
 
 @pytest.mark.parametrize("end", ["bound", "eos"])
-def test_thoughts_are_closed_at_their_bound_and_where_the_model_would_stop(end: str, tokenizer: Any) -> None:
-    eos = tokenizer.eos_token_id
-    row = row_of(tokenizer, 5 if end == "bound" else 100)
-    word = tokenizer("so", add_special_tokens=False).input_ids[0]
+def test_thoughts_are_closed_at_their_bound_and_where_the_model_would_stop(end: str, chat_tokenizer: Any) -> None:
+    eos = chat_tokenizer.eos_token_id
+    row = row_of(chat_tokenizer, 5 if end == "bound" else 100)
+    word = chat_tokenizer("so", add_special_tokens=False).input_ids[0]
     for _ in range(5):
-        row.add(word, [eos], tokenizer)
+        row.add(word, [eos], chat_tokenizer)
     if end == "eos":
-        row.add(eos, [eos], tokenizer)
+        row.add(eos, [eos], chat_tokenizer)
     while (allowed := row.allowed(dict)) is not None:
-        row.add(allowed[0], [eos], tokenizer)
+        row.add(allowed[0], [eos], chat_tokenizer)
     assert eos not in row.tokens
     assert row.generation is None
-    assert tokenizer.decode(row.tokens) == tokenizer.decode([word] * 5) + CLOSED
+    assert chat_tokenizer.decode(row.tokens) == chat_tokenizer.decode([word] * 5) + CLOSED
     # the text has all of its own room
     assert row.num_left == 8
-    for token in tokenizer("8 7", add_special_tokens=False).input_ids:
-        row.add(token, [eos], tokenizer)
-    row.add(eos, [eos], tokenizer)
+    for token in chat_tokenizer("8 7", add_special_tokens=False).input_ids:
+        row.add(token, [eos], chat_tokenizer)
+    row.add(eos, [eos], chat_tokenizer)
     assert row.generation is not None
-    assert (row.generation.text, row.generation.reasoning) == ("8 7", tokenizer.decode([word] * 5).strip())
+    assert (row.generation.text, row.generation.reasoning) == ("8 7", chat_tokenizer.decode([word] * 5).strip())
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "gemma3_text"])
 @pytest.mark.parametrize("constrained", [False, True])
 def test_a_model_thinks_up_to_the_bound_and_then_writes_as_transformers_does(
-    kind: str, constrained: bool, tokenizer: Any
+    kind: str, constrained: bool, chat_tokenizer: Any
 ) -> None:
-    theirs = build(kind, tokenizer, **KINDS[kind][1])
-    engine = HFEngine(copy.deepcopy(theirs), tokenizer)
+    theirs = build(kind, chat_tokenizer, **KINDS[kind][1])
+    engine = HFEngine(copy.deepcopy(theirs), chat_tokenizer)
     asked = []
     for sample in make_samples(3):
         prompt = engine.fit(sample, "pair", 64, form=THINKS)
         asked.append(Request(sample.key, prompt.text, prompt.input_ids, reasoning="<think>"))
     sampling = Sampling(max_new_tokens=6, most_thoughts=7, reasoning=True, constrained=constrained)
     found = {one.key: one for one in engine.generate(asked, sampling)}
-    closing = tokenizer(CLOSED, add_special_tokens=False).input_ids
+    closing = chat_tokenizer(CLOSED, add_special_tokens=False).input_ids
     for request in asked:
         ids = request.input_ids
         thoughts = write(theirs, ids, 7)
         if 1 in thoughts:
             thoughts = thoughts[: thoughts.index(1)]
         made = found[request.key]
-        assert made.reasoning == tokenizer.decode(thoughts).strip()
+        assert made.reasoning == chat_tokenizer.decode(thoughts).strip()
         ids = [*ids, *thoughts, *closing]
         if constrained:
             first, second = made.text.rstrip("\n").partition("\n")[0].split(" ")
@@ -143,7 +133,7 @@ def test_a_model_thinks_up_to_the_bound_and_then_writes_as_transformers_does(
             assert 1 <= int(second) <= 10
             continue
         text = [token for token in write(theirs, ids, 6) if token != 1]
-        assert made.text == decode_after(ids[-4:], text, tokenizer)
+        assert made.text == decode_after(ids[-4:], text, chat_tokenizer)
 
 
 def write(model: Any, ids: list[int], count: int) -> list[int]:
@@ -153,8 +143,8 @@ def write(model: Any, ids: list[int], count: int) -> list[int]:
     return tokens
 
 
-def test_a_long_prompt_leaves_room_for_thoughts_and_for_the_score_line(tokenizer: Any) -> None:
-    engine = HFEngine(build("qwen3", tokenizer, head_dim=16), tokenizer)
+def test_a_long_prompt_leaves_room_for_thoughts_and_for_the_score_line(chat_tokenizer: Any) -> None:
+    engine = HFEngine(build("qwen3", chat_tokenizer, head_dim=16), chat_tokenizer)
     request = Request("1", "", [5] * 1900, reasoning="<think>")
     row = engine.start(request, Sampling(max_new_tokens=2048, most_thoughts=4096, reasoning=True))
     assert row.reasoning is not None

@@ -11,11 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT, build_model, train_byte_tokenizer, write_jsonl
+from conftest import ROOT, write_jsonl
 from judging import judge_args, lasting, run_command
 from served_forms import BAD, BY_CRITERION, EXAM, GOOD, LETTER, OURS, SAMPLES, load
 from serving import Address, asked, local_stack
-from test_prompt_format import with_template
 from test_serve_expected import Scripted
 
 from judgelm.cli import main as command
@@ -46,16 +45,6 @@ TALK += [{"role": "user", "content": "Big?"}, {"role": "assistant", "content": "
 _Says = Callable[[str], str]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return with_template(train_byte_tokenizer())
-
-
-@pytest.fixture(scope="module")
-def chat_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
-    return build_model(tmp_path_factory.mktemp("model") / "thinker", tokenizer)
-
-
 def by_letter(prompt: str) -> str:
     """The answer that is GOOD; the same in both orders."""
     first, second = (prompt.partition(f"\n{name}: ")[2].partition("\n")[0] for name in "AB")
@@ -64,9 +53,9 @@ def by_letter(prompt: str) -> str:
 
 
 @pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[[_Says], None]:
+def says(monkeypatch: pytest.MonkeyPatch, chat_tokenizer: Any) -> Callable[[_Says], None]:
     """Has the model write what a test wants, token by token, after thoughts where it thinks."""
-    known, thought = Row.allowed, tokenizer(THOUGHTS + "\n</think>", add_special_tokens=False).input_ids
+    known, thought = Row.allowed, chat_tokenizer(THOUGHTS + "\n</think>", add_special_tokens=False).input_ids
 
     def script(text: _Says) -> None:
         def allowed(row: Row, pieces: Any) -> list[int] | None:
@@ -74,8 +63,8 @@ def says(monkeypatch: pytest.MonkeyPatch, tokenizer: Any) -> Callable[[_Says], N
             if thinking is not None:
                 done = len(thinking.tokens)
                 return known(row, pieces) if thinking.forced or done >= len(thought) else [thought[done]]
-            words = tokenizer(text(row.request.prompt), add_special_tokens=False).input_ids
-            return [[*words, tokenizer.eos_token_id][len(row._written)]]
+            words = chat_tokenizer(text(row.request.prompt), add_special_tokens=False).input_ids
+            return [[*words, chat_tokenizer.eos_token_id][len(row._written)]]
 
         monkeypatch.setattr(Row, "allowed", allowed)
 

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import build_model, train_byte_tokenizer
 from served_forms import BAD, EXAM, GOOD, LETTER, OURS, SAMPLES, load
 from serving import asked
-from test_prompt_format import with_template
 from test_serve_expected import Scripted
 
 from judgelm.serve.chat import choose_format
@@ -24,17 +22,6 @@ from judgelm.serve.worker_answers import Chunk, Details, read_answer
 from judgelm.serve.worker_client import Workers
 from judgelm.serve.worker_prompts import Prompts
 from judgelm.serve.worker_requests import GenerateParams
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return with_template(train_byte_tokenizer())
-
-
-@pytest.fixture(scope="module")
-def chat_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
-    return build_model(tmp_path_factory.mktemp("model") / "thinker", tokenizer)
-
 
 CHUNK = {"text": "[[A]]", "error_code": 0, "finish_reason": "stop"}
 

@@ -24,7 +24,7 @@ TINY = "tiny"
 TINY_BASE = "tiny-base"
 ADAPTER = Path(__file__).parent.parent / "weights" / "tiny"
 NOTES = {
-    TINY: "tiny is a judge of 135M parameters, good for a try: docs/training.md says how well it judges",
+    TINY: "tiny is a judge of 135M parameters, good for a try: docs/tiny.md says how well it judges",
     TINY_BASE: "tiny-base is SmolLM2-135M-Instruct as published, not tuned to judge: constrained decoding makes it"
     " write scores, but they mean little",
 }

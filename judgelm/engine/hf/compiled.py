@@ -124,11 +124,12 @@ def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) ->
         raise InputError(f"it is on {model.device}, not on a CPU")
     if _in_8_bits(model):
         raise InputError("its weights are in 8 bits")
+    # torch takes a folder as soon as it is asked for a compiled function
+    _choose_cache()
     twin = _twin(model)
     parts = _put_in(twin)
     if not parts:
         raise InputError(f"no part of a {type(model).__name__} is known")
-    _choose_cache()
     import torch._dynamo.config as tracing
     import torch._inductor.config as config
 
