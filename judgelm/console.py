@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import io
 import json
@@ -91,9 +92,10 @@ def _with_flag(error: InputError, argv: Sequence[str]) -> str:
     return f"{next((flag for flag in flags if flag in given), error.setting)} {error.problem}"
 
 
-def flags_of(kind: type, args: argparse.Namespace) -> dict[str, Any]:
+def flags_of(kind: type[Any], args: argparse.Namespace) -> dict[str, Any]:
     """The flags that are called as fields of a dataclass are, such as settings."""
-    return {name: value for name, value in vars(args).items() if name in kind.__dataclass_fields__}  # type: ignore[attr-defined]
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in vars(args).items() if name in names}
 
 
 def refuse_flags(args: argparse.Namespace, names: Sequence[str], why: str) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import train_byte_tokenizer
+from test_bases import KINDS, build
 from test_engine import by_key, load_engine, requests
 
 from judgelm.engine.hf.engine import HFEngine
@@ -14,7 +16,7 @@ from judgelm.errors import InputError
 from judgelm.models.folder import find_model
 from judgelm.models.int8 import Int8Linear, quantize_on_cpu, whole_numbers
 from judgelm.models.loading import load_model
-from judgelm.models.weights import quantizer
+from judgelm.models.weights import quantize, quantizer
 
 LINES = ["8 7\n", "7 8\n", "10 1\n"]
 
@@ -45,6 +47,28 @@ def test_a_layer_gives_nearly_what_it_gave(dtype: torch.dtype, tokens: int, inpu
         # a token alone, and beside others that are far larger
         assert torch.equal(layer(given[1, :1]), after[1, :1])
         assert torch.equal(layer(torch.cat([given[0], 1000 * given[1]]))[:tokens], after[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_of_all_kinds_can_be_in_8_bits(kind: str) -> None:
+    model = build(kind, train_byte_tokenizer(), **KINDS[kind][1])
+    asked = torch.tensor([[1, 5, 7, 9, 20]])
+    with torch.inference_mode():
+        before = model(input_ids=asked).logits
+        for module in model.modules():
+            quantize(module, quantize_on_cpu, model.get_output_embeddings())
+        after = model(input_ids=asked).logits
+    assert 0 < ((after - before).norm() / before.norm()).item() < 0.2
+
+
+def test_a_layer_that_computes_in_a_way_of_its_own_stays_whole() -> None:
+    class Doubled(torch.nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(input)
+
+    layer = Doubled(4, 3)
+    quantize_on_cpu(layer)
+    assert (type(layer), layer.weight.dtype) == (Doubled, torch.float32)
 
 
 def test_a_judge_in_8_bits_says_much_the_same_and_does_not_ask_who_is_beside(model_folder: Path) -> None:
