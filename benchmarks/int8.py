@@ -25,7 +25,13 @@ from judgelm.judge.description import versions
 from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import Outcome
 
-WAYS: dict[str, str | None] = {"whole": None, "int8": "int8", "int8_dynamic": "int8_dynamic"}
+WAYS: dict[str, tuple[str | None, str]] = {
+    "whole": (None, "off"),
+    "int8": ("int8", "off"),
+    "int8_dynamic": ("int8_dynamic", "off"),
+    "compiled": ("int8_dynamic", "on"),
+}
+"""`--quantization` and `--compile`"""
 _ISA = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
@@ -53,7 +59,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--block", type=int, default=24, help="samples of a round")
     args = parser.parse_args()
-    judges = {way: Judge.load(args.model, dtype=args.dtype, device="cpu", quantization=WAYS[way]) for way in args.ways}
+    judges = {}
+    for way in args.ways:
+        quantization, kernels = WAYS[way]
+        judges[way] = Judge.load(args.model, dtype=args.dtype, device="cpu", quantization=quantization, compile=kernels)
     first, *others = args.ways
     tokenizer = judges[first].engine.tokenizer  # type: ignore[attr-defined]
     samples = pick_samples(args.data, args.rounds * args.block, tokenizer)

@@ -15,6 +15,7 @@ import multiprocessing
 import random
 import resource
 import statistics
+import sys
 import time
 from multiprocessing.connection import Connection
 from typing import Any
@@ -26,11 +27,16 @@ from judgelm.jsonl import read_lines
 from judgelm.judge.description import versions
 
 WAYS = {
-    f"{model}, {way}": (lora, packing, both)
+    f"{model}, {way}": (lora, packing, both, compiled)
     for model, lora in (("full", False), ("LoRA", True))
-    for way, packing, both in (("padded", False, False), ("packed", True, False), ("both orders", True, True))
+    for way, packing, both, compiled in (
+        ("padded", False, False, False),
+        ("packed", True, False, False),
+        ("compiled", True, False, True),
+        ("both orders", True, True, False),
+    )
 }
-"""way -> (LoRA, packing, swap consistency)"""
+"""way -> (LoRA, packing, swap consistency, compiled parts)"""
 HIDDEN, LAYERS, INNER, KV, VOCABULARY = 576, 30, 1536, 192, 49152
 
 
@@ -59,7 +65,7 @@ def pick(path: str, count: int) -> list[Any]:
 
 def shown(rows: list[Any], way: str) -> list[Any]:
     """The examples of a batch of rows."""
-    _, _, both = WAYS[way]
+    _, _, both, _ = WAYS[way]
     return [example for row in rows for example in row.examples[: 1 + both]]
 
 
@@ -70,6 +76,7 @@ def worker(connection: Connection, way: str) -> None:
     from transformers import AutoModelForCausalLM
 
     from judgelm.criteria import PUBLISHED
+    from judgelm.engine.hf.compiled import put_in
     from judgelm.models.folder import find_model
     from judgelm.models.loading import load_tokenizer
     from judgelm.models.tiny import quiet_progress, tiny_folder
@@ -78,7 +85,7 @@ def worker(connection: Connection, way: str) -> None:
     from judgelm.train.consistency import ScoreTree, SwapTerm
     from judgelm.train.trainer import judgement_loss
 
-    lora, packing, both = WAYS[way]
+    lora, packing, both, compiled = WAYS[way]
     torch.manual_seed(0)
     with quiet_progress():
         model: Any = AutoModelForCausalLM.from_pretrained(
@@ -89,6 +96,8 @@ def worker(connection: Connection, way: str) -> None:
     if lora:
         model = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules="all-linear"))
     model.train()
+    if compiled:
+        put_in(model)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     collate = Collator(pad=0, packing=packing)
     trees = {PUBLISHED: ScoreTree(PUBLISHED, load_tokenizer(find_model("tiny-base")))} if both else {}
@@ -120,7 +129,9 @@ def useful_flops(examples: list[Any], lora: bool) -> float:
 
 
 def take_steps(ways: list[str], rows: list[Any], size: int, peaks: list[float]) -> dict[str, list[dict[str, float]]]:
-    """What each step of each way took but the first; the machine's own speed after each of them goes into `peaks`."""
+    """What each step of each way took but the first two, in which kernels are compiled; the machine's own speed after
+    each of them goes into `peaks`.
+    """
     context = multiprocessing.get_context("spawn")
     ends: dict[str, Connection] = {}
     for way in ways:
@@ -136,7 +147,7 @@ def take_steps(ways: list[str], rows: list[Any], size: int, peaks: list[float]) 
             tokens = sum(len(e.input_ids) for e in examples)
             result = end.recv() | {"tokens": tokens, "flops": useful_flops(examples, WAYS[way][0])}
             print(way, f"{result['seconds']:.1f} s, {tokens} tokens, loss {result['loss']:.4f}", flush=True)
-            if begin:
+            if begin > size:
                 steps[way].append(result)
         peaks.append(matmul_peak("bfloat16"))
     for end in ends.values():
@@ -149,16 +160,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="training rows, JSON Lines")
     parser.add_argument("--output", required=True, help="raw numbers and summary, JSON")
-    parser.add_argument("--steps", type=int, default=6, help="of each way; one more, before them, is not counted")
+    parser.add_argument(
+        "--ways", nargs="+", default=list(WAYS), choices=list(WAYS), metavar="WAY", help="; ".join(WAYS)
+    )
+    parser.add_argument("--steps", type=int, default=6, help="of each way; two more, before them, are not counted")
     parser.add_argument("--batch", type=int, default=3)
     args = parser.parse_args()
-    rows = pick(args.data, (args.steps + 1) * args.batch)
+    rows = pick(args.data, (args.steps + 2) * args.batch)
     commit = current_commit()
     peaks: list[float] = []
     steps: dict[str, list[dict[str, float]]] = {}
     for lora in (False, True):
         # memory does not hold all ways at once
-        steps |= take_steps([way for way in WAYS if WAYS[way][0] == lora], rows, args.batch, peaks)
+        steps |= take_steps([way for way in args.ways if WAYS[way][0] == lora], rows, args.batch, peaks)
     peak = statistics.median(peaks)
     summary = {}
     for way, done in steps.items():
@@ -169,7 +183,7 @@ def main() -> None:
             "peak_memory_mib": max(s["peak_memory_mib"] for s in done),
         }
     report = {
-        "command": f"python -m benchmarks.train --steps {args.steps} --batch {args.batch}",
+        "command": f"python -m benchmarks.train {' '.join(sys.argv[1:])}",
         "commit": commit,
         "versions": versions(),
         "machine": this_machine(),

@@ -86,6 +86,7 @@ SLOW = {
         "test_compiled_what_is_true_of_an_engine_stays_true",
         "test_compiled_texts_and_probabilities_are_those_of_the_model_as_it_is",
         "test_compiled_padded_rows_are_those_of_the_model_as_it_is",
+        "test_compiled_layers_in_8_bits_say_the_same_and_do_not_ask_who_is_beside",
         "test_compiled_beside_its_work_a_served_model_says_the_same",
         "test_without_a_compiler_a_run_goes_on_with_one_line",
     ),

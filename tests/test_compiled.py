@@ -15,6 +15,7 @@ from conftest import make_samples, train_byte_tokenizer
 from judging import FakeEngine, judge_args, run_command
 from test_bases import KINDS, build
 from test_engine import by_key, load_engine, requests
+from test_int8 import load as load_in_8_bits
 from torch._dynamo.utils import counters
 
 from benchmarks import ways
@@ -104,6 +105,17 @@ def test_compiled_padded_rows_are_those_of_the_model_as_it_is(kernels: Path) -> 
     assert by_key(compiled.generate(asked, GREEDY)) == by_key(plain.generate(asked, GREEDY))
 
 
+def test_compiled_layers_in_8_bits_say_the_same_and_do_not_ask_who_is_beside(kernels: Path, model_folder: Path) -> None:
+    plain, small = (load_in_8_bits(model_folder, compile=wanted) for wanted in ("off", "on"))
+    assert small.description["compiled"] == f"Int8Linear, {LLAMA}"
+    asked = requests(plain, 8)
+    one, other = ({each.key: each.log_probs for each in made.score(asked, ["8 7\n"])} for made in (plain, small))
+    for key in one:
+        assert one[key] == pytest.approx(other[key], abs=1e-3)
+    together = by_key(small.generate(asked, GREEDY))
+    assert together == {request.key: each for request in asked for each in small.generate([request], GREEDY)}
+
+
 def test_compiled_beside_its_work_a_served_model_says_the_same(kernels: Path, model_folder: Path, avx2: None) -> None:
     engine = load_engine(model_folder)
     asked = requests(engine, 6)
@@ -191,6 +203,11 @@ def test_with_avx512_and_in_16_bits_nothing_is_compiled_by_itself(
         monkeypatch.setattr("judgelm.engine.hf.compiled.only_avx2", lambda known=without: known)
         load_engine(model_folder, dtype=dtype).expect(10**18)
     assert not tried
+
+
+def test_layers_in_8_bits_are_compiled_where_it_is_long_enough(model_folder: Path, tried: list[int]) -> None:
+    load_in_8_bits(model_folder, compile="auto").expect(10**18)
+    assert tried == [1]
 
 
 def test_what_is_long_enough_is_compiled_once(model_folder: Path, tried: list[int], avx2: None) -> None:

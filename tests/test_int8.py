@@ -86,9 +86,7 @@ def test_a_judge_in_8_bits_says_much_the_same_and_does_not_ask_who_is_beside(mod
     assert together == alone
 
 
-def test_it_is_for_a_cpu_and_not_compiled(model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    load(model_folder, compile="on")
-    assert capsys.readouterr().err.endswith("goes on as it is: its weights are in 8 bits\n")
+def test_it_is_for_a_cpu(model_folder: Path) -> None:
     with pytest.raises(InputError, match="quantization int8_dynamic is for a CPU, and the model is on cuda"):
         quantizer("int8_dynamic", "cuda")
     with pytest.raises(InputError, match="quantization 'int3': expected one of int8, int8_dynamic"):

@@ -24,12 +24,12 @@ from judgelm.models.loading import in_one_line
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_KINDS = ("MLP", "RMSNorm")
-"""how the names of classes end whose `forward` is compiled, in transformers"""
+_KINDS = ("MLP", "RMSNorm", Int8Linear.__name__)
+"""how the names of classes end whose `forward` is compiled, in transformers and here"""
 _ROTARY = "apply_rotary_pos_emb"
 """a function that the attention of transformers' models calls"""
 _PAYS_S = 120.0
-"""seconds of computing that are long enough: compiling saves a sixth of them with AVX2, and takes 20 s"""
+"""seconds of computing that are long enough: compiling saves a sixth of them, and takes 20 s"""
 _PER_CORE = 50e9
 """floating-point operations a second of a core with AVX2, of all that a model computes in float32"""
 _SHAPES = ((1, 31), (1, 1), (11, 31), (11, 1))
@@ -40,7 +40,8 @@ _MOST_KINDS = 64
 
 
 class CompiledParts:
-    """A model's MLPs, RMSNorms and rotary positions, compiled by torch: once for all layers and numbers of tokens.
+    """A model's MLPs, RMSNorms, rotary positions and linear layers in 8 bits, compiled by torch: once for all layers
+    and numbers of tokens.
 
     What they compute stays the same up to rounding. Where they cannot be compiled the model goes on as it is, and one
     line on stderr says why.
@@ -60,9 +61,7 @@ class CompiledParts:
         """in which they are or were compiled while others use the model"""
         self._shapes = _SHAPES if rows else _SHAPES[:2]
         self._token_s = seconds_per_token(model)
-        # with AVX512 nothing was saved (benchmarks/compiled.json)
-        pays = model.device.type == "cpu" and model.dtype == torch.float32 and only_avx2() and not _in_8_bits(model)
-        self._undecided = wanted == "auto" and pays
+        self._undecided = wanted == "auto" and _pays(model)
         if model.device.type == "cpu":
             description["compiled"] = "nothing"
         if wanted == "on":
@@ -87,7 +86,7 @@ class CompiledParts:
         except InputError as error:
             print(f"judgelm: the model is not compiled, and goes on as it is: {error}", file=sys.stderr)
             return
-        _put_in(self.model)
+        put_in(self.model)
         self.description["compiled"] = ", ".join(parts)
 
 
@@ -122,12 +121,10 @@ def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) ->
     """
     if model.device.type != "cpu":
         raise InputError(f"it is on {model.device}, not on a CPU")
-    if _in_8_bits(model):
-        raise InputError("its weights are in 8 bits")
     # torch takes a folder as soon as it is asked for a compiled function
     _choose_cache()
     twin = _twin(model)
-    parts = _put_in(twin)
+    parts = put_in(twin)
     if not parts:
         raise InputError(f"no part of a {type(model).__name__} is known")
     import torch._dynamo.config as tracing
@@ -144,8 +141,12 @@ def _compile_for(model: PreTrainedModel, shapes: tuple[tuple[int, int], ...]) ->
     return parts
 
 
-def _in_8_bits(model: PreTrainedModel) -> bool:
-    return any(isinstance(module, Int8Linear) for module in model.modules())
+def _pays(model: PreTrainedModel) -> bool:
+    """With AVX512 nothing was saved (benchmarks/compiled.json) but where numbers become whole ones and return."""
+    if model.device.type != "cpu":
+        return False
+    in_8_bits = any(isinstance(module, Int8Linear) for module in model.modules())
+    return in_8_bits or (model.dtype == torch.float32 and only_avx2())
 
 
 def _choose_cache() -> None:
@@ -158,7 +159,7 @@ def _choose_cache() -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
 
 
-def _put_in(model: PreTrainedModel) -> list[str]:
+def put_in(model: PreTrainedModel) -> list[str]:
     """Let the parts of a model call what is compiled; the names of their classes, and of functions."""
     found = set()
     for module in model.modules():
