@@ -201,22 +201,22 @@ def run_forked(
     common = {**environment, "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     with tempfile.TemporaryDirectory() as folder:
         stdout, stderr = (Path(folder) / name for name in ("stdout", "stderr"))
-        pending: list[Forked] = []
+        processes: list[Forked] = []
         for rank in range(ranks):
             number, count = str(rank), str(ranks)
             own = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-            pending.append(Forked(command, common | own if ranks > 1 else environment, stdout, stderr, cwd, imported))
-        codes: list[int] = []
+            variables = common | own if ranks > 1 else environment
+            processes.append(Forked(command, variables, stdout, stderr, cwd, imported))
         end = time.monotonic() + PATIENCE_S
-        while pending:
+        while pending := [process for process in processes if process.returncode is None]:
             ended = select.select(pending, (), (), max(0, end - time.monotonic()))[0]
-            codes += [process.wait() for process in ended]
-            pending = [process for process in pending if process not in ended]
+            codes = [process.wait() for process in ended]
             if not ended or any(codes):
                 for left in pending:
                     left.terminate()
             assert ended, f"{command} ran for more than {PATIENCE_S} s"
         texts = [file.read_text(encoding="utf-8", errors="replace") for file in (stdout, stderr)]
+    codes = [process.returncode or 0 for process in processes]
     return subprocess.CompletedProcess(
         [str(word) for word in command], codes[0] if ranks == 1 else int(any(codes)), *texts
     )

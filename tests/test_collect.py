@@ -42,7 +42,7 @@ CHATML = (
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collected_servers.ask_servers, "__defaults__", (QUICK,))
+    monkeypatch.setattr(collected_servers, "PATIENT", QUICK)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -169,7 +169,7 @@ def test_killed_at_random_it_goes_on_to_the_same_bytes_and_pays_for_nothing_twic
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server fails half of the time, answers by what it is asked, refuses one question and has nothing for one."""
-    monkeypatch.setattr(collected_servers.ask_servers, "__defaults__", (Retries(30, 0.001, 0.02),))
+    monkeypatch.setattr(collected_servers, "PATIENT", Retries(30, 0.001, 0.02))
     rng = random.Random(5)
 
     def talk(number: int, before: int, body: dict[str, Any]) -> Reply:

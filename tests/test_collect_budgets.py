@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("without_a_key")
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collected_servers.ask_servers, "__defaults__", (QUICK,))
+    monkeypatch.setattr(collected_servers, "PATIENT", QUICK)
 
 
 def test_a_budget_is_never_exceeded_and_a_larger_one_goes_on(
