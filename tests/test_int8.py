@@ -16,7 +16,7 @@ from judgelm.errors import InputError
 from judgelm.models.folder import find_model
 from judgelm.models.int8 import Int8Linear, quantize_on_cpu, whole_numbers
 from judgelm.models.loading import load_model
-from judgelm.models.weights import quantize, quantizer
+from judgelm.models.weights import change_weight, quantizer
 
 LINES = ["8 7\n", "7 8\n", "10 1\n"]
 
@@ -56,7 +56,7 @@ def test_models_of_all_kinds_can_be_in_8_bits(kind: str) -> None:
     with torch.inference_mode():
         before = model(input_ids=asked).logits
         for module in model.modules():
-            quantize(module, quantize_on_cpu, model.get_output_embeddings())
+            change_weight(module, quantize_on_cpu, model.get_output_embeddings())
         after = model(input_ids=asked).logits
     assert 0 < ((after - before).norm() / before.norm()).item() < 0.2
 

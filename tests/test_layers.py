@@ -36,7 +36,7 @@ FLAGS = {
 }
 """who may know argparse"""
 HEAVY_AT_THE_TOP: dict[str, tuple[str, ...]] = {
-    "torch": ("engine/hf/", "engine/score_line.py", "models/int8.py", "train/"),
+    "torch": ("engine/hf/", "engine/score_line.py", "models/int8.py", "models/prepacked.py", "train/"),
     "transformers": ("engine/hf/", "engine/score_line.py", "train/"),
     "gradio": ("serve/page/",),
     **dict.fromkeys(

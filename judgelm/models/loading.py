@@ -26,7 +26,7 @@ from judgelm.models.devices import (
 )
 from judgelm.models.folder import TRAINING_FILE, ModelFolder
 from judgelm.models.tiny import quiet_progress
-from judgelm.models.weights import can_take_over, quantize, quantizer, stored_dtype, take_over
+from judgelm.models.weights import can_take_over, change_weight, quantizer, stored_dtype, take_over
 from judgelm.prompt import RESPONSE
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def load_model(
                 model = add_adapter(model, folder).merge_and_unload()
             if eight_bits is not None:
                 for module in model.modules():
-                    quantize(module, eight_bits, model.get_output_embeddings())
+                    change_weight(module, eight_bits, model.get_output_embeddings())
     check_tokens(folder, model, tokenizer)
     if device == "cpu":
         # not before: what loading frees is larger than what judging takes again

@@ -113,7 +113,7 @@ def take_over(
             if parameter.data_ptr() != old.data_ptr():
                 _page_out(old)
         if quantization is not None:
-            quantize(module, quantization, model.get_output_embeddings())
+            change_weight(module, quantization, model.get_output_embeddings())
         if own:
             # what a matrix took on its way leaves holes into which the next one need not fit
             give_back_memory()
@@ -122,13 +122,13 @@ def take_over(
     model.config.dtype = dtype
 
 
-def quantize(module: Module, quantization: Callable[[Linear], None], output: Module | None) -> None:
+def change_weight(module: Module, change: Callable[[Linear], None], output: Module | None) -> None:
     """A module's own weight, where it is a linear layer and not the output embedding, often the input embedding too."""
     from torch.nn import Linear
 
     if isinstance(module, Linear) and module is not output:
         old = module.weight.data
-        quantization(module)
+        change(module)
         _page_out(old)
 
 

@@ -29,6 +29,7 @@ from judgelm.engine.schema_text import SchemaText, SchemaWriter
 from judgelm.engine.score_line import line_tokens
 from judgelm.engine.shared import SharedEngine
 from judgelm.errors import InputError
+from judgelm.models.prepacked import prepack
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -53,7 +54,7 @@ class HFEngine(SharedEngine):
     """A running batch that is filled up as rows finish: without padding where the model's attention can be packed.
 
     Args:
-        model: in evaluation mode, on its device or devices.
+        model: in evaluation mode, on its device or devices; its attention and linear layers are changed.
         batch_tokens: most tokens of the batch, all rows as long as the longest, expected new ones included;
             None chooses.
         compile: auto, on or off; see `CompiledParts`.
@@ -92,6 +93,7 @@ class HFEngine(SharedEngine):
         )
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
+        prepack(model, model.get_output_embeddings())
         self.parts = CompiledParts(model, compile, not self.packs, self.description)
 
     def expect(self, tokens: int, waits: bool = True) -> None:
