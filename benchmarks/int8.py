@@ -1,4 +1,4 @@
-"""What `--quantization` costs and changes: the embedded judge with and without it, taking turns in one process.
+"""What `--quantization` and prepacked weights cost and change: the embedded judge in several ways that take turns.
 
     python -m benchmarks.int8 --data PAIRS.jsonl --output benchmarks/int8.json
     ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 python -m benchmarks.int8 ..
@@ -15,7 +15,9 @@ import os
 import statistics
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.judge import pick_samples
 from benchmarks.provenance import current_commit, this_machine
@@ -25,13 +27,15 @@ from judgelm.judge.description import versions
 from judgelm.judge.settings import JudgeSettings
 from judgelm.judgement import Outcome
 
+_STORED = "stored"
 WAYS: dict[str, tuple[str | None, str]] = {
     "whole": (None, "off"),
+    _STORED: (None, "off"),
     "int8": ("int8", "off"),
     "int8_dynamic": ("int8_dynamic", "off"),
     "compiled": ("int8_dynamic", "on"),
 }
-"""`--quantization` and `--compile`"""
+"""`--quantization` and `--compile`; `stored`: with weights as they lie in the file, not as oneDNN reads them"""
 _ISA = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
@@ -62,7 +66,10 @@ def main() -> None:
     judges = {}
     for way in args.ways:
         quantization, kernels = WAYS[way]
-        judges[way] = Judge.load(args.model, dtype=args.dtype, device="cpu", quantization=quantization, compile=kernels)
+        with patch("judgelm.engine.hf.engine.prepack") if way == _STORED else nullcontext():
+            judges[way] = Judge.load(
+                args.model, dtype=args.dtype, device="cpu", quantization=quantization, compile=kernels
+            )
     first, *others = args.ways
     tokenizer = judges[first].engine.tokenizer  # type: ignore[attr-defined]
     samples = pick_samples(args.data, args.rounds * args.block, tokenizer)

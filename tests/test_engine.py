@@ -177,6 +177,35 @@ def test_rows_join_within_the_budget_and_fill_up_what_finishes(engine: HFEngine)
     assert all(row.generation is not None for row in rows)
 
 
+def families(count: int, size: int = 2) -> list[Request]:
+    """Prompts of 140 tokens, of which those of a family have the first 100 in common."""
+    ids = [[*[10 + family] * 100, *[50 + member] * 40] for family in range(count) for member in range(size)]
+    return [Request(str(number), "", each) for number, each in enumerate(ids)]
+
+
+def test_what_begins_alike_is_not_split_where_a_prefill_ends(engine: HFEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two families of two are 360 tokens, and of a third one there would be room for the first."""
+    schedule = engine.schedule(Room(rows=32, tokens=32000, prefill=520))
+    schedule.waiting.extend(engine.start(request, Sampling(max_new_tokens=2)) for request in families(5))
+    joined = []
+    while schedule.waiting:
+        joined.append(len(schedule.admit()))
+    assert joined == [4, 4, 2]
+    # one family alone is read in as many parts as it takes
+    schedule.waiting.extend(engine.start(request, Sampling(max_new_tokens=2)) for request in families(1, 30))
+    assert len(schedule.admit()) == 10
+    read: list[int] = []
+
+    def score(model: Any, rope: Any, chunk: list[Request], tree: Any) -> list[Any]:
+        read.append(len(chunk))
+        return []
+
+    monkeypatch.setattr("judgelm.engine.hf.engine.score_prompts", score)
+    monkeypatch.setattr(HFEngine, "room", lambda _: Room(rows=32, tokens=32000, prefill=520))
+    assert list(engine.score(families(5), ["8 7\n"])) == []
+    assert read == [4, 4, 2]
+
+
 class OutOfMemory:
     """A model that holds at most `most` prompts at once."""
 

@@ -22,7 +22,7 @@ from judgelm.engine.hf.padded_lines import score_prompt
 from judgelm.engine.hf.prompt_likelihoods import PromptRead, read_prompt
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
-from judgelm.engine.hf.tree import common_length
+from judgelm.engine.hf.tree import are_family, common_length, family_begin
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, TokenLikelihood, block_size
 from judgelm.engine.row import Row
 from judgelm.engine.schema_text import SchemaText, SchemaWriter
@@ -46,8 +46,6 @@ _PREFILL_CPU = 2048
 _PREFILL_SERVED = 1024
 """prompt tokens that are read at once while a server's other users wait for their next token"""
 _REFILL = 4
-_FAMILY = 5
-"""prompts that have more than this part of their tokens in common are read side by side"""
 
 
 class HFEngine(SharedEngine):
@@ -127,8 +125,7 @@ class HFEngine(SharedEngine):
             return sorted(requests, key=lambda request: -len(request.input_ids))
         families: list[list[Request]] = []
         for request in sorted(requests, key=lambda request: request.input_ids):
-            shared = common_length(families[-1][-1].input_ids, request.input_ids) if families else 0
-            if shared * _FAMILY > len(request.input_ids):
+            if families and are_family(families[-1][-1].input_ids, request.input_ids):
                 families[-1].append(request)
             else:
                 families.append([request])
@@ -160,6 +157,10 @@ class HFEngine(SharedEngine):
                 shared = common_length(chunk[-1].input_ids, waiting[0].input_ids)
                 tokens += len(waiting[0].input_ids) - shared + len(tree.nodes)
                 if tokens > most - len(chunk[0].input_ids):
+                    begin = family_begin([request.input_ids for request in chunk], waiting[0].input_ids)
+                    if begin:
+                        waiting.extendleft(reversed(chunk[begin:]))
+                        del chunk[begin:]
                     break
                 chunk.append(waiting.popleft())
             try:

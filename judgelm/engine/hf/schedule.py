@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from judgelm.engine.hf.batch import RunningBatch
-from judgelm.engine.hf.tree import common_length
+from judgelm.engine.hf.tree import common_length, family_begin
 from judgelm.engine.interface import TYPICAL_NEW_TOKENS
 from judgelm.engine.row import Row
 
@@ -69,6 +69,11 @@ class Schedule:
         if full and self.batch.rows and len(joining) < room.refill:
             self.waiting.extendleft(reversed(joining))
             return []
+        if self.waiting and not full:
+            begin = family_begin([row.request.input_ids for row in joining], self.waiting[0].request.input_ids)
+            if begin:
+                self.waiting.extendleft(reversed(joining[begin:]))
+                del joining[begin:]
         return joining
 
     def advance(self, joining: list[Row]) -> list[Row]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 LEAST_SHARED = 16
 """tokens; a shorter common beginning costs more bookkeeping than it saves"""
+_FAMILY = 5
+"""prompts that have more than this part of their tokens in common are read side by side"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +84,17 @@ def common_length(first: Sequence[int], second: Sequence[int]) -> int:
     """With how many tokens both begin."""
     pairs = enumerate(zip(first, second, strict=False))
     return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
+def are_family(first: Sequence[int], second: Sequence[int]) -> bool:
+    """Whether they have so much in common that they are to be read together."""
+    return common_length(first, second) * _FAMILY > len(second)
+
+
+def family_begin(taken: Sequence[Sequence[int]], following: Sequence[int]) -> int:
+    """Where in `taken` those begin that should wait for `following`, so that what they share is not read twice."""
+    begin = len(taken)
+    while begin and are_family(taken[begin - 1], following):
+        begin -= 1
+        following = taken[begin]
+    return begin
