@@ -14,6 +14,9 @@ DTYPES = ("auto", "bfloat16", "float16", "float32")
 COMPILE = ("auto", "on", "off")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """options of glibc's mallopt(3)"""
+_KEPT_PRODUCTS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256", "LRU_CACHE_CAPACITY": "256"}
+"""how many sizes of a product oneDNN and torch's part of it keep, of 1,024 each: each takes megabytes, and prompts have
+all lengths"""
 
 
 def check_gpus(num: int) -> None:
@@ -97,6 +100,12 @@ def why_no_flash_attention(device: str) -> str | None:
     if not is_flash_attn_2_available():
         return "it is not installed"
     return "this GPU is older than Ampere" if torch.cuda.get_device_capability(device)[0] < 8 else None
+
+
+def keep_few_products() -> None:
+    """Both are read when the first product is made, whatever was imported before; what users set stays."""
+    for name, most in _KEPT_PRODUCTS.items():
+        os.environ.setdefault(name, most)
 
 
 def keep_freed_memory() -> None:

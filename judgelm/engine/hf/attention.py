@@ -21,6 +21,8 @@ Attended = Float[Tensor, "t heads v"]
 _QUERIES = 128
 """queries of one matrix product on a CPU; more would compute more above the diagonal"""
 _CAPACITY_STEP = 256
+_LENGTH_STEP_CPU = 32
+"""up to a multiple of it keys are attended, so that a step's products have the sizes of the step before"""
 _ROWS_CPU = 8
 """rows whose keys are attended in one product on a CPU, as far as the longest of them"""
 
@@ -161,16 +163,15 @@ class TokenPass(Pass):
         self.num = max(counts)
         self.positions = (torch.tensor(store.lengths)[:, None] + torch.arange(self.num)).to(device)
         """[B, num]"""
-        self.longest = max(store.lengths) + self.num
+        step = _LENGTH_STEP_CPU if device.type == "cpu" else 1
+        ends = [-(-(length + self.num) // step) * step for length in store.lengths]
+        self.longest = max(ends)
         hidden = torch.arange(self.longest, device=device) > self.positions[:, :, None]
         self.mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
         """[B, num, longest]"""
         together = _ROWS_CPU if device.type == "cpu" else len(counts)
         starts = range(0, len(counts), together)
-        self.groups = [
-            (slice(start, start + together), max(store.lengths[start : start + together]) + self.num)
-            for start in starts
-        ]
+        self.groups = [(slice(start, start + together), max(ends[start : start + together])) for start in starts]
         """slots that are attended together, and how far"""
         self._slots = torch.arange(len(counts), device=device)[:, None]
         store.lengths = [length + count for length, count in zip(store.lengths, counts, strict=True)]
