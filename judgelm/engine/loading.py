@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 from judgelm.engine.interface import Engine, LoadOptions
 from judgelm.errors import SettingError
-from judgelm.models.devices import give_back_memory
+from judgelm.models.devices import give_back_memory, keep_few_products
 from judgelm.models.folder import ModelFolder
 
 
@@ -20,6 +20,7 @@ def _load_hf(folder: ModelFolder, options: LoadOptions) -> Engine:
 
     settings = asdict(options)
     own = {name: settings.pop(name) for name in ("batch_tokens", "compile")}
+    keep_few_products()
     return HFEngine(*load_model(folder, **settings), **own)
 
 

@@ -21,7 +21,6 @@ from judgelm.models.devices import (
     check_gpus,
     choose_dtype,
     default_device,
-    keep_few_products,
     keep_freed_memory,
     why_no_flash_attention,
 )
@@ -126,8 +125,6 @@ def load_model(
     placed = _placement(device, num_gpus, max_gpu_memory)
     can_flash = wanted != torch.float32 and why_no_flash_attention(device) is None
     flash = {"attn_implementation": FLASH} if can_flash else {}
-    if device == "cpu":
-        keep_few_products()
     config = load_config(base)
     if eight_bits is not None and getattr(config, "quantization_config", None) is not None:
         raise SettingError("quantization", f"{quantization}: the weights of model {base.name} are quantized already")

@@ -22,7 +22,7 @@ from judgelm.engine.hf.padded_lines import score_prompt
 from judgelm.engine.hf.prompt_likelihoods import PromptRead, read_prompt
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.schedule import Room, Schedule, is_out_of_memory
-from judgelm.engine.hf.tree import are_family, common_length, family_begin
+from judgelm.engine.hf.tree import are_family, common_length, split_family
 from judgelm.engine.interface import Generation, LineScores, OnText, Request, Sampling, TokenLikelihood, block_size
 from judgelm.engine.row import Row
 from judgelm.engine.schema_text import SchemaText, SchemaWriter
@@ -151,18 +151,8 @@ class HFEngine(SharedEngine):
         most = self.room().prefill
         waiting = deque(self._in_order(requests))
         while waiting:
-            tree, chunk, tokens = trees[waiting[0].prefill], [waiting.popleft()], 0
-            while self.packs and waiting and trees[waiting[0].prefill] is tree:
-                # those that begin alike stand side by side, and that part is read once
-                shared = common_length(chunk[-1].input_ids, waiting[0].input_ids)
-                tokens += len(waiting[0].input_ids) - shared + len(tree.nodes)
-                if tokens > most - len(chunk[0].input_ids):
-                    begin = family_begin([request.input_ids for request in chunk], waiting[0].input_ids)
-                    if begin:
-                        waiting.extendleft(reversed(chunk[begin:]))
-                        del chunk[begin:]
-                    break
-                chunk.append(waiting.popleft())
+            tree = trees[waiting[0].prefill]
+            chunk = self._chunk(waiting, tree, most)
             try:
                 if self.packs:
                     yield from score_prompts(self.model, self.rope, chunk, tree)
@@ -181,6 +171,20 @@ class HFEngine(SharedEngine):
             most = max(1, (sum(len(request.input_ids) for request in chunk) if self.packs else most) // 2)
             warnings.warn(f"out of memory with {len(chunk)} prompts at once, going on with half", stacklevel=2)
             waiting.extendleft(reversed(chunk))
+
+    def _chunk(self, waiting: deque[Request], tree: LineTree, most: int) -> list[Request]:
+        """Take those that are scored together: one at least, else up to `most` tokens, and with the same lines."""
+        chunk, tokens = [waiting.popleft()], 0
+        while self.packs and waiting and waiting[0].prefill == chunk[0].prefill:
+            # those that begin alike stand side by side, and that part is read once
+            shared = common_length(chunk[-1].input_ids, waiting[0].input_ids)
+            tokens += len(waiting[0].input_ids) - shared + len(tree.nodes)
+            if tokens > most - len(chunk[0].input_ids):
+                for _ in range(split_family([request.input_ids for request in chunk], waiting[0].input_ids)):
+                    waiting.appendleft(chunk.pop())
+                break
+            chunk.append(waiting.popleft())
+        return chunk
 
     @property
     def vocabulary(self) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from judgelm.engine.hf.batch import RunningBatch
-from judgelm.engine.hf.tree import common_length, family_begin
+from judgelm.engine.hf.tree import common_length, split_family
 from judgelm.engine.interface import TYPICAL_NEW_TOKENS
 from judgelm.engine.row import Row
 
@@ -70,10 +70,9 @@ class Schedule:
             self.waiting.extendleft(reversed(joining))
             return []
         if self.waiting and not full:
-            begin = family_begin([row.request.input_ids for row in joining], self.waiting[0].request.input_ids)
-            if begin:
-                self.waiting.extendleft(reversed(joining[begin:]))
-                del joining[begin:]
+            ids = [row.request.input_ids for row in joining]
+            for _ in range(split_family(ids, self.waiting[0].request.input_ids)):
+                self.waiting.appendleft(joining.pop())
         return joining
 
     def advance(self, joining: list[Row]) -> list[Row]:

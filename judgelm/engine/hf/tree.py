@@ -91,10 +91,12 @@ def are_family(first: Sequence[int], second: Sequence[int]) -> bool:
     return common_length(first, second) * _FAMILY > len(second)
 
 
-def family_begin(taken: Sequence[Sequence[int]], following: Sequence[int]) -> int:
-    """Where in `taken` those begin that should wait for `following`, so that what they share is not read twice."""
-    begin = len(taken)
-    while begin and are_family(taken[begin - 1], following):
-        begin -= 1
-        following = taken[begin]
-    return begin
+def split_family(taken: Sequence[Sequence[int]], following: Sequence[int]) -> int:
+    """How many at the end of `taken` should wait for `following`, so that what they share is not read twice; none where
+    all of them are of that family, which is too large then.
+    """
+    count = 0
+    while count < len(taken) and are_family(taken[-1 - count], following):
+        following = taken[-1 - count]
+        count += 1
+    return 0 if count == len(taken) else count
