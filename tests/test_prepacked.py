@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 from types import MethodType
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from conftest import train_byte_tokenizer
 from test_bases import KINDS, build
 
+from judgelm import Judge
 from judgelm.engine.hf.engine import HFEngine
 from judgelm.models.int8 import Int8Linear, quantize_on_cpu
 from judgelm.models.prepacked import PrepackedLinear, prepack, prepack_layers
@@ -86,6 +89,15 @@ def test_models_of_all_kinds_say_the_same(kind: str) -> None:
         prepack(model)
         torch.testing.assert_close(model(input_ids=asked).logits, expected, atol=1e-4, rtol=1e-4)
     assert any(isinstance(module, PrepackedLinear) for module in model.modules())
+
+
+def test_a_judge_keeps_few_sizes_of_products_and_what_a_user_set_stays(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LRU_CACHE_CAPACITY", raising=False)
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "1000")
+    Judge.load(model_folder, device="cpu")
+    assert (os.environ["LRU_CACHE_CAPACITY"], os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"]) == ("256", "1000")
 
 
 def test_an_engine_has_them() -> None:
