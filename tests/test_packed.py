@@ -14,8 +14,9 @@ from test_engine import by_key, load_engine, requests
 
 from judgelm.encoding import encode_prompt
 from judgelm.engine.hf import attention
-from judgelm.engine.hf.attention import KeyValues, PromptPass, _causal_by_torch, _causal_in_blocks, causal_attention
+from judgelm.engine.hf.attention import PromptPass, _causal_by_torch, _causal_in_blocks, causal_attention
 from judgelm.engine.hf.engine import HFEngine
+from judgelm.engine.hf.key_values import KeyValues
 from judgelm.engine.hf.packed import forward_packed
 from judgelm.engine.hf.tree import Tree
 from judgelm.engine.interface import Request, Sampling
@@ -55,7 +56,7 @@ def test_logits_of_shared_and_packed_prompts_are_those_of_each_prompt_alone(engi
     for least in (8, 10_000):
         tree = Tree(prompts, least)
         ends = torch.tensor([leaf.end - 1 for leaf in tree.leaves])
-        pack = PromptPass(tree, KeyValues())
+        pack = PromptPass(tree, KeyValues(dense=True))
         with torch.inference_mode():
             ids, positions = torch.tensor(tree.input_ids), torch.tensor(tree.position_ids)
             found = forward_packed(engine.model, ids, positions, ends, pack)

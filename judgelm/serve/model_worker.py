@@ -29,6 +29,7 @@ from judgelm.evaluation.calibration_map import CalibrationFile
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_loading_arguments, loading
 from judgelm.judge.judge import Judge
 from judgelm.judge.settings import tasks_of
+from judgelm.models.devices import in_a_passing_thread
 from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.prompt_format import find_prompt_format, form_for
 from judgelm.prompt_flags import (
@@ -239,7 +240,8 @@ def _serve(args: argparse.Namespace) -> None:
     listening = listen(args.host, args.port)
     address = check_url(args.worker_address or address_of(listening), "--worker-address")
     hosts = read_hosts(args.allowed_hosts, args.host, urlsplit(address).hostname or "")
-    judge = Judge.load(folder, **loading(args))
+    # the batcher's thread computes alone from now on
+    judge = in_a_passing_thread(lambda: Judge.load(folder, **loading(args)))
     log.info("loaded %s: %s", folder.name, dict(judge.engine.description))
     assert isinstance(judge.engine, SharedEngine)
     chat = choose_format(args.chat_format, judge.engine.tokenizer, args.conv_template)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
+from judgelm.engine.hf.key_values import KeyValues
 from judgelm.engine.hf.tree import Tree
 from judgelm.models.devices import only_avx2
 
@@ -20,65 +21,6 @@ Values = Float[Tensor, "kv_heads L v"]
 Attended = Float[Tensor, "t heads v"]
 _QUERIES = 128
 """queries of one matrix product on a CPU; more would compute more above the diagonal"""
-_CAPACITY_STEP = 256
-_LENGTH_STEP_CPU = 32
-"""up to a multiple of it keys are attended, so that a step's products have the sizes of the step before"""
-_ROWS_CPU = 8
-"""rows whose keys are attended in one product on a CPU, as far as the longest of them"""
-
-
-class KeyValues:
-    """The keys and values of what the model has read, for each layer.
-
-    Keys are [slots, kv heads, d, capacity], values [slots, kv heads, capacity, v]: so both products of a decoding step
-    read memory in the order in which it lies.
-    """
-
-    def __init__(self) -> None:
-        self.lengths: list[int] = []
-        """tokens in each slot that is taken"""
-        self._keys: dict[int, Tensor] = {}
-        self._values: dict[int, Tensor] = {}
-
-    def open(self, lengths: Sequence[int]) -> int:
-        """Take slots for as many tokens each; the first one's number."""
-        first = len(self.lengths)
-        self.lengths += lengths
-        return first
-
-    def layer(
-        self, index: int, key: Keys, value: Values, length: int
-    ) -> tuple[Float[Tensor, "slots kv_heads d capacity"], Float[Tensor, "slots kv_heads capacity v"]]:
-        """A layer's keys and values with room for all slots and `length` tokens, of the kind of `key` and `value`."""
-        values = self._values.get(index)
-        slots, capacity = (0, 0) if values is None else (values.shape[0], values.shape[2])
-        if len(self.lengths) > slots or length > capacity:
-            # more than is needed now, as all that is there must be copied
-            if len(self.lengths) > slots:
-                slots = len(self.lengths) * 3 // 2
-            if length > capacity:
-                capacity = -(-(length + length // 8) // _CAPACITY_STEP) * _CAPACITY_STEP
-            shapes = (key.shape[2], capacity), (capacity, value.shape[2])
-            for store, shape in zip((self._keys, self._values), shapes, strict=True):
-                # zeros: what no row has written must not be NaN, which no mask can hide
-                grown = key.new_zeros(slots, key.shape[0], *shape)
-                if values is not None:
-                    old = store[index]
-                    grown[: old.shape[0], :, : old.shape[2], : old.shape[3]] = old
-                store[index] = grown
-        return self._keys[index], self._values[index]
-
-    def keep(self, slots: Sequence[int]) -> None:
-        """Drop the other slots; those that are kept move together, in this order."""
-        moves = [(to, slot) for to, slot in enumerate(slots) if to != slot]
-        self.lengths = [self.lengths[slot] for slot in slots]
-        # memory that is there already is taken up again: to touch new memory takes longer than to fill it
-        if not moves:
-            return
-        to, origin = (list(column) for column in zip(*moves, strict=True))
-        for store in (self._keys, self._values):
-            for tensor in store.values():
-                tensor[to] = tensor[origin]
 
 
 class Pass(ABC):
@@ -102,7 +44,7 @@ class PromptPass(Pass):
         if store is not None:
             lengths = [sum(part.stop - part.start for part in leaf.path) for leaf in tree.leaves]
             self.first = store.open(lengths)
-            self.longest = max(lengths)
+            self.groups = store.groups(1, self.first)
 
     def attend(self, layer: int, query: Queries, key: Keys, value: Values) -> Attended:
         output = query.new_empty(query.shape[1], query.shape[0], value.shape[2])
@@ -111,13 +53,14 @@ class PromptPass(Pass):
             keys, values = (_gather(tensor, segment.path) for tensor in (key, value))
             output[own] = causal_attention(query[:, own], keys, values)
         if self.store is not None:
-            keys, values = self.store.layer(layer, key, value, self.longest)
-            for slot, leaf in enumerate(self.tree.leaves, start=self.first):
-                end = 0
-                for part in leaf.path:
-                    begin, end = end, end + part.stop - part.start
-                    keys[slot, :, :, begin:end] = key[:, part].transpose(1, 2)
-                    values[slot, :, begin:end] = value[:, part]
+            for group in self.groups:
+                keys, values = self.store.layer(layer, group, key, value)
+                for slot in group.slots[max(0, self.first - group.slots.start) :]:
+                    place, end = slot - group.slots.start, 0
+                    for part in self.tree.leaves[slot - self.first].path:
+                        begin, end = end, end + part.stop - part.start
+                        keys[place, :, begin:end] = key[:, part]
+                        values[place, :, begin:end] = value[:, part]
         return output
 
 
@@ -163,39 +106,36 @@ class TokenPass(Pass):
         self.num = max(counts)
         self.positions = (torch.tensor(store.lengths)[:, None] + torch.arange(self.num)).to(device)
         """[B, num]"""
-        step = _LENGTH_STEP_CPU if device.type == "cpu" else 1
-        ends = [-(-(length + self.num) // step) * step for length in store.lengths]
-        self.longest = max(ends)
-        hidden = torch.arange(self.longest, device=device) > self.positions[:, :, None]
+        self.groups = store.groups(self.num)
+        """slots that are attended together, and how far"""
+        longest = max(group.width for group in self.groups)
+        hidden = torch.arange(longest, device=device) > self.positions[:, :, None]
         self.mask = torch.zeros(hidden.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
         """[B, num, longest]"""
-        together = _ROWS_CPU if device.type == "cpu" else len(counts)
-        starts = range(0, len(counts), together)
-        self.groups = [(slice(start, start + together), max(ends[start : start + together])) for start in starts]
-        """slots that are attended together, and how far"""
-        self._slots = torch.arange(len(counts), device=device)[:, None]
+        self._places = torch.arange(max(len(group.slots) for group in self.groups), device=device)[:, None]
         store.lengths = [length + count for length, count in zip(store.lengths, counts, strict=True)]
 
     def attend(self, layer: int, query: Queries, key: Keys, value: Values) -> Attended:
         """See `Pass.attend`; t is B * num."""
-        keys, values = self.store.layer(layer, key, value, self.longest)
-        batch, num, heads, kv_heads = len(self._slots), self.num, query.shape[0], key.shape[0]
-        shape = (kv_heads, batch, num, -1)
+        batch, num, kv_heads = len(self.positions), self.num, key.shape[0]
+        together = query.shape[0] // kv_heads
         # on which device a layer lies is known only here
-        slots, positions, mask = (part.to(key.device) for part in (self._slots, self.positions, self.mask))
-        keys[slots, :, :, positions] = key.view(shape).permute(1, 2, 0, 3)
-        values[slots, :, positions] = value.view(shape).permute(1, 2, 0, 3)
+        places, positions, mask = (part.to(key.device) for part in (self._places, self.positions, self.mask))
+        new_keys, new_values = (new.view(kv_heads, batch, num, -1).permute(1, 2, 0, 3) for new in (key, value))
         # the query heads of one kv head as rows of one product
-        groups = heads // kv_heads
-        folded = query.view(kv_heads, groups, batch, num, -1).permute(2, 0, 1, 3, 4)
-        folded = folded.reshape(batch, kv_heads, groups * num, -1)
+        folded = query.view(kv_heads, together, batch, num, -1).permute(2, 0, 1, 3, 4)
+        folded = folded.reshape(batch, kv_heads, together * num, -1)
         parts = []
-        for rows, longest in self.groups:
-            scores = folded[rows] @ keys[:batch][rows, ..., :longest]
-            scores.view(-1, kv_heads, groups, num, longest).add_(mask[rows, None, None, :, :longest])
-            parts.append(torch.softmax(scores, dim=-1) @ values[:batch][rows, :, :longest])
-        found = torch.cat(parts).view(batch, kv_heads, groups, num, -1).permute(0, 3, 1, 2, 4)
-        return found.reshape(batch * num, heads, -1)
+        for group in self.groups:
+            keys, values = self.store.layer(layer, group, key, value)
+            rows, count = slice(group.slots.start, group.slots.stop), len(group.slots)
+            keys[places[:count], :, positions[rows]] = new_keys[rows]
+            values[places[:count], :, positions[rows]] = new_values[rows]
+            scores = folded[rows] @ keys.transpose(2, 3)
+            scores.view(count, kv_heads, together, num, group.width).add_(mask[rows, None, None, :, : group.width])
+            parts.append(torch.softmax(scores, dim=-1) @ values)
+        found = torch.cat(parts).view(batch, kv_heads, together, num, -1).permute(0, 3, 1, 2, 4)
+        return found.reshape(batch * num, query.shape[0], -1)
 
 
 def causal_attention(query: Queries, key: Keys, value: Values) -> Attended:

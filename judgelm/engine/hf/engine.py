@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from judgelm.engine.context import find_context_length, find_eos_ids
-from judgelm.engine.hf.attention import KeyValues
 from judgelm.engine.hf.batch import RunningBatch, add_tokens
 from judgelm.engine.hf.compiled import CompiledParts
+from judgelm.engine.hf.key_values import KeyValues
 from judgelm.engine.hf.line_tree import LineTree, score_prompts
 from judgelm.engine.hf.packed import PackedBatch, use_packed_attention
 from judgelm.engine.hf.padded import PaddedBatch, can_mix, check_cache, knows_padding
@@ -257,5 +257,5 @@ class HFEngine(SharedEngine):
         """An empty batch; `mixed` where rows are to join while others run."""
         if not self.packs:
             return PaddedBatch(self.model, self, self.rope, mixed=mixed)
-        store, self._spare = self._spare or KeyValues(), None
+        store, self._spare = self._spare or KeyValues(self.model.device.type == "cpu"), None
         return PackedBatch(self.model, self, self.rope, store=store)

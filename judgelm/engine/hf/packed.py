@@ -16,8 +16,9 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from judgelm.engine.hf.attention import Attended, Keys, KeyValues, Pass, PromptPass, Queries, TokenPass, Values
+from judgelm.engine.hf.attention import Attended, Keys, Pass, PromptPass, Queries, TokenPass, Values
 from judgelm.engine.hf.batch import RunningBatch
+from judgelm.engine.hf.key_values import KeyValues
 from judgelm.engine.hf.rope import LengthRope
 from judgelm.engine.hf.tree import Tree
 from judgelm.engine.row import Row
