@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable
 
 from judgelm.errors import one_line
+from judgelm.threads import raise_in
 
 _MOST_S = 10
 
@@ -40,7 +40,7 @@ class Bounded:
         thread.join(_MOST_S)
         if thread.is_alive():
             # raised between two steps of the template, which cannot catch it
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+            raise_in(thread, SystemExit)
             raise ValueError(f"{self.name} takes too long, or writes too much")
         if failed:
             raise ValueError(f"{self.name} refuses these {self.what}: {failed[0]}")

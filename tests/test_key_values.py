@@ -93,3 +93,12 @@ def test_a_group_is_no_wider_than_its_rows_need() -> None:
     rows.join([10] * 15 + [80])
     assert [(group.slots, group.width) for group in rows.store.groups(1)] == [(range(16), 64), (range(16, 18), 128)]
     rows.check()
+
+
+def test_rows_that_left_take_no_memory() -> None:
+    rows = Rows(dense=True)
+    rows.join([300] * 40)
+    rows.keep([0])
+    rows.join([2000])
+    rows.check()
+    assert {keys.shape for keys, _ in rows.store._stored.values()} == {(2, HEADS, 2048, D)}

@@ -9,7 +9,7 @@ from types import MethodType
 
 import pytest
 import torch
-from conftest import Runner, train_byte_tokenizer
+from conftest import train_byte_tokenizer
 from test_bases import KINDS, build
 
 from judgelm import Judge
@@ -105,38 +105,3 @@ def test_an_engine_has_them() -> None:
     engine = HFEngine(build("mistral", tokenizer, **KINDS["mistral"][1]), tokenizer)
     layers = [module for module in engine.model.modules() if isinstance(module, torch.nn.Linear)]
     assert [type(each) for each in layers] == [PrepackedLinear] * (len(layers) - 1) + [torch.nn.Linear]
-
-
-def test_a_thread_that_passes_leaves_no_helpers_and_gives_what_it_found(run: Runner) -> None:
-    """Helpers of a thread that goes on would let those of the one that computes sleep."""
-    code = """
-import os, time, torch
-from judgelm.models.devices import in_a_passing_thread
-
-def multiply():
-    return (torch.ones(512, 512) @ torch.ones(512, 512)).sum().item()
-
-def threads():
-    return len(os.listdir("/proc/self/task"))
-
-def fail():
-    raise ValueError("said in the thread")
-
-before = threads()
-assert in_a_passing_thread(multiply) == 512**3
-ends = time.monotonic() + 20
-while threads() > before and time.monotonic() < ends:
-    time.sleep(0.05)
-passed = threads()
-multiply()
-try:
-    in_a_passing_thread(fail)
-except ValueError as error:
-    print(before, passed, threads(), error)
-"""
-    found = run("-c", code, env={**os.environ, "OMP_NUM_THREADS": "2"})
-    assert found.returncode == 0, found.stderr
-    before, passed, helped = map(int, found.stdout.split()[:3])
-    assert passed == before
-    assert helped == before + 1
-    assert found.stdout.endswith("said in the thread\n")

@@ -6,14 +6,9 @@ import ctypes
 import functools
 import os
 import sys
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar
 
 from judgelm.errors import SettingError
 
-_T = TypeVar("_T")
 FLASH = "flash_attention_2"
 DTYPES = ("auto", "bfloat16", "float16", "float32")
 COMPILE = ("auto", "on", "off")
@@ -134,22 +129,3 @@ def give_back_memory() -> None:
     library = ctypes.CDLL(None)
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)
-
-
-def in_a_passing_thread(call: Callable[[], _T]) -> _T:
-    """What it returns or raises, from a thread that ends with it, so that of those that go on only one has helpers on a
-    CPU.
-
-    Each thread that ever computed keeps its own helpers, and where all together are more than the cores, libgomp lets
-    each sleep after a product instead of waiting for the next.
-    """
-    found: Future[_T] = Future()
-
-    def work() -> None:
-        try:
-            found.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            found.set_exception(error)
-
-    threading.Thread(target=work, name="passing", daemon=True).start()
-    return found.result()

@@ -29,7 +29,6 @@ from judgelm.evaluation.calibration_map import CalibrationFile
 from judgelm.flags import add_allowed_hosts, add_chat_format, add_loading_arguments, loading
 from judgelm.judge.judge import Judge
 from judgelm.judge.settings import tasks_of
-from judgelm.models.devices import in_a_passing_thread
 from judgelm.models.folder import ModelFolder, find_model
 from judgelm.models.prompt_format import find_prompt_format, form_for
 from judgelm.prompt_flags import (
@@ -51,6 +50,7 @@ from judgelm.serve.worker import ModelWorker
 from judgelm.serve.worker_prompts import Prepared
 from judgelm.serve.worker_requests import GenerateParams
 from judgelm.serve_flags import add_drain_timeout
+from judgelm.threads import in_a_passing_thread
 
 log = logging.getLogger(__name__)
 
@@ -229,6 +229,14 @@ def _find_calibration(args: argparse.Namespace, folder: ModelFolder, form: Promp
     return found
 
 
+def _load(folder: ModelFolder, args: argparse.Namespace) -> Judge:
+    def load() -> Judge:
+        return Judge.load(folder, **loading(args))
+
+    # the batcher's thread computes from now on, and no other should; vLLM computes in a process of its own
+    return in_a_passing_thread(load) if args.engine == "hf" else load()
+
+
 def _serve(args: argparse.Namespace) -> None:
     log_to_stderr()
     controller = check_url(args.controller_address, "--controller-address")
@@ -240,8 +248,7 @@ def _serve(args: argparse.Namespace) -> None:
     listening = listen(args.host, args.port)
     address = check_url(args.worker_address or address_of(listening), "--worker-address")
     hosts = read_hosts(args.allowed_hosts, args.host, urlsplit(address).hostname or "")
-    # the batcher's thread computes alone from now on
-    judge = in_a_passing_thread(lambda: Judge.load(folder, **loading(args)))
+    judge = _load(folder, args)
     log.info("loaded %s: %s", folder.name, dict(judge.engine.description))
     assert isinstance(judge.engine, SharedEngine)
     chat = choose_format(args.chat_format, judge.engine.tokenizer, args.conv_template)

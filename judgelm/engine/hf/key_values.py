@@ -66,19 +66,21 @@ class KeyValues:
         keys, values = self._fitted(index, group)
         return keys[: len(group.slots), :, : group.width], values[: len(group.slots), :, : group.width]
 
-    def _fitted(self, index: int, group: Group) -> tuple[SlotKeys, SlotValues]:
+    def _fitted(self, index: int, group: Group, least_slots: int = 0) -> tuple[SlotKeys, SlotValues]:
         keys, values = self._stored[index, group.number]
         slots, capacity = self._room(group, keys.shape[0], keys.shape[2])
-        if (slots, capacity) != keys.shape[::2]:
+        if capacity != keys.shape[2] or slots > keys.shape[0]:
+            slots = max(slots, least_slots)
             keys, values = _resized(keys, slots, capacity), _resized(values, slots, capacity)
             self._stored[index, group.number] = keys, values
         return keys, values
 
     def _room(self, group: Group, slots: int, capacity: int) -> tuple[int, int]:
-        """How many slots of which capacity a group has from now on, which has as many as that."""
+        """How many slots of which capacity a group is to have that has as many as that."""
         num, width = len(group.slots), group.width
         if self._dense:
-            return max(slots, num), width
+            # slots are added one by one
+            return 1 << (num - 1).bit_length(), width
         # more than is needed now, as all that is there must be copied
         return (
             slots if num <= slots else num * 3 // 2,
@@ -97,13 +99,16 @@ class KeyValues:
         for index in {index for index, _ in self._stored} if moves else ():
             for (number, old_number), moved in moves.items():
                 old_keys, old_values = self._stored[index, old_number]
-                # never narrower: what is moved later may still lie there
-                width = max(groups[number].width, self._stored[index, number][0].shape[2])
-                keys, values = self._fitted(index, groups[number]._replace(width=width))
+                # never smaller: what is moved later may still lie there
+                num_slots, _, width, _ = self._stored[index, number][0].shape
+                width = max(groups[number].width, width)
+                keys, values = self._fitted(index, groups[number]._replace(width=width), num_slots)
                 places, old_places = ([each[which] for each in moved] for which in (0, 1))
                 width = min(width, old_keys.shape[2])
                 keys[places, :, :width] = old_keys[old_places, :, :width]
                 values[places, :, :width] = old_values[old_places, :, :width]
+        if self._dense:
+            self._stored = {place: stored for place, stored in self._stored.items() if place[1] < len(groups)}
 
 
 def _resized(stored: SlotKeys, num_slots: int, width: int) -> Float[Tensor, "num_slots kv_heads width d"]:
