@@ -19,14 +19,16 @@ def main(flash: bool | None = None, lora: bool = False) -> NoReturn:
         # loads most, and is needed for right flags only
         from judgelm.train.training import train
 
-        train(settings, flash=flash)
-        _leave()
+        trainer = train(settings, flash=flash)
+        _leave(trainer)
 
     run_main(command, kept="checkpoints are kept")
 
 
-def _leave() -> None:
-    """End one of several processes without a GPU at once.
+def _leave(trainer: object) -> None:
+    """End one of several processes without a GPU at once, while its trainer is there.
+
+    To drop that one drops gloo's process group, which waits for a thread that may wait for this one (torch 2.13).
 
     The interpreter's own end would wait for nothing more, but gloo's threads abort it now and then on a busy machine,
     even after the process group is gone, and a finished training would seem to have failed.

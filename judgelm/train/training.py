@@ -56,8 +56,8 @@ class _Lesson:
     """of a model, with the padding token"""
 
 
-def train(settings: Settings, *, flash: bool | None = None) -> None:
-    """Run a training. Raises InputError, before any long work, for what cannot be trained.
+def train(settings: Settings, *, flash: bool | None = None) -> Any:
+    """Run a training and return its trainer. Raises InputError, before any long work, for what cannot be trained.
 
     `flash`: use flash-attn 2 and say so where it cannot be had, never use it, or (None) use it where it can be had.
     """
@@ -91,6 +91,7 @@ def train(settings: Settings, *, flash: bool | None = None) -> None:
         write_card(output, settings, folder, lesson.counts, trainer.state, seconds)
     trainer.accelerator.end_training()
     _say(f"the judge is in {output}: judgelm judge --model {output} --question-file FILE --output-dir DIR")
+    return trainer
 
 
 def _find_folder(settings: Settings) -> ModelFolder:
