@@ -6,10 +6,14 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from conftest import Runner
 
+from judgelm import Judge
+from judgelm.models.folder import find_model
+from judgelm.serve.model_worker import _load, build_parser
 from judgelm.threads import in_a_passing_thread
 
 
@@ -17,6 +21,9 @@ def test_a_thread_that_passes_leaves_no_helpers_and_gives_what_it_found(run: Run
     """Helpers of a thread that goes on would let those of the one that computes sleep."""
     code = """
 import os, time, torch
+from judgelm import Judge
+from judgelm.models.folder import find_model
+from judgelm.serve.model_worker import _load, build_parser
 from judgelm.threads import in_a_passing_thread
 
 def multiply():
@@ -64,3 +71,12 @@ def test_a_ctrl_c_ends_the_call_before_it_is_told() -> None:
     with pytest.raises(KeyboardInterrupt):
         in_a_passing_thread(work)
     assert ended == [True]
+
+
+@pytest.mark.parametrize(("engine", "thread"), [("hf", "passing"), ("vllm", "MainThread")])
+def test_a_worker_loads_in_it_what_another_thread_computes(
+    engine: str, thread: str, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Judge, "load", lambda *_, **__: threading.current_thread().name)
+    args = build_parser().parse_args(["--model-path", str(model_folder), "--engine", engine])
+    assert str(_load(find_model(str(model_folder)), args)) == thread
